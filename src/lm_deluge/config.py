@@ -1,0 +1,82 @@
+"""Sampling parameters. What the user did not set is not sent."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from lm_deluge.errors import ConfigError
+
+__all__ = ["Effort", "SamplingParams"]
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an answer is sampled. ``None`` and ``False`` mean that the provider's own default holds.
+
+    Attributes:
+        temperature: 0 to 2. Left out, with one warning, for models that reject it.
+        top_p: above 0, up to 1.
+        max_new_tokens: most tokens to generate. Anthropic requires one; 4,096 is sent when it is not set.
+        json_mode: ask for a JSON object.
+        reasoning_effort: ``"none"``, ``"minimal"``, ``"low"``, ``"medium"``, ``"high"``, ``"xhigh"`` or ``"max"``.
+        thinking_budget: tokens for thinking, on Anthropic models that take a budget.
+        logprobs: ask for the log probability of each token.
+        top_logprobs: 0 to 20 alternatives for each token; needs ``logprobs``.
+        seed: for reproducible sampling, where the provider offers it.
+        stop: strings that end the answer.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_new_tokens: int | None = None
+    json_mode: bool = False
+    reasoning_effort: Effort | None = None
+    thinking_budget: int | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _within("temperature", self.temperature, 0, 2)
+        _within("top_p", self.top_p, 0, 1)
+        _within("max_new_tokens", self.max_new_tokens, 1, None)
+        _within("thinking_budget", self.thinking_budget, 1, None)
+        _within("top_logprobs", self.top_logprobs, 0, 20)
+        if self.reasoning_effort is not None and self.reasoning_effort not in _EFFORTS:
+            raise ConfigError(f"reasoning_effort={self.reasoning_effort!r} is not one of {', '.join(_EFFORTS)}.")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ConfigError("top_logprobs needs logprobs=True.")
+        if isinstance(self.stop, str):
+            msgspec.structs.force_setattr(self, "stop", (self.stop,))
+        elif type(self.stop) is not tuple:
+            msgspec.structs.force_setattr(self, "stop", tuple(self.stop))
+
+    def with_changes(self, **changes: Any) -> "SamplingParams":
+        """These parameters with some replaced.
+
+        Raises:
+            ConfigError: an unknown name or a value outside its range.
+        """
+        unknown = set(changes) - set(self.__struct_fields__)
+        if unknown:
+            raise ConfigError(
+                f"{sorted(unknown)[0]!r} is not a sampling parameter; known are {', '.join(self.__struct_fields__)}. "
+                "Send anything else with extra_body=."
+            )
+        return msgspec.structs.replace(self, **changes)
+
+
+def _within(name: str, value: float | None, low: float, high: float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{name}={value!r} is not a number.")
+    if not value >= low or (high is not None and value > high):
+        raise ConfigError(f"{name}={value!r} is out of range; {low} to {high} is allowed." if high else
+                          f"{name}={value!r} is out of range; at least {low} is needed.")

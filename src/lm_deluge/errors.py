@@ -1,0 +1,119 @@
+"""Every exception and warning this package raises.
+
+::
+
+    LMDelugeError
+    ├── ConfigError            (ValueError)  a setting has no meaning: an unknown pattern, a negative limit
+    │   └── UnknownModelError                the provider of a model name cannot be told
+    ├── PromptError            (ValueError)  a prompt cannot be sent as it is
+    │   └── MediaError                       an image or a file cannot be read
+    ├── CacheError                           a cache cannot be opened or used
+    │   ├── CacheFileError                   not a cache file, truncated, or not writable
+    │   ├── CacheVersionError                written by a newer version of this package
+    │   └── DamagedEntryError                one stored entry does not decode; treated as a miss
+    ├── ProtocolError                        a provider's answer does not have the documented shape
+    └── TransportError                       the request did not get an HTTP answer
+        ├── ConnectError                     no connection could be made
+        ├── RequestTimeout     (TimeoutError)  the time limit passed before the answer was complete
+        └── ConnectionDropped                the peer closed the connection before the answer was complete
+
+    LMDelugeWarning            (UserWarning)
+    ├── CacheWarning                         the cache did less than asked: a damaged row, a failing store
+    ├── PromptCacheWarning                   the provider's prompt cache cannot do what was asked
+    └── ModelWarning                         a parameter was left out, or a price is not known
+
+A batch raises none of these for one bad prompt: the prompt gets an error response at its own position.
+"""
+
+__all__ = [
+    "CacheError",
+    "CacheFileError",
+    "CacheVersionError",
+    "CacheWarning",
+    "ConfigError",
+    "ConnectError",
+    "ConnectionDropped",
+    "DamagedEntryError",
+    "LMDelugeError",
+    "LMDelugeWarning",
+    "MediaError",
+    "ModelWarning",
+    "PromptCacheWarning",
+    "PromptError",
+    "ProtocolError",
+    "RequestTimeout",
+    "TransportError",
+    "UnknownModelError",
+]
+
+
+class LMDelugeError(Exception):
+    """Base class of every exception of this package."""
+
+
+class ConfigError(LMDelugeError, ValueError):
+    """A setting has no meaning. Raised where the setting is given, before anything is sent."""
+
+
+class UnknownModelError(ConfigError):
+    """No provider can be told from a model name."""
+
+
+class PromptError(LMDelugeError, ValueError):
+    """A prompt cannot be sent as it is."""
+
+
+class MediaError(PromptError):
+    """An image or a file cannot be read, or is of a kind that no provider takes."""
+
+
+class CacheError(LMDelugeError):
+    """A cache cannot be opened or used."""
+
+
+class CacheFileError(CacheError):
+    """The file is not one of our caches, is truncated, or cannot be written. It was left untouched."""
+
+
+class CacheVersionError(CacheError):
+    """The file was written by a newer version of this package. It was left untouched."""
+
+
+class DamagedEntryError(CacheError):
+    """One stored entry does not decode. Lookups treat it as a miss and set it aside."""
+
+
+class ProtocolError(LMDelugeError):
+    """A provider's answer does not have the documented shape."""
+
+
+class TransportError(LMDelugeError):
+    """The request did not get a complete HTTP answer."""
+
+
+class ConnectError(TransportError):
+    """No connection could be made: refused, unreachable, unknown host, or a failed TLS handshake."""
+
+
+class RequestTimeout(TransportError, TimeoutError):
+    """The time limit passed before the answer was complete."""
+
+
+class ConnectionDropped(TransportError):
+    """The peer closed the connection before the answer was complete."""
+
+
+class LMDelugeWarning(UserWarning):
+    """Base class of every warning of this package."""
+
+
+class CacheWarning(LMDelugeWarning):
+    """The local cache did less than it was asked: a damaged row, a store that fails."""
+
+
+class PromptCacheWarning(LMDelugeWarning):
+    """The provider's prompt cache cannot do what was asked."""
+
+
+class ModelWarning(LMDelugeWarning):
+    """A parameter was left out because the model rejects it, or a price is not known."""

@@ -1,0 +1,107 @@
+"""What happened, as frozen values. Progress bars, logs and reports listen; the engine never prints."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from lm_deluge.usage import Usage
+
+__all__ = [
+    "AnswerReceived",
+    "CoolDown",
+    "Event",
+    "HitsServed",
+    "Listener",
+    "RetryScheduled",
+    "RunFinished",
+    "RunReport",
+    "RunStarted",
+]
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did and what it cost.
+
+    Attributes:
+        prompts: responses given, errors included.
+        hits: answered from the local cache.
+        calls: HTTP requests sent, retries included.
+        errors: prompts that ended without an answer.
+        retries: calls that were made again.
+        usage: tokens paid for, by kind.
+        usage_avoided: tokens of the answers that came from the local cache.
+        cost: US dollars paid.
+        cost_avoided: US dollars that local hits saved.
+        cost_without_prompt_caching: what the paid answers would have cost had the provider's prompt cache been unused.
+        unpriced: answers whose price is not known; they count 0 in the sums.
+        cache_failures: lookups and stores that the local cache failed at; each was treated as a miss or left unstored.
+        damaged_entries: stored entries that did not decode; each was treated as a miss and set aside.
+        not_stored: answers that were not stored because they are refused, filtered or empty.
+        seconds: how long the run took.
+    """
+
+    prompts: int = 0
+    hits: int = 0
+    calls: int = 0
+    errors: int = 0
+    retries: int = 0
+    usage: Usage = Usage()
+    usage_avoided: Usage = Usage()
+    cost: float = 0.0
+    cost_avoided: float = 0.0
+    cost_without_prompt_caching: float = 0.0
+    unpriced: int = 0
+    cache_failures: int = 0
+    damaged_entries: int = 0
+    not_stored: int = 0
+    seconds: float = 0.0
+
+
+class RunStarted(msgspec.Struct, frozen=True):
+    """A batch begins. ``total`` is None when the number of prompts is not known in advance."""
+
+    total: int | None
+    models: tuple[str, ...]
+
+
+class HitsServed(msgspec.Struct, frozen=True):
+    """Prompts were answered from the local cache: how many, and the US dollars that this saved."""
+
+    count: int
+    cost_avoided: float
+
+
+class AnswerReceived(msgspec.Struct, frozen=True):
+    """A prompt is done without the local cache. ``cost`` is None when it is not known; ``error`` when there is none."""
+
+    cost: float | None
+    usage: Usage | None
+    error: str | None = None
+
+
+class RetryScheduled(msgspec.Struct, frozen=True):
+    """A call failed and will be made again after ``delay`` seconds."""
+
+    attempt: int
+    delay: float
+    reason: str
+
+
+class CoolDown(msgspec.Struct, frozen=True):
+    """A provider asked for a pause: no call to this model starts for ``seconds``."""
+
+    model: str
+    seconds: float
+    reason: str
+
+
+class RunFinished(msgspec.Struct, frozen=True):
+    """A batch is over."""
+
+    report: RunReport
+
+
+Event = RunStarted | HitsServed | AnswerReceived | RetryScheduled | CoolDown | RunFinished
+
+Listener = Callable[[Event], None]
+"""Called on the event loop's thread for each event; it must not block and must not raise."""

@@ -1,0 +1,72 @@
+"""JSON-like data that cannot change: what a prompt holds must not move under its cache key."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from lm_deluge.canonical import plain
+
+__all__ = ["FrozenDict", "FrozenList", "freeze", "thaw"]
+
+
+def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
+    raise TypeError("Prompts cannot be changed. Copy the value first, for example with copy.deepcopy().")
+
+
+class FrozenDict(dict[str, Any]):
+    """A ``dict`` whose mutators raise ``TypeError``. ``copy.deepcopy`` gives an ordinary dict."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __copy__(self) -> dict[str, Any]:
+        return dict(self)
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return thaw(self)
+
+    def __reduce__(self) -> Any:
+        return freeze, (thaw(self),)
+
+
+class FrozenList(list[Any]):
+    """A ``list`` whose mutators raise ``TypeError``. ``copy.deepcopy`` gives an ordinary list."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse  # type: ignore[assignment]
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse  # type: ignore[assignment]
+
+    def __copy__(self) -> list[Any]:
+        return list(self)
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return thaw(self)
+
+    def __reduce__(self) -> Any:
+        return freeze, (thaw(self),)
+
+
+def freeze(value: object) -> Any:
+    """A frozen copy of JSON-like data, with string keys.
+
+    Raises:
+        PromptError: something in it has no faithful JSON form (NaN, bytes, a set, ...).
+    """
+    return _freeze(plain(value))
+
+
+def _freeze(value: object) -> Any:
+    if isinstance(value, dict):
+        return FrozenDict({key: _freeze(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return FrozenList(_freeze(item) for item in value)
+    return value
+
+
+def thaw(value: object) -> Any:
+    """An ordinary, mutable copy of frozen data."""
+    if isinstance(value, Mapping):
+        return {key: thaw(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [thaw(item) for item in value]
+    return value

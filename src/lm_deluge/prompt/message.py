@@ -1,0 +1,209 @@
+"""One message of a conversation."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal, Self, cast, overload
+
+import msgspec
+
+from lm_deluge.prompt.media import File, Image, MediaInput
+from lm_deluge.prompt.parts import (
+    Part,
+    ProviderBlock,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    as_arguments,
+)
+
+__all__ = ["Message", "Role"]
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Message(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
+    """A role and its parts. Frozen: every ``with_*`` method returns a new message.
+
+    Attributes:
+        role: ``"system"``, ``"user"``, ``"assistant"``, or ``"tool"`` for tool results.
+        parts: text, images, files, tool calls, tool results and thinking, in order.
+    """
+
+    role: Role
+    parts: Sequence[Part] = ()
+
+    def __post_init__(self) -> None:
+        if type(self.parts) is not tuple:
+            msgspec.structs.force_setattr(self, "parts", tuple(self.parts))
+
+    @classmethod
+    def user(
+        cls,
+        text: str | None = None,
+        *,
+        image: MediaInput | Image | None = None,
+        file: MediaInput | File | None = None,
+    ) -> "Message":
+        """A user's message: text, then an image and a file where given."""
+        message = cls("user", () if text is None else (Text(text),))
+        if image is not None:
+            message = message.with_image(image)
+        return message if file is None else message.with_file(file)
+
+    @classmethod
+    def system(cls, text: str | None = None) -> "Message":
+        """A system message."""
+        return cls("system", () if text is None else (Text(text),))
+
+    @classmethod
+    def ai(cls, text: str | None = None) -> "Message":
+        """A message of the model."""
+        return cls("assistant", () if text is None else (Text(text),))
+
+    def with_part(self, part: Part) -> Self:
+        """This message with one more part."""
+        return type(self)(self.role, (*self.parts, part))
+
+    def with_text(self, text: str) -> Self:
+        """This message with a text at its end."""
+        return self.with_part(Text(text))
+
+    def with_image(
+        self,
+        data: MediaInput | Image,
+        *,
+        media_type: str | None = None,
+        detail: Literal["low", "high", "auto"] | None = None,
+    ) -> Self:
+        """This message with an image: a path, bytes, a data URL, base64 text or an ``http(s)`` URL.
+
+        A path is read when the prompt is used, so a missing file becomes an error response at that prompt's position.
+        """
+        given = {"media_type": media_type, "detail": detail}
+        return self.with_part(Image.of(data, **{name: value for name, value in given.items() if value is not None}))
+
+    def with_file(
+        self, data: MediaInput | File, media_type: str | None = None, filename: str | None = None
+    ) -> Self:
+        """This message with a document: a path, bytes, a data URL, base64 text or an ``http(s)`` URL."""
+        given = {"media_type": media_type, "filename": filename}
+        return self.with_part(File.of(data, **{name: value for name, value in given.items() if value is not None}))
+
+    def with_tool_call(self, id: str, name: str, arguments: Mapping[str, Any] | str) -> Self:
+        """This message with a tool call; ``arguments`` as a mapping or as JSON text."""
+        return self.with_part(ToolCall(id, name, as_arguments(arguments)))
+
+    def with_tool_result(self, tool_call_id: str, result: object, *, is_error: bool = False) -> Self:
+        """This message with a tool's result: text, parts, or any JSON value."""
+        return self.with_part(ToolResult.of(tool_call_id, result, is_error=is_error))
+
+    def with_thinking(self, text: str, signature: str | None = None) -> Self:
+        """This message with a block of reasoning."""
+        return self.with_part(Thinking(text, signature))
+
+    @property
+    def completion(self) -> str | None:
+        """All text of the message, or None when it has none."""
+        texts = [part.text for part in self.parts if type(part) is Text]
+        return "".join(texts) if texts else None
+
+    @property
+    def text_parts(self) -> list[Text]:
+        return self._of(Text)
+
+    @property
+    def images(self) -> list[Image]:
+        return self._of(Image)
+
+    @property
+    def files(self) -> list[File]:
+        return self._of(File)
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        return self._of(ToolCall)
+
+    @property
+    def tool_results(self) -> list[ToolResult]:
+        return self._of(ToolResult)
+
+    @property
+    def thinking_parts(self) -> list[Thinking]:
+        return self._of(Thinking)
+
+    @cached_property
+    def token_estimate(self) -> int:
+        """Tokens of the message, roughly; see ``Conversation.count_tokens``. Images and files count 0 here."""
+        return 4 + sum(_estimate(part) for part in self.parts)
+
+    @property
+    def media(self) -> list[Image | File]:
+        """Every image and file of the message, those inside tool results included."""
+        found: list[Image | File] = []
+        for part in self.parts:
+            if isinstance(part, (Image, File)):
+                found.append(part)
+            elif isinstance(part, ToolResult) and not isinstance(part.result, str):
+                found.extend(item for item in part.result if isinstance(item, Image))
+        return found
+
+    @cached_property
+    def is_loaded(self) -> bool:
+        """Whether no image or file of the message has to be read from disk."""
+        return all(type(part) is Text for part in self.parts) or all(item.is_loaded for item in self.media)
+
+    def load(self) -> "Message":
+        """The same message with every local image and file in memory. Blocks.
+
+        Raises:
+            MediaError: one of them cannot be read.
+        """
+        if self.is_loaded:
+            return self
+        return Message(self.role, [_load(part) for part in self.parts])
+
+    def __canonical__(self) -> object:
+        return [self.role, [part.__canonical__() for part in self.parts]]
+
+    @overload
+    def _of(self, kind: type[Text]) -> list[Text]: ...
+    @overload
+    def _of(self, kind: type[Image]) -> list[Image]: ...
+    @overload
+    def _of(self, kind: type[File]) -> list[File]: ...
+    @overload
+    def _of(self, kind: type[ToolCall]) -> list[ToolCall]: ...
+    @overload
+    def _of(self, kind: type[ToolResult]) -> list[ToolResult]: ...
+    @overload
+    def _of(self, kind: type[Thinking]) -> list[Thinking]: ...
+    def _of(self, kind: Any) -> Any:
+        return [part for part in self.parts if type(part) is kind]
+
+
+def _load(part: Part) -> Part:
+    if isinstance(part, (Image, File)):
+        return part.load()
+    if isinstance(part, ToolResult) and not isinstance(part.result, str):
+        return ToolResult(part.tool_call_id, tuple(cast("Text | Image", _load(item)) for item in part.result), part.is_error)
+    return part
+
+
+def _estimate(part: Part) -> int:
+    if isinstance(part, (Text, Thinking)):
+        return _text_tokens(part.text)
+    if isinstance(part, ToolCall):
+        return 8 + _text_tokens(part.name) + _text_tokens(str(part.arguments))
+    if isinstance(part, ToolResult):
+        if isinstance(part.result, str):
+            return 4 + _text_tokens(part.result)
+        return 4 + sum(_estimate(item) for item in part.result)
+    if isinstance(part, ProviderBlock):
+        return _text_tokens(str(part.block))
+    return 0
+
+
+def _text_tokens(text: str) -> int:
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return -(-size // 4)

@@ -1,0 +1,116 @@
+"""What a prompt came back with: an answer or an error, and what it cost."""
+
+from typing import Any
+
+import msgspec
+
+from lm_deluge.prompt import Message, ToolCall
+from lm_deluge.usage import Usage
+
+__all__ = ["APIResponse"]
+
+
+class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The result of one prompt. Exactly one for each prompt, in the order of the prompts.
+
+    Attributes:
+        id: position of the prompt in the batch, or the task id of ``start_nowait``.
+        model_internal: the model as the user named it.
+        model_external: the model that answered, as the provider names it; None for an error.
+        content: the model's message; None for an error.
+        usage: tokens by kind; of a local hit, those of the original answer.
+        cost: US dollars paid for this response: 0 for a local hit, None when the price is not known.
+        cost_avoided: US dollars that a local hit saved: the cost of the original answer.
+        finish_reason: ``"stop"``, ``"length"``, ``"tool_calls"``, ``"content_filter"`` or ``"refusal"``, for every
+            provider; anything else is the provider's own word.
+        logprobs: one object for each token, in OpenAI's shape, when asked for.
+        status_code: HTTP status; None when no answer arrived or none was needed.
+        is_error: whether there is no answer.
+        error_message: what happened, to what, and what to do; None without an error.
+        local_cache_hit: whether the answer came from the local cache.
+        response_id: the provider's id of the answer.
+        raw_body: the provider's answer as it was received.
+    """
+
+    id: int = 0
+    model_internal: str = ""
+    model_external: str | None = None
+    content: Message | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    cost_avoided: float = 0.0
+    finish_reason: str | None = None
+    logprobs: list[dict[str, Any]] | None = None
+    status_code: int | None = None
+    is_error: bool = False
+    error_message: str | None = None
+    local_cache_hit: bool = False
+    response_id: str | None = None
+    raw_body: bytes | None = None
+
+    @property
+    def completion(self) -> str | None:
+        """The text of the answer, or None."""
+        return None if self.content is None else self.content.completion
+
+    @property
+    def thinking(self) -> str | None:
+        """The model's reasoning as far as the provider shows it, or None."""
+        if self.content is None:
+            return None
+        return "\n".join(part.text for part in self.content.thinking_parts if part.text) or None
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The tool calls of the answer."""
+        return [] if self.content is None else self.content.tool_calls
+
+    @property
+    def raw_response(self) -> dict[str, Any] | None:
+        """The provider's answer as a new dict, or None when there was none or it was not a JSON object."""
+        if self.raw_body is None:
+            return None
+        try:
+            decoded = msgspec.json.decode(self.raw_body)
+        except (msgspec.DecodeError, UnicodeError):
+            return None
+        return decoded if isinstance(decoded, dict) else None
+
+    @property
+    def input_tokens(self) -> int | None:
+        """Prompt tokens that were neither read from nor written to the provider's cache."""
+        return None if self.usage is None else self.usage.input_tokens
+
+    @property
+    def output_tokens(self) -> int | None:
+        """Generated tokens."""
+        return None if self.usage is None else self.usage.output_tokens
+
+    @property
+    def cache_read_tokens(self) -> int | None:
+        """Prompt tokens read from the provider's cache."""
+        return None if self.usage is None else self.usage.cache_read_tokens
+
+    @property
+    def cache_write_tokens(self) -> int | None:
+        """Prompt tokens written to the provider's cache."""
+        return None if self.usage is None else self.usage.cache_write_tokens
+
+    @property
+    def cache_hit(self) -> bool:
+        """Whether the provider read part of the prompt from its own cache."""
+        return self.usage is not None and self.usage.has_cache_hit
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; ``from_dict`` is the way back."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "APIResponse":
+        """The response that ``to_dict`` wrote.
+
+        Raises:
+            msgspec.ValidationError: the data have another shape.
+        """
+        return msgspec.convert(data, cls)
