@@ -1,0 +1,132 @@
+"""The services that answer requests: for each, its address, its wire format, its key variable and its quirks.
+
+A service that speaks a wire format we already have is a row of this table and nothing else.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+
+__all__ = ["GENERIC", "SERVICES", "Service", "credential"]
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """One API endpoint family.
+
+    Attributes:
+        name: the prefix in ``provider/model``, or ``"custom"`` for a server known only by its ``base_url``.
+        wire: the wire format it speaks.
+        base_url: where it is. Ends in ``/v1`` or its like for ``openai-chat`` and does not for ``anthropic``, as in
+            the official SDKs; never ends in a slash.
+        base_url_env: the environment variable that moves it, if its SDK has one with this meaning.
+        key_env: environment variables that may hold the API key, in order of preference.
+        key_required: whether a request without a key is refused. A server given by ``base_url`` may take any.
+        price_provider: its id in ``genai-prices``; None when its prices are not known.
+        marks: how a prompt-cache mark is written; ``"none"`` when the service takes no marks.
+        max_tokens_field: the field that limits the answer's length.
+        ignores_unsupported: whether parameters that a model does not take are ignored rather than refused.
+    """
+
+    name: str
+    wire: Literal["openai-chat", "anthropic"] = "openai-chat"
+    base_url: str
+    base_url_env: str | None = None
+    key_env: tuple[str, ...]
+    key_required: bool = True
+    price_provider: str | None = None
+    marks: Literal["none", "cache_control"] = "none"
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
+    ignores_unsupported: bool = False
+
+
+_ROWS = (
+    Service(
+        name="anthropic",
+        wire="anthropic",
+        base_url="https://api.anthropic.com",
+        base_url_env="ANTHROPIC_BASE_URL",
+        key_env=("ANTHROPIC_API_KEY",),
+        price_provider="anthropic",
+        marks="cache_control",
+    ),
+    Service(
+        name="openai",
+        base_url="https://api.openai.com/v1",
+        base_url_env="OPENAI_BASE_URL",
+        key_env=("OPENAI_API_KEY",),
+        price_provider="openai",
+        max_tokens_field="max_completion_tokens",
+    ),
+    Service(
+        name="cerebras",
+        base_url="https://api.cerebras.ai/v1",
+        key_env=("CEREBRAS_API_KEY",),
+        price_provider="cerebras",
+        max_tokens_field="max_completion_tokens",
+    ),
+    Service(
+        name="deepseek",
+        base_url="https://api.deepseek.com/v1",
+        key_env=("DEEPSEEK_API_KEY",),
+        price_provider="deepseek",
+    ),
+    Service(
+        name="fireworks",
+        base_url="https://api.fireworks.ai/inference/v1",
+        key_env=("FIREWORKS_API_KEY",),
+        price_provider="fireworks",
+    ),
+    Service(
+        name="gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        key_env=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        price_provider="google",
+    ),
+    Service(
+        name="groq",
+        base_url="https://api.groq.com/openai/v1",
+        key_env=("GROQ_API_KEY",),
+        price_provider="groq",
+        max_tokens_field="max_completion_tokens",
+    ),
+    Service(
+        name="mistral",
+        base_url="https://api.mistral.ai/v1",
+        key_env=("MISTRAL_API_KEY",),
+        price_provider="mistral",
+    ),
+    Service(
+        name="openrouter",
+        base_url="https://openrouter.ai/api/v1",
+        key_env=("OPENROUTER_API_KEY",),
+        price_provider="openrouter",
+        marks="cache_control",  # block-level marks reach Anthropic, Gemini, Bedrock (OpenRouter, prompt caching guide)
+        ignores_unsupported=True,  # OpenRouter, Claude 4.7 migration guide
+    ),
+    Service(
+        name="together",
+        base_url="https://api.together.ai/v1",
+        key_env=("TOGETHER_API_KEY",),
+        price_provider="together",
+    ),
+    Service(
+        name="xai",
+        base_url="https://api.x.ai/v1",
+        key_env=("XAI_API_KEY",),
+        price_provider="x-ai",
+        max_tokens_field="max_completion_tokens",
+    ),
+)
+
+SERVICES: Mapping[str, Service] = MappingProxyType({row.name: row for row in _ROWS})
+"""Every known service by name."""
+
+GENERIC = Service(name="custom", base_url="", key_env=("OPENAI_API_KEY",), key_required=False)
+"""What is assumed of a server known only by its ``base_url``: Chat Completions in its oldest, most widely read form."""
+
+
+def credential(service: Service, environ: Mapping[str, str]) -> str | None:
+    """The API key for ``service`` in ``environ``, or None. An empty variable counts as unset, as in the SDKs."""
+    return next((key for name in service.key_env if (key := environ.get(name, "").strip())), None)
