@@ -1,0 +1,68 @@
+"""Running a coroutine to its end from code that is not asynchronous, wherever that code runs."""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["run_here"]
+
+T = TypeVar("T")
+
+
+def run_here(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run ``start()`` in an event loop of its own and return its result.
+
+    Where a loop already runs in this thread (a notebook), a second thread runs it and this one waits, as a synchronous
+    call must. Ctrl-C cancels the coroutine and then raises ``KeyboardInterrupt``, in both cases.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run(start)
+    return _run_in_thread(start)
+
+
+def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(start())
+
+
+def _run_in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def main() -> T:
+        task = asyncio.current_task()
+        assert task is not None  # a coroutine that runs is in a task
+        running.append((asyncio.get_running_loop(), task))
+        return await start()
+
+    def work() -> None:
+        try:
+            outcome.append(_run(main))
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            failure.append(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="lm_deluge run")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        for loop, task in running:
+            loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        raise
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # there is none for this platform; asyncio's own loop is slower and otherwise the same
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,133 @@
+"""Any object of the user's with ``get(prompt)`` and ``put(prompt, response)``, as the engine's cache.
+
+Coroutine functions are awaited. Other functions run in one thread that belongs to the object, so it is called by one
+thread at a time and never blocks the event loop.
+"""
+
+import asyncio
+import inspect
+import sqlite3
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+from lm_deluge.cache._per_process import PerProcess
+from lm_deluge.cache.responses import Found, ResponseCache
+from lm_deluge.errors import CacheWarning
+from lm_deluge.prompt import Conversation
+from lm_deluge.response import APIResponse
+
+__all__ = ["EngineCache", "UserCache", "adapt"]
+
+T = TypeVar("T")
+
+
+class EngineCache(Protocol):
+    """What the engine asks of a cache. Both calls may raise; the engine counts that and goes on."""
+
+    async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
+        get = self._cache.get
+        if inspect.iscoroutinefunction(get):
+            found = await asyncio.gather(*(get(prompt) for prompt in prompts), return_exceptions=True)
+            return [self._found(response) for response in found]
+        return await self._call(lambda: [self._get(prompt) for prompt in prompts])
+
+    async def store(self, prompt: Conversation, response: APIResponse) -> None:
+        """Return once the response is safe."""
+        ...
+
+    @property
+    def location(self) -> str:
+        """Where the entries are, for messages."""
+        ...
+
+
+def adapt(cache: Any) -> EngineCache | None:
+    """The engine's view of what was given as ``cache=``.
+
+    Raises:
+        TypeError: the object has no ``get`` and ``put``.
+    """
+    if cache is None:
+        return None
+    if isinstance(cache, ResponseCache):
+        return cache
+    missing = [name for name in ("get", "put") if not callable(getattr(cache, name, None))]
+    if missing:
+        hint = (
+            "A prompt cache pattern goes to process_prompts_*(..., cache=...)."
+            if isinstance(cache, str)
+            else "Wrap a mapping in DistributedDictCache."
+        )
+        raise TypeError(
+            f"cache= needs an object with get(prompt) and put(prompt, response); "
+            f"{type(cache).__name__} has no {' and no '.join(missing)}. {hint}"
+        )
+    return UserCache(cache)
+
+
+class UserCache:
+    """The engine's cache over an object with ``get`` and ``put``."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+        self._threads = PerProcess(lambda: ThreadPoolExecutor(1, thread_name_prefix="lm_deluge user cache"))
+        self._home = threading.get_ident()
+        self._inline = False
+
+    async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
+        if inspect.iscoroutinefunction(self._cache.get):
+            found = await asyncio.gather(*(self._cache.get(prompt) for prompt in prompts))
+        else:
+            found = await self._call(lambda: [self._cache.get(prompt) for prompt in prompts])
+        return [Found(_checked(response, self._cache)) for response in found]
+
+    async def store(self, prompt: Conversation, response: APIResponse) -> None:
+        if inspect.iscoroutinefunction(self._cache.put):
+            await self._cache.put(prompt, response)
+        else:
+            await self._call(lambda: self._cache.put(prompt, response))
+
+    @property
+    def location(self) -> str:
+        return type(self._cache).__name__
+
+    def _get(self, prompt: Conversation) -> Found:
+        try:
+            return self._found(self._cache.get(prompt))
+        except Exception as error:  # noqa: BLE001 - one failed lookup is one miss; the engine counts it
+            if _is_bound_to_a_thread(error):
+                raise
+            return self._found(error)
+
+    def _found(self, response: object) -> Found:
+        if response is None or isinstance(response, APIResponse):
+            return Found(response)
+        if isinstance(response, Exception):
+            return Found(failure=f"{type(response).__name__}: {response}")
+        if isinstance(response, BaseException):
+            raise response
+        return Found(failure=f"get() gave a {type(response).__name__}; an APIResponse or None is needed")
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        if not self._inline:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads.get(), function)
+            except sqlite3.ProgrammingError as error:
+                # Opened for one thread only. Better called there, if that is where we are, than not at all.
+                if not _is_bound_to_a_thread(error) or threading.get_ident() != self._home:
+                    raise
+            self._inline = True
+            warnings.warn(
+                f"{self.location} holds an SQLite connection bound to the thread that opened it, so it is called on "
+                "the event loop, which waits meanwhile. Open it with check_same_thread=False.",
+                CacheWarning,
+                stacklevel=2,
+            )
+        return function()
+
+
+def _is_bound_to_a_thread(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.ProgrammingError) and "thread" in str(error)

@@ -1,0 +1,476 @@
+"""``LLMClient``: the facade over the engine."""
+
+import asyncio
+import random
+import threading
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, overload
+
+from lm_deluge._clock import SystemClock
+from lm_deluge._loops import run_here
+from lm_deluge.cache.user import adapt
+from lm_deluge.config import Effort, SamplingParams
+from lm_deluge.engine import Engine, RunOptions, Settings
+from lm_deluge.engine.shared import Shared
+from lm_deluge.errors import ConfigError
+from lm_deluge.events import Event, Listener, RunReport
+from lm_deluge.models import Rates, resolve
+from lm_deluge.prompt import PromptLike, as_prompts
+from lm_deluge.prompt_cache import Pattern, check_pattern
+from lm_deluge.response import APIResponse
+from lm_deluge.schedule import Choice, Limits, RetryPolicy
+from lm_deluge.tool import Tool
+from lm_deluge.transport import PyreqwestTransport, Transport
+
+__all__ = ["LLMClient"]
+
+ProgressStyle = Literal["rich", "tqdm", "manual"]
+Prompts = PromptLike | Iterable[PromptLike]
+
+
+class LLMClient:
+    """Runs prompts through one or several models.
+
+    ::
+
+        client = LLMClient("gpt-4.1-mini", cache=SqliteCache("my_cache.db"))
+        responses = client.process_prompts_sync(["What is 2+2?"])
+
+    Args:
+        model_names: a model, or several among which prompts are spread: ``"gpt-4.1-mini"``, ``"claude-haiku-4-5"``,
+            ``"openrouter/..."``, or any name together with ``base_url``.
+        model_weights: how prompts are spread over several models; evenly by default.
+        max_requests_per_minute: HTTP calls that may start in a minute.
+        max_tokens_per_minute: prompt and generated tokens in a minute.
+        max_concurrent_requests: HTTP calls under way at once.
+        max_attempts: calls for one prompt, the first included.
+        request_timeout: seconds for one call, from connecting to the last byte.
+        sampling_params: temperature and the like. The arguments below it replace single values.
+        cache: a local cache: one of ``lm_deluge.cache``, or any object with ``get(prompt)`` and
+            ``put(prompt, response)``, synchronous or asynchronous.
+        extra_headers: sent with every call; they win over ours.
+        extra_body: merged into every request body; it wins over ours.
+        base_url: the server to talk to instead of the provider's own.
+        api_key: the credential; by default that of the provider's environment variable, read when it is needed.
+        progress: how progress is shown: ``"rich"``, ``"tqdm"``, or ``"manual"`` for plain lines in logs.
+        listeners: called with each event of each run (see ``lm_deluge.events``).
+        transport: what sends HTTP; for tests and special networks.
+
+    Attributes:
+        last_report: what the last ``process_prompts_*`` did and cost; None before the first has ended.
+
+    Raises:
+        UnknownModelError: the provider of a model name cannot be told.
+        ConfigError: another argument has no meaning.
+        TypeError: ``cache`` has no ``get`` and ``put``.
+    """
+
+    def __init__(
+        self,
+        model_names: str | Sequence[str],
+        *,
+        model_weights: Sequence[float] | None = None,
+        max_requests_per_minute: float = 1_000,
+        max_tokens_per_minute: float = 100_000,
+        max_concurrent_requests: int = 225,
+        max_attempts: int = 5,
+        request_timeout: float = 30,
+        sampling_params: SamplingParams | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        max_new_tokens: int | None = None,
+        json_mode: bool | None = None,
+        reasoning_effort: Effort | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        cache: Any = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        progress: ProgressStyle = "rich",
+        listeners: Sequence[Listener] = (),
+        transport: Transport | None = None,
+    ) -> None:
+        import os
+
+        given = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "max_new_tokens": max_new_tokens,
+            "json_mode": json_mode,
+            "reasoning_effort": reasoning_effort,
+            "logprobs": logprobs,
+            "top_logprobs": top_logprobs,
+        }
+        params = (sampling_params or SamplingParams()).with_changes(
+            **{name: value for name, value in given.items() if value is not None}
+        )
+        names = [model_names] if isinstance(model_names, str) else list(model_names)
+        _at_least_one("max_attempts", max_attempts)
+        _at_least_one("max_concurrent_requests", max_concurrent_requests)
+        if not request_timeout > 0:
+            raise ConfigError(f"request_timeout={request_timeout!r} leaves no time; give seconds above 0.")
+        if progress not in ("rich", "tqdm", "manual"):
+            raise ConfigError(f"progress={progress!r} is not known; use 'rich', 'tqdm' or 'manual'.")
+        self._settings = Settings(
+            models=tuple(resolve(name, base_url=base_url, environ=os.environ) for name in names),
+            params=params,
+            retry=RetryPolicy(max_attempts=max_attempts),
+            max_concurrent=max_concurrent_requests,
+            request_timeout=request_timeout,
+            api_key=api_key,
+            extra_headers=dict(extra_headers or {}),
+            extra_body=dict(extra_body or {}),
+        )
+        self._choice = Choice(self._settings.models, model_weights)
+        self._limits = Limits(
+            requests_per_minute=max_requests_per_minute, tokens_per_minute=max_tokens_per_minute
+        )
+        self._cache = adapt(cache)
+        self._transport = PyreqwestTransport() if transport is None else transport
+        self._rates: dict[str, Rates | None] = {}
+        self._progress = progress
+        self._listeners = tuple(listeners)
+        self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._tasks: dict[int, asyncio.Task[APIResponse]] = {}
+        self._next_task = 0
+        self.cache = cache
+        self.last_report: RunReport | None = None
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> Self:
+        """A client from a mapping of this class's arguments; ``model_names`` may also be called ``model``.
+
+        Raises:
+            ConfigError: an unknown name, or no model.
+        """
+        arguments = dict(config)
+        for alias in ("model", "models"):
+            if alias in arguments and "model_names" not in arguments:
+                arguments["model_names"] = arguments.pop(alias)
+        if "model_names" not in arguments:
+            raise ConfigError("The configuration names no model; add model_names.")
+        if isinstance(arguments.get("sampling_params"), Mapping):
+            arguments["sampling_params"] = SamplingParams().with_changes(**arguments["sampling_params"])
+        known = set(cls.__init__.__kwdefaults__ or ()) | {"model_names"}
+        for name in arguments:
+            if name not in known:
+                raise ConfigError(f"The configuration has {name!r}, which LLMClient does not know.")
+        return cls(arguments.pop("model_names"), **arguments)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """A client from a YAML file of this class's arguments. Needs ``pyyaml`` (extra ``yaml``).
+
+        Raises:
+            ConfigError: the file holds no mapping, or an unknown name.
+        """
+        from lm_deluge._optional import require
+
+        yaml = require("yaml", extra="yaml", purpose="LLMClient.from_yaml")
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ConfigError(f"{path} holds no mapping of LLMClient's arguments.")
+        return cls.from_dict(config)
+
+    # Batches
+
+    @overload
+    def process_prompts_sync(
+        self,
+        prompts: Prompts,
+        *,
+        return_completions_only: Literal[False] = False,
+        show_progress: bool = True,
+        tools: Sequence[Tool] | None = None,
+        cache: Pattern | None = None,
+        tool_choice: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+    ) -> list[APIResponse]: ...
+    @overload
+    def process_prompts_sync(
+        self,
+        prompts: Prompts,
+        *,
+        return_completions_only: Literal[True],
+        show_progress: bool = True,
+        tools: Sequence[Tool] | None = None,
+        cache: Pattern | None = None,
+        tool_choice: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+    ) -> list[str | None]: ...
+    def process_prompts_sync(self, prompts: Prompts, **options: Any) -> list[APIResponse] | list[str | None]:
+        """``process_prompts_async`` for code that is not asynchronous.
+
+        Works in a script, in a thread, and where an event loop already runs (a notebook).
+        """
+        return run_here(lambda: self.process_prompts_async(prompts, **options))
+
+    @overload
+    async def process_prompts_async(
+        self,
+        prompts: Prompts | AsyncIterable[PromptLike],
+        *,
+        return_completions_only: Literal[False] = False,
+        show_progress: bool = True,
+        tools: Sequence[Tool] | None = None,
+        cache: Pattern | None = None,
+        tool_choice: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+    ) -> list[APIResponse]: ...
+    @overload
+    async def process_prompts_async(
+        self,
+        prompts: Prompts | AsyncIterable[PromptLike],
+        *,
+        return_completions_only: Literal[True],
+        show_progress: bool = True,
+        tools: Sequence[Tool] | None = None,
+        cache: Pattern | None = None,
+        tool_choice: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+    ) -> list[str | None]: ...
+    async def process_prompts_async(
+        self,
+        prompts: Prompts | AsyncIterable[PromptLike],
+        *,
+        return_completions_only: bool = False,
+        show_progress: bool = True,
+        tools: Sequence[Tool] | None = None,
+        cache: Pattern | None = None,
+        tool_choice: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+    ) -> list[APIResponse] | list[str | None]:
+        """One response for each prompt, in the order of the prompts.
+
+        Args:
+            prompts: strings, messages, conversations or OpenAI-style message lists, in any iterable; a single prompt
+                is a batch of one.
+            return_completions_only: return the text of each answer (None for an error) instead of responses.
+            show_progress: show how far the run is.
+            tools: tools that the model may call.
+            cache: a pattern of the provider's prompt cache, such as ``"system_and_tools"``. The local cache is an
+                argument of the client.
+            tool_choice: ``"auto"``, ``"none"``, ``"required"`` or a tool's name.
+            output_schema: a JSON schema that answers have to follow.
+
+        Raises:
+            ConfigError: an unknown pattern.
+            TypeError: ``prompts`` is no iterable of prompts.
+        """
+        options = _options(tools, cache, tool_choice, output_schema)
+        if not isinstance(prompts, AsyncIterable):
+            prompts = as_prompts(prompts)
+        responses: list[APIResponse] = []
+        async for ready in self._run(prompts, options, show_progress=show_progress):
+            responses.extend(ready)
+        responses.sort(key=lambda response: response.id)
+        return [response.completion for response in responses] if return_completions_only else responses
+
+    async def process_prompts_iter(
+        self,
+        prompts: Prompts | AsyncIterable[PromptLike],
+        *,
+        show_progress: bool = True,
+        tools: Sequence[Tool] | None = None,
+        cache: Pattern | None = None,
+        tool_choice: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[APIResponse]:
+        """Responses as they finish; ``response.id`` is the position of the prompt.
+
+        Memory stays bounded however many prompts there are: the iterable, or asynchronous iterable, is read as fast as
+        its prompts are worked on. The arguments are those of ``process_prompts_async``.
+        """
+        options = _options(tools, cache, tool_choice, output_schema)
+        if not isinstance(prompts, AsyncIterable):
+            prompts = as_prompts(prompts)
+        run = self._run(prompts, options, show_progress=show_progress)
+        try:
+            async for ready in run:
+                for response in ready:
+                    yield response
+        finally:
+            await run.aclose()
+
+    # Single prompts
+
+    async def start(
+        self,
+        prompt: PromptLike,
+        *,
+        tools: Sequence[Tool] | None = None,
+        cache: Pattern | None = None,
+        tool_choice: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+    ) -> APIResponse:
+        """The response to one prompt."""
+        options = _options(tools, cache, tool_choice, output_schema)
+        return await self._one(prompt, options, self._new_task_id())
+
+    def start_nowait(
+        self,
+        prompt: PromptLike,
+        *,
+        tools: Sequence[Tool] | None = None,
+        cache: Pattern | None = None,
+        tool_choice: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Start one prompt and return its task id, for ``wait_for`` and its like. Needs a running event loop."""
+        options = _options(tools, cache, tool_choice, output_schema)
+        task_id = self._new_task_id()
+        self._tasks[task_id] = asyncio.get_running_loop().create_task(self._one(prompt, options, task_id))
+        return task_id
+
+    async def wait_for(self, task_id: int) -> APIResponse:
+        """The response of a task that ``start_nowait`` started. Each can be waited for once.
+
+        Raises:
+            ConfigError: there is no such task, or it was waited for before.
+        """
+        task = self._task(task_id)
+        try:
+            return await task
+        finally:
+            if task.done():
+                self._tasks.pop(task_id, None)
+
+    async def wait_for_all(self, task_ids: Sequence[int] | None = None) -> list[APIResponse]:
+        """The responses of several tasks, in their order; of all that are left by default."""
+        ids = list(self._tasks) if task_ids is None else list(task_ids)
+        for task_id in ids:
+            self._task(task_id)
+        return [await self.wait_for(task_id) for task_id in ids]
+
+    async def as_completed(self, task_ids: Sequence[int] | None = None) -> AsyncIterator[tuple[int, APIResponse]]:
+        """Task ids and responses as they finish; of all that are left by default."""
+        ids = list(self._tasks) if task_ids is None else list(task_ids)
+        waiting = {self._task(task_id): task_id for task_id in ids}
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task_id = waiting.pop(task)
+                yield task_id, await self.wait_for(task_id)
+
+    # Closing
+
+    async def aclose(self) -> None:
+        """Close connections. The cache is the caller's to close."""
+        await self._transport.aclose()
+
+    def close(self) -> None:
+        """``aclose`` for code that is not asynchronous."""
+        run_here(self.aclose)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        names = [model.name for model in self._settings.models]
+        return f"LLMClient({names[0] if len(names) == 1 else names!r}, cache={self.cache!r})"
+
+    async def _run(
+        self,
+        prompts: Iterable[PromptLike] | AsyncIterable[PromptLike],
+        options: RunOptions,
+        *,
+        show_progress: bool,
+    ) -> Any:
+        listeners = list(self._listeners)
+        shown = None
+        if show_progress:
+            from lm_deluge.progress import listener
+
+            shown = listener(self._progress)
+            listeners.append(shown)
+
+        def emit(event: Event) -> None:
+            for listener in listeners:
+                listener(event)
+
+        try:
+            async for ready in self._engine().run(prompts, options, emit=emit, on_report=self._keep_report):
+                yield ready
+        finally:
+            if shown is not None:
+                shown.close()
+
+    async def _one(self, prompt: PromptLike, options: RunOptions, task_id: int) -> APIResponse:
+        def emit(event: Event) -> None:
+            for listener in self._listeners:
+                listener(event)
+
+        run = self._engine().run([prompt], options, emit=emit, on_report=lambda _: None, first_id=task_id)
+        ((response,),) = [ready async for ready in run]
+        return response
+
+    def _engine(self) -> Engine:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            engine = self._engines.get(loop)
+            if engine is None:
+                engine = self._engines[loop] = Engine(
+                    Shared(
+                        self._settings,
+                        cache=self._cache,
+                        limits=self._limits,
+                        choice=self._choice,
+                        transport=self._transport,
+                        rates=self._rates,
+                        clock=SystemClock(),
+                        rng=random.Random(),
+                    )
+                )
+            return engine
+
+    def _keep_report(self, report: RunReport) -> None:
+        self.last_report = report
+
+    def _new_task_id(self) -> int:
+        with self._lock:
+            self._next_task += 1
+            return self._next_task - 1
+
+    def _task(self, task_id: int) -> "asyncio.Task[APIResponse]":
+        task = self._tasks.get(task_id)
+        if task is None:
+            raise ConfigError(f"There is no task {task_id}: it was never started, or its response was already taken.")
+        return task
+
+
+def _options(
+    tools: Sequence[Tool] | None,
+    cache: str | None,
+    tool_choice: str | None,
+    output_schema: Mapping[str, Any] | None,
+) -> RunOptions:
+    return RunOptions(
+        tools=tuple(tools or ()),
+        tool_choice=tool_choice,
+        output_schema=output_schema,
+        pattern=check_pattern(cache),
+    )
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name}={value!r} is not a whole number above 0.")

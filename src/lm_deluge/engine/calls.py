@@ -1,0 +1,246 @@
+"""One prompt from miss to answer: limits, build, send, parse, store, and again if that may help."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+
+from lm_deluge.engine.local import Job, LocalCache, Pending
+from lm_deluge.engine.ledger import Ledger
+from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.settings import RunOptions
+from lm_deluge.engine.shared import Shared
+from lm_deluge.errors import (
+    ConnectError,
+    ConnectionDropped,
+    LMDelugeError,
+    ModelWarning,
+    PromptCacheWarning,
+    PromptError,
+    RequestTimeout,
+    TransportError,
+)
+from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
+from lm_deluge.models import Model, Rates, rates_for
+from lm_deluge.prompt_cache import plan
+from lm_deluge.providers import Failure, Reply, build, dropped_parameters, parse, rate_limit_pause, supports_breakpoints
+from lm_deluge.request import Request
+from lm_deluge.response import APIResponse
+from lm_deluge.wire import HttpResponse
+
+__all__ = ["Caller"]
+
+_log = logging.getLogger("lm_deluge")
+
+_ASKS_FOR_A_PAUSE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529})
+_WORTH_ANOTHER_TRY = (ConnectError, ConnectionDropped, RequestTimeout)
+
+
+class Caller:
+    """Answers the misses of one run."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        options: RunOptions,
+        local: LocalCache,
+        *,
+        ledger: Ledger,
+        notices: Notices,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._shared = shared
+        self._settings = shared.settings
+        self._options = options
+        self._local = local
+        self._ledger = ledger
+        self._notices = notices
+        self._emit = emit
+
+    @property
+    def _pending(self) -> Pending:
+        return self._shared.pending
+
+    async def answer(self, job: Job) -> APIResponse:
+        """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
+        self._pending.add(job)
+        try:
+            return await self._answer(job)
+        except LMDelugeError as error:
+            return self._failed(job.id, str(error))
+        except Exception as error:  # a fault of ours or in extra_body must not cost the other prompts their answers
+            _log.exception("prompt %d failed", job.id)
+            return self._failed(job.id, f"Unexpected {type(error).__name__}: {error}")
+        finally:
+            self._pending.remove(job)
+
+    async def _answer(self, job: Job) -> APIResponse:
+        tokens = self._tokens(job)
+        if isinstance(tokens, str):
+            return self._failed(job.id, tokens)
+        attempt = 0
+        while True:
+            model = self._shared.pick_model()
+            outcome = await self._attempt(job, model, tokens)
+            if isinstance(outcome, APIResponse):
+                return outcome
+            attempt += 1
+            delay = self._settings.retry.delay(
+                attempt, retryable=outcome.retryable, retry_after=outcome.retry_after, rng=self._shared.rng
+            )
+            if delay is None:
+                times = f" (after {attempt} attempts)" if attempt > 1 else ""
+                return self._failed(job.id, outcome.message + times, model=model, status=outcome.status or None)
+            self._ledger.retries += 1
+            self._emit(RetryScheduled(attempt, delay, outcome.message))
+            if outcome.status in _ASKS_FOR_A_PAUSE:
+                self._pause(model, delay, outcome.message)  # for every call to the model; the gate waits it out
+            else:
+                await self._shared.clock.sleep(delay)
+
+    def _tokens(self, job: Job) -> int | str:
+        """About how many tokens a call takes from the budget, or why it never can."""
+        budget = self._shared.limits.tokens_per_minute
+        prompt = job.prompt.count_tokens()
+        if prompt > budget:
+            return (
+                f"The prompt has about {prompt:,} tokens, and max_tokens_per_minute={budget:,.0f} lets at most that many "
+                "through in a minute, so it can never be sent. Raise the limit or shorten the prompt."
+            )
+        return min(prompt + (self._settings.params.max_new_tokens or 0), int(budget))
+
+    async def _attempt(self, job: Job, model: Model, tokens: int) -> APIResponse | Failure:
+        """One call, or the answer that another request stored meanwhile."""
+        credential = self._shared.credential(model)
+        if credential is None and model.service.key_required:
+            names = " or ".join(model.service.key_env)
+            message = f"There is no API key for {model.name!r}. Set {names}, or pass api_key= to LLMClient."
+            return self._failed(job.id, message, model=model)
+        request = self._request(job, model)
+        gate, limits = self._shared.gate, self._shared.limits
+        used: float = tokens
+        await gate.enter(model.name, tokens)
+        try:
+            hit = await self._local.look_again(job)
+            if hit is not None:
+                limits.give_back(tokens)
+                self._shared.count_hits(self._ledger, [hit], self._emit)
+                return hit
+            outcome = await self._call(model, request, credential)
+            if isinstance(outcome, Failure):
+                return outcome
+            used = outcome[0].usage.total_tokens if outcome[0].usage is not None else tokens
+        except PromptError:
+            limits.give_back(tokens)
+            raise
+        finally:
+            gate.leave()
+        limits.settle(tokens, used)
+        return await self._finish(job, model, *outcome)
+
+    def _request(self, job: Job, model: Model) -> Request:
+        """What is asked of the model, with a warning for each thing that it will not be asked."""
+        settings, options = self._settings, self._options
+        for name in dropped_parameters(model, settings.params):
+            self._notices.warn(
+                ("dropped", model.name, name),
+                f"{model.name} does not take {name}; it is left out of its requests. Remove it to silence this.",
+                ModelWarning,
+            )
+        pattern = options.pattern
+        if pattern is not None and not supports_breakpoints(model):
+            self._notices.warn(
+                ("marks", model.name),
+                f"{model.name} ({model.service.name}) takes no cache breakpoints, so cache={pattern!r} has no effect on "
+                "it; its provider may cache prompts on its own. Leave cache= out to silence this.",
+                PromptCacheWarning,
+            )
+            pattern = None
+        return Request(
+            conversation=job.prompt,
+            model=model,
+            params=settings.params,
+            tools=options.tools,
+            tool_choice=options.tool_choice,
+            output_schema=options.output_schema,
+            breakpoints=() if pattern is None else plan(pattern, job.prompt, options.tools),
+            automatic_cache=pattern == "automatic",
+            extra_headers=settings.extra_headers,
+            extra_body=settings.extra_body,
+        )
+
+    async def _call(
+        self, model: Model, request: Request, credential: str | None
+    ) -> tuple[Reply, HttpResponse] | Failure:
+        # Built only now, so requests that wait for the limits hold no body. Encoding media takes a thread.
+        if any(message.media for message in request.conversation.messages):
+            http = await asyncio.to_thread(build, request, credential=credential)
+        else:
+            http = build(request, credential=credential)
+        self._ledger.calls += 1
+        try:
+            response = await self._shared.transport.send(http, timeout=self._settings.request_timeout)
+        except TransportError as error:
+            return Failure(status=0, message=str(error), retryable=isinstance(error, _WORTH_ANOTHER_TRY))
+        now = self._shared.clock.time()
+        pause = rate_limit_pause(model, response.headers, now=now)
+        if pause:
+            self._pause(model, pause, "its rate limit is used up")
+        parsed = parse(model, response, now=now)
+        return parsed if isinstance(parsed, Failure) else (parsed, response)
+
+    async def _finish(self, job: Job, model: Model, reply: Reply, response: HttpResponse) -> APIResponse:
+        rates = await self._rates(model)
+        cost = uncached = None
+        if rates is not None and reply.usage is not None:
+            cost, uncached = rates.cost(reply.usage), rates.uncached_cost(reply.usage)
+        answer = APIResponse(
+            id=job.id,
+            model_internal=model.name,
+            model_external=reply.model,
+            content=reply.content,
+            usage=reply.usage,
+            cost=cost,
+            finish_reason=reply.finish_reason,
+            logprobs=reply.logprobs,
+            status_code=response.status,
+            response_id=reply.response_id,
+            raw_body=response.body,
+        )
+        await self._local.store(job, answer)
+        self._ledger.add_answer(answer, uncached_cost=uncached)
+        self._emit(AnswerReceived(answer.cost, answer.usage))
+        return answer
+
+    async def _rates(self, model: Model) -> Rates | None:
+        if model.name not in self._shared.rates:
+            # The price list takes a third of a second to import: once, and not on the event loop.
+            self._shared.rates[model.name] = await asyncio.to_thread(rates_for, model)
+        rates = self._shared.rates[model.name]
+        if rates is None and model.service.price_provider is not None:
+            self._notices.warn(
+                ("price", model.name),
+                f"No price is known for {model.name!r}; the cost of its answers is None. "
+                "Check the name, or upgrade the price list with: pip install -U genai-prices",
+                ModelWarning,
+            )
+        return rates
+
+    def _pause(self, model: Model, seconds: float, reason: str) -> None:
+        if self._shared.limits.pause(model.name, seconds, self._shared.clock.monotonic()):
+            self._emit(CoolDown(model.name, seconds, reason))
+
+    def _failed(
+        self, id: int, message: str, *, model: Model | None = None, status: int | None = None
+    ) -> APIResponse:
+        response = error_response(
+            id, message, model=(model or self._settings.models[0]).name, status=status
+        )
+        self._ledger.add_answer(response, uncached_cost=None)
+        self._emit(AnswerReceived(None, None, message))
+        return response
+
+
+def error_response(id: int, message: str, *, model: str, status: int | None = None) -> APIResponse:
+    """The response of a prompt that has no answer."""
+    return APIResponse(id=id, model_internal=model, status_code=status, is_error=True, error_message=message)

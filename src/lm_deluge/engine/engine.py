@@ -1,0 +1,50 @@
+"""Starting runs and single prompts on one event loop."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+
+from lm_deluge.engine.batch import Batch
+from lm_deluge.engine.settings import RunOptions
+from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.source import chunked
+from lm_deluge.events import Event, RunFinished, RunReport, RunStarted
+from lm_deluge.prompt import PromptLike
+from lm_deluge.response import APIResponse
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """A client's engine on one event loop."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    async def run(
+        self,
+        prompts: Iterable[PromptLike] | AsyncIterable[PromptLike],
+        options: RunOptions,
+        *,
+        emit: Callable[[Event], None],
+        on_report: Callable[[RunReport], None],
+        first_id: int = 0,
+    ) -> AsyncIterator[list[APIResponse]]:
+        """Responses as they come, in lists; each prompt gets exactly one.
+
+        Args:
+            prompts: any iterable; it is read as fast as its prompts can be worked on.
+            options: what holds for this run.
+            emit: called with each event.
+            on_report: called with the report when the run ends, however it ends.
+            first_id: ``id`` of the first response.
+        """
+        total = len(prompts) if isinstance(prompts, (list, tuple)) else None
+        batch = Batch(self._shared, options, emit, first_id=first_id)
+        emit(RunStarted(total, tuple(model.name for model in self._shared.settings.models)))
+        try:
+            async for ready in batch.responses(chunked(prompts)):
+                yield ready
+        finally:
+            report = batch.report()
+            on_report(report)
+            emit(RunFinished(report))

@@ -1,0 +1,91 @@
+"""Counting what one run does and costs."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from lm_deluge.events import RunReport
+from lm_deluge.response import APIResponse
+from lm_deluge.usage import Usage
+
+__all__ = ["Ledger"]
+
+
+class _Tokens:
+    """A running sum of usage; cheaper than adding frozen values tens of thousands of times a second."""
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys(Usage.__struct_fields__, 0)
+
+    def add(self, usage: Usage | None) -> None:
+        if usage is not None:
+            for name in self._sums:
+                self._sums[name] += getattr(usage, name)
+
+    def total(self) -> Usage:
+        return Usage(**self._sums)
+
+
+class Ledger:
+    """The counters of a run. Only touched on the event loop."""
+
+    def __init__(self) -> None:
+        self._hits = self._answers = self._errors = self._unpriced = 0
+        self._cost = self._cost_avoided = self._cost_uncached = 0.0
+        self._paid = _Tokens()
+        self._avoided = _Tokens()
+        self.calls = 0
+        self.retries = 0
+        self.cache_failures = 0
+        self.damaged_entries = 0
+        self.not_stored = 0
+
+    def add_hits(self, responses: Iterable[APIResponse]) -> float:
+        """Count local hits; returns the US dollars that they saved."""
+        saved = 0.0
+        for response in responses:
+            self._hits += 1
+            saved += response.cost_avoided
+            self._avoided.add(response.usage)
+        self._cost_avoided += saved
+        return saved
+
+    def add_answer(self, response: APIResponse, *, uncached_cost: float | None) -> None:
+        """Count a response that the local cache did not have."""
+        self._answers += 1
+        if response.is_error:
+            self._errors += 1
+            return
+        self._paid.add(response.usage)
+        if response.cost is None:
+            self._unpriced += 1
+        else:
+            self._cost += response.cost
+            self._cost_uncached += response.cost if uncached_cost is None else uncached_cost
+
+    def report(self, *, seconds: float) -> RunReport:
+        """What was counted so far."""
+        return RunReport(
+            prompts=self._hits + self._answers,
+            hits=self._hits,
+            calls=self.calls,
+            errors=self._errors,
+            retries=self.retries,
+            usage=self._paid.total(),
+            usage_avoided=self._avoided.total(),
+            cost=self._cost,
+            cost_avoided=self._cost_avoided,
+            cost_without_prompt_caching=self._cost_uncached,
+            unpriced=self._unpriced,
+            cache_failures=self.cache_failures,
+            damaged_entries=self.damaged_entries,
+            not_stored=self.not_stored,
+            seconds=seconds,
+        )
+
+
+def as_hit(stored: APIResponse, *, id: int) -> APIResponse:
+    """A stored response as the answer to another request: free, and equal to the original in all else."""
+    return msgspec.structs.replace(
+        stored, id=id, local_cache_hit=True, cost=0.0, cost_avoided=stored.cost_avoided or stored.cost or 0.0
+    )

@@ -1,0 +1,160 @@
+"""The local cache as a run uses it: it may fail, and then it is a miss; it is never the end of a batch."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from lm_deluge._clock import Clock
+from lm_deluge.cache.admission import is_admissible
+from lm_deluge.cache.responses import Found
+from lm_deluge.cache.user import EngineCache
+from lm_deluge.engine.ledger import Ledger, as_hit
+from lm_deluge.engine.notices import Notices
+from lm_deluge.errors import CacheWarning
+from lm_deluge.prompt import Conversation
+from lm_deluge.response import APIResponse
+
+__all__ = ["Job", "LocalCache", "Pending"]
+
+_FRESH_SECONDS = 1.0
+
+
+class Job:
+    """One prompt that has to be answered.
+
+    Attributes:
+        id: the response's ``id``.
+        prompt: loaded, with a known digest.
+        looked_up: when the cache was last asked for it, on the monotonic clock.
+    """
+
+    __slots__ = ("id", "looked_up", "prompt")
+
+    def __init__(self, id: int, prompt: Conversation, looked_up: float) -> None:
+        self.id = id
+        self.prompt = prompt
+        self.looked_up = looked_up
+
+
+class Pending:
+    """Which prompts wait for their call, and which of those were stored meanwhile. Shared by a client's runs.
+
+    It says for the price of a dictionary look-up whether another request of this client stored the answer since.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: Counter[bytes] = Counter()
+        self._stored: set[bytes] = set()
+
+    def add(self, job: Job) -> None:
+        self._waiting[job.prompt.digest] += 1
+
+    def remove(self, job: Job) -> None:
+        digest = job.prompt.digest
+        self._waiting[digest] -= 1
+        if not self._waiting[digest]:
+            del self._waiting[digest]
+            self._stored.discard(digest)
+
+    def mark_stored(self, job: Job) -> None:
+        if self._waiting[job.prompt.digest] > 1:
+            self._stored.add(job.prompt.digest)
+
+    def was_stored(self, job: Job) -> bool:
+        return job.prompt.digest in self._stored
+
+
+class LocalCache:
+    """A run's view of the cache, if there is one."""
+
+    def __init__(
+        self,
+        cache: EngineCache | None,
+        pending: Pending,
+        *,
+        models: Sequence[str],
+        ledger: Ledger,
+        notices: Notices,
+        clock: Clock,
+    ) -> None:
+        self._cache = cache
+        self._pending = pending
+        self._models = frozenset(models)
+        self._ledger = ledger
+        self._notices = notices
+        self._clock = clock
+
+    async def look_up(self, jobs: Sequence[Job]) -> list[APIResponse | None]:
+        """A response for each job that the cache knows."""
+        if self._cache is None or not jobs:
+            return [None] * len(jobs)
+        try:
+            found = await self._cache.get_many([job.prompt for job in jobs])
+        except Exception as error:  # noqa: BLE001 - a cache that fails is a miss, counted and reported
+            self._failed("looked up", len(jobs), error)
+            found = [Found()] * len(jobs)
+        now = self._clock.monotonic()
+        for job in jobs:
+            job.looked_up = now
+        return [self._hit(job, outcome) for job, outcome in zip(jobs, found, strict=True)]
+
+    async def look_again(self, job: Job) -> APIResponse | None:
+        """Just before a call: has the answer been stored since the first look?
+
+        By another request of this client, which is known at once; or by another process, for which it is worth
+        asking again if the first look is a while ago.
+        """
+        if self._cache is None:
+            return None
+        stale = self._clock.monotonic() - job.looked_up > _FRESH_SECONDS
+        if not stale and not self._pending.was_stored(job):
+            return None
+        (response,) = await self.look_up([job])
+        return response
+
+    async def store(self, job: Job, response: APIResponse) -> None:
+        """Keep an answer. It is committed on return, or counted as lost to the cache."""
+        if self._cache is None:
+            return
+        if not is_admissible(response):
+            self._ledger.not_stored += 1
+            return
+        try:
+            await self._cache.store(job.prompt, response)
+        except Exception as error:  # noqa: BLE001 - the answer is paid for and goes to its caller all the same
+            self._failed("stored", 1, error)
+        else:
+            self._pending.mark_stored(job)
+
+    def _hit(self, job: Job, found: Found) -> APIResponse | None:
+        if found.damage is not None:
+            self._ledger.damaged_entries += 1
+            self._notices.warn(
+                "damaged", f"A damaged cache entry counts as a miss and was set aside: {found.damage}", CacheWarning
+            )
+        if found.failure is not None:
+            self._failed("looked up", 1, found.failure)
+        if found.response is None:
+            return None
+        if found.response.model_internal not in self._models:
+            self._report_other_model(found.response.model_internal)
+        return as_hit(found.response, id=job.id)
+
+    def _report_other_model(self, stored: str) -> None:
+        self._notices.warn(
+            "other model",
+            f"Answers of {stored!r} are served from the cache to a client of {', '.join(sorted(self._models))}: the key "
+            "is the conversation alone. Give each model its own namespace, for example "
+            f"SqliteCache(path, cache_key={sorted(self._models)[0]!r}), to keep them apart.",
+            CacheWarning,
+        )
+
+    def _failed(self, done: str, count: int, error: Exception | str) -> None:
+        self._ledger.cache_failures += count
+        location = self._cache.location if self._cache is not None else "?"
+        detail = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        self._notices.warn(
+            ("failure", done),
+            f"The cache {location} failed, so an answer could not be {done} ({detail}). The run goes on without it; "
+            "further failures are counted in report.cache_failures.",
+            CacheWarning,
+        )

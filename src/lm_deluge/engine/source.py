@@ -1,0 +1,62 @@
+"""Any iterable of prompts, in chunks: large ones where prompts are at hand, smaller ones where they have to be awaited."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from itertools import islice
+from typing import TypeVar
+
+__all__ = ["Chunks", "chunked"]
+
+T = TypeVar("T")
+
+Chunks = AsyncIterator[list[T]]
+
+_MOST = 512
+
+
+def chunked(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[list[T]]:
+    """Lists of consecutive items, none of them empty, as soon as they are there."""
+    return _from_async(items) if isinstance(items, AsyncIterable) else _from_sync(items)
+
+
+async def _from_sync(items: Iterable[T]) -> AsyncIterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, _MOST)):
+        yield chunk
+
+
+async def _from_async(items: AsyncIterable[T]) -> AsyncIterator[list[T]]:
+    """A task reads ahead, so a slow source gives chunks of one and a quick one gives large ones."""
+    ready: deque[T] = deque()
+    filled, room = asyncio.Event(), asyncio.Event()
+    done = False
+
+    async def read_ahead() -> None:
+        nonlocal done
+        try:
+            async for item in items:
+                ready.append(item)
+                filled.set()
+                if len(ready) >= _MOST:
+                    room.clear()
+                    await room.wait()
+        finally:
+            done = True
+            filled.set()
+
+    reader = asyncio.create_task(read_ahead())
+    try:
+        while True:
+            await filled.wait()
+            if done and not ready:
+                break
+            chunk, ready = list(ready), deque()
+            room.set()
+            if not done:
+                filled.clear()
+            yield chunk
+        await reader  # raises what the source raised
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)

@@ -1,0 +1,57 @@
+"""The one place where calls wait: for a pause to end, for the limits, and for a free slot. First come, first served."""
+
+import asyncio
+import random
+
+from lm_deluge._clock import Clock
+from lm_deluge.schedule.limits import Limits
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """Lets calls through as the limits allow. Belongs to one event loop; the limits behind it may be shared.
+
+    Args:
+        limits: requests and tokens per minute, and pauses.
+        max_concurrent: calls under way at once.
+        clock: time.
+        rng: spreads the calls that a common pause held back.
+    """
+
+    def __init__(self, limits: Limits, *, max_concurrent: int, clock: Clock, rng: random.Random) -> None:
+        self._limits = limits
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._turn = asyncio.Lock()
+        self._clock = clock
+        self._rng = rng
+
+    async def enter(self, model: str, tokens: float) -> None:
+        """Return when a call of about ``tokens`` tokens to ``model`` may start. Call ``leave`` when it is over."""
+        await self._slots.acquire()
+        try:
+            await self._wait(model, tokens)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def leave(self) -> None:
+        """Free the slot of a call."""
+        self._slots.release()
+
+    async def _wait(self, model: str, tokens: float) -> None:
+        while True:
+            paused = self._limits.paused_for(model, self._clock.monotonic())
+            if paused:
+                # A little apart, so the calls that were held back do not all come in the same instant.
+                await self._clock.sleep(paused + self._rng.uniform(0, min(1.0, paused / 4)))
+                continue
+            # One call at a time looks at the limits, so a large call is not overtaken for ever by small ones.
+            async with self._turn:
+                wait = self._limits.acquire(tokens, self._clock.monotonic())
+                while wait:
+                    await self._clock.sleep(wait)
+                    wait = self._limits.acquire(tokens, self._clock.monotonic())
+            if not self._limits.paused_for(model, self._clock.monotonic()):
+                return
+            self._limits.give_back(tokens)

@@ -1,0 +1,97 @@
+"""Requests and tokens per minute as token buckets, and pauses that a provider asks for. Pure: time is an argument."""
+
+import threading
+
+from lm_deluge.errors import ConfigError
+
+__all__ = ["Limits"]
+
+
+class _Bucket:
+    """Holds up to one minute's worth and refills evenly, as providers' own limits do."""
+
+    __slots__ = ("capacity", "_level", "_updated")
+
+    def __init__(self, per_minute: float) -> None:
+        self.capacity = per_minute
+        self._level = per_minute
+        self._updated: float | None = None
+
+    def wait(self, amount: float, now: float) -> float:
+        """Seconds until ``amount`` is there; 0 when it is."""
+        if self._updated is not None:
+            self._level = min(self.capacity, self._level + (now - self._updated) * self.capacity / 60)
+        self._updated = now
+        missing = min(amount, self.capacity) - self._level
+        # Rounding may leave a hair's breadth that no amount of waiting fills.
+        return missing * 60 / self.capacity if missing > 1e-6 * self.capacity else 0.0
+
+    def take(self, amount: float) -> None:
+        self._level -= amount
+
+    def give_back(self, amount: float) -> None:
+        self._level = min(self.capacity, self._level + amount)
+
+
+class Limits:
+    """What one client may ask for. Shared by all of its runs, in all threads.
+
+    Args:
+        requests_per_minute: calls that may start in a minute.
+        tokens_per_minute: prompt and generated tokens in a minute. They are estimated when a call starts and
+            corrected when its answer says what they were.
+
+    Raises:
+        ConfigError: a limit below 1.
+    """
+
+    def __init__(self, *, requests_per_minute: float, tokens_per_minute: float) -> None:
+        for name, value in (
+            ("max_requests_per_minute", requests_per_minute),
+            ("max_tokens_per_minute", tokens_per_minute),
+        ):
+            if not value >= 1:
+                raise ConfigError(f"{name}={value!r} lets nothing through; at least 1 is needed.")
+        self._lock = threading.Lock()
+        self._requests = _Bucket(requests_per_minute)
+        self._tokens = _Bucket(tokens_per_minute)
+        self._paused_until: dict[str, float] = {}
+
+    @property
+    def tokens_per_minute(self) -> float:
+        """The largest call that can ever start."""
+        return self._tokens.capacity
+
+    def acquire(self, tokens: float, now: float) -> float:
+        """Take a call's share and return 0, or take nothing and return the seconds after which to ask again."""
+        with self._lock:
+            wait = max(self._requests.wait(1, now), self._tokens.wait(tokens, now))
+            if wait == 0.0:
+                self._requests.take(1)
+                self._tokens.take(tokens)
+            return wait
+
+    def settle(self, reserved: float, used: float) -> None:
+        """Correct a call's share once its real tokens are known."""
+        with self._lock:
+            self._tokens.give_back(reserved - used)
+
+    def give_back(self, tokens: float) -> None:
+        """Return the share of a call that was not made after all."""
+        with self._lock:
+            self._requests.give_back(1)
+            self._tokens.give_back(tokens)
+
+    def pause(self, model: str, seconds: float, now: float) -> bool:
+        """Let no call to ``model`` start for ``seconds``. Returns whether that is longer than what was in force."""
+        with self._lock:
+            until = now + seconds
+            if until <= self._paused_until.get(model, 0.0):
+                return False
+            self._paused_until[model] = until
+            return True
+
+    def paused_for(self, model: str, now: float) -> float:
+        """Seconds for which ``model`` is still paused; 0 when it is not."""
+        with self._lock:
+            return max(0.0, self._paused_until.get(model, 0.0) - now)

@@ -1,0 +1,41 @@
+"""Whether and when a failed call is made again."""
+
+import random
+
+import msgspec
+
+__all__ = ["RetryPolicy"]
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Exponential backoff with full jitter, and never sooner than the provider asks.
+
+    Attributes:
+        max_attempts: calls for one prompt, the first included.
+        base: seconds; the first wait is between half of it and all of it, and the range doubles each time.
+        longest: seconds; no wait of ours is longer.
+        longest_asked: seconds; a provider that asks for more is not waited for.
+    """
+
+    max_attempts: int = 5
+    base: float = 1.0
+    longest: float = 30.0
+    longest_asked: float = 300.0
+
+    def delay(
+        self, attempt: int, *, retryable: bool, retry_after: float | None, rng: random.Random
+    ) -> float | None:
+        """Seconds to wait before the next call, or None to give up.
+
+        Args:
+            attempt: how many calls were made, the failed one included.
+            retryable: whether another call could end differently.
+            retry_after: seconds that the provider asks for, if it does.
+            rng: jitter.
+        """
+        if not retryable or attempt >= self.max_attempts:
+            return None
+        if retry_after is not None:
+            return retry_after if retry_after <= self.longest_asked else None
+        span = min(self.longest, self.base * 2 ** (attempt - 1))
+        return rng.uniform(span / 2, span)
