@@ -1,6 +1,7 @@
 """``LLMClient``: the facade over the engine."""
 
 import asyncio
+import os
 import random
 import threading
 import weakref
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
-from lm_deluge._clock import SystemClock
+from lm_deluge._clock import Clock, SystemClock
 from lm_deluge._loops import run_here
 from lm_deluge.cache.user import adapt
 from lm_deluge.config import Effort, SamplingParams
@@ -17,7 +18,7 @@ from lm_deluge.engine import Engine, RunOptions, Settings
 from lm_deluge.engine.shared import Shared
 from lm_deluge.errors import ConfigError
 from lm_deluge.events import Event, Listener, RunReport
-from lm_deluge.models import Rates, resolve
+from lm_deluge.models import resolve
 from lm_deluge.prompt import PromptLike, as_prompts
 from lm_deluge.prompt_cache import Pattern, check_pattern
 from lm_deluge.response import APIResponse
@@ -58,6 +59,7 @@ class LLMClient:
         progress: how progress is shown: ``"rich"``, ``"tqdm"``, or ``"manual"`` for plain lines in logs.
         listeners: called with each event of each run (see ``lm_deluge.events``).
         transport: what sends HTTP; for tests and special networks.
+        clock: what tells the time and waits; for tests.
 
     Attributes:
         last_report: what the last ``process_prompts_*`` did and cost; None before the first has ended.
@@ -94,9 +96,8 @@ class LLMClient:
         progress: ProgressStyle = "rich",
         listeners: Sequence[Listener] = (),
         transport: Transport | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        import os
-
         given = {
             "temperature": temperature,
             "top_p": top_p,
@@ -132,7 +133,7 @@ class LLMClient:
         )
         self._cache = adapt(cache)
         self._transport = PyreqwestTransport() if transport is None else transport
-        self._rates: dict[str, Rates | None] = {}
+        self._clock = SystemClock() if clock is None else clock
         self._progress = progress
         self._listeners = tuple(listeners)
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = weakref.WeakKeyDictionary()
@@ -435,8 +436,7 @@ class LLMClient:
                         limits=self._limits,
                         choice=self._choice,
                         transport=self._transport,
-                        rates=self._rates,
-                        clock=SystemClock(),
+                        clock=self._clock,
                         rng=random.Random(),
                     )
                 )

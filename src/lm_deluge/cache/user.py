@@ -28,11 +28,8 @@ class EngineCache(Protocol):
     """What the engine asks of a cache. Both calls may raise; the engine counts that and goes on."""
 
     async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
-        get = self._cache.get
-        if inspect.iscoroutinefunction(get):
-            found = await asyncio.gather(*(get(prompt) for prompt in prompts), return_exceptions=True)
-            return [self._found(response) for response in found]
-        return await self._call(lambda: [self._get(prompt) for prompt in prompts])
+        """What is known of each prompt, in order."""
+        ...
 
     async def store(self, prompt: Conversation, response: APIResponse) -> None:
         """Return once the response is safe."""
@@ -78,11 +75,11 @@ class UserCache:
         self._inline = False
 
     async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
-        if inspect.iscoroutinefunction(self._cache.get):
-            found = await asyncio.gather(*(self._cache.get(prompt) for prompt in prompts))
-        else:
-            found = await self._call(lambda: [self._cache.get(prompt) for prompt in prompts])
-        return [Found(_checked(response, self._cache)) for response in found]
+        get = self._cache.get
+        if inspect.iscoroutinefunction(get):
+            found = await asyncio.gather(*(get(prompt) for prompt in prompts), return_exceptions=True)
+            return [self._found(response) for response in found]
+        return await self._call(lambda: [self._get(prompt) for prompt in prompts])
 
     async def store(self, prompt: Conversation, response: APIResponse) -> None:
         if inspect.iscoroutinefunction(self._cache.put):

@@ -21,7 +21,7 @@ from lm_deluge.errors import (
     TransportError,
 )
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
-from lm_deluge.models import Model, Rates, rates_for
+from lm_deluge.models import Model, Rates
 from lm_deluge.prompt_cache import plan
 from lm_deluge.providers import Failure, Reply, build, dropped_parameters, parse, rate_limit_pause, supports_breakpoints
 from lm_deluge.request import Request
@@ -33,6 +33,7 @@ __all__ = ["Caller"]
 _log = logging.getLogger("lm_deluge")
 
 _ASKS_FOR_A_PAUSE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529})
+_BREATHER = 1.0
 _WORTH_ANOTHER_TRY = (ConnectError, ConnectionDropped, RequestTimeout)
 
 
@@ -178,14 +179,16 @@ class Caller:
         else:
             http = build(request, credential=credential)
         self._ledger.calls += 1
+        self._shared.look_up_rates(model)  # meanwhile
         try:
             response = await self._shared.transport.send(http, timeout=self._settings.request_timeout)
         except TransportError as error:
             return Failure(status=0, message=str(error), retryable=isinstance(error, _WORTH_ANOTHER_TRY))
         now = self._shared.clock.time()
-        pause = rate_limit_pause(model, response.headers, now=now)
-        if pause:
-            self._pause(model, pause, "its rate limit is used up")
+        refilled = rate_limit_pause(model, response.headers, now=now)
+        if refilled:
+            # The headers tell when the limit will be full again; some of it is there much sooner.
+            self._pause(model, min(refilled, _BREATHER), "its rate limit is used up")
         parsed = parse(model, response, now=now)
         return parsed if isinstance(parsed, Failure) else (parsed, response)
 
@@ -207,16 +210,14 @@ class Caller:
             response_id=reply.response_id,
             raw_body=response.body,
         )
-        await self._local.store(job, answer)
+        with self._pending.storing(job):
+            await self._local.store(job, answer)
         self._ledger.add_answer(answer, uncached_cost=uncached)
         self._emit(AnswerReceived(answer.cost, answer.usage))
         return answer
 
     async def _rates(self, model: Model) -> Rates | None:
-        if model.name not in self._shared.rates:
-            # The price list takes a third of a second to import: once, and not on the event loop.
-            self._shared.rates[model.name] = await asyncio.to_thread(rates_for, model)
-        rates = self._shared.rates[model.name]
+        rates = await self._shared.rates(model)
         if rates is None and model.service.price_provider is not None:
             self._notices.warn(
                 ("price", model.name),

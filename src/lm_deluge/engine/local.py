@@ -1,7 +1,9 @@
 """The local cache as a run uses it: it may fail, and then it is a miss; it is never the end of a batch."""
 
+import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lm_deluge._clock import Clock
 from lm_deluge.cache.admission import is_admissible
@@ -36,31 +38,42 @@ class Job:
 
 
 class Pending:
-    """Which prompts wait for their call, and which of those were stored meanwhile. Shared by a client's runs.
+    """Which prompts wait for their call, and which of those were answered meanwhile. Shared by a client's runs.
 
-    It says for the price of a dictionary look-up whether another request of this client stored the answer since.
+    So duplicates ask only until the first of them has finished, for the price of a dictionary look-up.
     """
 
     def __init__(self) -> None:
         self._waiting: Counter[bytes] = Counter()
-        self._stored: set[bytes] = set()
+        self._answered: dict[bytes, asyncio.Event] = {}
 
     def add(self, job: Job) -> None:
+        """A prompt waits for its call."""
         self._waiting[job.prompt.digest] += 1
 
     def remove(self, job: Job) -> None:
+        """A prompt has its response."""
         digest = job.prompt.digest
         self._waiting[digest] -= 1
         if not self._waiting[digest]:
             del self._waiting[digest]
-            self._stored.discard(digest)
+            self._answered.pop(digest, None)
 
-    def mark_stored(self, job: Job) -> None:
-        if self._waiting[job.prompt.digest] > 1:
-            self._stored.add(job.prompt.digest)
+    @contextlib.contextmanager
+    def storing(self, job: Job) -> Iterator[None]:
+        """An answer has come and is stored within; duplicates that are about to ask wait for that instead."""
+        if self._waiting[job.prompt.digest] == 1:
+            yield
+            return
+        stored = self._answered.setdefault(job.prompt.digest, asyncio.Event())
+        try:
+            yield
+        finally:
+            stored.set()
 
-    def was_stored(self, job: Job) -> bool:
-        return job.prompt.digest in self._stored
+    def answered(self, job: Job) -> asyncio.Event | None:
+        """Set once the answer of a duplicate is stored; None while none has come."""
+        return self._answered.get(job.prompt.digest)
 
 
 class LocalCache:
@@ -105,8 +118,10 @@ class LocalCache:
         """
         if self._cache is None:
             return None
-        stale = self._clock.monotonic() - job.looked_up > _FRESH_SECONDS
-        if not stale and not self._pending.was_stored(job):
+        answered = self._pending.answered(job)
+        if answered is not None:
+            await answered.wait()
+        elif self._clock.monotonic() - job.looked_up <= _FRESH_SECONDS:
             return None
         (response,) = await self.look_up([job])
         return response
@@ -122,8 +137,6 @@ class LocalCache:
             await self._cache.store(job.prompt, response)
         except Exception as error:  # noqa: BLE001 - the answer is paid for and goes to its caller all the same
             self._failed("stored", 1, error)
-        else:
-            self._pending.mark_stored(job)
 
     def _hit(self, job: Job, found: Found) -> APIResponse | None:
         if found.damage is not None:

@@ -1,0 +1,56 @@
+"""Fixtures that every part of the suite uses."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lm_deluge import LLMClient
+from lm_deluge.testing import Emulator
+
+HIGH = {"max_requests_per_minute": 10_000_000, "max_tokens_per_minute": 10_000_000_000}
+
+
+class InstantClock:
+    """Time that passes at once: a sleep moves it and returns."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return 1_800_000_000.0 + self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def instant_clock() -> InstantClock:
+    return InstantClock()
+
+
+@pytest.fixture
+def emulator(provider_emulator: Emulator) -> Emulator:
+    """The provider emulator, which the environment variables of the official SDKs point at."""
+    return provider_emulator
+
+
+@pytest.fixture
+def make_client(emulator: Emulator) -> Iterator[Any]:
+    """Makes clients of the emulator: quiet, with limits out of the way, closed at the end."""
+    clients: list[LLMClient] = []
+
+    def make(model: str | list[str] = "gpt-4.1-mini", **arguments: Any) -> LLMClient:
+        clients.append(LLMClient(model, **{**HIGH, **arguments}))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
