@@ -1,0 +1,17 @@
+"""Wire formats as pure functions over frozen values: a request becomes bytes, bytes become a reply. No I/O."""
+
+from lm_deluge.providers._values import Delta, Failure, Reply
+from lm_deluge.providers.dispatch import build, dropped_parameters, parse, rate_limit_pause, supports_breakpoints
+from lm_deluge.providers.stream import StreamReader
+
+__all__ = [
+    "Delta",
+    "Failure",
+    "Reply",
+    "StreamReader",
+    "build",
+    "dropped_parameters",
+    "parse",
+    "rate_limit_pause",
+    "supports_breakpoints",
+]

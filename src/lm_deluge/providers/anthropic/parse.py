@@ -1,0 +1,71 @@
+"""An Anthropic message, as it is answered or put together from a stream, as a reply."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lm_deluge.errors import ProtocolError
+from lm_deluge.prompt import Message, Part, Text, Thinking
+from lm_deluge.providers._json import count, nonempty, objects
+from lm_deluge.providers._parts import provider_block, tool_call
+from lm_deluge.providers._values import Reply
+from lm_deluge.usage import Usage
+
+__all__ = ["read_reply"]
+
+_FINISH_REASONS: Mapping[str, str] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+}
+
+
+def read_reply(message: dict[str, Any]) -> Reply:
+    """The reply that a message object holds.
+
+    Raises:
+        ProtocolError: it has no content.
+    """
+    if not isinstance(message.get("content"), list):
+        raise ProtocolError("the message has no content")
+    reason = nonempty(message.get("stop_reason"))
+    return Reply(
+        content=Message("assistant", [_part(block) for block in objects(message["content"])]),
+        usage=_usage(message.get("usage")),
+        finish_reason=_FINISH_REASONS.get(reason, reason) if reason else None,
+        model=nonempty(message.get("model")),
+        response_id=nonempty(message.get("id")),
+    )
+
+
+def _part(block: dict[str, Any]) -> Part:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            return Text(text)
+        case {"type": "thinking", "thinking": str(text)}:
+            return Thinking(text, signature=nonempty(block.get("signature")))
+        case {"type": "redacted_thinking", "data": str(data)}:
+            return Thinking(redacted=data)
+        case {"type": "tool_use", "id": str(id), "name": str(name), "input": dict(arguments)}:
+            return tool_call(id, name, arguments)
+        case _:
+            return provider_block("anthropic", block)
+
+
+def _usage(usage: object) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    written = usage.get("cache_creation")
+    written = written if isinstance(written, dict) else {}
+    written_1h = count(written.get("ephemeral_1h_input_tokens"))
+    by_lifetime = written_1h + count(written.get("ephemeral_5m_input_tokens"))
+    details = usage.get("output_tokens_details")
+    return Usage(
+        input_tokens=count(usage.get("input_tokens")),
+        output_tokens=count(usage.get("output_tokens")),
+        cache_read_tokens=count(usage.get("cache_read_input_tokens")),
+        cache_write_tokens=max(count(usage.get("cache_creation_input_tokens")), by_lifetime),
+        cache_write_1h_tokens=written_1h,
+        reasoning_tokens=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
+    )

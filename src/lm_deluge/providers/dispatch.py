@@ -1,0 +1,163 @@
+"""The table of wire formats, and the functions that look a model's format up in it.
+
+A format is a handful of pure functions; one more is one row here.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from lm_deluge._version import __version__
+from lm_deluge.config import SamplingParams
+from lm_deluge.errors import ConfigError, PromptError, ProtocolError
+from lm_deluge.models import Model
+from lm_deluge.providers import rate_limits
+from lm_deluge.providers._json import decode_object
+from lm_deluge.providers._values import Failure, Reply
+from lm_deluge.providers.anthropic import build as anthropic_build
+from lm_deluge.providers.anthropic import parse as anthropic_parse
+from lm_deluge.providers.failures import error_of, failure_from_error, failure_from_response, invalid_response
+from lm_deluge.providers.openai_chat import build as openai_build
+from lm_deluge.providers.openai_chat import parse as openai_parse
+from lm_deluge.request import Request
+from lm_deluge.wire import HttpRequest, HttpResponse
+
+__all__ = ["build", "dropped_parameters", "parse", "rate_limit_pause", "supports_breakpoints"]
+
+
+class WireFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """What one wire format consists of."""
+
+    url: Callable[[Model], str]
+    build_headers: Callable[[str | None, Mapping[str, str]], dict[str, str]]
+    build_body: Callable[..., dict[str, Any]]
+    read_reply: Callable[[dict[str, Any]], Reply]
+    pause: Callable[..., float | None]
+    dropped_parameters: Callable[..., tuple[str, ...]]
+
+
+_FORMATS: Mapping[str, WireFormat] = {
+    "anthropic": WireFormat(
+        url=anthropic_build.url,
+        build_headers=anthropic_build.build_headers,
+        build_body=anthropic_build.build_body,
+        read_reply=anthropic_parse.read_reply,
+        pause=rate_limits.anthropic_pause,
+        dropped_parameters=anthropic_build.dropped_parameters,
+    ),
+    "openai-chat": WireFormat(
+        url=openai_build.url,
+        build_headers=openai_build.build_headers,
+        build_body=openai_build.build_body,
+        read_reply=openai_parse.read_reply,
+        pause=rate_limits.openai_pause,
+        dropped_parameters=openai_build.dropped_parameters,
+    ),
+}
+
+_encoder = msgspec.json.Encoder()
+_USER_AGENT = f"lm_deluge/{__version__}"
+
+
+def build(request: Request, *, credential: str | None, stream: bool = False) -> HttpRequest:
+    """The HTTP request that asks for an answer.
+
+    Args:
+        request: what is asked. Its images and files have to be in memory or URLs; a path would be read here.
+        credential: the API key; None sends none.
+        stream: ask for the answer in pieces, to be read with ``StreamReader``.
+
+    Raises:
+        PromptError: the prompt cannot be said in the model's wire format; the message says what to do.
+        ConfigError: a key, a breakpoint or an extra field that cannot be sent.
+    """
+    model = request.model
+    wire = _FORMATS[model.service.wire]
+    extra = {name.lower(): value for name, value in request.extra_headers.items()}
+    headers = {
+        "content-type": "application/json",
+        "accept": "text/event-stream" if stream else "application/json",
+        "user-agent": _USER_AGENT,
+        **wire.build_headers(_checked(credential, model), extra),
+        **extra,
+    }
+    body = wire.build_body(request, stream=stream)
+    body.update(request.extra_body)
+    return HttpRequest(method="POST", url=wire.url(model), headers=headers, body=_encoded(body))
+
+
+def parse(model: Model, response: HttpResponse, *, now: float) -> Reply | Failure:
+    """What an HTTP answer means. Nothing that a server sends makes this raise.
+
+    Args:
+        model: which model was asked.
+        response: the answer, read to its end.
+        now: seconds since the Unix epoch, for headers that give a date.
+    """
+    if not 200 <= response.status < 300:
+        return failure_from_response(model, response, now=now)
+    decoded = decode_object(response.body)
+    if decoded is None:
+        return invalid_response(model, response.status, "the body is not a JSON object")
+    error = error_of(decoded)
+    if error is not None:
+        return failure_from_error(model, error, status=response.status, headers=response.headers, now=now)
+    return read_reply(model, decoded)
+
+
+def read_reply(model: Model, decoded: dict[str, Any]) -> Reply | Failure:
+    """The reply that a decoded answer holds, or a failure if it does not have the documented shape."""
+    try:
+        return _FORMATS[model.service.wire].read_reply(decoded)
+    except (ProtocolError, PromptError, RecursionError) as error:  # the last for JSON nested beyond reason
+        reason = str(error) if isinstance(error, ProtocolError) else "the answer cannot be held as a prompt"
+        return invalid_response(model, 200, reason)
+
+
+def rate_limit_pause(model: Model, headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds until a limit that an answer's headers show as spent refills, at most ``MAX_WAIT``.
+
+    None while nothing is known to be spent. Headers are in lower case; ``now`` is in seconds since the Unix epoch.
+    """
+    return _FORMATS[model.service.wire].pause(headers, now=now)
+
+
+def dropped_parameters(model: Model, params: SamplingParams, *, has_schema: bool = False) -> tuple[str, ...]:
+    """Names of the parameters that are set but not sent, because the model or its API does not take them.
+
+    Args:
+        model: which model is asked.
+        params: the user's parameters.
+        has_schema: whether the request has an ``output_schema``, which covers what ``json_mode`` asks for.
+    """
+    return _FORMATS[model.service.wire].dropped_parameters(model, params, has_schema=has_schema)
+
+
+def supports_breakpoints(model: Model) -> bool:
+    """Whether breakpoints reach the service that answers for the model. Where they do not, they are left out."""
+    return model.service.marks != "none"
+
+
+def _checked(credential: str | None, model: Model) -> str | None:
+    if credential is not None and not (credential.isascii() and credential.isprintable() and " " not in credential):
+        names = " or ".join(model.service.key_env)
+        raise ConfigError(
+            f"The API key for {model.service.name} holds a space, a line break or another character that no key has. "
+            f"Check {names} or api_key=."
+        )
+    return credential
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    try:
+        return _encoder.encode(body)
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"The prompt holds text that is not valid Unicode ({error.reason} at character {error.start}). "
+            "Replace the lone surrogate, for example with text.encode('utf-8', 'replace').decode()."
+        ) from error
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise ConfigError(
+            f"The request has no JSON form: {error}. Check extra_body, output_schema and the tools' parameters."
+        ) from error

@@ -1,0 +1,163 @@
+"""What went wrong at the provider, in words for the user, and whether asking again can help."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from lm_deluge.models import Model
+from lm_deluge.providers._json import decode_object, nonempty
+from lm_deluge.providers._values import Failure
+from lm_deluge.providers.rate_limits import retry_after
+from lm_deluge.wire import HttpResponse
+
+__all__ = ["error_of", "failure_from_error", "failure_from_response", "invalid_response", "truncated_stream"]
+
+_RETRYABLE = frozenset({408, 409, 429})  # and from 500 on, as in the official SDKs
+_SPENT = frozenset(
+    {
+        "enforced_spend_limit_reached",  # Anthropic, rate limits page: a 429 that waiting does not cure
+        "insufficient_quota",  # OpenAI, error codes guide: likewise
+        "billing_hard_limit_reached",
+    }
+)
+
+# Anthropic, errors page. OpenAI names its types differently, but for these.
+_STATUS_OF_TYPE: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+
+_REMEDIES: Mapping[int, str] = {
+    401: "Check the API key.",
+    402: "Check the account's billing.",
+    403: "Check what the API key may do.",
+    404: "Check the model's name and base_url.",
+    405: "Check base_url.",
+    413: "Send a shorter prompt or smaller files.",
+}
+
+_MAX_MESSAGE = 500
+_TAG = re.compile(r"<[^<>]*>")
+# Providers echo part of the key in their messages, and gateways sometimes all of it.
+_SECRETS = re.compile(
+    r"\b(?:sk|pk|rk|gsk|xai|hf|fw|csk|tgp|r8)[-_][\w\-*.]{6,}|\bAIza[\w\-*.]{6,}|\b(?i:bearer)\s+[\w\-*.+/=]{6,}"
+)
+
+
+def failure_from_response(model: Model, response: HttpResponse, *, now: float) -> Failure:
+    """From an answer with an error status, whatever its body is."""
+    error: object = decode_object(response.body)
+    if error is None:  # the page of a proxy, most of the time
+        error = _TAG.sub(" ", response.body[: 8 * _MAX_MESSAGE].decode("utf-8", "replace"))
+    return failure_from_error(model, error, status=response.status, headers=response.headers, now=now)
+
+
+def failure_from_error(
+    model: Model, error: object, *, status: int, headers: Mapping[str, str] | None = None, now: float = 0.0
+) -> Failure:
+    """From an error as the provider words it.
+
+    Args:
+        model: which model was asked.
+        error: the decoded body, its ``error`` object, or text.
+        status: the HTTP status.
+        headers: of the answer, names in lower case; None for an error in the middle of a stream.
+        now: seconds since the Unix epoch.
+    """
+    headers = headers or {}
+    text, kind, code = _read(error)
+    if status < 300:
+        status = _status_of(kind, code)
+    return Failure(
+        status=status,
+        message=_message(model, status, kind, text),
+        kind=kind,
+        code=code,
+        retryable=_is_retryable(status, {kind, code}, headers.get("x-should-retry")),
+        retry_after=retry_after(headers, now=now),
+    )
+
+
+def invalid_response(model: Model, status: int, reason: str) -> Failure:
+    """An answer that does not have the documented shape. The next one may, so it can be asked for again."""
+    message = _message(model, status, "invalid_response", reason)
+    return Failure(status=status, message=message, kind="invalid_response", retryable=True)
+
+
+def truncated_stream(model: Model, reason: str) -> Failure:
+    """A stream that ended before its last event."""
+    message = _message(model, 200, "truncated_stream", reason)
+    return Failure(status=200, message=message, kind="truncated_stream", retryable=True)
+
+
+def _read(error: object) -> tuple[str, str | None, str | None]:
+    """Text, type and code of an error. Beside the documented shape there are ``{"error": "text"}``, ``{"message"}``,
+    and FastAPI's ``{"detail"}``."""
+    inner = error.get("error") if isinstance(error, dict) else None
+    body = inner if isinstance(inner, dict) else error
+    if not isinstance(body, dict):
+        return str(body), None, None
+    details = body.get("details")
+    finer = details.get("error_code") if isinstance(details, dict) else None
+    text = nonempty(body.get("message")) or nonempty(inner) or _as_text(body.get("detail")) or "no message"
+    kind = nonempty(body.get("type")) or nonempty(body.get("status"))
+    return text, kind, _code(finer) or _code(body.get("code"))
+
+
+def _code(value: object) -> str | None:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else nonempty(value)
+
+
+def _as_text(value: object) -> str | None:
+    return None if value in (None, "", [], {}) else str(value)
+
+
+def _status_of(kind: str | None, code: str | None) -> int:
+    """The status that an error inside a 200 stands for. OpenRouter and vLLM put the number in ``code``."""
+    if code is not None and re.fullmatch("[45][0-9][0-9]", code):
+        return int(code)
+    return _STATUS_OF_TYPE.get(kind or "", 200)
+
+
+def _is_retryable(status: int, words: set[str | None], should_retry: str | None) -> bool:
+    if should_retry in ("true", "false"):
+        return should_retry == "true"
+    if words & _SPENT:
+        return False
+    # An error inside a 200 whose type says nothing: the server failed after it had accepted the request.
+    return status in _RETRYABLE or status >= 500 or status == 200
+
+
+def _message(model: Model, status: int, kind: str | None, text: str) -> str:
+    host = urlsplit(model.base_url).netloc
+    what = f"{status} {_clean(kind)}" if kind else str(status)
+    remedy = "Redirects are not followed; check base_url." if 300 <= status < 400 else _REMEDIES.get(status, "")
+    return f"{what} from {host}: {_clean(text) or 'no message'}{' ' + remedy if remedy else ''}"
+
+
+def _clean(text: str) -> str:
+    """One printable line, of bounded length, with nothing in it that looks like a credential."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * _MAX_MESSAGE]).split())
+    shown = _SECRETS.sub("***", line)
+    return shown if len(shown) <= _MAX_MESSAGE else shown[: _MAX_MESSAGE - 1] + "…"
+
+
+def error_of(decoded: Mapping[str, Any]) -> object | None:
+    """The error object of an answer that came with status 200, or None. OpenRouter puts some into the choice."""
+    choices = decoded.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    for error in (decoded.get("error"), first.get("error") if isinstance(first, dict) else None):
+        if error and isinstance(error, (dict, str)):
+            return error
+    return None

@@ -1,0 +1,1 @@
+"""OpenAI's Chat Completions API, which most other services speak too."""

@@ -1,0 +1,103 @@
+"""Reading an answer that arrives in pieces.
+
+A stream is put back together into the very object that the same request would have been answered with at once, and
+then read by the same function. So both ways cannot drift apart.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from lm_deluge.errors import ProtocolError
+from lm_deluge.models import Model
+from lm_deluge.providers._json import decode_object
+from lm_deluge.providers._values import Delta, Failure, Reply
+from lm_deluge.providers.anthropic.stream import MessageFold
+from lm_deluge.providers.dispatch import read_reply
+from lm_deluge.providers.failures import error_of, failure_from_error, invalid_response, truncated_stream
+from lm_deluge.providers.openai_chat.stream import CompletionFold
+from lm_deluge.providers.sse import EventDecoder
+
+__all__ = ["StreamReader"]
+
+
+class Fold(Protocol):
+    """Puts the events of one wire format together."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer's last event has been seen."""
+        ...
+
+    def add(self, event: dict[str, Any]) -> list[Delta]:
+        """Take an event in, and return what it added to the answer.
+
+        Raises:
+            ProtocolError: it does not fit the events before it, so that the answer would not be whole.
+        """
+        ...
+
+    def end(self) -> None:
+        """The server has said ``[DONE]``."""
+        ...
+
+    def answer(self) -> dict[str, Any]:
+        """The object that the events amount to."""
+        ...
+
+
+_FOLDS: Mapping[str, Callable[[], Fold]] = {"anthropic": MessageFold, "openai-chat": CompletionFold}
+
+
+class StreamReader:
+    """Reads the body of a streamed answer with status 200, in pieces of any size.
+
+    Args:
+        model: which model was asked.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._decoder = EventDecoder()
+        self._fold = _FOLDS[model.service.wire]()
+        self._failure: Failure | None = None
+
+    def feed(self, chunk: bytes) -> list[Delta]:
+        """Take bytes in, and return what they added to the answer. Never raises."""
+        return [delta for data in self._decoder.feed(chunk) for delta in self._take(data)]
+
+    def result(self) -> Reply | Failure:
+        """The answer, once the body has ended.
+
+        A stream that ended before its last event is a failure, as is an error that the server sent in its middle: the
+        text that came before it is not the model's answer.
+        """
+        for data in self._decoder.close():
+            self._take(data)
+        if self._failure is not None:
+            return self._failure
+        if not self._fold.is_complete:
+            return truncated_stream(self._model, "the stream ended before the answer did")
+        return read_reply(self._model, self._fold.answer())
+
+    def _take(self, data: str) -> list[Delta]:
+        if self._failure is not None or not data.strip():
+            return []
+        if data.strip() == "[DONE]":
+            self._fold.end()
+            return []
+        event = decode_object(data)
+        if event is None:
+            return self._fail("an event is not a JSON object")
+        error = error_of(event)
+        if error is not None:
+            if not self._fold.is_complete:  # what is complete has been paid for and is kept
+                self._failure = failure_from_error(self._model, error, status=200)
+            return []
+        try:
+            return self._fold.add(event)
+        except ProtocolError as misfit:
+            return self._fail(str(misfit))
+
+    def _fail(self, reason: str) -> list[Delta]:
+        self._failure = invalid_response(self._model, 200, reason)
+        return []
