@@ -1,0 +1,57 @@
+"""The command line, ``deluge``. Commands import what they need when they run, so that help is there at once."""
+
+import sys
+import warnings
+from typing import Any, NoReturn
+
+from lm_deluge.errors import LMDelugeError, LMDelugeWarning
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line on ``sys.argv`` and exit.
+
+    The exit code is 0 when all went well, 1 when some prompts ended in errors, 2 when the command could not be
+    carried out, and 130 after Ctrl-C.
+    """
+    from lm_deluge.cli.app import app
+
+    warnings.formatwarning = _format_warning
+    try:
+        app(prog_name="deluge")
+    except (LMDelugeError, ImportError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            _leave_closed_pipe()
+        sys.stderr.write(f"deluge: {_describe(error)}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _leave_closed_pipe() -> NoReturn:
+    """End quietly when the reader of standard output has gone, as after ``| head``."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter flushes into the closed pipe
+    sys.exit(1)
+
+
+_plain_format = warnings.formatwarning
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings say what to do themselves; a line of source would only hide that."""
+    if issubclass(category, LMDelugeWarning):
+        return f"deluge: warning: {message}\n"
+    unchanged: Any = _plain_format(message, category, filename, lineno, line)
+    return str(unchanged)

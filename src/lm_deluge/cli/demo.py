@@ -1,0 +1,198 @@
+"""``deluge demo``: the main job, shown against a local emulator. What it prints as code is the code that it runs."""
+
+import inspect
+import os
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from rich.console import Console
+
+    from lm_deluge.events import RunReport
+
+__all__ = ["demo"]
+
+NO_LIMITS: dict[str, Any] = {"max_requests_per_minute": 1_000_000, "max_tokens_per_minute": 1_000_000_000}
+
+
+def demo(
+    latency: Annotated[float, typer.Option(help="Seconds until the emulator's answers begin.", min=0)] = 0.04,
+) -> None:
+    """See both kinds of caching at work: no key, no network, under a minute.
+
+    Runs real prompts (GSM8K) against a local emulator of the OpenAI and
+    Anthropic APIs, and shows what was asked, what it would have cost at list
+    prices, and what the caches saved.
+
+    Needs the extra "server": pip install 'lm_deluge\\[server]'.
+    """
+    from rich.console import Console
+
+    from lm_deluge.cli.tables import print_reports
+
+    console = Console(highlight=False)
+    reports: dict[str, RunReport] = {}
+    with _emulator(latency), _somewhere_else():
+        console.print(f"[bold]lm_deluge demo[/]: a local emulator answers, each time after {latency * 1000:.0f} ms.")
+        for heading, run, names in _STEPS:
+            _announce(console, heading, run)
+            for name, report in zip(names, run(), strict=True):
+                if report is not None:
+                    reports[name] = report
+    console.print("\n[bold]What was asked, paid and saved[/], at real list prices")
+    print_reports(reports)
+    paid, avoided, saved = _sums(reports)
+    console.print(
+        f"{paid} for the calls; {avoided} avoided by the local cache, {saved} saved by the provider's prompt cache.\n"
+        "[dim]The emulator answered, so nothing was paid.[/]"
+    )
+
+
+def run_questions() -> "Iterator[RunReport | None]":
+    from lm_deluge import LLMClient
+    from lm_deluge.cache import SqliteCache
+    from lm_deluge.testing import gsm8k
+
+    questions = [row["question"] for row in gsm8k()]
+    cache = SqliteCache("my_cache.db")
+    client = LLMClient("gpt-4.1-mini", cache=cache, **NO_LIMITS)
+    client.process_prompts_sync(questions)
+    yield client.last_report
+    client.process_prompts_sync(questions)
+    yield client.last_report
+
+
+def run_duplicates() -> "Iterator[RunReport | None]":
+    from lm_deluge import LLMClient
+    from lm_deluge.cache import SqliteCache
+
+    cache = SqliteCache("my_cache.db")
+    client = LLMClient("gpt-4.1-mini", cache=cache, **NO_LIMITS)
+    client.process_prompts_sync(["What is 2+2?"] * 100)
+    yield client.last_report
+    client.process_prompts_sync(["What is 2+2?"] * 100)
+    yield client.last_report
+
+
+def run_many_shot() -> "Iterator[RunReport | None]":
+    from lm_deluge import Conversation, LLMClient
+    from lm_deluge.testing import gsm8k
+
+    shots = [f"{row['question']}\n{row['answer']}" for row in gsm8k("train")]
+    base = Conversation.system("Solve it as here.\n\n" + "\n\n".join(shots))
+    prompts = [base.user(row["question"]) for row in gsm8k()[:200]]
+
+    client = LLMClient("claude-haiku-4-5", **NO_LIMITS)
+    # The first writes the prefix, the others read it.
+    client.process_prompts_sync(prompts[:1], cache="system_and_tools")
+    yield client.last_report
+    client.process_prompts_sync(prompts[1:], cache="system_and_tools")
+    yield client.last_report
+
+
+_Step = tuple[str, Callable[[], "Iterator[RunReport | None]"], tuple[str, str]]
+
+_STEPS: tuple[_Step, ...] = (
+    ("1. A benchmark twice: calls first, then hits", run_questions, ("GSM8K", "GSM8K again")),
+    ("2. A hundred duplicates twice", run_duplicates, ("100 dupes", "dupes again")),
+    (
+        "3. A long prefix that 200 prompts share, in the provider's prompt cache",
+        run_many_shot,
+        ("prefix, first", "prefix, others"),
+    ),
+)
+
+
+def _announce(console: "Console", heading: str, run: Callable[[], object]) -> None:
+    from rich.syntax import Syntax
+
+    _, _, body = inspect.getsource(run).partition("\n")
+    lines = [line for line in textwrap.dedent(body).splitlines() if not line.startswith(("from ", "yield "))]
+    console.print(f"\n[bold cyan]{heading}[/]")
+    code = "\n".join(lines).strip()
+    console.print(Syntax(code, "python", theme="ansi_dark", background_color="default", padding=(0, 2), word_wrap=True))
+
+
+def _sums(reports: "dict[str, RunReport]") -> tuple[str, str, str]:
+    from lm_deluge.progress.text import money
+
+    cost = sum(report.cost for report in reports.values())
+    avoided = sum(report.cost_avoided for report in reports.values())
+    uncached = sum(report.cost_without_prompt_caching for report in reports.values())
+    return money(cost), money(avoided), money(uncached - cost)
+
+
+@contextmanager
+def _emulator(latency: float) -> Iterator[None]:
+    """An emulator in a process of its own, which the environment variables of the SDKs point at meanwhile."""
+    import multiprocessing
+
+    from lm_deluge._optional import require
+    from lm_deluge.errors import ConfigError
+
+    for module in ("uvicorn", "httptools"):
+        require(module, extra="server", purpose="deluge demo")
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(latency, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        try:
+            url = ours.recv()
+        except EOFError as error:
+            raise ConfigError("The emulator did not start; `deluge emulate` shows why.") from error
+        with _environment(
+            OPENAI_BASE_URL=f"{url}/v1",
+            OPENAI_API_KEY="emulator",
+            ANTHROPIC_BASE_URL=url,
+            ANTHROPIC_API_KEY="emulator",
+        ):
+            yield
+    finally:
+        ours.close()
+        process.join()
+
+
+def _serve(latency: float, parent: "Connection") -> None:
+    """Serve until the other end of the pipe is closed, which happens even where the demo is killed."""
+    from lm_deluge.testing import Emulator
+
+    with Emulator(latency=latency, record=False) as emulator:
+        parent.send(emulator.url)
+        with suppress(EOFError, KeyboardInterrupt):
+            parent.recv()
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _somewhere_else() -> Iterator[None]:
+    """In a directory that is removed afterwards."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="lm_deluge-demo-") as directory:
+        os.chdir(directory)
+        try:
+            yield
+        finally:
+            os.chdir(before)

@@ -1,0 +1,38 @@
+"""``deluge emulate``: a provider to develop against, without a key, a bill or a network."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+__all__ = ["emulate"]
+
+
+def emulate(
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Interface to listen on. Anyone who can reach it can use the emulator.")
+    ] = "127.0.0.1",
+    latency: Annotated[float, typer.Option(help="Seconds until an answer begins.", min=0)] = 0.0,
+) -> None:
+    """Serve an emulator of the OpenAI and Anthropic APIs until Ctrl-C.
+
+    It checks requests as strictly as the providers do, simulates their
+    prompt caches, and answers with made-up text.
+
+    Needs the extra "server": pip install 'lm_deluge\\[server]'.
+    """
+    from lm_deluge.testing import serve
+
+    serve(host=host, port=port, latency=latency, started=_announce)
+
+
+def _announce(url: str) -> None:
+    print(
+        f"# Emulating the OpenAI and Anthropic APIs; stop with Ctrl-C. In another terminal:\n"
+        f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=emulator\n"
+        f"export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=emulator",
+        flush=True,
+    )
+    if not url.startswith(("http://127.", "http://[::1]", "http://localhost")):
+        print("deluge: warning: other machines may be able to reach this address.", file=sys.stderr, flush=True)

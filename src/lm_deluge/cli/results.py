@@ -1,0 +1,233 @@
+"""The output of ``deluge run``: JSON lines, one for each row, and going on where an interrupted run left off.
+
+Lines are appended in the order in which answers arrive and are complete when they are written, so whatever kills a run
+leaves at most one torn line, the last. A later run drops that line and the lines of errors, and asks what is missing.
+"""
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from lm_deluge.cli.rows import Row
+from lm_deluge.errors import ConfigError
+from lm_deluge.response import APIResponse
+
+__all__ = ["Results", "result_line"]
+
+
+_START = b'{"index":'
+"""How each line begins: a torn one is told from the end of somebody else's file by this."""
+
+
+class _Known(msgspec.Struct):
+    """What has to be read back of a line."""
+
+    index: int
+    key: str
+    error: str | None
+
+
+class Results:
+    """Where results go: a file that a later run continues, or a stream such as standard output.
+
+    Use it as a context manager, or close it. About 150 bytes of memory are used for each row that was answered before.
+
+    Attributes:
+        answered: how many rows the file answered when it was opened.
+        dropped_errors: how many lines of errors were taken out, to be asked again.
+        dropped_torn: whether a torn last line was taken out.
+    """
+
+    def __init__(self, stream: BinaryIO, settings: str, name: str = "standard output", *, owned: bool = False) -> None:
+        self._stream = stream
+        self._owned = owned
+        self._settings = settings
+        self._name = name
+        self._digests: dict[int, str] = {}
+        self.dropped_errors = 0
+        self.dropped_torn = False
+
+    @classmethod
+    def open(cls, path: Path, settings: str, *, overwrite: bool = False) -> "Results":
+        """The results in a file, which is made if it is not there.
+
+        Args:
+            path: the file.
+            settings: a digest of all that shapes the answers beside the prompt.
+            overwrite: start anew, whatever the file holds.
+
+        Raises:
+            ConfigError: another run writes to the file, it holds something else, or results of other settings. It is
+                left untouched.
+            OSError: the file cannot be opened or written.
+        """
+        file = path.resolve()  # a symbolic link stays one when the file behind it is replaced
+        results = cls(_open_locked(file, str(path)), settings, str(path), owned=True)
+        try:
+            if overwrite:
+                results._stream.truncate(0)
+            else:
+                results._resume(file)
+        except BaseException:
+            results.close()
+            raise
+        return results
+
+    @property
+    def answered(self) -> int:
+        return len(self._digests)
+
+    def has(self, row: Row) -> bool:
+        """Whether a row was answered when the file was opened.
+
+        Raises:
+            ConfigError: the file answers another prompt at this place.
+        """
+        digest = self._digests.get(row.index)
+        if digest is None:
+            return False
+        if digest != row.digest:
+            raise ConfigError(
+                f"Line {row.line} of the prompts has changed since {self._name} was written, which answers another "
+                f"prompt as row {row.index}. Choose another --out, or start anew with --overwrite."
+            )
+        return True
+
+    def write(self, row: Row, line: dict[str, Any]) -> None:
+        """Append a line. It is with the operating system when this returns, so a killed process loses nothing."""
+        line["key"] = f"{self._settings}-{row.digest}"
+        self._stream.write(msgspec.json.encode(line) + b"\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Release the file. A stream that was handed in stays open."""
+        if self._owned:
+            self._stream.close()
+
+    def __enter__(self) -> "Results":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _resume(self, path: Path) -> None:
+        """Learn what is answered, and take out what is not."""
+        decode = msgspec.json.Decoder(_Known).decode
+        errors: list[int] = []
+        end = 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n") and (line.startswith(_START) or _START.startswith(line)):
+                    self.dropped_torn = True
+                    break
+                try:
+                    known = decode(line)
+                except (msgspec.DecodeError, UnicodeError) as error:
+                    raise ConfigError(
+                        f"Line {number} of {self._name} is not a result of `deluge run` ({error}), so the file is left "
+                        "as it is. Choose another --out, or replace it with --overwrite."
+                    ) from error
+                self._learn(known, number, errors)
+                end += len(line)
+        if errors:
+            self._stream = _without_lines(path, self._stream, set(errors), end)
+            self.dropped_errors = len(errors)
+        elif self.dropped_torn:
+            self._stream.truncate(end)
+
+    def _learn(self, known: _Known, number: int, errors: list[int]) -> None:
+        settings, _, digest = known.key.partition("-")
+        if known.error is not None:
+            errors.append(number)
+        elif settings != self._settings:
+            raise ConfigError(
+                f"{self._name} holds answers of another model or of other settings (line {number}). "
+                "Choose another --out, or start anew with --overwrite."
+            )
+        elif known.index in self._digests:
+            raise ConfigError(f"{self._name} answers row {known.index} twice (line {number}). Remove one of the lines.")
+        else:
+            self._digests[known.index] = digest
+
+
+def result_line(row: Row, response: APIResponse | None = None, *, problem: str | None = None) -> dict[str, Any]:
+    """The line of a row: its answer or error, or the problem that kept it from being asked. Always the same columns;
+    ``thinking``, ``tool_calls`` and ``input`` (the row's own further fields) are there when they hold something.
+    """
+    if response is None:
+        response = APIResponse(is_error=True, error_message=problem)
+    usage = response.usage
+    line: dict[str, Any] = {
+        "index": row.index,
+        "id": row.id,
+        "completion": response.completion,
+        "error": (response.error_message or "unknown error") if response.is_error else None,
+        "model": response.model_external or response.model_internal or None,
+        "finish_reason": response.finish_reason,
+        "usage": None if usage is None else {name: getattr(usage, name) for name in usage.__struct_fields__},
+        "cost": _dollars(response.cost),
+        "cost_avoided": _dollars(response.cost_avoided),
+        "local_cache_hit": response.local_cache_hit,
+    }
+    if response.thinking:
+        line["thinking"] = response.thinking
+    if response.tool_calls:
+        line["tool_calls"] = [
+            {"id": call.id, "name": call.name, "arguments": call.arguments} for call in response.tool_calls
+        ]
+    if row.extra:
+        line["input"] = row.extra
+    return line
+
+
+def _dollars(value: float | None) -> float | None:
+    """Without the noise of binary fractions; a picodollar is far below any price."""
+    return None if value is None else round(float(value), 12)
+
+
+def _open_locked(path: Path, name: str) -> BinaryIO:
+    """The file for appending, locked against other runs."""
+    while True:
+        stream = path.open("ab")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.stat().st_ino == os.fstat(stream.fileno()).st_ino:
+                return stream
+        except BlockingIOError as error:
+            stream.close()
+            raise ConfigError(f"Another run is writing to {name}. Wait for it, or choose another --out.") from error
+        except FileNotFoundError:
+            pass
+        # The file was replaced between the two calls: what is locked is no longer what the path names.
+        stream.close()
+
+
+def _without_lines(path: Path, locked: BinaryIO, numbers: set[int], end: int) -> BinaryIO:
+    """Replace the file by a copy without some lines and all that follows ``end``; returns the copy, locked.
+
+    The copy takes the file's place in one step, so a run that is killed here loses nothing.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    copy = os.fdopen(descriptor, "ab")
+    try:
+        fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fchmod(descriptor, path.stat().st_mode & 0o777)
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if file.tell() > end:
+                    break
+                if number not in numbers:
+                    copy.write(line)
+        copy.flush()
+        os.fsync(descriptor)
+        Path(name).replace(path)
+    except BaseException:
+        copy.close()
+        Path(name).unlink(missing_ok=True)
+        raise
+    locked.close()
+    return copy

@@ -1,0 +1,140 @@
+"""Help, version, the emulator and the demo."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+from rich.console import Console
+
+from lm_deluge._version import __version__
+from lm_deluge.cli.tables import report_table
+from lm_deluge.events import RunReport
+from lm_deluge.usage import Usage
+
+from .conftest import PACKAGE, Deluge
+
+HEAVY = ("lm_deluge.client", "msgspec", "asyncio", "sqlite3", "pyreqwest", "genai_prices", "uvloop", "starlette")
+
+
+def test_help_lists_the_commands_and_is_quick() -> None:
+    program = (
+        "import sys; sys.argv = ['deluge', '--help']\n"
+        "from lm_deluge.cli import main\n"
+        "try: main()\n"
+        f"finally: print('loaded:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": PACKAGE}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert all(command in done.stdout for command in ("run", "emulate", "demo"))
+    assert done.stdout.endswith("loaded: []\n")
+
+
+@pytest.mark.parametrize("command", ["run", "emulate", "demo"])
+def test_help_fits_into_80_columns(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lm_deluge", command, "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": PACKAGE, "COLUMNS": "80"},
+        check=True,
+    )
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "…" not in done.stdout
+
+
+def test_version(deluge: Deluge) -> None:
+    assert deluge("--version").stdout == f"lm_deluge {__version__}\n"
+
+
+def test_the_emulator_says_what_to_export_and_answers(deluge: Deluge) -> None:
+    process = deluge.start("emulate", "--port", "0")
+    watchdog = threading.Timer(20, process.kill)
+    watchdog.start()
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(3)]
+    exported = dict(re.findall(r"(\w+)=(\S+)", "".join(lines)))
+    assert set(exported) == {"OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"}
+    assert exported["OPENAI_BASE_URL"] == exported["ANTHROPIC_BASE_URL"] + "/v1"
+
+    request = urllib.request.Request(
+        exported["OPENAI_BASE_URL"] + "/chat/completions",
+        data=json.dumps({"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "a"}]}).encode(),
+        headers={"Authorization": f"Bearer {exported['OPENAI_API_KEY']}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.load(answer)["choices"][0]["message"]["content"]
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    watchdog.cancel()
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_port_that_is_taken_is_one_clear_line(deluge: Deluge, emulator: object) -> None:
+    port = os.environ["ANTHROPIC_BASE_URL"].rpartition(":")[2]
+    done = deluge("emulate", "--port", port)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"deluge: cannot listen on 127.0.0.1:{port}")
+
+
+def test_the_demo_shows_calls_then_hits_and_both_savings(deluge: Deluge) -> None:
+    done = deluge("demo", "--latency", "0")
+    assert done.returncode == 0, done.stderr
+    said = done.stderr
+    assert re.search(r"^1,319 prompts in .*: 1,319 calls, \$0\.\d+ paid\.$", said, re.M)
+    assert re.search(r"^1,319 prompts from the cache in .*: \$0 paid, \$0\.\d+ saved\.$", said, re.M)
+    assert re.search(r"^100 prompts in .*: 100 calls", said, re.M)
+    assert re.search(r"^100 prompts from the cache", said, re.M)
+    assert re.search(r"cache write +– +– +– +– +[\d,]+ +– *$", said, re.M), "one request writes the prefix"
+    assert re.search(r"cache read +– +– +– +– +– +3,\d{3},\d{3} *$", said, re.M), "and the others read it"
+    assert re.search(r"errors", said) is None
+    assert 'client.process_prompts_sync(["What is 2+2?"] * 100)' in done.stdout
+    assert "nothing was paid" in done.stdout
+
+
+# Tables
+
+REPORT = RunReport(
+    prompts=1_000_000,
+    calls=1_002_334,
+    hits=12,
+    retries=2_334,
+    usage=Usage(input_tokens=3_000_000_000, cache_read_tokens=20_000_000_000, output_tokens=400_000_000),
+    cost=12_345.6,
+    cost_avoided=2.345,
+    cost_without_prompt_caching=99_999.1,
+    unpriced=3,
+    seconds=8_123.4,
+)
+
+
+def printed(reports: dict[str, RunReport], *, tall: bool, width: int) -> list[str]:
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(report_table(reports, tall=tall))
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def test_a_tall_table_of_large_runs_fits_into_80_columns() -> None:
+    lines = printed({"first run of many": REPORT, "second": REPORT, "third": RunReport()}, tall=True, width=80)
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
+    cells = {tuple(re.split(r"\s{2,}", line.strip())) for line in lines}
+    assert ("cache read", "20,000,000,000", "20,000,000,000", "–") in cells
+    assert ("saved by prompt cache", "$87,654", "$87,654", "–") in cells
+    assert ("unpriced", "3", "3", "–") in cells
+    assert not any(cell[0] in ("errors", "cache write") for cell in cells), "nothing to tell"
+
+
+def test_a_single_run_needs_no_name() -> None:
+    _, head, _, row, *_ = printed({"": REPORT}, tall=False, width=250)
+    values = dict(zip(re.split(r"\s{2,}", head.strip()), re.split(r"\s{2,}", row.strip()), strict=True))
+    assert values["prompts"] == "1,000,000"
+    assert values["paid"] == "$12,346"
+    assert values["prompts/s"] == "123"

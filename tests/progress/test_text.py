@@ -1,0 +1,96 @@
+import pytest
+
+from lm_deluge.events import RunReport
+from lm_deluge.progress.text import count, duration, money, rate, summary
+
+
+@pytest.mark.parametrize(
+    ("dollars", "text"),
+    [
+        (0.0, "$0"),
+        (1e-12, "$0"),
+        (0.000000042, "$0.000000042"),
+        (0.00042, "$0.00042"),
+        (0.000999, "$0.0010"),
+        (0.0123, "$0.0123"),
+        (0.28126, "$0.2813"),
+        (0.99996, "$1.00"),
+        (1.234, "$1.23"),
+        (999.99, "$999.99"),
+        (999.996, "$1,000"),
+        (1234.4, "$1,234"),
+        (1_234_567.0, "$1,234,567"),
+        (-0.0041, "-$0.0041"),
+    ],
+)
+def test_money_shows_the_digits_that_matter(dollars: float, text: str) -> None:
+    assert money(dollars) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0001, "under 1 ms"),
+        (0.0479, "0.048 s"),
+        (0.951, "1.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.7, "1 min 0 s"),
+        (185, "3 min 5 s"),
+        (3599.6, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+    ],
+)
+def test_durations_never_read_60_seconds(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("per_second", "text"), [(26_380.4, "26,380/s"), (9.96, "10/s"), (4.21, "4.2/s"), (0.051, "0.05/s")]
+)
+def test_rates(per_second: float, text: str) -> None:
+    assert rate(per_second) == text
+
+
+def test_counts_have_a_plural() -> None:
+    assert [count(1, "retry", "retries"), count(0, "error"), count(1319, "prompt")] == [
+        "1 retry",
+        "0 errors",
+        "1,319 prompts",
+    ]
+
+
+def test_a_run_from_the_cache_says_how_fast_it_was_and_what_it_saved() -> None:
+    report = RunReport(prompts=1319, hits=1319, cost_avoided=0.18776, seconds=0.05)
+    assert summary(report) == "1,319 prompts from the cache in 0.05 s (26,380/s): $0 paid, $0.1878 saved."
+
+
+def test_what_did_not_happen_is_not_told() -> None:
+    report = RunReport(prompts=10, calls=10, cost=0.5, cost_without_prompt_caching=0.5, seconds=2.0)
+    assert summary(report) == "10 prompts in 2.0 s (5.0/s): 10 calls, $0.5000 paid."
+
+
+def test_all_that_went_wrong_is_told() -> None:
+    report = RunReport(
+        prompts=10,
+        hits=3,
+        calls=9,
+        errors=1,
+        retries=2,
+        cost=0.5,
+        cost_avoided=0.25,
+        unpriced=2,
+        cache_failures=1,
+        damaged_entries=2,
+        not_stored=4,
+        seconds=2.0,
+    )
+    assert summary(report) == (
+        "10 prompts in 2.0 s (5.0/s): 3 hits, 9 calls, 2 retries, 1 error, "
+        "$0.5000 paid (+ 2 answers of unknown price), $0.2500 avoided, "
+        "1 cache failure, 2 damaged cache entries, 4 answers not stored."
+    )
+
+
+def test_an_empty_run_has_a_summary() -> None:
+    assert summary(RunReport()) == "0 prompts: 0 calls, $0 paid."
