@@ -1,0 +1,50 @@
+"""Measure every row of the speed table, ours and the reference in turn, and write it down.
+
+    python -m benchmarks [--quick | --long] [--only ROW ...] [--no-write]
+
+The first run makes an environment for the reference in ``benchmarks/.venvs``.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import report, server
+from benchmarks.bench import Bench, Form
+from benchmarks.rows import NAMES, row
+from benchmarks.workload import ROOT
+
+FORMS = {
+    "quick": Form("quick", repetitions=3, slow_repetitions=1, hits=5_000, stored=5_000, streamed=60_000, patience=15),
+    "full": Form("full", repetitions=5, slow_repetitions=3),
+    "long": Form("long", repetitions=7, slow_repetitions=3, streamed=1_000_000, patience=1_000),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure ours beside the reference.")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--quick", action="store_const", dest="form", const="quick", help="a few minutes")
+    form.add_argument("--long", action="store_const", dest="form", const="long", help="a streamed million, no cap")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="ROW", help=", ".join(NAMES))
+    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
+    parser.set_defaults(form="full")
+    options = parser.parse_args()
+
+    console = Console()
+    place = ROOT / "benchmarks" / ".work"
+    place.mkdir(exist_ok=True)
+    with server.running() as running, tempfile.TemporaryDirectory(dir=place) as directory:
+        capacity = server.capacity(running)
+        console.print(f"The server can answer {capacity:,.0f} requests a second on one core.")
+        bench = Bench(FORMS[options.form], running, Path(directory), lambda text: console.print(text, style="dim"))
+        lines = [line for name in options.only or NAMES for line in row(name)(bench)]
+    report.show(lines, console)
+    if not options.only and not options.no_write:
+        report.write(lines, ROOT / "docs" / "performance.md", form=bench.form, capacity=capacity)
+
+
+if __name__ == "__main__":
+    main()

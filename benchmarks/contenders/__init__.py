@@ -1,0 +1,60 @@
+"""Who is measured. A contender is one file here, imported in that contender's own interpreter, and a row of this table.
+
+The file defines ``Adapter``, which does the common work with the contender's library (see ``benchmarks.worker``).
+"""
+
+import os
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.workload import ROOT
+
+__all__ = ["CONTENDERS", "Contender"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A library and how to get an interpreter that has it.
+
+    Attributes:
+        name: its file in this package, its column in tables.
+        module: what its users import.
+        entry: the class that they import from it.
+        requirement: what pip installs into an environment of its own; None for this library, as it lies here.
+    """
+
+    name: str
+    module: str
+    entry: str
+    requirement: str | None = None
+
+    def interpreter(self) -> Path:
+        """Its Python. The environment is made when it is first needed, and kept."""
+        if self.requirement is None:
+            return Path(sys.executable)
+        place = ROOT / "benchmarks" / ".venvs" / self.name
+        python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
+        installed = place / "installed"
+        if not installed.exists() or installed.read_text() != self.requirement:
+            venv.create(place, clear=True, with_pip=True)
+            subprocess.run([python, "-m", "pip", "install", "--quiet", self.requirement], check=True)
+            installed.write_text(self.requirement)
+        return python
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables for its processes: nothing of the user's that could change how it works."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
+        own = {"PYTHONPATH": str(ROOT / "src")} if self.requirement is None else {}
+        return kept | own | {"OPENAI_API_KEY": "none", "NO_COLOR": "1"}
+
+
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("ours", "lm_deluge", "LLMClient"),
+        Contender("reference", "lm_deluge", "LLMClient", requirement="lm-deluge==0.0.138"),
+    )
+}

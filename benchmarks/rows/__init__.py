@@ -1,0 +1,19 @@
+"""The rows of the table, in its order: one file for each, with ``measure(bench)``, which gives one or more lines."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.bench import Bench
+    from benchmarks.figures import Line
+
+# Memory before hits: the caches that it fills are the ones that hits are read from.
+NAMES = ("import_time", "misses", "memory", "hits", "default_limits", "stall", "disk", "streaming")
+
+
+def row(name: str) -> "Callable[[Bench], Sequence[Line]]":
+    """How a row is measured."""
+    measure: Callable[[Bench], Sequence[Line]] = importlib.import_module(f"benchmarks.rows.{name}").measure
+    return measure
