@@ -4,7 +4,7 @@ A key must be the same in every process, on every machine and in every later ver
 never share one. So the encoding is JSON with sorted object keys (strings are quoted, numbers keep their type: ``1``,
 ``1.0``, ``true`` and ``"1"`` all differ), and digests are chained SHA-256 with a versioned start:
 
-    root    = SHA-256(b"lm_deluge conversation 1")
+    root    = SHA-256("lm_deluge conversation 1")
     digest  = SHA-256(parent digest, 32 bytes || canonical JSON of the message)
 
 A message extends its parent's digest, so a prefix that a million prompts share is hashed once. Values say what
@@ -13,6 +13,7 @@ does not move existing keys. Golden tests pin the result.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -20,15 +21,18 @@ import msgspec
 
 from lm_deluge.errors import PromptError
 
-__all__ = ["ROOT", "SCHEME", "Canonical", "content_digest", "encode", "extend", "namespaced"]
+__all__ = ["ROOT", "SCHEME", "Canonical", "content_digest", "encode", "extend", "namespaced", "plain"]
 
 SCHEME = 1
 """Version of the key scheme. It is part of every key."""
 
-ROOT = hashlib.sha256(b"lm_deluge conversation 1").digest()
+ROOT = hashlib.sha256(f"lm_deluge conversation {SCHEME}".encode()).digest()
 """Digest of the empty conversation."""
 
 _encoder = msgspec.json.Encoder(order="deterministic")
+
+_LEAST, _MOST = -(2**63), 2**64 - 1  # integers that every MessagePack reader and most JSON readers take
+_DEPTH = 100  # far from Python's recursion limit, wherever the caller stands
 
 
 class Canonical(Protocol):
@@ -40,22 +44,20 @@ class Canonical(Protocol):
 
 
 def encode(value: object) -> bytes:
-    """Canonical JSON of plain data.
+    """Canonical JSON of plain data, such as ``plain`` returns.
 
     Raises:
-        PromptError: the data has no faithful JSON form: a lone surrogate, NaN, infinity, or an unknown type.
+        PromptError: the data have no faithful JSON form: a lone surrogate or an unknown type.
     """
     try:
-        encoded = _encoder.encode(value)
+        return _encoder.encode(value)
     except UnicodeEncodeError as error:
         raise PromptError(
             f"The prompt holds text that is not valid Unicode ({error.reason} at character {error.start}). "
             "Replace the lone surrogate, for example with text.encode('utf-8', 'replace').decode()."
         ) from error
-    except TypeError:
-        # Object keys other than strings are the one thing that JSON itself would have turned into strings.
-        encoded = _encoder.encode(plain(value))
-    return encoded
+    except TypeError as error:
+        raise PromptError(f"The prompt holds something that has no JSON form: {error}.") from error
 
 
 def extend(parent: bytes, message: Canonical) -> bytes:
@@ -77,26 +79,47 @@ def plain(value: object) -> Any:
     """A copy of JSON-like data in plain dicts and lists with string keys.
 
     Raises:
-        PromptError: something in it has no faithful JSON form.
+        PromptError: something in it has no faithful JSON form: NaN, infinity, an integer of more than 64 bits, bytes,
+            keys that are equal as strings, an unknown type, or nesting deeper than 100 levels.
     """
-    if value is None or isinstance(value, (str, bool, int)):
+    return _plain(value, _DEPTH)
+
+
+def _plain(value: object, depth: int) -> Any:
+    # Subclasses (numpy's strings and floats, enumerations) become the plain type, so that equal values encode equally.
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        if not _LEAST <= value <= _MOST:
+            raise PromptError("An integer of more than 64 bits has no JSON form that everyone reads. Use a string.")
+        return int.__int__(value)
     if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise PromptError(f"{value!r} has no JSON form. Use null or a string.")
-        return value
+        return float.__float__(value)
+    if not depth:
+        raise PromptError(f"Data are nested more than {_DEPTH} levels deep, or contain themselves. Flatten them.")
     if isinstance(value, Mapping):
-        return {_object_key(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
-        return [plain(item) for item in value]
+        copied = {_object_key(key): _plain(item, depth - 1) for key, item in value.items()}
+        if len(copied) != len(value):
+            raise PromptError("Two keys of an object are the same as JSON, such as 1 and '1'. Use different strings.")
+        return copied
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+        return [_plain(item, depth - 1) for item in value]
     raise PromptError(f"{type(value).__name__} has no JSON form. Convert it to text or numbers first.")
 
 
 def _object_key(key: object) -> str:
-    if isinstance(key, str):
-        return key
-    if isinstance(key, bool) or key is None:
-        return {True: "true", False: "false", None: "null"}[key]
-    if isinstance(key, (int, float)):
-        return str(key)
+    """A key as JSON text, in the way of the standard library's ``json``."""
+    match key:
+        case str():
+            return str.__str__(key)
+        case None:
+            return "null"
+        case bool():
+            return "true" if key else "false"
+        case int() | float():
+            return str(plain(key))
     raise PromptError(f"{key!r} cannot be the key of a JSON object. Use a string.")

@@ -17,7 +17,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     Attributes:
         temperature: 0 to 2. Left out, with one warning, for models that reject it.
-        top_p: above 0, up to 1.
+        top_p: 0 to 1.
         max_new_tokens: most tokens to generate. Anthropic requires one; 4,096 is sent when it is not set.
         json_mode: ask for a JSON object.
         reasoning_effort: ``"none"``, ``"minimal"``, ``"low"``, ``"medium"``, ``"high"``, ``"xhigh"`` or ``"max"``.
@@ -43,19 +43,17 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _within("temperature", self.temperature, 0, 2)
-        _within("top_p", self.top_p, 0, 1)
-        _within("max_new_tokens", self.max_new_tokens, 1, None)
-        _within("thinking_budget", self.thinking_budget, 1, None)
-        _within("top_logprobs", self.top_logprobs, 0, 20)
+        _number("temperature", self.temperature, 0, 2)
+        _number("top_p", self.top_p, 0, 1)
+        _integer("max_new_tokens", self.max_new_tokens, 1)
+        _integer("thinking_budget", self.thinking_budget, 1)
+        _integer("top_logprobs", self.top_logprobs, 0, 20)
+        _integer("seed", self.seed, None)
         if self.reasoning_effort is not None and self.reasoning_effort not in _EFFORTS:
             raise ConfigError(f"reasoning_effort={self.reasoning_effort!r} is not one of {', '.join(_EFFORTS)}.")
         if self.top_logprobs is not None and not self.logprobs:
             raise ConfigError("top_logprobs needs logprobs=True.")
-        if isinstance(self.stop, str):
-            msgspec.structs.force_setattr(self, "stop", (self.stop,))
-        elif type(self.stop) is not tuple:
-            msgspec.structs.force_setattr(self, "stop", tuple(self.stop))
+        msgspec.structs.force_setattr(self, "stop", _strings("stop", self.stop))
 
     def with_changes(self, **changes: Any) -> "SamplingParams":
         """These parameters with some replaced.
@@ -72,11 +70,38 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         return msgspec.structs.replace(self, **changes)
 
 
-def _within(name: str, value: float | None, low: float, high: float | None) -> None:
+def _number(name: str, value: object, low: float, high: float) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(f"{name}={value!r} is not a number.")
-    if not value >= low or (high is not None and value > high):
-        raise ConfigError(f"{name}={value!r} is out of range; {low} to {high} is allowed." if high else
-                          f"{name}={value!r} is out of range; at least {low} is needed.")
+    if not low <= value <= high:  # NaN is not
+        raise ConfigError(f"{name}={value!r} is out of range; {low} to {high} is allowed.")
+
+
+def _integer(name: str, value: object, low: int | None, high: int | None = None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name}={value!r} is not a whole number.")
+    if high is not None and value > high:
+        raise ConfigError(f"{name}={value!r} is out of range; at most {high} is allowed.")
+    if low is not None and value < low:
+        raise ConfigError(f"{name}={value!r} is out of range; at least {low} is needed.")
+
+
+def _strings(name: str, value: object) -> tuple[str, ...]:
+    given: tuple[object, ...]
+    match value:
+        case None:
+            given = ()
+        case str():
+            given = (value,)
+        case list() | tuple():
+            given = tuple(value)
+        case _:
+            given = (None,)
+    found = tuple(item for item in given if isinstance(item, str) and item)
+    if len(found) != len(given):
+        raise ConfigError(f"{name}={value!r} is not a list of strings that are not empty.")
+    return found

@@ -13,7 +13,7 @@ from lm_deluge.tool import Tool
 __all__ = ["Breakpoint", "Request"]
 
 
-class Breakpoint(msgspec.Struct, frozen=True, order=True):
+class Breakpoint(msgspec.Struct, frozen=True):
     """A place up to which the provider may cache the prompt, the named block included.
 
     Independent of any provider; each one writes it in its own syntax.
@@ -57,3 +57,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     automatic_cache: bool = False
     extra_headers: Mapping[str, str] = {}
     extra_body: Mapping[str, Any] = {}
+
+    def __repr__(self) -> str:
+        # Headers may hold a credential, and so may anything in the body; their names are enough to know what was set.
+        return (
+            f"Request({self.model.name}, {len(self.conversation.messages)} messages, params={self.params}, "
+            f"tools={[tool.name for tool in self.tools]}, extra_headers={sorted(self.extra_headers)}, "
+            f"extra_body={sorted(self.extra_body)})"
+        )

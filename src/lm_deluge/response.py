@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 
 from lm_deluge.prompt import Message, ToolCall
+from lm_deluge.prompt._frozen import thaw
 from lm_deluge.usage import Usage
 
 __all__ = ["APIResponse"]
 
 
-class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The result of one prompt. Exactly one for each prompt, in the order of the prompts.
 
     Attributes:
@@ -103,7 +104,7 @@ class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_dict`` is the way back."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
+        plain: dict[str, Any] = thaw(msgspec.to_builtins(self))
         return plain
 
     @classmethod

@@ -1,15 +1,21 @@
 """Tools that a model may call: a name, a description and a JSON schema, with or without a function behind them."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from lm_deluge._optional import require
-from lm_deluge.errors import ConfigError
+from lm_deluge.canonical import plain
+from lm_deluge.errors import ConfigError, PromptError
 
 __all__ = ["Tool"]
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_VALUES = frozenset({"default", "const", "enum", "examples"})
+_NAMED_SCHEMAS = frozenset({"properties", "patternProperties", "$defs"})
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,55 +46,75 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
-        if not (0 < len(self.name) <= 64 and all(c.isascii() and (c.isalnum() or c in "_-") for c in self.name)):
-            raise ConfigError(f"{self.name!r} cannot be a tool's name: 1 to 64 letters, digits, '_' and '-' are allowed.")
-        if not isinstance(self.parameters, Mapping):
-            raise ConfigError(f"The parameters of tool {self.name!r} are not a JSON schema but {self.parameters!r}.")
+        name: object = self.name
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
+            raise ConfigError(f"{self.name!r} cannot be a tool's name: 1 to 64 letters, digits, '_' and '-'.")
         msgspec.structs.force_setattr(self, "parameters", self._schema())
         msgspec.structs.force_setattr(self, "required", None)
 
     def _schema(self) -> dict[str, Any]:
-        if self.parameters.get("type") == "object":
-            return dict(self.parameters)
-        if isinstance(self.parameters.get("type"), str):
-            raise ConfigError(f"The parameters of tool {self.name!r} must be a schema of type object.")
-        required = list(self.parameters) if self.required is None else list(self.required)
-        return {"type": "object", "properties": dict(self.parameters), "required": required}
+        """A schema of type object, copied, so that what the caller's mapping goes through later changes nothing."""
+        try:
+            given = plain(self.parameters)
+        except PromptError as error:
+            raise ConfigError(f"The parameters of tool {self.name!r} are no JSON schema: {error}") from error
+        if not isinstance(given, dict):
+            raise ConfigError(f"The parameters of tool {self.name!r} are not a JSON schema but {given!r}.")
+        if "type" not in given and _is_mapping_of_schemas(given.get("properties")):
+            given["type"] = "object"  # left out by many
+        if given.get("type") == "object":
+            if self.required is not None:
+                raise ConfigError(f"Tool {self.name!r} has a whole schema; put required= into it.")
+            return given
+        for name, schema in given.items():
+            if not isinstance(schema, (dict, bool)):
+                raise ConfigError(
+                    f"The parameters of tool {self.name!r} have {name}={schema!r}. A schema of type object is needed, "
+                    "or a mapping of property names to schemas."
+                )
+        required = list(given) if self.required is None else list(self.required)
+        if unknown := [name for name in required if name not in given]:
+            raise ConfigError(f"Tool {self.name!r} requires {unknown[0]!r}, which is none of its parameters.")
+        return {"type": "object", "properties": given, "required": required}
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], *, strict: bool | None = None) -> "Tool":
         """A tool from a typed function: its name, its docstring and the schema of its parameters.
 
-        Needs ``pydantic`` (extra ``tools``), which is imported here and not before.
+        Needs ``pydantic`` (extra ``tools``), which is imported here and not before. What the model sends is checked and
+        converted by pydantic before the function runs, so a parameter may be an enumeration, a date or a model.
 
         Raises:
-            ConfigError: a parameter without a type, or ``*args`` or ``**kwargs``.
+            ConfigError: a parameter without a type or of a type that has no schema, ``*args``, or ``**kwargs``.
         """
         pydantic = require("pydantic", extra="tools", purpose="Tool.from_function")
-        fields: dict[str, Any] = {}
-        signature = inspect.signature(function, eval_str=True)
-        for parameter in signature.parameters.values():
+        name = getattr(function, "__name__", None)
+        if name is None or inspect.isclass(function):
+            raise ConfigError(f"{function!r} is not a function; give Tool(name=..., parameters=..., run=...) instead.")
+        for parameter in inspect.signature(function).parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-                raise ConfigError(f"{function.__name__}() takes {parameter}; a tool's parameters need names and types.")
+                raise ConfigError(f"{name}() takes {parameter}; a tool's parameters are passed by name, one by one.")
             if parameter.annotation is parameter.empty:
-                raise ConfigError(f"{function.__name__}({parameter.name}) has no type; a model needs one.")
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (parameter.annotation, default)
-        model = pydantic.create_model(function.__name__, **fields)
-        schema: dict[str, Any] = model.model_json_schema()
+                raise ConfigError(f"{name}({parameter.name}) has no type; a model needs one.")
+        try:
+            schema = pydantic.TypeAdapter(function).json_schema()
+            run = pydantic.validate_call(function)
+        except (NameError, pydantic.PydanticUserError) as error:
+            raise ConfigError(f"The types of {name}() have no JSON schema: {error}") from error
         return cls(
-            name=function.__name__,
+            name=name,
             description=inspect.getdoc(function) or "",
             parameters={"properties": {}, "required": [], **_without_titles(schema)},
             strict=strict,
-            run=function,
+            run=run,
         )
 
-    async def call(self, **arguments: Any) -> Any:
+    async def call(self, /, **arguments: Any) -> Any:
         """Run the function behind the tool: awaited if it is asynchronous, in a worker thread if it is not.
 
         Raises:
             ConfigError: there is no function behind it.
+            pydantic.ValidationError: the arguments do not fit a function given to ``from_function``.
         """
         if self.run is None:
             raise ConfigError(f"Tool {self.name!r} has no function to run; give it run=.")
@@ -96,17 +122,27 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return await self.run(**arguments)
         import asyncio
 
-        return await asyncio.to_thread(self.run, **arguments)
+        result = await asyncio.to_thread(self.run, **arguments)
+        return await result if inspect.isawaitable(result) else result
 
 
-def _without_titles(schema: Any, *, in_properties: bool = False) -> Any:
-    """pydantic's schema without the generated titles, which cost tokens and say nothing."""
+def _is_mapping_of_schemas(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
+
+
+def _without_titles(schema: Any, *, is_schema: bool = True) -> Any:
+    """pydantic's schema without the generated titles, which cost tokens and say nothing.
+
+    Names of properties and values such as defaults are not schemas, and keep what they hold.
+    """
     if isinstance(schema, list):
         return [_without_titles(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
+    if not is_schema:
+        return {name: _without_titles(item) for name, item in schema.items()}
     return {
-        key: _without_titles(value, in_properties=key in ("properties", "$defs"))
+        key: value if key in _VALUES else _without_titles(value, is_schema=key not in _NAMED_SCHEMAS)
         for key, value in schema.items()
-        if in_properties or not (key == "title" and isinstance(value, str))
+        if key != "title"
     }

@@ -5,7 +5,7 @@ import msgspec
 __all__ = ["Usage"]
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Tokens of one answer, in parts that do not overlap.
 
     Providers disagree on what "input" includes: Anthropic leaves cached tokens out, OpenAI counts them in. Here the

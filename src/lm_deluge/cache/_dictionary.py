@@ -1,16 +1,16 @@
 """The preset dictionary of the entry codec, version 1: what providers' answers have in common.
 
 Deflate may refer back into it, so a short answer costs little more than its own words (264 bytes instead of 654 for a
-GSM8K answer with its raw body). It is part of the file format: changing one byte makes stored entries unreadable, so a
-better dictionary gets a new version, and this one stays. A test pins its hash. The most frequent text stands last, where
-references to it are shortest.
+GSM8K answer with its raw body). It is part of the file format: changing one byte makes stored entries unreadable, so
+a better dictionary gets a new version, and this one stays. A test pins its hash. The most frequent text stands last,
+where references to it are shortest.
 """
 
 __all__ = ["DICTIONARY_1"]
 
 DICTIONARY_1: bytes = (
-    b"chat.completion.chunk text_completion the of and to in is that for it as with on this are be or from by which not "
-    b"have can will one all would there what about more when if your their has been The This In It To We I You So "
+    b"chat.completion.chunk text_completion the of and to in is that for it as with on this are be or from by which "
+    b"not have can will one all would there what about more when if your their has been The This In It To We I You So "
     b"therefore because number total each first second between answer per day week hours minutes cost dollars "
     b'```python\\n```json\\n"arguments":"{\\"query\\":\\"","type":"function","function":{"name":"'
     b"\xa4tool_call\xa4call_\xa9arguments\x80\xa4name\xa2id\xaatool_calls\xaetool_call_id\xabtool_result"

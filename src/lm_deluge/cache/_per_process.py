@@ -1,4 +1,4 @@
-"""State that a forked child must not share with its parent: locks, threads, open files."""
+"""State that a forked child must not share with its parent: locks and threads."""
 
 import os
 from collections.abc import Callable
@@ -12,7 +12,7 @@ T = TypeVar("T")
 class PerProcess(Generic[T]):
     """A value that each process makes for itself, on first use.
 
-    A child keeps what it inherited without using it: closing a file there could release its parent's locks on it.
+    A child keeps what it inherited without using it: its locks may be held by threads that the child does not have.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:

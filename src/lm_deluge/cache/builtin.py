@@ -1,10 +1,10 @@
 """The built-in caches: a response cache over each store."""
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lm_deluge.cache._each import look_up_all, look_up_each
 from lm_deluge.cache.responses import Found, ResponseCache
 from lm_deluge.cache.stores.leveldb import LevelDBStore
 from lm_deluge.cache.stores.mapping import MappingStore
@@ -22,7 +22,7 @@ class SqliteCache(ResponseCache):
     The file is private (0600); so is its directory (0700) if it has to be made.
 
     Args:
-        path: the file.
+        path: the file. ``~`` is expanded, and a relative path is taken from where the process is now.
         cache_key: a namespace within the file.
         synchronous: ``"NORMAL"`` survives the death of the process; ``"FULL"`` waits for the disk at each commit and
             survives a power cut as well.
@@ -30,11 +30,10 @@ class SqliteCache(ResponseCache):
     Raises:
         CacheFileError: the file is not a cache, is truncated, or cannot be written. It is left untouched.
         CacheVersionError: a newer version of this package wrote it. It is left untouched.
+        ConfigError: ``cache_key`` is empty, ``synchronous`` has another value, or the path is ``":memory:"``.
     """
 
-    def __init__(
-        self, path: str | Path, cache_key: str = "default", *, synchronous: Synchronous = "NORMAL"
-    ) -> None:
+    def __init__(self, path: str | Path, cache_key: str = "default", *, synchronous: Synchronous = "NORMAL") -> None:
         super().__init__(SqliteStore(path, synchronous=synchronous), cache_key=cache_key)
 
 
@@ -85,17 +84,33 @@ class DistributedDictCache(ResponseCache):
         super().__init__(self._mapping, cache_key=cache_key)
 
     async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
-        get = self._mapping.async_get
-        if get is None:
+        if self._mapping.async_get is None:
             return await super().get_many(prompts)
-        keys = [self._key(prompt) for prompt in prompts]
-        values = await asyncio.gather(*(get(self._mapping.name(key)) for key in keys))
-        return [Found() if value is None else self._decode(key, value) for key, value in zip(keys, values, strict=True)]
+        self._check_open()
+        return await look_up_all(self._fetch, prompts)
 
     async def store(self, prompt: Conversation, response: APIResponse) -> None:
-        put = self._mapping.async_put
-        if put is None:
-            return await super().store(prompt, response)
-        entry = self._entry(prompt.load(), response)
-        await put(self._mapping.name(entry.key), entry.value)
-        return None
+        if self._mapping.async_put is None:
+            await super().store(prompt, response)
+            return
+        self._check_open()
+        await self._mapping.store(self._entry(prompt.load(), response))
+
+    def _read(self, prompts: Sequence[Conversation]) -> list[Found]:
+        return look_up_each(self._look_up, prompts)
+
+    def _look_up(self, prompt: Conversation) -> Found:
+        key = self._key(prompt)
+        return self._found(key, self._mapping.get_many([key])[0])
+
+    async def _fetch(self, prompt: Conversation) -> Found:
+        key = self._key(prompt)
+        value = await self._mapping.fetch(key)
+        found = self._decode(key, value)
+        if found.damage is None:
+            return found
+        try:
+            await self._mapping.set_aside_async(key, value)
+        except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
+            return Found(damage=f"{found.damage} (it could not be set aside: {error})")
+        return found

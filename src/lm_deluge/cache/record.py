@@ -5,12 +5,13 @@ media are stored once under their own digest and referred to, so 10,000 requests
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from lm_deluge.cache.codec import compress, decompress
+from lm_deluge.errors import DamagedEntryError
 from lm_deluge.prompt import Conversation, File, Image, Message, ToolResult
 from lm_deluge.response import APIResponse
 
@@ -28,7 +29,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         value: the encoded response; all that a lookup needs.
         namespace: the ``cache_key`` of the cache, for people and for housekeeping.
         request: the packed request.
-        blobs: long messages and media of the request, packed, by their SHA-256.
+        blobs: long messages and media of the request by their SHA-256, not compressed: a store that has one already
+            need not do that work again.
         response: the response itself, for stores that have plain columns.
     """
 
@@ -61,9 +63,13 @@ def pack_request(conversation: Conversation) -> tuple[bytes, dict[bytes, bytes]]
 def unpack_request(request: bytes, blobs: Mapping[bytes, bytes]) -> Conversation:
     """The conversation of a stored request.
 
+    Args:
+        request: as ``pack_request`` gave it.
+        blobs: at least those that it refers to, not compressed.
+
     Raises:
         KeyError: a blob is missing.
-        DamagedEntryError: something does not unpack.
+        DamagedEntryError: something does not unpack, or a blob is not what its digest says.
         msgspec.MsgspecError: something has another shape.
     """
     stored = _request_decoder.decode(decompress(request))
@@ -71,27 +77,20 @@ def unpack_request(request: bytes, blobs: Mapping[bytes, bytes]) -> Conversation
 
 
 def _pack_message(message: Message, blobs: dict[bytes, bytes]) -> msgspec.Raw | bytes:
-    known = message.__dict__.get("_packed")
-    if known is None:
-        own: dict[bytes, bytes] = {}
-        bare = message
-        if any(item.data for item in message.media):
-            bare = Message(message.role, [_move_media_out(part, own) for part in message.parts])
-        encoded = _encoder.encode(bare)
-        if len(encoded) <= _INLINE_BYTES and not own:
-            return msgspec.Raw(encoded)
-        digest = hashlib.sha256(encoded).digest()
-        own[digest] = compress(encoded)
-        # A long shared prefix is packed once, not for each request that has it.
-        known = message.__dict__["_packed"] = (digest, own)
-    digest, own = known
-    blobs.update(own)
+    before = len(blobs)
+    if any(item.data for item in message.media):
+        message = Message(message.role, [_move_media_out(part, blobs) for part in message.parts])
+    encoded = _encoder.encode(message)
+    if len(encoded) <= _INLINE_BYTES and len(blobs) == before:
+        return msgspec.Raw(encoded)
+    digest = hashlib.sha256(encoded).digest()
+    blobs[digest] = encoded
     return digest
 
 
 def _unpack_message(message: Message | bytes, blobs: Mapping[bytes, bytes]) -> Message:
     if isinstance(message, bytes):
-        message = _message_decoder.decode(decompress(blobs[message]))
+        message = _message_decoder.decode(_blob(message, blobs))
     if any((item.url or "").startswith(_BLOB_URL) for item in message.media):
         return Message(message.role, [_move_media_in(part, blobs) for part in message.parts])
     return message
@@ -99,7 +98,7 @@ def _unpack_message(message: Message | bytes, blobs: Mapping[bytes, bytes]) -> M
 
 def _move_media_out(part: Any, blobs: dict[bytes, bytes]) -> Any:
     if isinstance(part, (Image, File)) and part.data:
-        blobs[bytes.fromhex(part.digest)] = compress(part.data)
+        blobs[bytes.fromhex(part.digest)] = part.data
         return msgspec.structs.replace(part, data=None, url=_BLOB_URL + part.digest)
     return _in_results(part, lambda item: _move_media_out(item, blobs))
 
@@ -107,12 +106,18 @@ def _move_media_out(part: Any, blobs: dict[bytes, bytes]) -> Any:
 def _move_media_in(part: Any, blobs: Mapping[bytes, bytes]) -> Any:
     if isinstance(part, (Image, File)) and (part.url or "").startswith(_BLOB_URL):
         digest = bytes.fromhex((part.url or "").removeprefix(_BLOB_URL))
-        return msgspec.structs.replace(part, data=decompress(blobs[digest]), url=None)
+        return msgspec.structs.replace(part, data=_blob(digest, blobs), url=None)
     return _in_results(part, lambda item: _move_media_in(item, blobs))
 
 
-def _in_results(part: Any, change: Any) -> Any:
+def _in_results(part: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(part, ToolResult) and not isinstance(part.result, str):
-        results: Sequence[Any] = part.result
-        return ToolResult(part.tool_call_id, tuple(change(item) for item in results), part.is_error)
+        return ToolResult(part.tool_call_id, tuple(change(item) for item in part.result), part.is_error)
     return part
+
+
+def _blob(digest: bytes, blobs: Mapping[bytes, bytes]) -> bytes:
+    plain = blobs[digest]
+    if hashlib.sha256(plain).digest() != digest:
+        raise DamagedEntryError(f"blob {digest.hex()[:16]}… does not hold what its digest says")
+    return plain

@@ -5,9 +5,10 @@
 """
 
 import asyncio
+import warnings
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
@@ -16,7 +17,7 @@ from lm_deluge.cache.codec import decode, encode
 from lm_deluge.cache.record import Entry, pack_request
 from lm_deluge.cache.stores import Store
 from lm_deluge.canonical import namespaced
-from lm_deluge.errors import ConfigError, DamagedEntryError
+from lm_deluge.errors import CacheError, CacheWarning, ConfigError, DamagedEntryError
 from lm_deluge.prompt import Conversation
 from lm_deluge.response import APIResponse
 
@@ -46,42 +47,77 @@ class ResponseCache:
     Args:
         store: where the entries are.
         cache_key: a namespace; caches with different ones never see each other's entries.
+
+    Raises:
+        ConfigError: ``cache_key`` is empty or not text.
     """
 
     def __init__(self, store: Store, *, cache_key: str = "default") -> None:
-        if not isinstance(cache_key, str) or not cache_key:
+        if type(cache_key) is not str or not cache_key:
             raise ConfigError(f"cache_key is {cache_key!r}; a name that is not empty is needed.")
         self._store = store
         self._cache_key = cache_key
         self._batcher: Batcher[tuple[Conversation, APIResponse]] = Batcher(self._write)
+        self._closed = False
 
     def get(self, prompt: Conversation) -> APIResponse | None:
-        """The stored response of a prompt, or None. Blocks. A damaged entry is set aside and counts as none."""
-        return self._read([prompt])[0].response
+        """The stored response of a prompt, or None. Blocks. A damaged entry is set aside with a warning, and is None.
+
+        Raises:
+            CacheError: the cache is closed, or the store cannot be asked.
+        """
+        self._check_open()
+        key = self._key(prompt)
+        found = self._found(key, self._store.get_many([key])[0])
+        if found.damage is not None:
+            warnings.warn(f"A damaged cache entry counts as a miss: {found.damage}", CacheWarning, stacklevel=2)
+        return found.response
 
     def put(self, prompt: Conversation, response: APIResponse) -> None:
-        """Store a response. It is committed when this returns. Blocks."""
+        """Store a response. It is committed when this returns. Blocks.
+
+        Raises:
+            CacheError: the cache is closed, or the store cannot be written.
+        """
+        self._check_open()
         self._write([(prompt, response)])
 
     def delete(self, prompt: Conversation) -> bool:
-        """Remove the stored response of a prompt; whether there was one. Blocks."""
+        """Remove the stored response of a prompt; whether there was one. Blocks.
+
+        Raises:
+            CacheError: the cache is closed, or the store cannot be written.
+        """
+        self._check_open()
         return self._store.delete(self._key(prompt))
 
     async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
-        """Look many prompts up, off the event loop where the store blocks. Prompts must be loaded."""
+        """Look many prompts up, off the event loop where the store blocks. Prompts must be loaded.
+
+        Raises:
+            CacheError: the cache is closed, or the store cannot be asked.
+        """
+        self._check_open()
         if self._store.blocks:
             return await asyncio.to_thread(self._read, prompts)
         return self._read(prompts)
 
     async def store(self, prompt: Conversation, response: APIResponse) -> None:
-        """Store a response; committed on return. Many at once share a commit."""
+        """Store a response; committed on return. Many at once share a commit. Cancelling does not take it back.
+
+        Raises:
+            CacheError: the cache is closed, or the store cannot be written.
+        """
+        self._check_open()
         if self._store.blocks:
             await self._batcher.put((prompt, response))
         else:
             self._write([(prompt, response)])
 
     def close(self) -> None:
-        """Release the store. Closing twice is fine."""
+        """Write what is still under way, and release the store. Closing twice is fine. Blocks."""
+        self._closed = True
+        self._batcher.flush()
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -103,23 +139,35 @@ class ResponseCache:
     def _key(self, prompt: Conversation) -> bytes:
         return namespaced(self._cache_key, prompt.digest)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CacheError(f"The cache {self.location} is closed. Make a new one to go on.")
+
     def _read(self, prompts: Sequence[Conversation]) -> list[Found]:
         keys = [self._key(prompt) for prompt in prompts]
         values = self._store.get_many(keys)
-        return [_MISS if value is None else self._decode(key, value) for key, value in zip(keys, values, strict=True)]
+        return [self._found(key, value) for key, value in zip(keys, values, strict=True)]
 
-    def _decode(self, key: bytes, value: Any) -> Found:
+    def _found(self, key: bytes, value: object) -> Found:
+        found = self._decode(key, value)
+        if found.damage is not None:
+            try:
+                self._store.set_aside(key, value, found.damage)
+            except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
+                return Found(damage=f"{found.damage} (it could not be set aside: {error})")
+        return found
+
+    def _decode(self, key: bytes, value: object) -> Found:
+        if value is None:
+            return _MISS
         try:
             if not isinstance(value, bytes):
                 raise DamagedEntryError(f"the store gave a {type(value).__name__} where bytes were put")
+            if not value:
+                raise DamagedEntryError("the store cannot read it")
             return Found(decode(key, value))
         except DamagedEntryError as error:
-            damage = f"{key.hex()[:16]}… in {self.location}: {error}"
-            try:
-                self._store.set_aside(key, str(error))
-            except Exception as failure:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
-                damage += f" (it could not be set aside: {failure})"
-            return Found(damage=damage)
+            return Found(damage=f"{key.hex()[:16]}… in {self.location}: {error}")
 
     def _write(self, items: Sequence[tuple[Conversation, APIResponse]]) -> None:
         self._store.put_many([self._entry(prompt.load(), response) for prompt, response in items])

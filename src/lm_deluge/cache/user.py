@@ -9,13 +9,14 @@ import inspect
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from lm_deluge.cache._each import look_up_all, look_up_each
 from lm_deluge.cache._per_process import PerProcess
 from lm_deluge.cache.responses import Found, ResponseCache
-from lm_deluge.errors import CacheWarning
+from lm_deluge.errors import CacheError, CacheWarning
 from lm_deluge.prompt import Conversation
 from lm_deluge.response import APIResponse
 
@@ -28,7 +29,7 @@ class EngineCache(Protocol):
     """What the engine asks of a cache. Both calls may raise; the engine counts that and goes on."""
 
     async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
-        """What is known of each prompt, in order."""
+        """What there is for each prompt, in order. The prompts are loaded."""
         ...
 
     async def store(self, prompt: Conversation, response: APIResponse) -> None:
@@ -75,38 +76,42 @@ class UserCache:
         self._inline = False
 
     async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
-        get = self._cache.get
-        if inspect.iscoroutinefunction(get):
-            found = await asyncio.gather(*(get(prompt) for prompt in prompts), return_exceptions=True)
-            return [self._found(response) for response in found]
-        return await self._call(lambda: [self._get(prompt) for prompt in prompts])
+        """What the object has for each prompt; a ``get`` that raises or gives something else is a failed lookup."""
+        if inspect.iscoroutinefunction(self._cache.get):
+            return await look_up_all(self._get_async, prompts)
+        return await self._call(lambda: look_up_each(self._get, prompts, gives_up=_is_bound_to_a_thread))
 
     async def store(self, prompt: Conversation, response: APIResponse) -> None:
+        """Return once the object's ``put`` has.
+
+        Raises:
+            Exception: whatever ``put`` raises.
+        """
         if inspect.iscoroutinefunction(self._cache.put):
             await self._cache.put(prompt, response)
-        else:
-            await self._call(lambda: self._cache.put(prompt, response))
+            return
+        outcome = await self._call(lambda: self._put(prompt, response))
+        if inspect.isawaitable(outcome):
+            await outcome
 
     @property
     def location(self) -> str:
+        """The type's name."""
         return type(self._cache).__name__
 
     def _get(self, prompt: Conversation) -> Found:
-        try:
-            return self._found(self._cache.get(prompt))
-        except Exception as error:  # noqa: BLE001 - one failed lookup is one miss; the engine counts it
-            if _is_bound_to_a_thread(error):
-                raise
-            return self._found(error)
+        return _found(self._cache.get(prompt))
 
-    def _found(self, response: object) -> Found:
-        if response is None or isinstance(response, APIResponse):
-            return Found(response)
-        if isinstance(response, Exception):
-            return Found(failure=f"{type(response).__name__}: {response}")
-        if isinstance(response, BaseException):
-            raise response
-        return Found(failure=f"get() gave a {type(response).__name__}; an APIResponse or None is needed")
+    async def _get_async(self, prompt: Conversation) -> Found:
+        return _found(await self._cache.get(prompt))
+
+    def _put(self, prompt: Conversation, response: APIResponse) -> Awaitable[Any] | None:
+        try:
+            outcome: Any = self._cache.put(prompt, response)
+        except StopIteration as error:
+            # A future cannot carry this exception; whoever waits for the thread would wait for ever.
+            raise CacheError("put() raised StopIteration") from error
+        return outcome if inspect.isawaitable(outcome) else None
 
     async def _call(self, function: Callable[[], T]) -> T:
         if not self._inline:
@@ -116,14 +121,24 @@ class UserCache:
                 # Opened for one thread only. Better called there, if that is where we are, than not at all.
                 if not _is_bound_to_a_thread(error) or threading.get_ident() != self._home:
                     raise
-            self._inline = True
-            warnings.warn(
-                f"{self.location} holds an SQLite connection bound to the thread that opened it, so it is called on "
-                "the event loop, which waits meanwhile. Open it with check_same_thread=False.",
-                CacheWarning,
-                stacklevel=2,
-            )
+            if not self._inline:  # of several calls under way, the first one says so
+                self._inline = True
+                warnings.warn(
+                    f"{self.location} holds an SQLite connection bound to the thread that opened it, so it is called "
+                    "on the event loop, which waits meanwhile. Open it with check_same_thread=False.",
+                    CacheWarning,
+                    stacklevel=2,
+                )
         return function()
+
+
+def _found(response: object) -> Found:
+    if response is None or isinstance(response, APIResponse):
+        return Found(response)
+    if inspect.iscoroutine(response):
+        response.close()
+        return Found(failure="get() gave a coroutine but is not a coroutine function; declare it with async def")
+    return Found(failure=f"get() gave a {type(response).__name__}; an APIResponse or None is needed")
 
 
 def _is_bound_to_a_thread(error: BaseException) -> bool:

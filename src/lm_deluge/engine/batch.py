@@ -111,8 +111,13 @@ class Batch:
                 prepared.append(str(error))
                 continue
             prepared.append(conversation)
-            tokens += sum(message.token_estimate for message in conversation.messages)
-            if tokens > _INLINE_TOKENS or not conversation.is_loaded:
+            if type(prompt) is str:
+                tokens += len(prompt) // 4
+                loaded = True
+            else:
+                tokens += sum([message.token_estimate for message in conversation.messages])
+                loaded = conversation.is_loaded
+            if tokens > _INLINE_TOKENS or not loaded:
                 late.append(position)
             else:
                 prepared[position] = _ready(conversation)

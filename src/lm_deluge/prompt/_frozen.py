@@ -1,6 +1,5 @@
 """JSON-like data that cannot change: what a prompt holds must not move under its cache key."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from lm_deluge.canonical import plain
@@ -16,8 +15,11 @@ class FrozenDict(dict[str, Any]):
     """A ``dict`` whose mutators raise ``TypeError``. ``copy.deepcopy`` gives an ordinary dict."""
 
     __slots__ = ()
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
 
     def __copy__(self) -> dict[str, Any]:
         return dict(self)
@@ -33,8 +35,11 @@ class FrozenList(list[Any]):
     """A ``list`` whose mutators raise ``TypeError``. ``copy.deepcopy`` gives an ordinary list."""
 
     __slots__ = ()
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse  # type: ignore[assignment]
-    append = clear = extend = insert = pop = remove = reverse = sort = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
 
     def __copy__(self) -> list[Any]:
         return list(self)
@@ -59,14 +64,14 @@ def _freeze(value: object) -> Any:
     if isinstance(value, dict):
         return FrozenDict({key: _freeze(item) for key, item in value.items()})
     if isinstance(value, list):
-        return FrozenList(_freeze(item) for item in value)
+        return FrozenList([_freeze(item) for item in value])
     return value
 
 
 def thaw(value: object) -> Any:
     """An ordinary, mutable copy of frozen data."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: thaw(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, (list, tuple)):
         return [thaw(item) for item in value]
     return value

@@ -27,24 +27,29 @@ def as_conversation(prompt: PromptLike) -> Conversation:
         return Conversation((Message("user", (Text(prompt),)),))
     if isinstance(prompt, Message):
         return Conversation((prompt,))
-    if isinstance(prompt, Sequence) and prompt and not isinstance(prompt, (bytes, bytearray)):
-        if all(isinstance(item, Message) for item in prompt):
-            return Conversation(cast("Sequence[Message]", prompt))
-        if all(isinstance(item, Mapping) for item in prompt):
-            return Conversation.from_openai_chat(cast("Sequence[Mapping[str, Any]]", prompt))
+    given: object = prompt
+    if isinstance(given, Sequence) and given:
+        if all(isinstance(item, Message) for item in given):
+            return Conversation(given)
+        if isinstance(given[0], Mapping):
+            return Conversation.from_openai_chat(given)
     raise PromptError(
         f"A prompt is a string, a Message, a Conversation or a list of messages, not {_described(prompt)}."
     )
 
 
 def as_prompts(prompts: PromptLike | Iterable[PromptLike]) -> Iterable[PromptLike]:
-    """A batch from what was given: one bare prompt is a batch of one."""
+    """A batch from what was given: one bare prompt is a batch of one.
+
+    Raises:
+        TypeError: something that holds no prompts: a dict, bytes, a number...
+    """
     if isinstance(prompts, (str, Message, Conversation)):
         return (prompts,)
     if isinstance(prompts, (list, tuple)) and prompts and all(_is_message_object(item) for item in prompts):
         # Message objects are no prompts by themselves, so a list of them is one conversation.
         return (cast("Sequence[Mapping[str, Any]]", prompts),)
-    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
+    if isinstance(prompts, (Mapping, bytes, bytearray)) or not isinstance(prompts, Iterable):
         raise TypeError(f"prompts is {_described(prompts)}; a list of prompts is needed.")
     return cast("Iterable[PromptLike]", prompts)
 
@@ -54,6 +59,8 @@ def _is_message_object(item: object) -> bool:
 
 
 def _described(value: object) -> str:
-    if isinstance(value, (list, tuple)) and not value:
+    if not isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__}"
+    if not value:
         return f"an empty {type(value).__name__}"
-    return f"a {type(value).__name__}"
+    return f"a {type(value).__name__} of {', '.join(sorted({type(item).__name__ for item in value}))}"

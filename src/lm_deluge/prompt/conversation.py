@@ -1,16 +1,16 @@
 """A prompt: messages in order, frozen, with a digest that grows with them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import msgspec
 
 from lm_deluge.canonical import ROOT, extend
 from lm_deluge.errors import PromptError
+from lm_deluge.prompt._frozen import thaw
 from lm_deluge.prompt.media import File, Image, MediaInput
 from lm_deluge.prompt.message import Message, Role
-from lm_deluge.prompt.parts import ToolResult
+from lm_deluge.prompt.parts import Part, ToolResult
 
 __all__ = ["Conversation"]
 
@@ -22,6 +22,16 @@ class HasContent(Protocol):
     def content(self) -> Message | None: ...
 
 
+class _Build(Protocol):
+    def __call__(
+        self,
+        text: str | None = None,
+        *,
+        image: MediaInput | Image | None = None,
+        file: MediaInput | File | None = None,
+    ) -> "Conversation": ...
+
+
 class _Builder:
     """``Conversation.user(...)`` on the class starts a conversation; on an instance it goes on from there."""
 
@@ -29,7 +39,7 @@ class _Builder:
         self._role = role
         self.__doc__ = f"This conversation with one more {role} message; on the class, a new one that starts with it."
 
-    def __get__(self, conversation: "Conversation | None", owner: "type[Conversation]") -> "Callable[..., Conversation]":
+    def __get__(self, conversation: "Conversation | None", owner: "type[Conversation]") -> "_Build":
         role = self._role
 
         def build(
@@ -56,8 +66,13 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         base = Conversation.system("You grade essays.")
         prompts = [base.user(essay) for essay in essays]   # the system message is hashed once
 
+    Conversations are equal when their digests are, so an image by path equals the same image in memory.
+
     Attributes:
         messages: the messages, in order.
+
+    Raises:
+        TypeError: something among the messages is none.
     """
 
     messages: Sequence[Message] = ()
@@ -69,17 +84,16 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     def __post_init__(self) -> None:
         if type(self.messages) is not tuple:
             msgspec.structs.force_setattr(self, "messages", tuple(self.messages))
+        for message in self.messages:
+            if not isinstance(message, Message):
+                raise TypeError(
+                    f"A conversation takes messages such as Message.user('...'), not {type(message).__name__}."
+                )
 
     def add(self, message: Message) -> Self:
         """This conversation with one more message."""
-        if not isinstance(message, Message):
-            raise TypeError(
-                f"A conversation takes messages such as Message.user('...'), not {type(message).__name__}."
-            )
         longer = type(self)((*self.messages, message))
-        known = self.__dict__.get("digest")
-        if known is not None and message.is_loaded:
-            longer.__dict__["digest"] = extend(known, message)
+        longer.__dict__["_prefix"] = self
         return longer
 
     def with_message(self, message: Message) -> Self:
@@ -113,22 +127,47 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
             conversation = conversation.with_tool_result(tool_call_id, result)
         return conversation
 
-    @cached_property
+    @property
     def digest(self) -> bytes:
-        """SHA-256 of the conversation, 32 bytes. Blocks while local images and files are read.
+        """SHA-256 of the conversation, 32 bytes.
+
+        Kept once it is known. A prompt with local images and files is read for it, which blocks, and each time anew,
+        for their content may have changed; ``load`` first where that matters.
 
         Raises:
             PromptError: something in the prompt cannot be read or has no canonical form.
         """
-        digest = ROOT
-        for message in self.messages:
-            digest = extend(digest, message)
+        known: bytes | None = self.__dict__.get("_digest")
+        if known is not None:
+            return known
+        return self._compute_digest() if self.is_loaded else self.load()._compute_digest()
+
+    def _compute_digest(self) -> bytes:
+        """Extends the digest of the longest prefix that has one, and leaves one with every prefix on the way."""
+        chain: list[Conversation] = []
+        conversation: Conversation | None = self
+        while conversation is not None and "_digest" not in conversation.__dict__:
+            chain.append(conversation)
+            conversation = conversation.__dict__.pop("_prefix", None)  # not needed again; long histories are let go
+        digest, done = ROOT, 0
+        if conversation is not None:
+            digest, done = conversation.__dict__["_digest"], len(conversation.messages)
+        for longer in reversed(chain):
+            for message in longer.messages[done:]:
+                digest = extend(digest, message)
+            longer.__dict__["_digest"] = digest
+            done = len(longer.messages)
         return digest
 
     @property
     def fingerprint(self) -> str:
         """The digest in hexadecimal: equal for equal prompts, in every process and on every machine."""
         return self.digest.hex()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Conversation):
+            return NotImplemented
+        return self is other or self.digest == other.digest
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -142,7 +181,7 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
             max_new_tokens: added to the sum.
             img_tokens: counted for each image and, as a stand-in, for each page-sized 2 kB of a file.
         """
-        total = sum(message.token_estimate for message in self.messages) + max_new_tokens
+        total = sum([message.token_estimate for message in self.messages]) + max_new_tokens
         for message in self.messages:
             for item in message.media:
                 total += img_tokens if isinstance(item, Image) else img_tokens * (1 + len(item.data or b"") // 2048)
@@ -151,7 +190,10 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     @property
     def is_loaded(self) -> bool:
         """Whether no image or file has to be read from disk."""
-        return all(message.is_loaded for message in self.messages)
+        for message in self.messages:  # noqa: SIM110 - a generator costs as much as hashing a short prompt
+            if not message.is_loaded:
+                return False
+        return True
 
     def load(self) -> "Conversation":
         """The same prompt with every local image and file in memory. Blocks.
@@ -167,9 +209,10 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         Args:
             preserve_media: False leaves the bytes of images and files out and keeps their SHA-256 and size.
         """
-        log: dict[str, Any] = msgspec.to_builtins(self)
+        log: dict[str, Any] = thaw(msgspec.to_builtins(self))
         if not preserve_media:
-            _drop_media(log)
+            for message, logged in zip(self.messages, log.get("messages", ()), strict=True):
+                _leave_media_out(message.parts, logged.get("parts", ()))
         return log
 
     @classmethod
@@ -181,7 +224,7 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         """
         try:
             return msgspec.convert(payload, cls)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, RecursionError) as error:
             raise PromptError(f"This is not a logged conversation: {error}") from error
 
     @classmethod
@@ -196,15 +239,10 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         return cls(read_messages(messages))
 
 
-def _drop_media(value: Any) -> None:
-    if isinstance(value, list):
-        for item in value:
-            _drop_media(item)
-    elif isinstance(value, dict):
-        if value.get("type") in ("image", "file") and "data" in value:
-            part = msgspec.convert(value, Image | File)
-            del value["data"]
-            value["omitted"] = {"sha256": part.digest, "bytes": len(part.data or b"")}
-        else:
-            for item in value.values():
-                _drop_media(item)
+def _leave_media_out(parts: Sequence[Part], logged: Sequence[dict[str, Any]]) -> None:
+    for part, item in zip(parts, logged, strict=True):
+        if isinstance(part, (Image, File)) and part.data is not None:
+            del item["data"]
+            item["omitted"] = {"sha256": part.digest, "bytes": len(part.data)}
+        elif isinstance(part, ToolResult) and not isinstance(part.result, str):
+            _leave_media_out(part.result, item["result"])

@@ -1,11 +1,11 @@
 """One message of a conversation."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 import msgspec
 
+from lm_deluge.errors import PromptError
 from lm_deluge.prompt.media import File, Image, MediaInput
 from lm_deluge.prompt.parts import (
     Part,
@@ -21,21 +21,35 @@ __all__ = ["Message", "Role"]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
+_ROLES: tuple[str, ...] = get_args(Role)
+_PARTS = frozenset(get_args(Part))
 
-class Message(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
+P = TypeVar("P", bound=Part)
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A role and its parts. Frozen: every ``with_*`` method returns a new message.
 
     Attributes:
         role: ``"system"``, ``"user"``, ``"assistant"``, or ``"tool"`` for tool results.
         parts: text, images, files, tool calls, tool results and thinking, in order.
+
+    Raises:
+        PromptError: another role.
+        TypeError: something among the parts is none.
     """
 
     role: Role
     parts: Sequence[Part] = ()
 
     def __post_init__(self) -> None:
+        if self.role not in _ROLES:
+            raise PromptError(f"{self.role!r} is not a role; known are {', '.join(_ROLES)}.")
         if type(self.parts) is not tuple:
             msgspec.structs.force_setattr(self, "parts", tuple(self.parts))
+        for part in self.parts:
+            if type(part) not in _PARTS:
+                raise TypeError(f"A message holds parts such as Text('...'), not {type(part).__name__}.")
 
     @classmethod
     def user(
@@ -83,9 +97,7 @@ class Message(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         given = {"media_type": media_type, "detail": detail}
         return self.with_part(Image.of(data, **{name: value for name, value in given.items() if value is not None}))
 
-    def with_file(
-        self, data: MediaInput | File, media_type: str | None = None, filename: str | None = None
-    ) -> Self:
+    def with_file(self, data: MediaInput | File, media_type: str | None = None, filename: str | None = None) -> Self:
         """This message with a document: a path, bytes, a data URL, base64 text or an ``http(s)`` URL."""
         given = {"media_type": media_type, "filename": filename}
         return self.with_part(File.of(data, **{name: value for name, value in given.items() if value is not None}))
@@ -110,32 +122,38 @@ class Message(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
 
     @property
     def text_parts(self) -> list[Text]:
+        """The texts of the message, in order."""
         return self._of(Text)
 
     @property
     def images(self) -> list[Image]:
+        """The images of the message, in order."""
         return self._of(Image)
 
     @property
     def files(self) -> list[File]:
+        """The files of the message, in order."""
         return self._of(File)
 
     @property
     def tool_calls(self) -> list[ToolCall]:
+        """The tool calls of the message, in order."""
         return self._of(ToolCall)
 
     @property
     def tool_results(self) -> list[ToolResult]:
+        """The tool results of the message, in order."""
         return self._of(ToolResult)
 
     @property
     def thinking_parts(self) -> list[Thinking]:
+        """The blocks of reasoning of the message, in order."""
         return self._of(Thinking)
 
-    @cached_property
+    @property
     def token_estimate(self) -> int:
         """Tokens of the message, roughly; see ``Conversation.count_tokens``. Images and files count 0 here."""
-        return 4 + sum(_estimate(part) for part in self.parts)
+        return 4 + sum([_estimate(part) for part in self.parts])
 
     @property
     def media(self) -> list[Image | File]:
@@ -148,10 +166,13 @@ class Message(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
                 found.extend(item for item in part.result if isinstance(item, Image))
         return found
 
-    @cached_property
+    @property
     def is_loaded(self) -> bool:
         """Whether no image or file of the message has to be read from disk."""
-        return all(type(part) is Text for part in self.parts) or all(item.is_loaded for item in self.media)
+        for part in self.parts:  # most messages are one text, and this runs for every prompt
+            if type(part) is not Text:
+                return all(item.is_loaded for item in self.media)
+        return True
 
     def load(self) -> "Message":
         """The same message with every local image and file in memory. Blocks.
@@ -166,27 +187,16 @@ class Message(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     def __canonical__(self) -> object:
         return [self.role, [part.__canonical__() for part in self.parts]]
 
-    @overload
-    def _of(self, kind: type[Text]) -> list[Text]: ...
-    @overload
-    def _of(self, kind: type[Image]) -> list[Image]: ...
-    @overload
-    def _of(self, kind: type[File]) -> list[File]: ...
-    @overload
-    def _of(self, kind: type[ToolCall]) -> list[ToolCall]: ...
-    @overload
-    def _of(self, kind: type[ToolResult]) -> list[ToolResult]: ...
-    @overload
-    def _of(self, kind: type[Thinking]) -> list[Thinking]: ...
-    def _of(self, kind: Any) -> Any:
-        return [part for part in self.parts if type(part) is kind]
+    def _of(self, kind: type[P]) -> list[P]:
+        return [part for part in self.parts if isinstance(part, kind)]
 
 
 def _load(part: Part) -> Part:
     if isinstance(part, (Image, File)):
         return part.load()
     if isinstance(part, ToolResult) and not isinstance(part.result, str):
-        return ToolResult(part.tool_call_id, tuple(cast("Text | Image", _load(item)) for item in part.result), part.is_error)
+        result = tuple(cast("Text | Image", _load(item)) for item in part.result)
+        return ToolResult(part.tool_call_id, result, part.is_error)
     return part
 
 
@@ -198,7 +208,7 @@ def _estimate(part: Part) -> int:
     if isinstance(part, ToolResult):
         if isinstance(part.result, str):
             return 4 + _text_tokens(part.result)
-        return 4 + sum(_estimate(item) for item in part.result)
+        return 4 + sum([_estimate(item) for item in part.result])
     if isinstance(part, ProviderBlock):
         return _text_tokens(str(part.block))
     return 0

@@ -5,6 +5,7 @@ should be shared. Some blocks may not carry one (thinking, empty text); then the
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Literal, cast, get_args
 
 from lm_deluge.errors import ConfigError
@@ -12,7 +13,7 @@ from lm_deluge.prompt import Conversation, File, Image, Message, Part, Text, Too
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
-__all__ = ["MAX_BREAKPOINTS", "PATTERNS", "Pattern", "check_pattern", "plan"]
+__all__ = ["PATTERNS", "Pattern", "check_pattern", "plan"]
 
 Pattern = Literal[
     "system_and_tools",
@@ -23,9 +24,6 @@ Pattern = Literal[
     "automatic",
 ]
 PATTERNS: tuple[str, ...] = get_args(Pattern)
-
-MAX_BREAKPOINTS = 4
-"""Anthropic, prompt caching guide: at most four blocks with ``cache_control`` in a request."""
 
 _USER_MESSAGES = {"last_user_message": 1, "last_2_user_messages": 2, "last_3_user_messages": 3}
 
@@ -47,8 +45,13 @@ def check_pattern(pattern: str | None) -> Pattern | None:
 def plan(pattern: Pattern, conversation: Conversation, tools: Sequence[Tool] = ()) -> tuple[Breakpoint, ...]:
     """Where the breakpoints of a pattern go, in the order in which the provider reads the prompt.
 
-    ``"automatic"`` has none of its own: the provider places it.
+    ``"automatic"`` has none of its own: the provider places it. A system message anywhere in the conversation counts,
+    for providers that keep system text apart read all of it first.
+
+    Raises:
+        ConfigError: an unknown pattern.
     """
+    check_pattern(pattern)
     found: list[Breakpoint] = []
     if pattern == "system_and_tools":
         # Providers read tools first and the system text next, so one mark on the system text covers both.
@@ -58,8 +61,8 @@ def plan(pattern: Pattern, conversation: Conversation, tools: Sequence[Tool] = (
         found = _last_tool(tools)
     elif pattern in _USER_MESSAGES:
         marks = (_last_markable(conversation, unit) for unit in _user_units(conversation))
-        found = [mark for mark, _ in zip(filter(None, marks), range(_USER_MESSAGES[pattern]), strict=False)]
-    return tuple(sorted(found)[-MAX_BREAKPOINTS:])
+        found = list(islice(filter(None, marks), _USER_MESSAGES[pattern]))
+    return tuple(reversed(found))
 
 
 def _last_tool(tools: Sequence[Tool]) -> list[Breakpoint]:
@@ -72,7 +75,7 @@ def _last_system_block(conversation: Conversation) -> Breakpoint | None:
 
 
 def _user_units(conversation: Conversation) -> Iterator[list[int]]:
-    """What the user wrote, newest first. The tool results of one agent turn are one unit, however many calls it made."""
+    """What the user wrote, newest first. The tool results of one agent turn are one unit, however many they are."""
     results: list[int] = []
     for index in range(len(conversation.messages) - 1, -1, -1):
         message = conversation.messages[index]
@@ -89,7 +92,9 @@ def _user_units(conversation: Conversation) -> Iterator[list[int]]:
 
 def _holds_results(message: Message) -> bool:
     """Whether a message holds tool results and nothing that the user wrote."""
-    return message.role == "tool" or (bool(message.parts) and all(isinstance(p, ToolResult) for p in message.parts))
+    if message.role == "user":
+        return bool(message.parts) and all(isinstance(part, ToolResult) for part in message.parts)
+    return message.role == "tool"
 
 
 def _last_markable(conversation: Conversation, indexes: Sequence[int]) -> Breakpoint | None:
@@ -102,7 +107,10 @@ def _last_markable(conversation: Conversation, indexes: Sequence[int]) -> Breakp
 
 
 def can_carry_breakpoint(part: Part) -> bool:
-    """Whether a provider takes a mark on this part: not on thinking, and not on empty text."""
+    """Whether a provider takes a mark on this part: not on thinking, and not on empty text.
+
+    Anthropic, prompt caching guide. A block that only one provider knows gets none either, for most of those take none.
+    """
     if isinstance(part, Text):
-        return bool(part.text)
+        return bool(part.text) and not part.text.isspace()  # providers count blank text as empty
     return isinstance(part, (Image, File, ToolCall, ToolResult))

@@ -18,15 +18,29 @@ class Store(Protocol):
     blocks: ClassVar[bool]
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The stored value of each key, in order; None where there is none."""
+        """The stored value of each key, in order; None where there is none, empty bytes where one cannot be read.
+
+        Raises:
+            CacheError: the store cannot be asked.
+        """
         ...
 
     def put_many(self, entries: Sequence[Entry]) -> None:
-        """Store all entries, replacing those with the same keys. They are safe when this returns."""
+        """Store all entries, replacing those with the same keys. They are safe when this returns.
+
+        Raises:
+            CacheFileError: the store cannot be written at all; trying each entry by itself would not help.
+        """
         ...
 
-    def set_aside(self, key: bytes, reason: str) -> None:
-        """Take a damaged entry out of service, keeping its bytes where the store can."""
+    def set_aside(self, key: bytes, value: object, reason: str) -> None:
+        """Take a damaged entry out of service, keeping its bytes where the store can.
+
+        Args:
+            key: of the entry.
+            value: what was found there. If there is something else by now, it is left alone.
+            reason: what is wrong with it.
+        """
         ...
 
     def delete(self, key: bytes) -> bool:

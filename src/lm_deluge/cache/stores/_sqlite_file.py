@@ -1,22 +1,29 @@
-"""Looking at an SQLite file without opening it as one: is it ours, whole, and of a version that we know?
+"""An SQLite file before it is opened for use: is it ours, whole, and of a version that we know? And making a new one.
 
-The offsets are those of SQLite's "Database File Format", section 1.3.
+SQLite itself does the looking, in its immutable mode, which takes no lock and changes nothing. Reading the file with
+``open`` would be simpler and wrong: closing any descriptor of a file ends all POSIX locks that this process has on it,
+those of its other caches in the same file included (SQLite, "How To Corrupt An SQLite Database File", section 2.2).
 """
 
 import os
-import struct
+import sqlite3
+import stat
+import threading
+from contextlib import closing
 from pathlib import Path
 
 from lm_deluge.errors import CacheFileError, CacheVersionError
 
-__all__ = ["APPLICATION_ID", "FORMAT", "check_file", "create_private"]
+__all__ = ["APPLICATION_ID", "FORMAT", "check_file", "check_version", "create_private", "read_pragma"]
 
 APPLICATION_ID = 0x6C6D6431  # "lmd1"
 FORMAT = 1
 """Version of the tables, kept in ``user_version``."""
 
-_MAGIC = b"SQLite format 3\x00"
-_HEADER_BYTES = 100
+_SMALLEST_BYTES = 512  # one page of the smallest kind
+_LOOKS = 3
+
+_creating = threading.Lock()
 
 
 def check_file(path: Path) -> None:
@@ -26,60 +33,112 @@ def check_file(path: Path) -> None:
         CacheFileError: it is something else, or it is cut short.
         CacheVersionError: a newer version of this package wrote it.
     """
-    if path.is_dir():
-        raise CacheFileError(f"{path} is a directory; SqliteCache needs a file.")
+    for looks_left in reversed(range(_LOOKS)):
+        size = _size(path)
+        if size == 0:
+            return
+        if size < _SMALLEST_BYTES:
+            raise CacheFileError(
+                f"{path} has only {size} bytes, so it is truncated or not an SQLite file. "
+                "It was left as it is; restore it from a copy, or give another path."
+            )
+        if _is_whole(path, size) or _is_being_changed(path):
+            return
+        # Another process may have been making it, and have finished since; so a look at what is there now decides.
+        if not looks_left:
+            raise CacheFileError(
+                f"{path} is truncated or damaged: it has {size:,} bytes, and its header says otherwise. "
+                "It was left as it is. Restore it from a copy, or remove it."
+            )
+
+
+def _size(path: Path) -> int:
     try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-            size = os.fstat(file.fileno()).st_size
+        found = path.stat()
     except FileNotFoundError:
-        return
-    except OSError as error:
+        return 0
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise CacheFileError(f"The cache file {path} cannot be read: {error}.") from error
-    if not header:
-        return
-    if not header.startswith(_MAGIC[: len(header)]):
-        raise CacheFileError(f"{path} is not an SQLite file. It was left as it is; give another path.")
-    if len(header) < _HEADER_BYTES:
-        raise CacheFileError(f"{path} is truncated: it has only {size} bytes. Restore it from a copy, or remove it.")
-    _check_header(path, header, size)
+    if stat.S_ISDIR(found.st_mode):
+        raise CacheFileError(f"{path} is a directory; SqliteCache needs a file.")
+    if not stat.S_ISREG(found.st_mode):
+        raise CacheFileError(f"{path} is not a regular file; SqliteCache needs one.")
+    return found.st_size
 
 
-def _check_header(path: Path, header: bytes, size: int) -> None:
-    (raw_page_size,) = struct.unpack_from(">H", header, 16)
-    page_size = 65536 if raw_page_size == 1 else raw_page_size
-    change_counter, page_count = struct.unpack_from(">II", header, 24)
-    (user_version,) = struct.unpack_from(">i", header, 60)
-    (application_id,) = struct.unpack_from(">I", header, 68)
-    (valid_for,) = struct.unpack_from(">I", header, 92)
-    if application_id not in (0, APPLICATION_ID):
-        raise CacheFileError(f"{path} is an SQLite file of another program. It was left as it is; give another path.")
-    if application_id == APPLICATION_ID and user_version > FORMAT:
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether a file that is ours has all the pages that its header counts."""
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            application_id = read_pragma(connection, "application_id")
+            user_version = read_pragma(connection, "user_version")
+            whole = read_pragma(connection, "page_count") * read_pragma(connection, "page_size")
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT:
+            return False
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise CacheFileError(f"{path} is not an SQLite file. It was left as it is; give another path.") from error
+        raise CacheFileError(f"The cache file {path} cannot be read: {error}.") from error
+    # Our first transaction writes the identity together with the tables, so there is no file of ours without it.
+    if application_id != APPLICATION_ID:
+        raise CacheFileError(
+            f"{path} is an SQLite file, but not an lm_deluge cache. It was left as it is; give another path."
+        )
+    check_version(path, user_version)
+    return size >= whole
+
+
+def read_pragma(connection: sqlite3.Connection, name: str) -> int:
+    """The value of a pragma that is a number."""
+    (value,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return int(value)
+
+
+def check_version(path: Path, user_version: int) -> None:
+    """Refuse tables newer than those known here.
+
+    Raises:
+        CacheVersionError: they are newer.
+    """
+    if user_version > FORMAT:
         raise CacheVersionError(
             f"{path} was written by a newer lm_deluge (format {user_version}; this one knows {FORMAT}). "
             "It was left as it is. Upgrade with: pip install -U lm_deluge"
         )
-    # The page count in the header holds for the file's size only if the last writer kept it up to date.
-    if change_counter == valid_for and size < page_count * page_size:
-        raise CacheFileError(
-            f"{path} is truncated: it has {size:,} of {page_count * page_size:,} bytes. "
-            "It was left as it is. Restore it from a copy, or remove it."
-        )
-    if application_id == 0 and page_count > 0 and not Path(f"{path}-journal").exists():
-        raise CacheFileError(
-            f"{path} is an SQLite file that is not an lm_deluge cache. It was left as it is; give another path."
-        )
+
+
+def _is_being_changed(path: Path) -> bool:
+    """Whether a transaction or a checkpoint is under way or was cut off; SQLite completes or undoes it when it opens.
+
+    Until then the file may be shorter than its header says.
+    """
+    for suffix in ("-journal", "-wal"):
+        try:
+            if Path(f"{path}{suffix}").stat().st_size:
+                return True
+        except FileNotFoundError:
+            continue
+    return False
 
 
 def create_private(path: Path) -> None:
-    """Make the file (0600) and its directory (0700) if they are missing.
+    """Make the file (0600) and its directory (0700) if they are missing. An empty file becomes private too.
 
     Raises:
-        CacheFileError: they cannot be made.
+        CacheFileError: they cannot be made, or the file cannot be written.
     """
     try:
-        if not path.parent.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        # Another thread must not open what is made here before the descriptor is closed; see the head of this module.
+        with _creating:
+            if not path.parent.exists():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            except FileExistsError:
+                found = path.stat()
+                if found.st_size == 0 and stat.S_IMODE(found.st_mode) & 0o077:
+                    path.chmod(0o600)
+        if not os.access(path, os.W_OK):
+            raise PermissionError("it is read-only for this user")
     except OSError as error:
         raise CacheFileError(f"The cache file {path} cannot be made or written: {error}.") from error

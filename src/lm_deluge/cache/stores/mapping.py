@@ -1,18 +1,28 @@
 """Entries in any dictionary-like object: a ``dict``, a ``shelve``, a Modal ``Dict``, and their like."""
 
+import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
 from lm_deluge.cache.record import Entry
+from lm_deluge.errors import CacheError
 
 __all__ = ["MappingStore"]
+
+_NOTHING = b""  # stands where an entry was removed from an object that cannot remove
 
 
 class MappingStore:
     """An object with ``get(key)`` and ``put(key, value)``, or a plain mapping with ``get`` and item assignment.
 
-    Keys are text that starts with the namespace; values are bytes.
+    Keys are text that starts with the namespace; values are bytes. Threads take turns, because such objects need not
+    be made for several.
+
+    Attributes:
+        async_get: ``get`` to be awaited, if the object has one: a coroutine function, or ``get.aio`` as in Modal.
+        async_put: the same for ``put``.
 
     Raises:
         TypeError: the object can do neither.
@@ -21,69 +31,114 @@ class MappingStore:
     blocks: ClassVar[bool] = True
 
     def __init__(self, mapping: Any, namespace: str) -> None:
-        self._mapping = mapping
-        self._namespace = namespace
+        get = getattr(mapping, "get", None)
         put = getattr(mapping, "put", None) or getattr(mapping, "__setitem__", None)
-        if not callable(getattr(mapping, "get", None)) or not callable(put):
+        if not callable(get) or not callable(put):
             raise TypeError(
                 f"DistributedDictCache needs an object with get(key) and put(key, value), or a mapping; "
                 f"{type(mapping).__name__} is neither."
             )
-        self._put: Callable[[str, bytes], Any] = put
-
-    @property
-    def async_get(self) -> Callable[[str], Any] | None:
-        """``get`` to be awaited, if the object has one: as a coroutine function, or as ``get.aio`` in Modal's manner."""
-        return _awaitable(self._mapping.get)
-
-    @property
-    def async_put(self) -> Callable[[str, bytes], Any] | None:
-        """``put`` to be awaited, if the object has one."""
-        return _awaitable(self._put)
+        self._mapping = mapping
+        self._namespace = namespace
+        self._get: Callable[[str], Any] = get
+        self._put: Callable[[str, Any], Any] = put
+        self._turn = threading.Lock()
+        self.async_get: Callable[[str], Awaitable[Any]] | None = _awaitable(get)
+        self.async_put: Callable[[str, Any], Awaitable[Any]] | None = _awaitable(put)
 
     def name(self, key: bytes) -> str:
         """The text under which an entry is kept."""
         return f"{self._namespace}:{key.hex()}"
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self._mapping.get(self.name(key)) for key in keys]
+        return [self._value(self.name(key)) for key in keys]
+
+    async def fetch(self, key: bytes) -> Any:
+        """The value of one key, off the event loop."""
+        if self.async_get is None:
+            return await asyncio.to_thread(self._value, self.name(key))
+        return _or_none(await self.async_get(self.name(key)))
 
     def put_many(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            self._put(self.name(entry.key), entry.value)
+            self._assign(self.name(entry.key), entry.value)
 
-    def set_aside(self, key: bytes, reason: str) -> None:
-        """Keep the bytes under a name of their own and put nothing usable in their place."""
+    async def store(self, entry: Entry) -> None:
+        """Store one entry, off the event loop."""
+        await self._assign_async(self.name(entry.key), entry.value)
+
+    def set_aside(self, key: bytes, value: object, reason: str) -> None:
+        """Keep the value under a name of its own and take it from its place."""
         name = self.name(key)
-        value = self._mapping.get(name)
-        if value is not None:
-            self._put(f"{name}:damaged", value)
+        if self._value(name) == value:
+            self._assign(_aside(name), value)
             self._remove(name)
 
+    async def set_aside_async(self, key: bytes, value: object) -> None:
+        """``set_aside`` off the event loop, for objects that offer nothing else to await."""
+        name = self.name(key)
+        if await self.fetch(key) == value:
+            await self._assign_async(_aside(name), value)
+            await self._assign_async(name, _NOTHING)
+
     def delete(self, key: bytes) -> bool:
-        found = self._mapping.get(self.name(key)) is not None
+        name = self.name(key)
+        found = self._value(name) is not None
         if found:
-            self._remove(self.name(key))
+            self._remove(name)
         return found
 
-    def _remove(self, name: str) -> None:
-        if hasattr(self._mapping, "pop"):
-            self._mapping.pop(name)
-        elif hasattr(self._mapping, "__delitem__"):
-            del self._mapping[name]
-        else:
-            self._put(name, b"")
-
     def close(self) -> None:
-        pass
+        """Nothing to release: the object is its owner's."""
 
     @property
     def location(self) -> str:
         return f"{type(self._mapping).__name__}, namespace {self._namespace!r}"
 
+    def _value(self, name: str) -> Any:
+        with self._turn:
+            return _or_none(_blocking(self._get)(name))
 
-def _awaitable(function: Callable[..., Any]) -> Callable[..., Any] | None:
-    twin = getattr(function, "aio", None)
+    def _assign(self, name: str, value: Any) -> None:
+        with self._turn:
+            _blocking(self._put)(name, value)
+
+    async def _assign_async(self, name: str, value: Any) -> None:
+        if self.async_put is None:
+            await asyncio.to_thread(self._assign, name, value)
+        else:
+            await self.async_put(name, value)
+
+    def _remove(self, name: str) -> None:
+        if not hasattr(self._mapping, "__delitem__"):
+            self._assign(name, _NOTHING)
+            return
+        with self._turn:
+            try:
+                del self._mapping[name]
+            except KeyError:
+                return  # somebody else has removed it
+
+
+def _or_none(value: Any) -> Any:
+    return None if isinstance(value, bytes) and value == _NOTHING else value
+
+
+def _aside(name: str) -> str:
+    return f"{name}:damaged"
+
+
+def _awaitable(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]] | None:
+    twin: Callable[..., Awaitable[Any]] | None = getattr(function, "aio", None)
     if callable(twin):
-        return twin  # type: ignore[no-any-return]
+        return twin
     return function if inspect.iscoroutinefunction(function) else None
+
+
+def _blocking(function: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(function):
+        raise CacheError(
+            f"{function.__qualname__} is a coroutine function, so this cache has no blocking get and put. "
+            "Use await get_many([prompt]) and await store(prompt, response), as a client does by itself."
+        )
+    return function

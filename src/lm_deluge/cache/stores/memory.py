@@ -23,14 +23,15 @@ class MemoryStore:
         for entry in entries:
             self._values[entry.key] = entry.value
 
-    def set_aside(self, key: bytes, reason: str) -> None:
-        self._values.pop(key, None)
+    def set_aside(self, key: bytes, value: object, reason: str) -> None:
+        if self._values.get(key) is value:
+            del self._values[key]
 
     def delete(self, key: bytes) -> bool:
         return self._values.pop(key, None) is not None
 
     def close(self) -> None:
-        pass
+        self._values.clear()
 
     @property
     def location(self) -> str:

@@ -1,0 +1,274 @@
+"""Writing in the background: driven by events, never by waiting."""
+
+import asyncio
+import gc
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from lm_deluge.cache.batching import Batcher
+from lm_deluge.errors import CacheFileError
+
+
+class Writer:
+    """Takes batches one at a time, each when the test lets it."""
+
+    def __init__(self, *, bad: Callable[[str], Exception | None] = lambda _: None) -> None:
+        self.batches: list[list[str]] = []
+        self.threads: set[str] = set()
+        self.entered = threading.Semaphore(0)
+        self.allowed = threading.Semaphore(0)
+        self._bad = bad
+
+    def write(self, items: Sequence[str]) -> None:
+        self.entered.release()
+        assert self.allowed.acquire(timeout=20)
+        self.threads.add(threading.current_thread().name)
+        self.batches.append(list(items))
+        for item in items:
+            failure = self._bad(item)
+            if failure is not None:
+                raise failure
+
+    def let(self, batches: int) -> None:
+        self.allowed.release(batches)
+
+    async def busy(self) -> None:
+        """Return once the thread is inside ``write``."""
+        await asyncio.to_thread(self.entered.acquire, timeout=20)
+
+
+def start(batcher: Batcher[str], *items: str) -> list["asyncio.Task[None]"]:
+    return [asyncio.ensure_future(batcher.put(item)) for item in items]
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_what_arrives_during_a_write_is_written_together_in_order() -> None:
+    writer = Writer()
+    batcher = Batcher(writer.write)
+
+    async def main() -> None:
+        first = start(batcher, "a")
+        await writer.busy()
+        rest = start(batcher, *"bcdefg")
+        await settle()
+        assert not any(task.done() for task in first + rest)
+        writer.let(1)
+        await asyncio.gather(*first)
+        assert not any(task.done() for task in rest)
+        writer.let(1)
+        await asyncio.gather(*rest)
+
+    asyncio.run(main())
+    assert writer.batches == [["a"], list("bcdefg")]
+    assert writer.threads == {"lm_deluge cache writer"}
+
+
+def test_a_bad_item_fails_alone() -> None:
+    writer = Writer(bad=lambda item: ValueError(f"cannot write {item}") if item == "c" else None)
+    batcher = Batcher(writer.write)
+    writer.let(100)
+
+    async def main() -> list[BaseException | None]:
+        return await asyncio.gather(*start(batcher, *"abcde"), return_exceptions=True)
+
+    outcomes = asyncio.run(main())
+    assert [str(outcome) if outcome else None for outcome in outcomes] == [None, None, "cannot write c", None, None]
+
+
+def test_when_the_store_itself_fails_each_item_is_not_tried_again() -> None:
+    """Trying a thousand items one by one against a locked file would take a minute for each."""
+    writer = Writer(bad=lambda _: CacheFileError("locked"))
+    batcher = Batcher(writer.write)
+
+    async def main() -> None:
+        first = start(batcher, "a")
+        await writer.busy()
+        rest = start(batcher, *"bcdef")
+        await settle()
+        writer.let(2)
+        outcomes = await asyncio.gather(*first, *rest, return_exceptions=True)
+        assert all(isinstance(outcome, CacheFileError) for outcome in outcomes)
+
+    asyncio.run(main())
+    assert writer.batches == [["a"], list("bcdef")]
+
+
+def test_every_exception_reaches_its_waiter() -> None:
+    """A future refuses StopIteration, and would leave whoever waits waiting."""
+    writer = Writer(bad=lambda item: StopIteration() if item == "b" else None)
+    batcher = Batcher(writer.write)
+    writer.let(100)
+
+    async def main() -> list[BaseException | None]:
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*start(batcher, *"abc"), return_exceptions=True)
+
+    first, second, third = asyncio.run(main())
+    assert first is third is None
+    assert isinstance(second, RuntimeError)
+    assert isinstance(second.__cause__, StopIteration)
+
+
+def test_the_item_of_a_cancelled_waiter_is_written() -> None:
+    writer = Writer()
+    batcher = Batcher(writer.write)
+
+    async def main() -> None:
+        first = start(batcher, "a")
+        await writer.busy()
+        (second, third) = start(batcher, "b", "c")
+        await settle()
+        second.cancel()
+        writer.let(2)
+        await asyncio.gather(*first, third)
+        assert second.cancelled()
+
+    asyncio.run(main())
+    assert writer.batches == [["a"], ["b", "c"]]
+
+
+def test_a_loop_that_is_closed_before_the_commit() -> None:
+    writer = Writer()
+    batcher = Batcher(writer.write)
+
+    async def leave() -> None:
+        task = start(batcher, "a")[0]
+        await writer.busy()
+        task.cancel()
+
+    asyncio.run(leave())
+    writer.let(1)
+    batcher.flush()
+    assert writer.batches == [["a"]]
+    writer.let(1)
+    asyncio.run(batcher.put("b"))
+    assert writer.batches == [["a"], ["b"]]
+
+
+def test_many_loops_in_many_threads() -> None:
+    written: list[int] = []
+    batcher: Batcher[int] = Batcher(written.extend)
+    after_put: list[bool] = []
+
+    async def main(first: int) -> None:
+        async def one(item: int) -> None:
+            await batcher.put(item)
+            after_put.append(item in written)
+
+        await asyncio.gather(*(one(first + number) for number in range(50)))
+
+    threads = [threading.Thread(target=lambda first=first: asyncio.run(main(first))) for first in range(0, 400, 50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(written) == list(range(400))
+    assert after_put == [True] * 400
+
+
+def writers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "lm_deluge cache writer"]
+
+
+def test_the_thread_ends_when_idle_and_starts_again() -> None:
+    before = set(writers())
+    written: list[str] = []
+    batcher = Batcher(written.extend, idle_seconds=0)
+    for item in "abc":
+        asyncio.run(batcher.put(item))
+        for thread in set(writers()) - before:
+            thread.join(timeout=20)
+        assert set(writers()) <= before
+    assert written == ["a", "b", "c"]
+
+
+def test_an_idle_batcher_is_not_kept_alive() -> None:
+    before = set(writers())
+    batcher = Batcher(list[str]().extend, idle_seconds=0)
+    asyncio.run(batcher.put("a"))
+    for thread in set(writers()) - before:
+        thread.join(timeout=20)
+    gone = weakref.ref(batcher)
+    del batcher
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_thread_that_cannot_start_fails_one_item_and_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    batcher = Batcher(written.extend)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            asyncio.run(batcher.put("a"))
+    asyncio.run(asyncio.wait_for(batcher.put("b"), 20))
+    assert written == ["b"]
+
+
+def test_flush_waits_for_the_batch_that_is_being_written() -> None:
+    writer = Writer()
+    batcher = Batcher(writer.write)
+    batcher.flush()  # nothing to do
+    flushed = threading.Event()
+
+    def flush() -> None:
+        batcher.flush()
+        flushed.set()
+
+    async def main() -> None:
+        tasks = start(batcher, "a")
+        await writer.busy()
+        tasks += start(batcher, "b")
+        await settle()
+        thread = threading.Thread(target=flush)
+        thread.start()
+        assert not flushed.is_set()
+        writer.let(1)
+        await asyncio.gather(tasks[0])
+        assert not flushed.is_set()
+        writer.let(1)
+        await asyncio.gather(*tasks)
+        await asyncio.to_thread(thread.join)
+
+    asyncio.run(main())
+    assert flushed.is_set()
+    assert writer.batches == [["a"], ["b"]]
+
+
+def test_what_was_accepted_is_written_before_the_interpreter_ends() -> None:
+    program = """
+import asyncio, time
+from lm_deluge.cache.batching import Batcher
+
+def write(items):
+    time.sleep(0.05)
+    print(*items, flush=True)
+
+batcher = Batcher(write)
+
+async def main():
+    tasks = [asyncio.ensure_future(batcher.put(item)) for item in "abc"]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "".join(done.stdout.split()) == "abc"
