@@ -36,8 +36,8 @@ def _run_in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     async def main() -> T:
         task = asyncio.current_task()
-        assert task is not None  # a coroutine that runs is in a task
-        running.append((asyncio.get_running_loop(), task))
+        if task is not None:
+            running.append((asyncio.get_running_loop(), task))
         return await start()
 
     def work() -> None:

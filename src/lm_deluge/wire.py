@@ -6,7 +6,9 @@ import msgspec
 
 __all__ = ["HttpRequest", "HttpResponse"]
 
-_SECRET_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "proxy-authorization"})
+_SECRET_HEADERS = frozenset(
+    {"authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "proxy-authorization"}
+)
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):

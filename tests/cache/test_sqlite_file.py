@@ -219,9 +219,21 @@ def test_no_right_to_write_is_said_at_once(tmp_path: Path, whole: bytes) -> None
     (tmp_path / "read-only.db").chmod(0o444)
     for directory in [tmp_path, *tmp_path.parents][:3]:
         directory.chmod(0o755)
+    own = tmp_path / "own"  # a directory that may be written, with a file that may not
+    own.mkdir()
+    (own / "cache.db").write_bytes(whole)
+    (own / "cache.db").chmod(0o444)
+    if os.geteuid() == 0:
+        os.chown(own, 65534, 65534)
     locked.chmod(0o555)
     try:
-        for path in (locked / "cache.db", locked / "new.db", locked / "deep" / "new.db", tmp_path / "read-only.db"):
+        for path in (
+            locked / "cache.db",
+            locked / "new.db",
+            locked / "deep" / "new.db",
+            tmp_path / "read-only.db",
+            own / "cache.db",
+        ):
             before = fingerprints(path.parent) if path.parent.exists() else None
             assert run_child("open_as_nobody", path).startswith("CacheFileError")
             assert before is None or fingerprints(path.parent) == before

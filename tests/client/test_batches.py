@@ -420,7 +420,7 @@ class TestBadInput:
         assert quiet(client, ["x"])[0].local_cache_hit
 
     def test_an_unknown_pattern_names_the_known_ones(self, make_client):
-        with pytest.raises(ConfigError, match="system_and_tools.*last_3_user_messages"):
+        with pytest.raises(ConfigError, match=r"system_and_tools.*last_3_user_messages"):
             quiet(make_client(), ["x"], cache="everything")
 
     def test_a_provider_without_marks_is_reported_once(self, emulator, make_client):

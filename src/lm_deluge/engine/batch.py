@@ -13,7 +13,6 @@ from lm_deluge.engine.local import Job, LocalCache
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.shared import Shared
-from lm_deluge.engine.source import Chunks
 from lm_deluge.errors import LMDelugeError
 from lm_deluge.events import AnswerReceived, Event, RunReport
 from lm_deluge.prompt import Conversation, PromptLike, as_conversation
@@ -28,7 +27,9 @@ _UNREAD = 4096
 class Batch:
     """One run over a client's shared state."""
 
-    def __init__(self, shared: Shared, options: RunOptions, emit: Callable[[Event], None], *, first_id: int = 0) -> None:
+    def __init__(
+        self, shared: Shared, options: RunOptions, emit: Callable[[Event], None], *, first_id: int = 0
+    ) -> None:
         self._shared = shared
         self._emit = emit
         self._ledger = Ledger()
@@ -44,9 +45,7 @@ class Batch:
             notices=self._notices,
             clock=shared.clock,
         )
-        self._caller = Caller(
-            shared, options, self._local, ledger=self._ledger, notices=self._notices, emit=emit
-        )
+        self._caller = Caller(shared, options, self._local, ledger=self._ledger, notices=self._notices, emit=emit)
         self._model = models[0]
         self._outbox = _Outbox()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,7 +56,7 @@ class Batch:
         """What happened so far."""
         return self._ledger.report(seconds=self._shared.clock.monotonic() - self._started)
 
-    async def responses(self, chunks: Chunks) -> AsyncIterator[list[APIResponse]]:
+    async def responses(self, chunks: AsyncIterator[list[PromptLike]]) -> AsyncIterator[list[APIResponse]]:
         """Responses as they come, in lists. Leaving early cancels the calls under way."""
         feeder = asyncio.create_task(self._feed(chunks))
         try:
@@ -71,7 +70,7 @@ class Batch:
             await asyncio.gather(feeder, *self._tasks, return_exceptions=True)
         self._notices.raise_if_asked()
 
-    async def _feed(self, chunks: Chunks) -> None:
+    async def _feed(self, chunks: AsyncIterator[list[PromptLike]]) -> None:
         try:
             async for prompts in chunks:
                 await self._take_in(prompts)

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 
-from lm_deluge.engine.local import Job, LocalCache, Pending
 from lm_deluge.engine.ledger import Ledger
+from lm_deluge.engine.local import Job, LocalCache, Pending
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.shared import Shared
@@ -69,7 +69,7 @@ class Caller:
             return await self._answer(job)
         except LMDelugeError as error:
             return self._failed(job.id, str(error))
-        except Exception as error:  # a fault of ours or in extra_body must not cost the other prompts their answers
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other prompts their answers
             _log.exception("prompt %d failed", job.id)
             return self._failed(job.id, f"Unexpected {type(error).__name__}: {error}")
         finally:
@@ -105,8 +105,8 @@ class Caller:
         prompt = job.prompt.count_tokens()
         if prompt > budget:
             return (
-                f"The prompt has about {prompt:,} tokens, and max_tokens_per_minute={budget:,.0f} lets at most that many "
-                "through in a minute, so it can never be sent. Raise the limit or shorten the prompt."
+                f"The prompt has about {prompt:,} tokens and max_tokens_per_minute={budget:,.0f}, so it can never be "
+                "sent. Raise the limit or shorten the prompt."
             )
         return min(prompt + (self._settings.params.max_new_tokens or 0), int(budget))
 
@@ -142,7 +142,7 @@ class Caller:
     def _request(self, job: Job, model: Model) -> Request:
         """What is asked of the model, with a warning for each thing that it will not be asked."""
         settings, options = self._settings, self._options
-        for name in dropped_parameters(model, settings.params):
+        for name in dropped_parameters(model, settings.params, has_schema=options.output_schema is not None):
             self._notices.warn(
                 ("dropped", model.name, name),
                 f"{model.name} does not take {name}; it is left out of its requests. Remove it to silence this.",
@@ -152,8 +152,8 @@ class Caller:
         if pattern is not None and not supports_breakpoints(model):
             self._notices.warn(
                 ("marks", model.name),
-                f"{model.name} ({model.service.name}) takes no cache breakpoints, so cache={pattern!r} has no effect on "
-                "it; its provider may cache prompts on its own. Leave cache= out to silence this.",
+                f"{model.name} ({model.service.name}) takes no cache breakpoints, so cache={pattern!r} has no effect; "
+                "its provider may cache prompts on its own. Leave cache= out to silence this.",
                 PromptCacheWarning,
             )
             pattern = None
@@ -231,12 +231,8 @@ class Caller:
         if self._shared.limits.pause(model.name, seconds, self._shared.clock.monotonic()):
             self._emit(CoolDown(model.name, seconds, reason))
 
-    def _failed(
-        self, id: int, message: str, *, model: Model | None = None, status: int | None = None
-    ) -> APIResponse:
-        response = error_response(
-            id, message, model=(model or self._settings.models[0]).name, status=status
-        )
+    def _failed(self, id: int, message: str, *, model: Model | None = None, status: int | None = None) -> APIResponse:
+        response = error_response(id, message, model=(model or self._settings.models[0]).name, status=status)
         self._ledger.add_answer(response, uncached_cost=None)
         self._emit(AnswerReceived(None, None, message))
         return response

@@ -1,6 +1,5 @@
 """Starting runs and single prompts on one event loop."""
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 
 from lm_deluge.engine.batch import Batch

@@ -155,8 +155,8 @@ class LocalCache:
     def _report_other_model(self, stored: str) -> None:
         self._notices.warn(
             "other model",
-            f"Answers of {stored!r} are served from the cache to a client of {', '.join(sorted(self._models))}: the key "
-            "is the conversation alone. Give each model its own namespace, for example "
+            f"Answers of {stored!r} are served from the cache to a client of {', '.join(sorted(self._models))}: the "
+            "key is the conversation alone. Give each model its own namespace, for example "
             f"SqliteCache(path, cache_key={sorted(self._models)[0]!r}), to keep them apart.",
             CacheWarning,
         )

@@ -1,4 +1,4 @@
-"""Any iterable of prompts, in chunks: large ones where prompts are at hand, smaller ones where they have to be awaited."""
+"""Any iterable of prompts in chunks: large where prompts are at hand, smaller where they have to be awaited."""
 
 import asyncio
 from collections import deque
@@ -6,11 +6,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from itertools import islice
 from typing import TypeVar
 
-__all__ = ["Chunks", "chunked"]
+__all__ = ["chunked"]
 
 T = TypeVar("T")
-
-Chunks = AsyncIterator[list[T]]
 
 _MOST = 512
 

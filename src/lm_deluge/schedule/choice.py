@@ -24,7 +24,7 @@ class Choice(Generic[T]):
         if not options:
             raise ConfigError("No model is given; name at least one.")
         if len(weights) != len(options) or min(weights) < 0 or not sum(weights) > 0:
-            raise ConfigError(f"model_weights={weights} does not fit {len(options)} models: one weight each, not all 0.")
+            raise ConfigError(f"model_weights={weights} does not fit {len(options)} models; give one each, not all 0.")
         self._options = tuple(options)
         self._weights = tuple(weights)
         self._cumulative = tuple(accumulate(weights))

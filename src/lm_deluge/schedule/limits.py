@@ -10,7 +10,7 @@ __all__ = ["Limits"]
 class _Bucket:
     """Holds up to one minute's worth and refills evenly, as providers' own limits do."""
 
-    __slots__ = ("capacity", "_level", "_updated")
+    __slots__ = ("_level", "_updated", "capacity")
 
     def __init__(self, per_minute: float) -> None:
         self.capacity = per_minute

@@ -22,9 +22,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     longest: float = 30.0
     longest_asked: float = 300.0
 
-    def delay(
-        self, attempt: int, *, retryable: bool, retry_after: float | None, rng: random.Random
-    ) -> float | None:
+    def delay(self, attempt: int, *, retryable: bool, retry_after: float | None, rng: random.Random) -> float | None:
         """Seconds to wait before the next call, or None to give up.
 
         Args:

@@ -5,20 +5,23 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, get_args, overload
 
 from lm_deluge._clock import Clock, SystemClock
 from lm_deluge._loops import run_here
 from lm_deluge.cache.user import adapt
+from lm_deluge.client.arguments import from_mapping, read_yaml
+from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
 from lm_deluge.engine import Engine, RunOptions, Settings
 from lm_deluge.engine.shared import Shared
 from lm_deluge.errors import ConfigError
 from lm_deluge.events import Event, Listener, RunReport
 from lm_deluge.models import resolve
+from lm_deluge.progress import ProgressStyle, listener
 from lm_deluge.prompt import PromptLike, as_prompts
 from lm_deluge.prompt_cache import Pattern, check_pattern
 from lm_deluge.response import APIResponse
@@ -28,7 +31,6 @@ from lm_deluge.transport import PyreqwestTransport, Transport
 
 __all__ = ["LLMClient"]
 
-ProgressStyle = Literal["rich", "tqdm", "manual"]
 Prompts = PromptLike | Iterable[PromptLike]
 
 
@@ -115,7 +117,7 @@ class LLMClient:
         _at_least_one("max_concurrent_requests", max_concurrent_requests)
         if not request_timeout > 0:
             raise ConfigError(f"request_timeout={request_timeout!r} leaves no time; give seconds above 0.")
-        if progress not in ("rich", "tqdm", "manual"):
+        if progress not in get_args(ProgressStyle):
             raise ConfigError(f"progress={progress!r} is not known; use 'rich', 'tqdm' or 'manual'.")
         self._settings = Settings(
             models=tuple(resolve(name, base_url=base_url, environ=os.environ) for name in names),
@@ -128,9 +130,7 @@ class LLMClient:
             extra_body=dict(extra_body or {}),
         )
         self._choice = Choice(self._settings.models, model_weights)
-        self._limits = Limits(
-            requests_per_minute=max_requests_per_minute, tokens_per_minute=max_tokens_per_minute
-        )
+        self._limits = Limits(requests_per_minute=max_requests_per_minute, tokens_per_minute=max_tokens_per_minute)
         self._cache = adapt(cache)
         self._transport = PyreqwestTransport() if transport is None else transport
         self._clock = SystemClock() if clock is None else clock
@@ -138,8 +138,7 @@ class LLMClient:
         self._listeners = tuple(listeners)
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
-        self._tasks: dict[int, asyncio.Task[APIResponse]] = {}
-        self._next_task = 0
+        self._tasks = Tasks()
         self.cache = cache
         self.last_report: RunReport | None = None
 
@@ -150,18 +149,7 @@ class LLMClient:
         Raises:
             ConfigError: an unknown name, or no model.
         """
-        arguments = dict(config)
-        for alias in ("model", "models"):
-            if alias in arguments and "model_names" not in arguments:
-                arguments["model_names"] = arguments.pop(alias)
-        if "model_names" not in arguments:
-            raise ConfigError("The configuration names no model; add model_names.")
-        if isinstance(arguments.get("sampling_params"), Mapping):
-            arguments["sampling_params"] = SamplingParams().with_changes(**arguments["sampling_params"])
-        known = set(cls.__init__.__kwdefaults__ or ()) | {"model_names"}
-        for name in arguments:
-            if name not in known:
-                raise ConfigError(f"The configuration has {name!r}, which LLMClient does not know.")
+        arguments = from_mapping(config, {"model_names", *(cls.__init__.__kwdefaults__ or ())})
         return cls(arguments.pop("model_names"), **arguments)
 
     @classmethod
@@ -171,13 +159,7 @@ class LLMClient:
         Raises:
             ConfigError: the file holds no mapping, or an unknown name.
         """
-        from lm_deluge._optional import require
-
-        yaml = require("yaml", extra="yaml", purpose="LLMClient.from_yaml")
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ConfigError(f"{path} holds no mapping of LLMClient's arguments.")
-        return cls.from_dict(config)
+        return cls.from_dict(read_yaml(path))
 
     # Batches
 
@@ -205,12 +187,24 @@ class LLMClient:
         tool_choice: str | None = None,
         output_schema: Mapping[str, Any] | None = None,
     ) -> list[str | None]: ...
-    def process_prompts_sync(self, prompts: Prompts, **options: Any) -> list[APIResponse] | list[str | None]:
+    def process_prompts_sync(
+        self,
+        prompts: Prompts,
+        *,
+        return_completions_only: bool = False,
+        show_progress: bool = True,
+        tools: Sequence[Tool] | None = None,
+        cache: Pattern | None = None,
+        tool_choice: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+    ) -> list[APIResponse] | list[str | None]:
         """``process_prompts_async`` for code that is not asynchronous.
 
         Works in a script, in a thread, and where an event loop already runs (a notebook).
         """
-        return run_here(lambda: self.process_prompts_async(prompts, **options))
+        options = _options(tools, cache, tool_choice, output_schema)
+        responses = run_here(lambda: self._collect(prompts, options, show_progress=show_progress))
+        return _completions(responses) if return_completions_only else responses
 
     @overload
     async def process_prompts_async(
@@ -265,13 +259,8 @@ class LLMClient:
             TypeError: ``prompts`` is no iterable of prompts.
         """
         options = _options(tools, cache, tool_choice, output_schema)
-        if not isinstance(prompts, AsyncIterable):
-            prompts = as_prompts(prompts)
-        responses: list[APIResponse] = []
-        async for ready in self._run(prompts, options, show_progress=show_progress):
-            responses.extend(ready)
-        responses.sort(key=lambda response: response.id)
-        return [response.completion for response in responses] if return_completions_only else responses
+        responses = await self._collect(prompts, options, show_progress=show_progress)
+        return _completions(responses) if return_completions_only else responses
 
     async def process_prompts_iter(
         self,
@@ -289,8 +278,6 @@ class LLMClient:
         its prompts are worked on. The arguments are those of ``process_prompts_async``.
         """
         options = _options(tools, cache, tool_choice, output_schema)
-        if not isinstance(prompts, AsyncIterable):
-            prompts = as_prompts(prompts)
         run = self._run(prompts, options, show_progress=show_progress)
         try:
             async for ready in run:
@@ -312,7 +299,7 @@ class LLMClient:
     ) -> APIResponse:
         """The response to one prompt."""
         options = _options(tools, cache, tool_choice, output_schema)
-        return await self._one(prompt, options, self._new_task_id())
+        return await self._one(prompt, options, self._tasks.new_id())
 
     def start_nowait(
         self,
@@ -325,9 +312,7 @@ class LLMClient:
     ) -> int:
         """Start one prompt and return its task id, for ``wait_for`` and its like. Needs a running event loop."""
         options = _options(tools, cache, tool_choice, output_schema)
-        task_id = self._new_task_id()
-        self._tasks[task_id] = asyncio.get_running_loop().create_task(self._one(prompt, options, task_id))
-        return task_id
+        return self._tasks.start(lambda task_id: self._one(prompt, options, task_id))
 
     async def wait_for(self, task_id: int) -> APIResponse:
         """The response of a task that ``start_nowait`` started. Each can be waited for once.
@@ -335,29 +320,15 @@ class LLMClient:
         Raises:
             ConfigError: there is no such task, or it was waited for before.
         """
-        task = self._task(task_id)
-        try:
-            return await task
-        finally:
-            if task.done():
-                self._tasks.pop(task_id, None)
+        return await self._tasks.wait_for(task_id)
 
     async def wait_for_all(self, task_ids: Sequence[int] | None = None) -> list[APIResponse]:
         """The responses of several tasks, in their order; of all that are left by default."""
-        ids = list(self._tasks) if task_ids is None else list(task_ids)
-        for task_id in ids:
-            self._task(task_id)
-        return [await self.wait_for(task_id) for task_id in ids]
+        return await self._tasks.wait_for_all(task_ids)
 
-    async def as_completed(self, task_ids: Sequence[int] | None = None) -> AsyncIterator[tuple[int, APIResponse]]:
+    def as_completed(self, task_ids: Sequence[int] | None = None) -> AsyncIterator[tuple[int, APIResponse]]:
         """Task ids and responses as they finish; of all that are left by default."""
-        ids = list(self._tasks) if task_ids is None else list(task_ids)
-        waiting = {self._task(task_id): task_id for task_id in ids}
-        while waiting:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task_id = waiting.pop(task)
-                yield task_id, await self.wait_for(task_id)
+        return self._tasks.as_completed(task_ids)
 
     # Closing
 
@@ -389,38 +360,34 @@ class LLMClient:
         names = [model.name for model in self._settings.models]
         return f"LLMClient({names[0] if len(names) == 1 else names!r}, cache={self.cache!r})"
 
+    async def _collect(
+        self, prompts: Prompts | AsyncIterable[PromptLike], options: RunOptions, *, show_progress: bool
+    ) -> list[APIResponse]:
+        responses: list[APIResponse] = []
+        async for ready in self._run(prompts, options, show_progress=show_progress):
+            responses.extend(ready)
+        responses.sort(key=lambda response: response.id)
+        return responses
+
     async def _run(
-        self,
-        prompts: Iterable[PromptLike] | AsyncIterable[PromptLike],
-        options: RunOptions,
-        *,
-        show_progress: bool,
-    ) -> Any:
-        listeners = list(self._listeners)
-        shown = None
-        if show_progress:
-            from lm_deluge.progress import listener
-
-            shown = listener(self._progress)
-            listeners.append(shown)
-
-        def emit(event: Event) -> None:
-            for listener in listeners:
-                listener(event)
-
+        self, prompts: Prompts | AsyncIterable[PromptLike], options: RunOptions, *, show_progress: bool
+    ) -> AsyncGenerator[list[APIResponse], None]:
+        source = prompts if isinstance(prompts, AsyncIterable) else as_prompts(prompts)
+        shown = listener(self._progress) if show_progress else None
+        listeners = (*self._listeners, shown) if shown is not None else self._listeners
         try:
-            async for ready in self._engine().run(prompts, options, emit=emit, on_report=self._keep_report):
+            async for ready in self._engine().run(
+                source, options, emit=_emitter(listeners), on_report=self._keep_report
+            ):
                 yield ready
         finally:
             if shown is not None:
                 shown.close()
 
     async def _one(self, prompt: PromptLike, options: RunOptions, task_id: int) -> APIResponse:
-        def emit(event: Event) -> None:
-            for listener in self._listeners:
-                listener(event)
-
-        run = self._engine().run([prompt], options, emit=emit, on_report=lambda _: None, first_id=task_id)
+        run = self._engine().run(
+            [prompt], options, emit=_emitter(self._listeners), on_report=lambda _: None, first_id=task_id
+        )
         ((response,),) = [ready async for ready in run]
         return response
 
@@ -445,17 +412,6 @@ class LLMClient:
     def _keep_report(self, report: RunReport) -> None:
         self.last_report = report
 
-    def _new_task_id(self) -> int:
-        with self._lock:
-            self._next_task += 1
-            return self._next_task - 1
-
-    def _task(self, task_id: int) -> "asyncio.Task[APIResponse]":
-        task = self._tasks.get(task_id)
-        if task is None:
-            raise ConfigError(f"There is no task {task_id}: it was never started, or its response was already taken.")
-        return task
-
 
 def _options(
     tools: Sequence[Tool] | None,
@@ -471,6 +427,18 @@ def _options(
     )
 
 
+def _completions(responses: Sequence[APIResponse]) -> list[str | None]:
+    return [response.completion for response in responses]
+
+
+def _emitter(listeners: Sequence[Listener]) -> Listener:
+    def emit(event: Event) -> None:
+        for listen in listeners:
+            listen(event)
+
+    return emit
+
+
 def _at_least_one(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if value < 1 or value != int(value):
         raise ConfigError(f"{name}={value!r} is not a whole number above 0.")
