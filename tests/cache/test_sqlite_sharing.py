@@ -17,6 +17,7 @@ import pytest
 
 from lm_deluge.cache import SqliteCache
 from lm_deluge.prompt import Conversation
+from lm_deluge.usage import Usage
 
 from .helpers import answer, finish, kill, prompt, run_child, start_child
 
@@ -301,3 +302,37 @@ def test_only_one_thread_per_cache_writes_in_the_background(tmp_path: Path) -> N
             thread.join()
         assert writers() <= before + 1
         assert stored(tmp_path / "cache.db") == 300
+
+
+def test_an_answer_that_cannot_be_stored_fails_alone(tmp_path: Path) -> None:
+    impossible = msgspec.structs.replace(answer("x"), usage=Usage(input_tokens=2**64 - 1))
+
+    async def main(cache: SqliteCache) -> list[BaseException | None]:
+        responses = [answer(0), answer(1), impossible, answer(3)]
+        stores = (cache.store(prompt(number), response) for number, response in enumerate(responses))
+        return await asyncio.gather(*stores, return_exceptions=True)
+
+    with SqliteCache(tmp_path / "cache.db") as cache:
+        outcomes = asyncio.run(main(cache))
+        assert [type(outcome) for outcome in outcomes] == [type(None), type(None), OverflowError, type(None)]
+        assert [cache.get(prompt(number)) is not None for number in range(4)] == [True, True, False, True]
+
+
+def test_the_switch_to_wal_waits_for_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cache.db"
+    SqliteCache(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        assert reader.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM entries").fetchone()
+        waits = threading.Event()
+        monkeypatch.setattr("lm_deluge.cache.stores.sqlite.time.sleep", lambda _: waits.set())
+        made: list[SqliteCache] = []
+        thread = threading.Thread(target=lambda: made.append(SqliteCache(path)))
+        thread.start()
+        assert waits.wait(20)
+        reader.execute("COMMIT")
+        thread.join()
+    made[0].put(prompt("p"), answer("x"))
+    assert made[0].get(prompt("p")) == answer("x")
+    made[0].close()

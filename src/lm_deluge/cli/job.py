@@ -3,10 +3,10 @@
 import hashlib
 import stat
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,9 +22,6 @@ from lm_deluge.progress.text import count
 from lm_deluge.prompt import Conversation, as_conversation
 from lm_deluge.prompt_cache import check_pattern
 from lm_deluge.tool import Tool
-
-if TYPE_CHECKING:
-    from lm_deluge.response import APIResponse
 
 __all__ = ["Job", "execute"]
 
@@ -142,7 +139,7 @@ class _Run:
                 self._prompts(results), show_progress=False, tools=self._tools, cache=self._pattern
             )
             try:
-                async with aclosing(cast("AsyncGenerator[APIResponse]", iterator)) as responses:
+                async with aclosing(iterator) as responses:
                     async for response in responses:
                         row = self._asked.pop(response.id)
                         self._write(results, row, result_line(row, response))

@@ -271,7 +271,7 @@ class LLMClient:
         cache: Pattern | None = None,
         tool_choice: str | None = None,
         output_schema: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[APIResponse]:
+    ) -> AsyncGenerator[APIResponse, None]:
         """Responses as they finish; ``response.id`` is the position of the prompt.
 
         Memory stays bounded however many prompts there are: the iterable, or asynchronous iterable, is read as fast as
@@ -374,7 +374,7 @@ class LLMClient:
     ) -> AsyncGenerator[list[APIResponse], None]:
         source = prompts if isinstance(prompts, AsyncIterable) else as_prompts(prompts)
         shown = listener(self._progress) if show_progress else None
-        listeners = (*self._listeners, shown) if shown is not None else self._listeners
+        listeners: tuple[Listener, ...] = self._listeners if shown is None else (*self._listeners, shown)
         try:
             async for ready in self._engine().run(
                 source, options, emit=_emitter(listeners), on_report=self._keep_report

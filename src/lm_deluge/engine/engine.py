@@ -1,6 +1,6 @@
 """Starting runs and single prompts on one event loop."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sized
 
 from lm_deluge.engine.batch import Batch
 from lm_deluge.engine.settings import RunOptions
@@ -37,7 +37,7 @@ class Engine:
             on_report: called with the report when the run ends, however it ends.
             first_id: ``id`` of the first response.
         """
-        total = len(prompts) if isinstance(prompts, (list, tuple)) else None
+        total = len(prompts) if isinstance(prompts, Sized) else None
         batch = Batch(self._shared, options, emit, first_id=first_id)
         emit(RunStarted(total, tuple(model.name for model in self._shared.settings.models)))
         try:

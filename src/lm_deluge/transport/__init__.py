@@ -4,8 +4,8 @@
 :class:`MockTransport` answers from a function, for tests.
 """
 
-from ._protocol import StreamedResponse, Transport
-from ._pyreqwest import PyreqwestTransport
-from .mock import MockTransport
+from lm_deluge.transport._protocol import StreamedResponse, Transport
+from lm_deluge.transport._pyreqwest import PyreqwestTransport
+from lm_deluge.transport.mock import MockTransport
 
 __all__ = ["MockTransport", "PyreqwestTransport", "StreamedResponse", "Transport"]

@@ -7,8 +7,8 @@ quoted whole nor chained.
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..errors import ConfigError, ConnectError, ConnectionDropped, LMDelugeError, RequestTimeout, TransportError
-from ..wire import HttpRequest
+from lm_deluge.errors import ConfigError, ConnectError, ConnectionDropped, LMDelugeError, RequestTimeout, TransportError
+from lm_deluge.wire import HttpRequest
 
 if TYPE_CHECKING:
     from pyreqwest.exceptions import PyreqwestError

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from ..wire import HttpRequest, HttpResponse
+from lm_deluge.wire import HttpRequest, HttpResponse
 
 __all__ = ["StreamedResponse", "Transport"]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from .._version import __version__
-from ..errors import ConfigError, LMDelugeError, RequestTimeout, TransportError
-from ..wire import HttpRequest, HttpResponse
-from ._client import LazyClient
-from ._failures import failure, host_of, refused_request
-from ._headers import ResponseHeaders
-from ._protocol import StreamedResponse
+from lm_deluge._version import __version__
+from lm_deluge.errors import ConfigError, LMDelugeError, RequestTimeout, TransportError
+from lm_deluge.transport._client import LazyClient
+from lm_deluge.transport._failures import failure, host_of, refused_request
+from lm_deluge.transport._headers import ResponseHeaders
+from lm_deluge.transport._protocol import StreamedResponse
+from lm_deluge.wire import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Sequence

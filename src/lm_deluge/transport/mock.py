@@ -4,8 +4,8 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from ..wire import HttpRequest, HttpResponse
-from ._protocol import StreamedResponse
+from lm_deluge.transport._protocol import StreamedResponse
+from lm_deluge.wire import HttpRequest, HttpResponse
 
 __all__ = ["MockTransport"]
 
