@@ -74,12 +74,12 @@ class Coroutines:
 
 
 class AsyncGetOnly(GetPut):
-    async def get(self, key: str) -> Any:  # type: ignore[override]
+    async def get(self, key: str) -> Any:
         return self.data.get(key)
 
 
 def contents(mapping: Any) -> dict[str, Any]:
-    return mapping if isinstance(mapping, dict) else mapping.data  # type: ignore[no-any-return]
+    return mapping if isinstance(mapping, dict) else mapping.data
 
 
 ANY = [dict, Falsy, GetPut, Modal, Coroutines, AsyncGetOnly]

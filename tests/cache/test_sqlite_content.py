@@ -122,7 +122,7 @@ def test_cells_of_another_type_are_damage(tmp_path: Path, value: object) -> None
         cache.put(prompt("p"), answer("x"))
         cache.put(prompt("q"), answer("y"))
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            stored = value.encode("utf-8", "surrogateescape") if value == "\udcff" else value  # type: ignore[attr-defined]
+            stored = value.encode("utf-8", "surrogateescape") if value == "\udcff" else value
             cast = "CAST(? AS TEXT)" if isinstance(value, str) else "?"
             connection.execute(f"UPDATE entries SET response = {cast} WHERE key = ?", (stored, cache._key(prompt("p"))))
         bad, good = asyncio.run(cache.get_many([prompt("p"), prompt("q")]))

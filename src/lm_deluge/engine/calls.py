@@ -193,24 +193,24 @@ class Caller:
         return parsed if isinstance(parsed, Failure) else (parsed, response)
 
     async def _finish(self, job: Job, model: Model, reply: Reply, response: HttpResponse) -> APIResponse:
-        rates = await self._rates(model)
-        cost = uncached = None
-        if rates is not None and reply.usage is not None:
-            cost, uncached = rates.cost(reply.usage), rates.uncached_cost(reply.usage)
-        answer = APIResponse(
-            id=job.id,
-            model_internal=model.name,
-            model_external=reply.model,
-            content=reply.content,
-            usage=reply.usage,
-            cost=cost,
-            finish_reason=reply.finish_reason,
-            logprobs=reply.logprobs,
-            status_code=response.status,
-            response_id=reply.response_id,
-            raw_body=response.body,
-        )
         with self._pending.storing(job):
+            rates = await self._rates(model)
+            cost = uncached = None
+            if rates is not None and reply.usage is not None:
+                cost, uncached = rates.cost(reply.usage), rates.uncached_cost(reply.usage)
+            answer = APIResponse(
+                id=job.id,
+                model_internal=model.name,
+                model_external=reply.model,
+                content=reply.content,
+                usage=reply.usage,
+                cost=cost,
+                finish_reason=reply.finish_reason,
+                logprobs=reply.logprobs,
+                status_code=response.status,
+                response_id=reply.response_id,
+                raw_body=response.body,
+            )
             await self._local.store(job, answer)
         self._ledger.add_answer(answer, uncached_cost=uncached)
         self._emit(AnswerReceived(answer.cost, answer.usage))

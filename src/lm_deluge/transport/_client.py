@@ -59,6 +59,7 @@ class LazyClient:
         client = self.current()
         if client is not None:
             return client
+        _refuse_if_forked()  # before the building thread is asked, which a forked process does not have
         return await asyncio.get_running_loop().run_in_executor(_building_thread(), self._open)
 
     def close(self) -> None:
@@ -71,15 +72,18 @@ class LazyClient:
         with self._building:
             if (present := self.current()) is not None:
                 return present
-            if _first_pid() != os.getpid():
-                raise ConfigError(
-                    "This process was forked from one that had already made HTTP requests, and cannot make any itself. "
-                    'Start it with multiprocessing.get_context("spawn") or "forkserver" instead.'
-                )
             client = _build(self._configure)
             self._client, self._pid = client, os.getpid()
             _live.add(self)
             return client
+
+
+def _refuse_if_forked() -> None:
+    if _first_pid() != os.getpid():
+        raise ConfigError(
+            "This process was forked from one that had already made HTTP requests, and cannot make any itself. "
+            'Start it with multiprocessing.get_context("spawn") or "forkserver" instead.'
+        )
 
 
 @functools.cache

@@ -292,7 +292,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _until_free(action: Callable[[], T]) -> T:
-    """Switching to WAL takes an exclusive lock, for which SQLite's busy timeout does not wait."""
+    """Two processes that switch to WAL at once may wait for each other, where SQLite's busy timeout does not help."""
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
