@@ -40,6 +40,8 @@ class Found(msgspec.Struct, frozen=True):
 
 _MISS = Found()
 
+_SMALL_BYTES = 32 * 1024  # packed in about a millisecond
+
 
 class ResponseCache:
     """Responses by prompt, in a store. The key is the conversation alone, within the namespace ``cache_key``.
@@ -57,7 +59,7 @@ class ResponseCache:
             raise ConfigError(f"cache_key is {cache_key!r}; a name that is not empty is needed.")
         self._store = store
         self._cache_key = cache_key
-        self._batcher: Batcher[tuple[Conversation, APIResponse]] = Batcher(self._write)
+        self._batcher: Batcher[Entry] = Batcher(store.put_many)
         self._closed = False
 
     def get(self, prompt: Conversation) -> APIResponse | None:
@@ -80,7 +82,7 @@ class ResponseCache:
             CacheError: the cache is closed, or the store cannot be written.
         """
         self._check_open()
-        self._write([(prompt, response)])
+        self._store.put_many([self._entry(prompt, response)])
 
     def delete(self, prompt: Conversation) -> bool:
         """Remove the stored response of a prompt; whether there was one. Blocks.
@@ -109,10 +111,16 @@ class ResponseCache:
             CacheError: the cache is closed, or the store cannot be written.
         """
         self._check_open()
-        if self._store.blocks:
-            await self._batcher.put((prompt, response))
+        # Packing a usual answer takes less time than handing it to a thread, and the writer's thread, which competes
+        # with this one for the interpreter, is left with little but SQLite's own work.
+        if _is_small(prompt, response):
+            entry = self._entry(prompt, response)
         else:
-            self._write([(prompt, response)])
+            entry = await asyncio.to_thread(self._entry, prompt, response)
+        if self._store.blocks:
+            await self._batcher.put(entry)
+        else:
+            self._store.put_many([entry])
 
     def close(self) -> None:
         """Write what is still under way, and release the store. Closing twice is fine. Blocks."""
@@ -169,12 +177,9 @@ class ResponseCache:
         except DamagedEntryError as error:
             return Found(damage=f"{key.hex()[:16]}… in {self.location}: {error}")
 
-    def _write(self, items: Sequence[tuple[Conversation, APIResponse]]) -> None:
-        self._store.put_many([self._entry(prompt.load(), response) for prompt, response in items])
-
     def _entry(self, prompt: Conversation, response: APIResponse) -> Entry:
         key = self._key(prompt)
-        request, blobs = pack_request(prompt)
+        request, blobs = pack_request(prompt.load())
         # What is kept is the answer, not the circumstances in which it was asked for.
         kept = msgspec.structs.replace(response, id=0, local_cache_hit=False)
         return Entry(
@@ -185,3 +190,9 @@ class ResponseCache:
             blobs=blobs,
             response=kept,
         )
+
+
+def _is_small(prompt: Conversation, response: APIResponse) -> bool:
+    if len(response.raw_body or b"") > _SMALL_BYTES or not prompt.is_loaded:
+        return False
+    return 4 * prompt.count_tokens(img_tokens=_SMALL_BYTES) <= _SMALL_BYTES

@@ -197,7 +197,9 @@ class Caller:
             rates = await self._rates(model)
             cost = uncached = None
             if rates is not None and reply.usage is not None:
-                cost, uncached = rates.cost(reply.usage), rates.uncached_cost(reply.usage)
+                cost = uncached = rates.cost(reply.usage)
+                if reply.usage.cache_read_tokens or reply.usage.cache_write_tokens:
+                    uncached = rates.uncached_cost(reply.usage)
             answer = APIResponse(
                 id=job.id,
                 model_internal=model.name,

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import deque
 
 from lm_deluge._clock import Clock
 from lm_deluge.schedule.limits import Limits
@@ -21,7 +22,7 @@ class Gate:
 
     def __init__(self, limits: Limits, *, max_concurrent: int, clock: Clock, rng: random.Random) -> None:
         self._limits = limits
-        self._slots = asyncio.Semaphore(max_concurrent)
+        self._slots = _Slots(max_concurrent)
         self._turn = asyncio.Lock()
         self._clock = clock
         self._rng = rng
@@ -55,3 +56,36 @@ class Gate:
             if not self._limits.paused_for(model, self._clock.monotonic()):
                 return
             self._limits.give_back(tokens)
+
+
+class _Slots:
+    """A semaphore whose cost does not grow with the number of those who wait.
+
+    ``asyncio.Semaphore`` looks at every waiter whenever it is released, which for hundreds of waiters is more work than
+    the rest of a call.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def acquire(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release()  # the slot was handed over in the moment of the cancellation
+            raise
+
+    def release(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)  # handed over, so nobody who comes later gets in first
+                return
+        self._free += 1

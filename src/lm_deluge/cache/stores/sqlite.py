@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -63,10 +64,14 @@ CREATE TABLE damaged (
 );
 """
 
+# sqlite3 lets go of the interpreter for each step of a statement, and where an event loop is busy each return to it
+# can take five milliseconds. So many rows go into one statement; a few sizes serve every batch.
+_ROWS_AT_ONCE = (64, 8, 1)
+
 _PUT = """
 INSERT INTO entries (key, namespace, created, model, finish_reason, input_tokens, output_tokens,
                      cache_read_tokens, cache_write_tokens, cost, response, request)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES {rows}
 ON CONFLICT (key) DO UPDATE SET
     namespace = excluded.namespace, created = excluded.created, model = excluded.model,
     finish_reason = excluded.finish_reason, input_tokens = excluded.input_tokens,
@@ -136,7 +141,7 @@ class SqliteStore:
             with _transaction(writer):
                 if new:
                     writer.executemany("INSERT OR IGNORE INTO blobs (digest, data) VALUES (?, ?)", new)
-                writer.executemany(_PUT, rows)
+                _put(writer, rows)
             if len(known) > _KNOWN_BLOBS:
                 known.clear()
             known.update(blobs)
@@ -323,6 +328,16 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _put(writer: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    done = 0
+    for size in _ROWS_AT_ONCE:
+        while len(rows) - done >= size:
+            some = rows[done : done + size]
+            marks = ",".join([f"({','.join('?' * len(some[0]))})"] * size)
+            writer.execute(_PUT.format(rows=marks), list(chain.from_iterable(some)))
+            done += size
 
 
 def _row(entry: Entry, now: float) -> tuple[Any, ...]:
