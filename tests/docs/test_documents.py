@@ -1,0 +1,69 @@
+"""Every Python block of the README and of the documents runs as printed, block after block, against the emulator."""
+
+import asyncio
+import re
+import sys
+import types
+import warnings
+from pathlib import Path
+
+import pytest
+
+from lm_deluge.errors import ModelWarning
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if "```python" in path.read_text()
+]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+class _Awaitable:
+    """A method with a twin to be awaited, in Modal's manner."""
+
+    def __init__(self, function):
+        self._function = function
+
+    def __call__(self, *args):
+        raise AssertionError("the blocking method was called where there is an asynchronous one")
+
+    async def aio(self, *args):
+        await asyncio.sleep(0)
+        return self._function(*args)
+
+
+class _ModalDict:
+    def __init__(self):
+        self.entries = {}
+        self.get = _Awaitable(self.entries.get)
+        self.put = _Awaitable(self.entries.__setitem__)
+
+    @classmethod
+    def from_name(cls, name, *, create_if_missing):
+        return cls()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_runs_as_printed(document, emulator, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    modal = types.ModuleType("modal")
+    modal.Dict = _ModalDict  # Modal itself needs an account; this has the same shape
+    monkeypatch.setitem(sys.modules, "modal", modal)
+    text = document.read_text()
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in BLOCK.finditer(text):
+        line = text.count("\n", 0, block.start()) + 1
+        code = compile("\n" * line + block.group(1), str(document), "exec")
+        with warnings.catch_warnings():
+            # One document names a server of one's own, whose prices nobody knows.
+            warnings.simplefilter("ignore", ModelWarning)
+            exec(code, names)
+        main = names.pop("main", None)
+        if main is not None:
+            asyncio.run(main())
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
