@@ -18,35 +18,35 @@ def limits(requests: float = 60, tokens: float = 6_000) -> Limits:
 
 def test_a_minutes_worth_starts_at_once_and_then_one_a_second():
     bucket = limits(requests=60)
-    assert [bucket.acquire(1, now=0.0) for _ in range(60)] == [0.0] * 60
-    assert bucket.acquire(1, now=0.0) == pytest.approx(1.0)
-    assert bucket.acquire(1, now=0.5) == pytest.approx(0.5)
-    assert bucket.acquire(1, now=1.0) == 0.0
+    assert [bucket.acquire("m", 1, now=0.0) for _ in range(60)] == [0.0] * 60
+    assert bucket.acquire("m", 1, now=0.0) == pytest.approx(1.0)
+    assert bucket.acquire("m", 1, now=0.5) == pytest.approx(0.5)
+    assert bucket.acquire("m", 1, now=1.0) == 0.0
 
 
 def test_nothing_is_taken_while_anything_is_missing():
     bucket = limits(requests=60, tokens=100)
-    assert bucket.acquire(100, now=0.0) == 0.0
-    assert bucket.acquire(50, now=0.0) == pytest.approx(30.0)
+    assert bucket.acquire("m", 100, now=0.0) == 0.0
+    assert bucket.acquire("m", 50, now=0.0) == pytest.approx(30.0)
     # 59 requests are still there: the refused call took none.
-    assert [bucket.acquire(0, now=0.0) for _ in range(59)] == [0.0] * 59
-    assert bucket.acquire(0, now=0.0) > 0
+    assert [bucket.acquire("m", 0, now=0.0) for _ in range(59)] == [0.0] * 59
+    assert bucket.acquire("m", 0, now=0.0) > 0
 
 
 def test_tokens_are_corrected_once_they_are_known():
     bucket = limits(tokens=100)
-    bucket.acquire(100, now=0.0)
+    bucket.acquire("m", 100, now=0.0)
     bucket.settle(reserved=100, used=20)
-    assert bucket.acquire(80, now=0.0) == 0.0
+    assert bucket.acquire("m", 80, now=0.0) == 0.0
     bucket.settle(reserved=80, used=180)  # the answer was longer than thought: the next call waits for it
-    assert bucket.acquire(1, now=0.0) == pytest.approx(101 * 60 / 100)
+    assert bucket.acquire("m", 1, now=0.0) == pytest.approx(101 * 60 / 100)
 
 
 def test_a_call_that_was_not_made_gives_its_share_back():
     bucket = limits(requests=1, tokens=10)
-    assert bucket.acquire(10, now=0.0) == 0.0
+    assert bucket.acquire("m", 10, now=0.0) == 0.0
     bucket.give_back(10)
-    assert bucket.acquire(10, now=0.0) == 0.0
+    assert bucket.acquire("m", 10, now=0.0) == 0.0
 
 
 @given(
@@ -58,7 +58,7 @@ def test_no_minute_holds_more_than_a_full_bucket_and_a_minutes_refill(requests, 
     bucket, now, started = limits(requests, tokens), 0.0, []
     for amount in amounts:
         amount = min(amount, tokens)  # the engine never asks for more than a bucket holds
-        while wait := bucket.acquire(amount, now):
+        while wait := bucket.acquire("m", amount, now):
             assert wait <= 60.001
             now += wait
         started.append((now, amount))

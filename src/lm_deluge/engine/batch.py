@@ -1,27 +1,26 @@
 """A run: prompts in, one response for each out, in bounded memory.
 
 Prompts are looked up in chunks before anything is scheduled, so a hit costs a share of one lookup and nothing else.
-What is missing becomes a task; only a few more tasks exist at a time than calls may be under way.
+What is missing goes to workers, of which there are no more than calls may be under way.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from lm_deluge.engine.calls import Caller, error_response
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Job, LocalCache
 from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.outbox import Outbox
+from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.shared import Shared
-from lm_deluge.errors import LMDelugeError
 from lm_deluge.events import AnswerReceived, Event, RunReport
-from lm_deluge.prompt import Conversation, PromptLike, as_conversation
+from lm_deluge.prompt import PromptLike
 from lm_deluge.response import APIResponse
 
 __all__ = ["Batch"]
-
-_INLINE_TOKENS = 100_000  # about what is hashed in a millisecond
-_UNREAD = 4096
 
 
 class Batch:
@@ -45,12 +44,22 @@ class Batch:
             notices=self._notices,
             clock=shared.clock,
         )
-        self._caller = Caller(shared, options, self._local, ledger=self._ledger, notices=self._notices, emit=emit)
+        self._caller = Caller(
+            shared,
+            options,
+            self._local,
+            ledger=self._ledger,
+            notices=self._notices,
+            emit=emit,
+            on_rest=self._on_rest,
+        )
         self._model = models[0]
-        self._outbox = _Outbox()
+        self._outbox = Outbox()
+        self._misses: deque[Job] = deque()
+        self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        # Twice the calls that may be under way: prompts that wait for a retry must not hold up the others.
-        self._room = asyncio.Semaphore(2 * shared.settings.max_concurrent)
+        self._workers = 0
+        self._resting = 0
 
     def report(self) -> RunReport:
         """What happened so far."""
@@ -80,105 +89,55 @@ class Batch:
             self._outbox.close()
 
     async def _take_in(self, prompts: Sequence[PromptLike]) -> None:
-        jobs, failed = await self._prepare(prompts)
+        jobs = await self._jobs(prompts)
         found = await self._local.look_up(jobs)
         hits = [response for response in found if response is not None]
-        self._shared.count_hits(self._ledger, hits, self._emit)
-        await self._outbox.put([*failed, *hits])
+        if hits:
+            self._shared.count_hits(self._ledger, hits, self._emit)
+            self._outbox.add(*hits)
         for job, response in zip(jobs, found, strict=True):
             if response is None:
-                await self._room.acquire()
-                task = asyncio.create_task(self._answer(job))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._misses.append(job)
+                self._hire()
+                while len(self._misses) >= self._shared.settings.max_concurrent:
+                    self._room.clear()
+                    await self._room.wait()
+        await self._outbox.room()
 
-    async def _answer(self, job: Job) -> None:
-        try:
-            await self._outbox.put([await self._caller.answer(job)])
-        finally:
-            self._room.release()
-
-    async def _prepare(self, prompts: Sequence[PromptLike]) -> tuple[list[Job], list[APIResponse]]:
-        """Read, check and hash prompts. One that cannot be used is an error response at its own position."""
-        prepared: list[Conversation | str] = []
-        late: list[int] = []
-        tokens = 0
-        for position, prompt in enumerate(prompts):
-            try:
-                conversation = as_conversation(prompt)
-            except LMDelugeError as error:
-                prepared.append(str(error))
-                continue
-            prepared.append(conversation)
-            if type(prompt) is str:
-                tokens += len(prompt) // 4
-                loaded = True
-            else:
-                tokens += sum([message.token_estimate for message in conversation.messages])
-                loaded = conversation.is_loaded
-            if tokens > _INLINE_TOKENS or not loaded:
-                late.append(position)
-            else:
-                prepared[position] = _ready(conversation)
-        if late:
-            # Files are read and much text is hashed in a thread; the event loop goes on meanwhile.
-            ready = await asyncio.to_thread(lambda: [_ready(prepared[position]) for position in late])
-            for position, outcome in zip(late, ready, strict=True):
-                prepared[position] = outcome
-        now = self._shared.clock.monotonic()
+    async def _jobs(self, prompts: Sequence[PromptLike]) -> list[Job]:
         jobs: list[Job] = []
-        failed: list[APIResponse] = []
-        for id, outcome in enumerate(prepared, self._next_id):
-            if isinstance(outcome, str):
-                failed.append(error_response(id, outcome, model=self._model))
-                self._ledger.add_answer(failed[-1], uncached_cost=None)
-                self._emit(AnswerReceived(None, None, outcome))
-            else:
-                jobs.append(Job(id, outcome, now))
-        self._next_id += len(prepared)
-        return jobs, failed
+        now = self._shared.clock.monotonic()
+        for id, prepared in enumerate(await prepare(prompts), self._next_id):
+            if not isinstance(prepared, str):
+                jobs.append(Job(id, prepared, now))
+                continue
+            failed = error_response(id, prepared, model=self._model)
+            self._ledger.add_answer(failed, uncached_cost=None)
+            self._emit(AnswerReceived(None, None, prepared))
+            self._outbox.add(failed)
+        self._next_id += len(prompts)
+        return jobs
 
+    def _hire(self) -> None:
+        """Start another worker if there is work and a call more may be under way."""
+        # A worker that waits for a retry makes no call; another takes its place meanwhile.
+        if self._misses and self._workers - self._resting < self._shared.settings.max_concurrent:
+            self._workers += 1
+            task = asyncio.create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-def _ready(prompt: Conversation | str) -> Conversation | str:
-    """The prompt with its media in memory and its digest known, or what is wrong with it."""
-    if isinstance(prompt, str):
-        return prompt
-    try:
-        loaded = prompt.load()
-        loaded.digest  # noqa: B018 - computed here and kept, where it does not hold up anything
-    except LMDelugeError as error:
-        return str(error)
-    return loaded
+    def _on_rest(self, change: int) -> None:
+        self._resting += change
+        self._hire()
 
-
-class _Outbox:
-    """Responses on their way to the caller; whoever adds waits while too many are unread."""
-
-    def __init__(self) -> None:
-        self._ready: list[APIResponse] = []
-        self._closed = False
-        self._filled = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-
-    async def put(self, responses: list[APIResponse]) -> None:
-        if responses:
-            self._ready.extend(responses)
-            self._filled.set()
-        if len(self._ready) > _UNREAD:
-            self._room.clear()
-            await self._room.wait()
-
-    async def take(self) -> list[APIResponse] | None:
-        """All that is ready, at least one; None at the end."""
-        await self._filled.wait()
-        self._filled.clear()
-        if self._closed:
-            self._filled.set()
-        ready, self._ready = self._ready, []
-        self._room.set()
-        return ready or (None if self._closed else await self.take())
-
-    def close(self) -> None:
-        self._closed = True
-        self._filled.set()
+    async def _work(self) -> None:
+        try:
+            while self._misses and self._workers - self._resting <= self._shared.settings.max_concurrent:
+                job = self._misses.popleft()
+                self._room.set()
+                self._outbox.add(await self._caller.answer(job))
+                if self._outbox.is_full:
+                    await self._outbox.room()
+        finally:
+            self._workers -= 1

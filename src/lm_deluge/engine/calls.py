@@ -5,8 +5,10 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 
+import msgspec
+
 from lm_deluge.engine.ledger import Ledger
-from lm_deluge.engine.local import Job, LocalCache, Pending
+from lm_deluge.engine.local import Job, LocalCache
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.shared import Shared
@@ -16,19 +18,18 @@ from lm_deluge.errors import (
     LMDelugeError,
     ModelWarning,
     PromptCacheWarning,
-    PromptError,
     RequestTimeout,
     TransportError,
 )
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model, Rates
-from lm_deluge.prompt_cache import plan
+from lm_deluge.prompt_cache import Pattern, plan
 from lm_deluge.providers import Failure, Reply, build, dropped_parameters, parse, rate_limit_pause, supports_breakpoints
 from lm_deluge.request import Request
 from lm_deluge.response import APIResponse
 from lm_deluge.wire import HttpResponse
 
-__all__ = ["Caller"]
+__all__ = ["Caller", "error_response"]
 
 _log = logging.getLogger("lm_deluge")
 
@@ -37,8 +38,23 @@ _BREATHER = 1.0
 _WORTH_ANOTHER_TRY = (ConnectError, ConnectionDropped, RequestTimeout)
 
 
+class _Route(msgspec.Struct, frozen=True):
+    """What is the same for all calls of a run to one model."""
+
+    model: Model
+    credential: str | None
+    pattern: Pattern | None
+
+    def __repr__(self) -> str:
+        return f"_Route({self.model.name})"
+
+
 class Caller:
-    """Answers the misses of one run."""
+    """Answers the misses of one run.
+
+    Args:
+        on_rest: called with 1 when a prompt starts to wait for a retry, and with -1 when it goes on.
+    """
 
     def __init__(
         self,
@@ -49,18 +65,18 @@ class Caller:
         ledger: Ledger,
         notices: Notices,
         emit: Callable[[Event], None],
+        on_rest: Callable[[int], None],
     ) -> None:
         self._shared = shared
         self._settings = shared.settings
+        self._pending = shared.pending
         self._options = options
         self._local = local
         self._ledger = ledger
         self._notices = notices
         self._emit = emit
-
-    @property
-    def _pending(self) -> Pending:
-        return self._shared.pending
+        self._on_rest = on_rest
+        self._routes: dict[str, _Route] = {}
 
     async def answer(self, job: Job) -> APIResponse:
         """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
@@ -82,7 +98,10 @@ class Caller:
         attempt = 0
         while True:
             model = self._shared.pick_model()
-            outcome = await self._attempt(job, model, tokens)
+            route = self._routes.get(model.name) or self._route(model)
+            if route.credential is None and model.service.key_required:
+                return self._failed(job.id, _no_key(model), model=model)
+            outcome = await self._attempt(job, route, tokens)
             if isinstance(outcome, APIResponse):
                 return outcome
             attempt += 1
@@ -92,12 +111,19 @@ class Caller:
             if delay is None:
                 times = f" (after {attempt} attempts)" if attempt > 1 else ""
                 return self._failed(job.id, outcome.message + times, model=model, status=outcome.status or None)
-            self._ledger.retries += 1
-            self._emit(RetryScheduled(attempt, delay, outcome.message))
-            if outcome.status in _ASKS_FOR_A_PAUSE:
-                self._pause(model, delay, outcome.message)  # for every call to the model; the gate waits it out
-            else:
-                await self._shared.clock.sleep(delay)
+            await self._rest(model, attempt, delay, outcome)
+
+    async def _rest(self, model: Model, attempt: int, delay: float, failure: Failure) -> None:
+        self._ledger.retries += 1
+        self._emit(RetryScheduled(attempt, delay, failure.message))
+        if failure.status in _ASKS_FOR_A_PAUSE:
+            self._pause(model, delay, failure.message)  # for every call to the model; the gate waits it out
+            return
+        self._on_rest(1)
+        try:
+            await self._shared.clock.sleep(delay)
+        finally:
+            self._on_rest(-1)
 
     def _tokens(self, job: Job) -> int | str:
         """About how many tokens a call takes from the budget, or why it never can."""
@@ -110,39 +136,10 @@ class Caller:
             )
         return min(prompt + (self._settings.params.max_new_tokens or 0), int(budget))
 
-    async def _attempt(self, job: Job, model: Model, tokens: int) -> APIResponse | Failure:
-        """One call, or the answer that another request stored meanwhile."""
-        credential = self._shared.credential(model)
-        if credential is None and model.service.key_required:
-            names = " or ".join(model.service.key_env)
-            message = f"There is no API key for {model.name!r}. Set {names}, or pass api_key= to LLMClient."
-            return self._failed(job.id, message, model=model)
-        request = self._request(job, model)
-        gate, limits = self._shared.gate, self._shared.limits
-        used: float = tokens
-        await gate.enter(model.name, tokens)
-        try:
-            hit = await self._local.look_again(job)
-            if hit is not None:
-                limits.give_back(tokens)
-                self._shared.count_hits(self._ledger, [hit], self._emit)
-                return hit
-            outcome = await self._call(model, request, credential)
-            if isinstance(outcome, Failure):
-                return outcome
-            used = outcome[0].usage.total_tokens if outcome[0].usage is not None else tokens
-        except PromptError:
-            limits.give_back(tokens)
-            raise
-        finally:
-            gate.leave()
-        limits.settle(tokens, used)
-        return await self._finish(job, model, *outcome)
-
-    def _request(self, job: Job, model: Model) -> Request:
-        """What is asked of the model, with a warning for each thing that it will not be asked."""
-        settings, options = self._settings, self._options
-        for name in dropped_parameters(model, settings.params, has_schema=options.output_schema is not None):
+    def _route(self, model: Model) -> _Route:
+        """Work out what all calls to a model share, with a warning for each thing that it will not be asked."""
+        options = self._options
+        for name in dropped_parameters(model, self._settings.params, has_schema=options.output_schema is not None):
             self._notices.warn(
                 ("dropped", model.name, name),
                 f"{model.name} does not take {name}; it is left out of its requests. Remove it to silence this.",
@@ -157,31 +154,55 @@ class Caller:
                 PromptCacheWarning,
             )
             pattern = None
-        return Request(
+        route = self._routes[model.name] = _Route(model, self._shared.credential(model), pattern)
+        return route
+
+    async def _attempt(self, job: Job, route: _Route, tokens: int) -> APIResponse | Failure:
+        """One call, or the answer that another request stored meanwhile."""
+        gate, limits = self._shared.gate, self._shared.limits
+        if not gate.try_enter(route.model.name, tokens):
+            await gate.enter(route.model.name, tokens)
+        used: float = tokens
+        try:
+            if self._local.may_know_by_now(job):
+                hit = await self._local.look_again(job)
+                if hit is not None:
+                    limits.give_back(tokens)
+                    self._shared.count_hits(self._ledger, [hit], self._emit)
+                    return hit
+            outcome = await self._call(job, route)
+            if isinstance(outcome, Failure):
+                return outcome
+            if outcome[0].usage is not None:
+                used = outcome[0].usage.total_tokens
+        finally:
+            gate.leave()
+        limits.settle(tokens, used)
+        return await self._finish(job, route.model, *outcome)
+
+    async def _call(self, job: Job, route: _Route) -> tuple[Reply, HttpResponse] | Failure:
+        model, settings, options = route.model, self._settings, self._options
+        request = Request(
             conversation=job.prompt,
             model=model,
             params=settings.params,
             tools=options.tools,
             tool_choice=options.tool_choice,
             output_schema=options.output_schema,
-            breakpoints=() if pattern is None else plan(pattern, job.prompt, options.tools),
-            automatic_cache=pattern == "automatic",
+            breakpoints=() if route.pattern is None else plan(route.pattern, job.prompt, options.tools),
+            automatic_cache=route.pattern == "automatic",
             extra_headers=settings.extra_headers,
             extra_body=settings.extra_body,
         )
-
-    async def _call(
-        self, model: Model, request: Request, credential: str | None
-    ) -> tuple[Reply, HttpResponse] | Failure:
         # Built only now, so requests that wait for the limits hold no body. Encoding media takes a thread.
-        if any(message.media for message in request.conversation.messages):
-            http = await asyncio.to_thread(build, request, credential=credential)
+        if job.has_media:
+            http = await asyncio.to_thread(build, request, credential=route.credential)
         else:
-            http = build(request, credential=credential)
+            http = build(request, credential=route.credential)
         self._ledger.calls += 1
         self._shared.look_up_rates(model)  # meanwhile
         try:
-            response = await self._shared.transport.send(http, timeout=self._settings.request_timeout)
+            response = await self._shared.transport.send(http, timeout=settings.request_timeout)
         except TransportError as error:
             return Failure(status=0, message=str(error), retryable=isinstance(error, _WORTH_ANOTHER_TRY))
         now = self._shared.clock.time()
@@ -193,7 +214,8 @@ class Caller:
         return parsed if isinstance(parsed, Failure) else (parsed, response)
 
     async def _finish(self, job: Job, model: Model, reply: Reply, response: HttpResponse) -> APIResponse:
-        with self._pending.storing(job):
+        stored = self._pending.storing(job)
+        try:
             rates = await self._rates(model)
             cost = uncached = None
             if rates is not None and reply.usage is not None:
@@ -214,12 +236,17 @@ class Caller:
                 raw_body=response.body,
             )
             await self._local.store(job, answer)
+        finally:
+            if stored is not None:
+                stored.set()
         self._ledger.add_answer(answer, uncached_cost=uncached)
-        self._emit(AnswerReceived(answer.cost, answer.usage))
+        self._emit(AnswerReceived(cost, reply.usage))
         return answer
 
     async def _rates(self, model: Model) -> Rates | None:
-        rates = await self._shared.rates(model)
+        look_up = self._shared.look_up_rates(model)
+        # Shielded: the look-up belongs to all calls, and the one that waits here may be cancelled.
+        rates = look_up.result() if look_up.done() else await asyncio.shield(look_up)
         if rates is None and model.service.price_provider is not None:
             self._notices.warn(
                 ("price", model.name),
@@ -243,3 +270,8 @@ class Caller:
 def error_response(id: int, message: str, *, model: str, status: int | None = None) -> APIResponse:
     """The response of a prompt that has no answer."""
     return APIResponse(id=id, model_internal=model, status_code=status, is_error=True, error_message=message)
+
+
+def _no_key(model: Model) -> str:
+    names = " or ".join(model.service.key_env)
+    return f"There is no API key for {model.name!r}. Set {names}, or pass api_key= to LLMClient."

@@ -15,15 +15,27 @@ class _Tokens:
     """A running sum of usage; cheaper than adding frozen values tens of thousands of times a second."""
 
     def __init__(self) -> None:
-        self._sums = dict.fromkeys(Usage.__struct_fields__, 0)
+        self._input = self._output = self._read = self._write = self._write_1h = self._reasoning = 0
 
     def add(self, usage: Usage | None) -> None:
-        if usage is not None:
-            for name in self._sums:
-                self._sums[name] += getattr(usage, name)
+        if usage is None:
+            return
+        self._input += usage.input_tokens
+        self._output += usage.output_tokens
+        self._read += usage.cache_read_tokens
+        self._write += usage.cache_write_tokens
+        self._write_1h += usage.cache_write_1h_tokens
+        self._reasoning += usage.reasoning_tokens
 
     def total(self) -> Usage:
-        return Usage(**self._sums)
+        return Usage(
+            input_tokens=self._input,
+            output_tokens=self._output,
+            cache_read_tokens=self._read,
+            cache_write_tokens=self._write,
+            cache_write_1h_tokens=self._write_1h,
+            reasoning_tokens=self._reasoning,
+        )
 
 
 class Ledger:

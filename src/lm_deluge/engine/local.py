@@ -1,9 +1,7 @@
 """The local cache as a run uses it: it may fail, and then it is a miss; it is never the end of a batch."""
 
 import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from lm_deluge._clock import Clock
 from lm_deluge.cache.admission import is_admissible
@@ -25,15 +23,19 @@ class Job:
 
     Attributes:
         id: the response's ``id``.
-        prompt: loaded, with a known digest.
+        prompt: loaded.
+        digest: the prompt's.
+        has_media: whether the prompt holds images or files.
         looked_up: when the cache was last asked for it, on the monotonic clock.
     """
 
-    __slots__ = ("id", "looked_up", "prompt")
+    __slots__ = ("digest", "has_media", "id", "looked_up", "prompt")
 
     def __init__(self, id: int, prompt: Conversation, looked_up: float) -> None:
         self.id = id
         self.prompt = prompt
+        self.digest = prompt.digest
+        self.has_media = prompt.has_media
         self.looked_up = looked_up
 
 
@@ -44,36 +46,34 @@ class Pending:
     """
 
     def __init__(self) -> None:
-        self._waiting: Counter[bytes] = Counter()
+        self._waiting: dict[bytes, int] = {}
         self._answered: dict[bytes, asyncio.Event] = {}
 
     def add(self, job: Job) -> None:
         """A prompt waits for its call."""
-        self._waiting[job.prompt.digest] += 1
+        self._waiting[job.digest] = self._waiting.get(job.digest, 0) + 1
 
     def remove(self, job: Job) -> None:
         """A prompt has its response."""
-        digest = job.prompt.digest
-        self._waiting[digest] -= 1
-        if not self._waiting[digest]:
-            del self._waiting[digest]
-            self._answered.pop(digest, None)
+        left = self._waiting[job.digest] - 1
+        if left:
+            self._waiting[job.digest] = left
+        else:
+            del self._waiting[job.digest]
+            self._answered.pop(job.digest, None)
 
-    @contextlib.contextmanager
-    def storing(self, job: Job) -> Iterator[None]:
-        """An answer has come and is stored within; duplicates that are about to ask wait for that instead."""
-        if self._waiting[job.prompt.digest] == 1:
-            yield
-            return
-        stored = self._answered.setdefault(job.prompt.digest, asyncio.Event())
-        try:
-            yield
-        finally:
-            stored.set()
+    def storing(self, job: Job) -> asyncio.Event | None:
+        """An answer has come: duplicates that are about to ask wait for the event, to be set once it is stored.
+
+        None if there is no duplicate.
+        """
+        if self._waiting[job.digest] == 1:
+            return None
+        return self._answered.setdefault(job.digest, asyncio.Event())
 
     def answered(self, job: Job) -> asyncio.Event | None:
         """Set once the answer of a duplicate is stored; None while none has come."""
-        return self._answered.get(job.prompt.digest)
+        return self._answered.get(job.digest)
 
 
 class LocalCache:
@@ -110,19 +110,21 @@ class LocalCache:
             job.looked_up = now
         return [self._hit(job, outcome) for job, outcome in zip(jobs, found, strict=True)]
 
-    async def look_again(self, job: Job) -> APIResponse | None:
-        """Just before a call: has the answer been stored since the first look?
+    def may_know_by_now(self, job: Job) -> bool:
+        """Just before a call: is it worth looking again?
 
-        By another request of this client, which is known at once; or by another process, for which it is worth
-        asking again if the first look is a while ago.
+        If a duplicate of this client was answered since; or if the first look is a while ago, as another process may
+        have stored the answer.
         """
         if self._cache is None:
-            return None
+            return False
+        return self._pending.answered(job) is not None or self._clock.monotonic() - job.looked_up > _FRESH_SECONDS
+
+    async def look_again(self, job: Job) -> APIResponse | None:
+        """The answer that was stored since the first look, if there is one."""
         answered = self._pending.answered(job)
         if answered is not None:
             await answered.wait()
-        elif self._clock.monotonic() - job.looked_up <= _FRESH_SECONDS:
-            return None
         (response,) = await self.look_up([job])
         return response
 

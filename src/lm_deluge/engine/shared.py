@@ -1,6 +1,7 @@
 """What the runs of one client share on one event loop."""
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from lm_deluge.schedule import Choice, Gate, Limits
 from lm_deluge.transport import Transport
 
 __all__ = ["Shared"]
+
+_log = logging.getLogger("lm_deluge")
 
 
 class Shared:
@@ -46,19 +49,17 @@ class Shared:
 
     def pick_model(self) -> Model:
         """The model for the next call; one that is paused only if all are."""
+        if len(self.settings.models) == 1:
+            return self.settings.models[0]
         now = self.clock.monotonic()
         return self._choice.pick(self.rng, is_paused=lambda model: self.limits.paused_for(model.name, now) > 0)
 
-    def look_up_rates(self, model: Model) -> None:
-        """Start finding a model's prices. The price list takes a third of a second to import: once, in a thread."""
-        if model.name not in self._rates:
-            self._rates[model.name] = asyncio.ensure_future(asyncio.to_thread(rates_for, model))
-
-    async def rates(self, model: Model) -> Rates | None:
-        """The prices of a model, or None if they are not known."""
-        self.look_up_rates(model)
-        # Shielded: the look-up belongs to all calls, and the one that waits here may be cancelled.
-        return await asyncio.shield(self._rates[model.name])
+    def look_up_rates(self, model: Model) -> "asyncio.Future[Rates | None]":
+        """Find a model's prices, or None. The price list takes a third of a second to import: once, in a thread."""
+        look_up = self._rates.get(model.name)
+        if look_up is None:
+            look_up = self._rates[model.name] = asyncio.ensure_future(asyncio.to_thread(_rates_or_none, model))
+        return look_up
 
     def credential(self, model: Model) -> str | None:
         """The API key for a model: the client's own, or that of the environment as it is now."""
@@ -69,3 +70,11 @@ class Shared:
         """Put local hits on the books."""
         if hits:
             emit(HitsServed(len(hits), ledger.add_hits(hits)))
+
+
+def _rates_or_none(model: Model) -> Rates | None:
+    try:
+        return rates_for(model)
+    except Exception:  # noqa: BLE001 - an answer without a price is still an answer; its cost is None, and that is warned of
+        _log.exception("the prices of %s could not be looked up", model.name)
+        return None

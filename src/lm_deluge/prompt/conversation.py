@@ -188,6 +188,14 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         return total
 
     @property
+    def has_media(self) -> bool:
+        """Whether there is an image or a file in it."""
+        for message in self.messages:  # noqa: SIM110 - a generator costs more than what it looks at
+            if message.media:
+                return True
+        return False
+
+    @property
     def is_loaded(self) -> bool:
         """Whether no image or file has to be read from disk."""
         for message in self.messages:  # noqa: SIM110 - a generator costs as much as hashing a short prompt

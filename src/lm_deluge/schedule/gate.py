@@ -27,6 +27,15 @@ class Gate:
         self._clock = clock
         self._rng = rng
 
+    def try_enter(self, model: str, tokens: float) -> bool:
+        """Whether a call of about ``tokens`` tokens to ``model`` may start at once. If so, call ``leave`` after it."""
+        if self._turn.locked() or not self._slots.try_acquire():
+            return False
+        if self._limits.acquire(model, tokens, self._clock.monotonic()):
+            self._slots.release()
+            return False
+        return True
+
     async def enter(self, model: str, tokens: float) -> None:
         """Return when a call of about ``tokens`` tokens to ``model`` may start. Call ``leave`` when it is over."""
         await self._slots.acquire()
@@ -47,15 +56,14 @@ class Gate:
                 # A little apart, so the calls that were held back do not all come in the same instant.
                 await self._clock.sleep(paused + self._rng.uniform(0, min(1.0, paused / 4)))
                 continue
-            # One call at a time looks at the limits, so a large call is not overtaken for ever by small ones.
+            # One call at a time waits for the limits, so a large call is not overtaken for ever by small ones.
             async with self._turn:
-                wait = self._limits.acquire(tokens, self._clock.monotonic())
-                while wait:
+                while wait := self._limits.acquire(model, tokens, self._clock.monotonic()):
+                    if self._limits.paused_for(model, self._clock.monotonic()):
+                        break  # not here, where calls to other models stand behind
                     await self._clock.sleep(wait)
-                    wait = self._limits.acquire(tokens, self._clock.monotonic())
-            if not self._limits.paused_for(model, self._clock.monotonic()):
-                return
-            self._limits.give_back(tokens)
+                else:
+                    return
 
 
 class _Slots:
@@ -69,9 +77,14 @@ class _Slots:
         self._free = count
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def acquire(self) -> None:
+    def try_acquire(self) -> bool:
         if self._free:
             self._free -= 1
+            return True
+        return False
+
+    async def acquire(self) -> None:
+        if self.try_acquire():
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)

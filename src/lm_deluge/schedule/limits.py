@@ -62,13 +62,15 @@ class Limits:
         """The largest call that can ever start."""
         return self._tokens.capacity
 
-    def acquire(self, tokens: float, now: float) -> float:
+    def acquire(self, model: str, tokens: float, now: float) -> float:
         """Take a call's share and return 0, or take nothing and return the seconds after which to ask again."""
         with self._lock:
-            wait = max(self._requests.wait(1, now), self._tokens.wait(tokens, now))
-            if wait == 0.0:
+            paused = self._paused_until.get(model, 0.0) - now if self._paused_until else 0.0
+            wait = max(self._requests.wait(1, now), self._tokens.wait(tokens, now), paused)
+            if wait <= 0.0:
                 self._requests.take(1)
                 self._tokens.take(tokens)
+                return 0.0
             return wait
 
     def settle(self, reserved: float, used: float) -> None:
