@@ -6,6 +6,7 @@ moment, so an idle cache holds no thread and a forked child is not left without 
 
 import asyncio
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 _IDLE_SECONDS = 2.0
 _MOST = 1024
+_GATHER_SECONDS = 0.003
 
 
 class _Queue(Generic[T]):
@@ -62,7 +64,8 @@ class Batcher(Generic[T]):
                 threading.Thread(target=self._work, args=(queue,), name="lm_deluge cache writer", daemon=True).start()
                 queue.running = True
             queue.waiting.append((item, future))
-            queue.changed.notify_all()
+            if not queue.writing:
+                queue.changed.notify_all()
         await future
 
     def flush(self) -> None:
@@ -70,17 +73,24 @@ class Batcher(Generic[T]):
         _finish(self._queue)
 
     def _work(self, queue: _Queue[T]) -> None:
+        finished = float("-inf")
         while True:
             with queue.changed:
                 if not queue.changed.wait_for(lambda: bool(queue.waiting), self._idle_seconds):
                     queue.running = False
                     return
+                if time.monotonic() - finished < _GATHER_SECONDS:
+                    # Items come one upon another. A few milliseconds for more of them cost nobody much, while each
+                    # commit takes the interpreter away from the event loop several times.
+                    queue.writing = True
+                    queue.changed.wait(_GATHER_SECONDS)
                 batch = [queue.waiting.popleft() for _ in range(min(len(queue.waiting), _MOST))]
                 queue.writing = True
             failures = self._try([item for item, _ in batch])
             with queue.changed:
                 queue.writing = False
                 queue.changed.notify_all()
+            finished = time.monotonic()
             _settle([(future, failure) for (_, future), failure in zip(batch, failures, strict=True)])
 
     def _try(self, items: Sequence[T]) -> list[Exception | None]:
