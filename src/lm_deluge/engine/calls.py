@@ -182,6 +182,8 @@ class Caller:
 
     async def _call(self, job: Job, route: _Route) -> tuple[Reply, HttpResponse] | Failure:
         model, settings, options = route.model, self._settings, self._options
+        if not self._shared.pace.step():
+            await self._shared.pace.turn()
         request = Request(
             conversation=job.prompt,
             model=model,
@@ -205,6 +207,8 @@ class Caller:
             response = await self._shared.transport.send(http, timeout=settings.request_timeout)
         except TransportError as error:
             return Failure(status=0, message=str(error), retryable=isinstance(error, _WORTH_ANOTHER_TRY))
+        if not self._shared.pace.step():
+            await self._shared.pace.turn()
         now = self._shared.clock.time()
         refilled = rate_limit_pause(model, response.headers, now=now)
         if refilled:

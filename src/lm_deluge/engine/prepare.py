@@ -27,7 +27,11 @@ async def prepare(prompts: Sequence[PromptLike]) -> list[Prepared]:
             prepared.append(str(error))
             continue
         plain = type(prompt) is str
-        size += len(cast("str", prompt)) if plain else 4 * sum([message.token_estimate for message in conversation.messages])
+        size += (
+            len(cast("str", prompt))
+            if plain
+            else 4 * sum([message.token_estimate for message in conversation.messages])
+        )
         if size > _INLINE_BYTES or not (plain or conversation.is_loaded):
             late.append(len(prepared))
             prepared.append(conversation)

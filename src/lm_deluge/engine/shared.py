@@ -10,6 +10,7 @@ from lm_deluge._clock import Clock
 from lm_deluge.cache.user import EngineCache
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Pending
+from lm_deluge.engine.pace import Pace
 from lm_deluge.engine.settings import Settings
 from lm_deluge.events import Event, HitsServed
 from lm_deluge.models import Model, Rates, credential, rates_for
@@ -44,6 +45,7 @@ class Shared:
         self.rng = rng
         self.pending = Pending()
         self.gate = Gate(limits, max_concurrent=settings.max_concurrent, clock=clock, rng=rng)
+        self.pace = Pace()
         self._choice = choice
         self._rates: dict[str, asyncio.Future[Rates | None]] = {}
 
