@@ -30,7 +30,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/deluge demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not long'
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) -m long

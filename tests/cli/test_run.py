@@ -140,7 +140,10 @@ def test_ctrl_c_says_how_to_go_on(deluge: Deluge, emulator: Emulator, tmp_path: 
     assert process.returncode == 130
     assert "Traceback" not in err
     assert err.endswith(f"Interrupted: {len(lines)} of 60 answered. Run the same command again to go on.\n")
-    assert f"Stopped, {60 - len(lines)} left." in err
+    left = re.search(r"Stopped, (\d+) left", err)
+    assert left is not None
+    # An answer may arrive in the moment of the interruption: it is counted, and not written any more.
+    assert 60 - len(lines) - 10 <= int(left[1]) <= 60 - len(lines)
     assert deluge.inside("prompts.jsonl", "--out", "out.jsonl").returncode == 0
     assert_complete(tmp_path)
 

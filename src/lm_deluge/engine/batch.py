@@ -77,6 +77,8 @@ class Batch:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(feeder, *self._tasks, return_exceptions=True)
+            while self._misses:
+                self._shared.pending.remove(self._misses.popleft())
         self._notices.raise_if_asked()
 
     async def _feed(self, chunks: AsyncIterator[list[PromptLike]]) -> None:
@@ -97,6 +99,7 @@ class Batch:
             self._outbox.add(*hits)
         for job, response in zip(jobs, found, strict=True):
             if response is None:
+                self._shared.pending.add(job)
                 self._misses.append(job)
                 self._hire()
                 while len(self._misses) >= self._shared.settings.max_concurrent:
@@ -136,7 +139,10 @@ class Batch:
             while self._misses and self._workers - self._resting <= self._shared.settings.max_concurrent:
                 job = self._misses.popleft()
                 self._room.set()
-                self._outbox.add(await self._caller.answer(job))
+                try:
+                    self._outbox.add(await self._caller.answer(job))
+                finally:
+                    self._shared.pending.remove(job)
                 if self._outbox.is_full:
                     await self._outbox.room()
         finally:

@@ -80,7 +80,6 @@ class Caller:
 
     async def answer(self, job: Job) -> APIResponse:
         """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
-        self._pending.add(job)
         try:
             return await self._answer(job)
         except LMDelugeError as error:
@@ -88,8 +87,6 @@ class Caller:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other prompts their answers
             _log.exception("prompt %d failed", job.id)
             return self._failed(job.id, f"Unexpected {type(error).__name__}: {error}")
-        finally:
-            self._pending.remove(job)
 
     async def _answer(self, job: Job) -> APIResponse:
         tokens = self._tokens(job)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import cast
 
 from lm_deluge.errors import LMDelugeError
 from lm_deluge.prompt import Conversation, PromptLike, as_conversation
@@ -26,13 +25,12 @@ async def prepare(prompts: Sequence[PromptLike]) -> list[Prepared]:
         except LMDelugeError as error:
             prepared.append(str(error))
             continue
-        plain = type(prompt) is str
-        size += (
-            len(cast("str", prompt))
-            if plain
-            else 4 * sum([message.token_estimate for message in conversation.messages])
-        )
-        if size > _INLINE_BYTES or not (plain or conversation.is_loaded):
+        if type(prompt) is str:
+            size, loaded = size + len(prompt), True
+        else:
+            size += 4 * sum([message.token_estimate for message in conversation.messages])
+            loaded = conversation.is_loaded
+        if size > _INLINE_BYTES or not loaded:
             late.append(len(prepared))
             prepared.append(conversation)
         else:

@@ -40,7 +40,8 @@ _OPENAI_RULES = (
     # GPT-5.1 to 5.4 reason only when asked to, except for these variants.
     (r"gpt-5\.[1-4]-(chat|pro)|gpt-5\.1-codex", _REASONS),
     (r"gpt-5\.[1-4](?!\d)", _REASONS_ON_REQUEST),
-    (r"gpt-5(\.5)?(?![.\d])|o\d", _REASONS),
+    (r"o\d", msgspec.structs.replace(_REASONS, sampling_efforts=frozenset())),  # they always reason
+    (r"gpt-5(\.5)?(?![.\d])", _REASONS),
     # OpenAI, prompt caching guide: 1,024 tokens from GPT-5.6 on; before, it varies by request.
     (r"gpt-([5-9]|\d\d)", msgspec.structs.replace(_REASONS, min_cache_tokens=1_024)),
 )

@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["Version", "has_explicit_caching", "is_classic", "is_reasoning"]
+__all__ = ["Version", "has_explicit_caching", "is_classic", "is_reasoning", "takes_sampling"]
 
 Version = tuple[int, int]
 
@@ -25,6 +25,19 @@ def is_reasoning(model: str) -> bool:
     """The o-series, and GPT-5 and later except its chat variants."""
     version = _version(model)
     return bool(_O_SERIES.match(_base(model))) or (version is not None and version >= (5, 0) and "-chat" not in model)
+
+
+def takes_sampling(model: str, effort: str | None) -> bool:
+    """Whether ``temperature`` and its like are taken. Models that reason take them with reasoning turned off.
+
+    From GPT-5.1 on the effort ``none`` does that, and up to GPT-5.4 it is the default (OpenAI, reasoning guide).
+    """
+    version = _version(model)
+    if not is_reasoning(model):
+        return True
+    if version is None or version < (5, 1):
+        return False
+    return effort == "none" or (effort is None and version <= (5, 4) and not re.search(r"-(pro|codex)", model))
 
 
 def is_classic(model: str) -> bool:

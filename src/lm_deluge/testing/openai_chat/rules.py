@@ -52,7 +52,7 @@ def _check_model(request: shapes.ChatRequest) -> None:
                 param="max_tokens",
                 code="invalid_parameter_combination",
             )
-    if reasoning:
+    if not models.takes_sampling(request.model, request.reasoning_effort):
         for name, neutral in _NEUTRAL.items():
             value = getattr(request, name)
             if value is not None and value != neutral:
