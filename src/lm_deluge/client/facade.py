@@ -6,6 +6,7 @@ import random
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args, overload
@@ -366,7 +367,7 @@ class LLMClient:
         responses: list[APIResponse] = []
         async for ready in self._run(prompts, options, show_progress=show_progress):
             responses.extend(ready)
-        responses.sort(key=lambda response: response.id)
+        responses.sort(key=attrgetter("id"))
         return responses
 
     async def _run(
