@@ -5,11 +5,13 @@ server, a progress bar) would wait for all of them. So only some go on in each p
 """
 
 import asyncio
+import time
 from collections import deque
 
 __all__ = ["Pace"]
 
-_STEPS = 24  # of about 0.1 ms each
+_STEPS = 16  # of about 0.1 ms each
+_SECONDS = 0.004  # or fewer, if they take longer: another thread may hold the interpreter
 
 
 class Pace:
@@ -17,6 +19,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._taken = 0
+        self._began = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def step(self) -> bool:
@@ -24,7 +27,11 @@ class Pace:
         if self._taken >= _STEPS:
             return False
         if not self._taken:
+            self._began = time.monotonic()
             asyncio.get_running_loop().call_soon(self._next_pass)
+        elif time.monotonic() - self._began > _SECONDS:
+            self._taken = _STEPS
+            return False
         self._taken += 1
         return True
 
@@ -36,6 +43,7 @@ class Pace:
 
     def _next_pass(self) -> None:
         self._taken = 0
+        self._began = time.monotonic()
         while self._waiting and self._taken < _STEPS:
             turn = self._waiting.popleft()
             if not turn.done():  # not cancelled
