@@ -1,11 +1,13 @@
 """``LLMClient``: the facade over the engine."""
 
 import asyncio
+import logging
 import os
 import random
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +33,8 @@ from lm_deluge.tool import Tool
 from lm_deluge.transport import PyreqwestTransport, Transport
 
 __all__ = ["LLMClient"]
+
+_log = logging.getLogger("lm_deluge")
 
 Prompts = PromptLike | Iterable[PromptLike]
 
@@ -279,13 +283,10 @@ class LLMClient:
         its prompts are worked on. The arguments are those of ``process_prompts_async``.
         """
         options = _options(tools, cache, tool_choice, output_schema)
-        run = self._run(prompts, options, show_progress=show_progress)
-        try:
+        async with aclosing(self._run(prompts, options, show_progress=show_progress)) as run:
             async for ready in run:
                 for response in ready:
                     yield response
-        finally:
-            await run.aclose()
 
     # Single prompts
 
@@ -377,10 +378,10 @@ class LLMClient:
         shown = listener(self._progress) if show_progress else None
         listeners: tuple[Listener, ...] = self._listeners if shown is None else (*self._listeners, shown)
         try:
-            async for ready in self._engine().run(
-                source, options, emit=_emitter(listeners), on_report=self._keep_report
-            ):
-                yield ready
+            run = self._engine().run(source, options, emit=_emitter(listeners), on_report=self._keep_report)
+            async with aclosing(run):
+                async for ready in run:
+                    yield ready
         finally:
             if shown is not None:
                 shown.close()
@@ -433,9 +434,15 @@ def _completions(responses: Sequence[APIResponse]) -> list[str | None]:
 
 
 def _emitter(listeners: Sequence[Listener]) -> Listener:
+    live = list(listeners)
+
     def emit(event: Event) -> None:
-        for listen in listeners:
-            listen(event)
+        for listen in live[:]:
+            try:
+                listen(event)
+            except Exception:  # noqa: BLE001 - a broken display must not cost answers that are paid for
+                live.remove(listen)
+                _log.exception("a listener raised on %s and is not called any more in this run", type(event).__name__)
 
     return emit
 

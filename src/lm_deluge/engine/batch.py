@@ -6,7 +6,8 @@ What is missing goes to workers, of which there are no more than calls may be un
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from lm_deluge.engine.calls import Caller, error_response
 from lm_deluge.engine.ledger import Ledger
@@ -65,7 +66,9 @@ class Batch:
         """What happened so far."""
         return self._ledger.report(seconds=self._shared.clock.monotonic() - self._started)
 
-    async def responses(self, chunks: AsyncIterator[list[PromptLike]]) -> AsyncIterator[list[APIResponse]]:
+    async def responses(
+        self, chunks: AsyncGenerator[list[PromptLike], None]
+    ) -> AsyncGenerator[list[APIResponse], None]:
         """Responses as they come, in lists. Leaving early cancels the calls under way."""
         feeder = asyncio.create_task(self._feed(chunks))
         try:
@@ -81,10 +84,11 @@ class Batch:
                 self._shared.pending.remove(self._misses.popleft())
         self._notices.raise_if_asked()
 
-    async def _feed(self, chunks: AsyncIterator[list[PromptLike]]) -> None:
+    async def _feed(self, chunks: AsyncGenerator[list[PromptLike], None]) -> None:
         try:
-            async for prompts in chunks:
-                await self._take_in(prompts)
+            async with aclosing(chunks):
+                async for prompts in chunks:
+                    await self._take_in(prompts)
         finally:
             while self._tasks:
                 await asyncio.wait(self._tasks)
@@ -92,20 +96,30 @@ class Batch:
 
     async def _take_in(self, prompts: Sequence[PromptLike]) -> None:
         jobs = await self._jobs(prompts)
-        found = await self._local.look_up(jobs)
-        hits = [response for response in found if response is not None]
-        if hits:
-            self._shared.count_hits(self._ledger, hits, self._emit)
-            self._outbox.add(*hits)
-        for job, response in zip(jobs, found, strict=True):
-            if response is None:
-                self._shared.pending.add(job)
+        # All of the chunk counts as waiting before it is looked up, so an answer that is stored meanwhile is noticed.
+        unasked = deque(jobs)
+        pending = self._shared.pending
+        pending.add(jobs)
+        try:
+            found = await self._local.look_up(jobs)
+            hits = [response for response in found if response is not None]
+            if hits:
+                self._shared.count_hits(self._ledger, hits, self._emit)
+                self._outbox.add(*hits)
+            for response in found:
+                job = unasked.popleft()
+                if response is not None:
+                    pending.remove(job)
+                    continue
                 self._misses.append(job)
                 self._hire()
                 while len(self._misses) >= self._shared.settings.max_concurrent:
                     self._room.clear()
                     await self._room.wait()
-        await self._outbox.room()
+            await self._outbox.room()
+        finally:
+            for job in unasked:
+                pending.remove(job)
 
     async def _jobs(self, prompts: Sequence[PromptLike]) -> list[Job]:
         jobs: list[Job] = []

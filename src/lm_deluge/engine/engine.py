@@ -1,6 +1,7 @@
 """Starting runs and single prompts on one event loop."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sized
+from contextlib import aclosing
 
 from lm_deluge.engine.batch import Batch
 from lm_deluge.engine.settings import RunOptions
@@ -27,7 +28,7 @@ class Engine:
         emit: Callable[[Event], None],
         on_report: Callable[[RunReport], None],
         first_id: int = 0,
-    ) -> AsyncIterator[list[APIResponse]]:
+    ) -> AsyncGenerator[list[APIResponse], None]:
         """Responses as they come, in lists; each prompt gets exactly one.
 
         Args:
@@ -41,8 +42,9 @@ class Engine:
         batch = Batch(self._shared, options, emit, first_id=first_id)
         emit(RunStarted(total, tuple(model.name for model in self._shared.settings.models)))
         try:
-            async for ready in batch.responses(chunked(prompts)):
-                yield ready
+            async with aclosing(batch.responses(chunked(prompts))) as responses:
+                async for ready in responses:
+                    yield ready
         finally:
             report = batch.report()
             on_report(report)

@@ -49,9 +49,11 @@ class Pending:
         self._waiting: dict[bytes, int] = {}
         self._answered: dict[bytes, asyncio.Event] = {}
 
-    def add(self, job: Job) -> None:
-        """A prompt waits for its call."""
-        self._waiting[job.digest] = self._waiting.get(job.digest, 0) + 1
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Prompts are about to be looked up, and will wait for their calls unless they are hits."""
+        waiting = self._waiting
+        for job in jobs:
+            waiting[job.digest] = waiting.get(job.digest, 0) + 1
 
     def remove(self, job: Job) -> None:
         """A prompt has its response."""

@@ -37,6 +37,8 @@ class Pace:
 
     async def turn(self) -> None:
         """Take a step of a later pass, and return in it."""
+        if self.step():
+            return  # a pass has begun since the caller asked
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         await turn

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from itertools import islice
 from typing import TypeVar
 
@@ -13,18 +13,18 @@ T = TypeVar("T")
 _MOST = 512
 
 
-def chunked(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[list[T]]:
+def chunked(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[list[T], None]:
     """Lists of consecutive items, none of them empty, as soon as they are there."""
     return _from_async(items) if isinstance(items, AsyncIterable) else _from_sync(items)
 
 
-async def _from_sync(items: Iterable[T]) -> AsyncIterator[list[T]]:
+async def _from_sync(items: Iterable[T]) -> AsyncGenerator[list[T], None]:
     iterator = iter(items)
     while chunk := list(islice(iterator, _MOST)):
         yield chunk
 
 
-async def _from_async(items: AsyncIterable[T]) -> AsyncIterator[list[T]]:
+async def _from_async(items: AsyncIterable[T]) -> AsyncGenerator[list[T], None]:
     """A task reads ahead, so a slow source gives chunks of one and a quick one gives large ones."""
     ready: deque[T] = deque()
     filled, room = asyncio.Event(), asyncio.Event()
