@@ -17,11 +17,15 @@ def run_here(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     Where a loop already runs in this thread (a notebook), a second thread runs it and this one waits, as a synchronous
     call must. Ctrl-C cancels the coroutine and then raises ``KeyboardInterrupt``, in both cases.
     """
+    return _run_in_thread(start) if _a_loop_runs_here() else _run(start)
+
+
+def _a_loop_runs_here() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _run(start)
-    return _run_in_thread(start)
+        return False
+    return True
 
 
 def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -104,4 +104,4 @@ class RunFinished(msgspec.Struct, frozen=True):
 Event = RunStarted | HitsServed | AnswerReceived | RetryScheduled | CoolDown | RunFinished
 
 Listener = Callable[[Event], None]
-"""Called on the event loop's thread for each event; it must not block and must not raise."""
+"""Called on the event loop's thread for each event; it must not block. One that raises is not called any more."""

@@ -50,6 +50,11 @@ class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     raw_body: bytes | None = None
 
     @property
+    def model(self) -> str:
+        """The model that answered, as the provider names it; for an error, the model that was asked."""
+        return self.model_external or self.model_internal
+
+    @property
     def completion(self) -> str | None:
         """The text of the answer, or None."""
         return None if self.content is None else self.content.completion

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from lm_deluge import Conversation, LLMClient, Message
+from lm_deluge import Conversation, LLMClient, Message, Tool
 from lm_deluge.cache import MemoryCache, SqliteCache
 from lm_deluge.errors import CacheWarning, ConfigError, ModelWarning, PromptCacheWarning, UnknownModelError
 from lm_deluge.testing import Answer, Emulator, Fault, gsm8k
@@ -412,7 +412,7 @@ class TestBadInput:
         with connection:
             connection.execute("UPDATE entries SET response = substr(response, 1, 40)")
         connection.close()
-        with pytest.warns(CacheWarning, match="set aside.*c.db"):
+        with pytest.warns(CacheWarning, match=r"c\.db.*set aside"):
             (response,) = quiet(client, ["x"])
         assert not response.is_error
         assert not response.local_cache_hit
@@ -430,14 +430,16 @@ class TestBadInput:
         assert [r.is_error for r in responses] == [False, False]
         assert len(caught) == 1
 
-    def test_warnings_as_errors_do_not_cost_answers(self, emulator, make_client):
-        # The suite itself turns warnings into errors; the warning is raised, but after everything is stored.
-        cache = MemoryCache()
-        with pytest.raises(ModelWarning):
-            quiet(make_client("gpt-99-mini", cache=cache), ["a", "b"])
-        assert emulator.calls == 2
-        (hit,) = quiet(make_client("gpt-99-mini", cache=cache), ["a"])
-        assert hit.local_cache_hit
+    def test_warnings_as_errors_do_not_cost_answers(self, emulator, make_client, caplog):
+        # The suite itself turns warnings into errors. Calls were made by then, so it is logged instead.
+        responses = quiet(make_client("gpt-99-mini"), ["a", "b"])
+        assert [r.is_error for r in responses] == [False, False]
+        assert "gpt-99-mini" in caplog.text
+
+    def test_warnings_as_errors_are_raised_before_the_first_call(self, emulator, make_client):
+        with pytest.raises(PromptCacheWarning):
+            quiet(make_client("gpt-4.1-mini"), ["a"], cache="system_and_tools")
+        assert emulator.calls == 0
 
     @pytest.mark.parametrize(
         "arguments",
@@ -502,3 +504,37 @@ def test_from_dict_and_from_yaml(tmp_path):
         LLMClient.from_dict({"model": "gpt-4.1-mini", "temprature": 0.5})
     with pytest.raises(ConfigError, match="model_names"):
         LLMClient.from_dict({"temperature": 0.5})
+
+
+def test_tools_are_checked_before_anything_is_sent(emulator, make_client):
+    client, tool = make_client(), Tool(name="weather", parameters={"city": {"type": "string"}})
+    with pytest.raises(TypeError, match=r"str.*Tool"):
+        quiet(client, ["x"], tools=["weather"])
+    with pytest.raises(ConfigError, match="'weather' names no tool"):
+        quiet(client, ["x"], tool_choice="weather")
+    with pytest.raises(ConfigError, match="needs tools"):
+        quiet(client, ["x"], tool_choice="required")
+    assert emulator.calls == 0
+    (response,) = quiet(client, ["x"], tools=tool, tool_choice="weather")
+    assert response.tool_calls[0].name == "weather"
+
+
+def test_a_class_instead_of_a_cache_is_refused():
+    with pytest.raises(TypeError, match=r"SqliteCache\(\.\.\.\)"):
+        LLMClient("gpt-4.1-mini", cache=SqliteCache)
+
+
+def test_a_warning_points_at_the_line_that_called(emulator, make_client):
+    with pytest.warns(ModelWarning) as caught:
+        quiet(make_client("gpt-99-mini"), ["a"])
+    assert caught[0].filename == __file__
+
+
+def test_an_exception_has_no_cause_that_is_not_its_own(make_client):
+    def prompts():
+        raise RuntimeError("the reader broke")
+        yield
+
+    with pytest.raises(RuntimeError, match="the reader broke") as caught:
+        quiet(make_client(), prompts())
+    assert caught.value.__context__ is None

@@ -1,6 +1,7 @@
 """What a run does with its workers, its caller and the event loop."""
 
 import asyncio
+import random
 import time
 
 import pytest
@@ -9,7 +10,9 @@ from lm_deluge.cache import MemoryCache
 from lm_deluge.engine.outbox import Outbox
 from lm_deluge.engine.pace import Pace
 from lm_deluge.engine.source import chunked
+from lm_deluge.errors import CacheWarning
 from lm_deluge.response import APIResponse
+from lm_deluge.schedule import Limits, RetryPolicy
 from lm_deluge.testing import FakeClock, Fault
 
 
@@ -208,3 +211,140 @@ def test_a_listener_that_raises_is_dropped_and_costs_no_answer(emulator, make_cl
     assert [r.is_error for r in responses] == [False, False]
     assert len(heard) == 1
     assert "the display broke" in caplog.text
+
+
+def test_cancelling_starts_no_further_call(emulator, make_client):
+    clock = FakeClock()
+    emulator.script([Fault.error(500)] * 4)
+    client = make_client(clock=clock, max_concurrent_requests=2)
+
+    async def main():
+        run = asyncio.create_task(client.process_prompts_async([f"q{i}" for i in range(4)], show_progress=False))
+        while clock.sleeping < 4:  # every prompt waits for its retry
+            await asyncio.sleep(0.01)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(run, 5)
+
+    asyncio.run(main())
+    assert emulator.calls == 4
+
+
+@pytest.mark.parametrize("broken", ["get", "put"])
+def test_a_cache_that_raises_a_cancellation_of_its_own_loses_nothing(emulator, make_client, broken, recwarn):
+    class Odd:
+        async def get(self, prompt):
+            if broken == "get":
+                raise asyncio.CancelledError
+            return None
+
+        async def put(self, prompt, response):
+            if broken == "put":
+                raise asyncio.CancelledError
+
+    client = make_client(cache=Odd(), max_concurrent_requests=2)
+    with pytest.warns(CacheWarning):
+        responses = client.process_prompts_sync([f"q{i}" for i in range(10)], show_progress=False)
+    assert [r.is_error for r in responses] == [False] * 10
+
+
+def test_answers_in_hand_are_stored_when_the_run_is_cancelled(emulator, make_client):
+    stored = []
+
+    class Slow:
+        def get(self, prompt):
+            return None
+
+        def put(self, prompt, response):
+            time.sleep(0.02)
+            stored.append(prompt)
+
+    client = make_client(cache=Slow())
+
+    async def main():
+        run = asyncio.create_task(client.process_prompts_async([f"q{i}" for i in range(20)], show_progress=False))
+        while not stored:
+            await asyncio.sleep(0.001)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    asyncio.run(main())
+    assert len(stored) == emulator.calls
+
+
+def test_a_loop_that_is_over_leaves_no_engine(emulator, make_client):
+    client = make_client()
+    for _ in range(5):
+        client.process_prompts_sync(["x"], show_progress=False)
+    assert len(client._engines) == 1
+
+
+def test_a_waiter_that_gives_up_may_wait_again(emulator, make_client):
+    client = make_client()
+
+    async def main():
+        with emulator.hold() as gate:
+            task_id = client.start_nowait("x")
+            await gate.arrived(1)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.wait_for(task_id), 0.01)
+        return await client.wait_for(task_id)
+
+    assert not asyncio.run(main()).is_error
+    assert emulator.calls == 1
+
+
+def test_an_outage_does_not_pile_up_prompts(emulator, make_client):
+    clock = FakeClock()
+    emulator.script([Fault.error(500)] * 400)
+    client = make_client(clock=clock, max_concurrent_requests=5)
+
+    async def main():
+        run = asyncio.create_task(client.process_prompts_async([f"q{i}" for i in range(400)], show_progress=False))
+        while clock.sleeping < 19:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        resting = clock.sleeping
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        return resting
+
+    assert asyncio.run(main()) <= 20
+
+
+def test_a_slow_generator_does_not_hold_the_loop(emulator, make_client):
+    def prompts():
+        for number in range(40):
+            time.sleep(0.005)
+            yield f"q{number}"
+
+    async def main():
+        first = None
+        began = time.monotonic()
+        async for _ in make_client().process_prompts_iter(prompts(), show_progress=False):
+            first = first or time.monotonic() - began
+        return first, time.monotonic() - began
+
+    first, whole = asyncio.run(main())
+    assert first < whole / 2  # answers come while the generator is still being read
+
+
+def test_absurd_usage_stops_no_client():
+    limits = Limits(requests_per_minute=1e6, tokens_per_minute=1_000)
+    limits.acquire("m", 10, now=0.0)
+    limits.settle(10, 10**12)
+    assert limits.acquire("m", 10, now=0.0) <= 121
+
+
+def test_a_wait_of_zero_is_no_reason_to_hurry():
+    policy, rng = RetryPolicy(max_attempts=5), random.Random(1)
+    assert all(policy.delay(n, retryable=True, retry_after=0.0, rng=rng) >= 2 ** (n - 1) / 2 for n in range(1, 5))
+
+
+def test_a_call_that_is_not_made_takes_nothing_from_the_limits(emulator, make_client, instant_clock):
+    client = make_client(clock=instant_clock, max_requests_per_minute=2, extra_body={"x": object()})
+    responses = client.process_prompts_sync([f"q{i}" for i in range(6)], show_progress=False)
+    assert all(r.is_error for r in responses)
+    assert emulator.calls == 0
+    assert not instant_clock.slept

@@ -88,6 +88,12 @@ async def _serve(
             task.cancel()
         while playing:
             await asyncio.sleep(0)
+        # A connection that is still closing, or in the middle of a handshake, would be reported by a later test.
+        for transport in list(asyncio.get_running_loop()._transports.values()):
+            if transport._loop is not None:  # not closed yet
+                transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
         await server.wait_closed()
 
 

@@ -29,7 +29,7 @@ class _Queue(Generic[T]):
         self.waiting: deque[tuple[T, asyncio.Future[None]]] = deque()
         self.changed = threading.Condition()
         self.running = False  # there is a thread that will see what is waiting
-        self.writing = False  # a batch has left ``waiting`` and is not written yet
+        self.writing = False  # the thread gathers or writes a batch, and will look at ``waiting`` after it
 
 
 class Batcher(Generic[T]):

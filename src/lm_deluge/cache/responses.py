@@ -162,7 +162,8 @@ class ResponseCache:
             try:
                 self._store.set_aside(key, value, found.damage)
             except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
-                return Found(damage=f"{found.damage} (it could not be set aside: {error})")
+                return Found(damage=f"{found.damage}. It could not be set aside: {error}")
+            return Found(damage=f"{found.damage}. It was set aside.")
         return found
 
     def _decode(self, key: bytes, value: object) -> Found:

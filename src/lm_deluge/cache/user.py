@@ -5,6 +5,7 @@ thread at a time and never blocks the event loop.
 """
 
 import asyncio
+import contextlib
 import inspect
 import sqlite3
 import threading
@@ -52,6 +53,8 @@ def adapt(cache: Any) -> EngineCache | None:
         return None
     if isinstance(cache, ResponseCache):
         return cache
+    if isinstance(cache, type):
+        raise TypeError(f"cache= got the class {cache.__name__}; it needs an object, such as {cache.__name__}(...).")
     missing = [name for name in ("get", "put") if not callable(getattr(cache, name, None))]
     if missing:
         hint = (
@@ -123,12 +126,13 @@ class UserCache:
                     raise
             if not self._inline:  # of several calls under way, the first one says so
                 self._inline = True
-                warnings.warn(
-                    f"{self.location} holds an SQLite connection bound to the thread that opened it, so it is called "
-                    "on the event loop, which waits meanwhile. Open it with check_same_thread=False.",
-                    CacheWarning,
-                    stacklevel=2,
-                )
+                with contextlib.suppress(CacheWarning):  # where warnings are errors: no lookup may fail by it
+                    warnings.warn(
+                        f"{self.location} holds an SQLite connection bound to the thread that opened it, so it is "
+                        "called on the event loop, which waits meanwhile. Open it with check_same_thread=False.",
+                        CacheWarning,
+                        stacklevel=2,
+                    )
         return function()
 
 

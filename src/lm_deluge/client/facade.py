@@ -51,9 +51,9 @@ class LLMClient:
         model_names: a model, or several among which prompts are spread: ``"gpt-4.1-mini"``, ``"claude-haiku-4-5"``,
             ``"openrouter/..."``, or any name together with ``base_url``.
         model_weights: how prompts are spread over several models; evenly by default.
-        max_requests_per_minute: HTTP calls that may start in a minute.
+        max_requests_per_minute: HTTP calls that may start in a minute; a first minute's worth may start at once.
         max_tokens_per_minute: prompt and generated tokens in a minute.
-        max_concurrent_requests: HTTP calls under way at once.
+        max_concurrent_requests: HTTP calls under way at once, on each event loop that uses the client.
         max_attempts: calls for one prompt, the first included.
         request_timeout: seconds for one call, from connecting to the last byte.
         sampling_params: temperature and the like. The arguments below it replace single values.
@@ -117,7 +117,7 @@ class LLMClient:
         params = (sampling_params or SamplingParams()).with_changes(
             **{name: value for name, value in given.items() if value is not None}
         )
-        names = [model_names] if isinstance(model_names, str) else list(model_names)
+        names = [model_names] if isinstance(model_names, str) else list(model_names or ())
         _at_least_one("max_attempts", max_attempts)
         _at_least_one("max_concurrent_requests", max_concurrent_requests)
         if not request_timeout > 0:
@@ -398,6 +398,9 @@ class LLMClient:
         with self._lock:
             engine = self._engines.get(loop)
             if engine is None:
+                # An engine holds its loop, so the entry of a loop that is over does not go by itself.
+                for over in [old for old in self._engines if old.is_closed()]:
+                    del self._engines[over]
                 engine = self._engines[loop] = Engine(
                     Shared(
                         self._settings,
@@ -421,8 +424,19 @@ def _options(
     tool_choice: str | None,
     output_schema: Mapping[str, Any] | None,
 ) -> RunOptions:
+    if isinstance(tools, Tool):
+        tools = [tools]
+    given = tuple(tools or ())
+    for tool in given:
+        if not isinstance(tool, Tool):
+            raise TypeError(f"tools holds a {type(tool).__name__}; use Tool(...) or Tool.from_function(...).")
+    if tool_choice not in (None, "auto", "none") and tool_choice not in ("required", *(tool.name for tool in given)):
+        known = ", ".join(tool.name for tool in given) or "none"
+        raise ConfigError(f"tool_choice={tool_choice!r} names no tool of this call; its tools are: {known}.")
+    if tool_choice == "required" and not given:
+        raise ConfigError("tool_choice='required' needs tools=.")
     return RunOptions(
-        tools=tuple(tools or ()),
+        tools=given,
         tool_choice=tool_choice,
         output_schema=output_schema,
         pattern=check_pattern(cache),

@@ -35,11 +35,10 @@ class Tasks:
             ConfigError: there is no such task, or its response was taken before.
         """
         task = self._get(task_id)
-        try:
-            return await task
-        finally:
-            if task.done():
-                self._running.pop(task_id, None)
+        # Shielded: a waiter that gives up does not take the call down, and may wait again.
+        response = await asyncio.shield(task)
+        self._running.pop(task_id, None)
+        return response
 
     async def wait_for_all(self, task_ids: Sequence[int] | None) -> list[APIResponse]:
         """The responses of several tasks, in their order; of all that are left for None."""

@@ -1,7 +1,7 @@
 """A run: prompts in, one response for each out, in bounded memory.
 
 Prompts are looked up in chunks before anything is scheduled, so a hit costs a share of one lookup and nothing else.
-What is missing goes to workers, of which there are no more than calls may be under way.
+What is missing goes to workers: as many as calls may be under way, and a few more for those that wait for a retry.
 """
 
 import asyncio
@@ -22,6 +22,8 @@ from lm_deluge.prompt import PromptLike
 from lm_deluge.response import APIResponse
 
 __all__ = ["Batch"]
+
+_MOST_FOR_EACH_SLOT = 4
 
 
 class Batch:
@@ -61,6 +63,7 @@ class Batch:
         self._tasks: set[asyncio.Task[None]] = set()
         self._workers = 0
         self._resting = 0
+        self._closing = False
 
     def report(self) -> RunReport:
         """What happened so far."""
@@ -70,19 +73,22 @@ class Batch:
         self, chunks: AsyncGenerator[list[PromptLike], None]
     ) -> AsyncGenerator[list[APIResponse], None]:
         """Responses as they come, in lists. Leaving early cancels the calls under way."""
+        self._caller.prepare()  # warns of what no request will hold, before the first one
+        self._notices.sending = True
         feeder = asyncio.create_task(self._feed(chunks))
         try:
             while (ready := await self._outbox.take()) is not None:
                 yield ready
             await feeder  # raises what the caller's own iterable raised, once all that was started is done
         finally:
+            self._closing = True
+            while self._misses:
+                self._shared.pending.remove(self._misses.popleft())
             feeder.cancel()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(feeder, *self._tasks, return_exceptions=True)
-            while self._misses:
-                self._shared.pending.remove(self._misses.popleft())
-        self._notices.raise_if_asked()
+            await self._caller.finish()
 
     async def _feed(self, chunks: AsyncGenerator[list[PromptLike], None]) -> None:
         try:
@@ -137,8 +143,11 @@ class Batch:
 
     def _hire(self) -> None:
         """Start another worker if there is work and a call more may be under way."""
-        # A worker that waits for a retry makes no call; another takes its place meanwhile.
-        if self._misses and self._workers - self._resting < self._shared.settings.max_concurrent:
+        # A worker that waits for a retry makes no call; another takes its place meanwhile, but not without end.
+        most = self._shared.settings.max_concurrent
+        if self._closing or not self._misses:
+            return
+        if self._workers - self._resting < most and self._workers < _MOST_FOR_EACH_SLOT * most:
             self._workers += 1
             task = asyncio.create_task(self._work())
             self._tasks.add(task)
@@ -146,7 +155,8 @@ class Batch:
 
     def _on_rest(self, change: int) -> None:
         self._resting += change
-        self._hire()
+        if change > 0:
+            self._hire()
 
     async def _work(self) -> None:
         try:

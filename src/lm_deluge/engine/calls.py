@@ -8,7 +8,7 @@ from http import HTTPStatus
 import msgspec
 
 from lm_deluge.engine.ledger import Ledger
-from lm_deluge.engine.local import Job, LocalCache
+from lm_deluge.engine.local import Job, LocalCache, raise_if_cancelled
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.shared import Shared
@@ -27,7 +27,7 @@ from lm_deluge.prompt_cache import Pattern, plan
 from lm_deluge.providers import Failure, Reply, build, dropped_parameters, parse, rate_limit_pause, supports_breakpoints
 from lm_deluge.request import Request
 from lm_deluge.response import APIResponse
-from lm_deluge.wire import HttpResponse
+from lm_deluge.wire import HttpRequest, HttpResponse
 
 __all__ = ["Caller", "error_response"]
 
@@ -77,6 +77,18 @@ class Caller:
         self._emit = emit
         self._on_rest = on_rest
         self._routes: dict[str, _Route] = {}
+        self._logged = False
+        self._finishing: set[asyncio.Future[APIResponse]] = set()
+
+    def prepare(self) -> None:
+        """Work out what is the same for all calls to each model, with its warnings."""
+        for model in self._settings.models:
+            self._route(model)
+
+    async def finish(self) -> None:
+        """Return once every answer that has come is stored."""
+        while self._finishing:
+            await asyncio.wait(self._finishing)
 
     async def answer(self, job: Job) -> APIResponse:
         """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
@@ -84,8 +96,11 @@ class Caller:
             return await self._answer(job)
         except LMDelugeError as error:
             return self._failed(job.id, str(error))
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other prompts their answers
-            _log.exception("prompt %d failed", job.id)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a fault must not cost other prompts theirs
+            raise_if_cancelled(error)
+            if not self._logged:
+                _log.exception("prompt %d failed; further failures of this run are not logged", job.id)
+            self._logged = True
             return self._failed(job.id, f"Unexpected {type(error).__name__}: {error}")
 
     async def _answer(self, job: Job) -> APIResponse:
@@ -95,7 +110,7 @@ class Caller:
         attempt = 0
         while True:
             model = self._shared.pick_model()
-            route = self._routes.get(model.name) or self._route(model)
+            route = self._routes[model.name]
             if route.credential is None and model.service.key_required:
                 return self._failed(job.id, _no_key(model), model=model)
             outcome = await self._attempt(job, route, tokens)
@@ -133,7 +148,7 @@ class Caller:
             )
         return min(prompt + (self._settings.params.max_new_tokens or 0), int(budget))
 
-    def _route(self, model: Model) -> _Route:
+    def _route(self, model: Model) -> None:
         """Work out what all calls to a model share, with a warning for each thing that it will not be asked."""
         options = self._options
         for name in dropped_parameters(model, self._settings.params, has_schema=options.output_schema is not None):
@@ -151,39 +166,47 @@ class Caller:
                 PromptCacheWarning,
             )
             pattern = None
-        route = self._routes[model.name] = _Route(model, self._shared.credential(model), pattern)
-        return route
+        self._routes[model.name] = _Route(model, self._shared.credential(model), pattern)
 
     async def _attempt(self, job: Job, route: _Route, tokens: int) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
         gate, limits = self._shared.gate, self._shared.limits
         if not gate.try_enter(route.model.name, tokens):
             await gate.enter(route.model.name, tokens)
-        used: float = tokens
+        sent = False
         try:
             if self._local.may_know_by_now(job):
                 hit = await self._local.look_again(job)
                 if hit is not None:
-                    limits.give_back(tokens)
                     self._shared.count_hits(self._ledger, [hit], self._emit)
                     return hit
-            outcome = await self._call(job, route)
-            if isinstance(outcome, Failure):
-                return outcome
-            if outcome[0].usage is not None:
-                used = outcome[0].usage.total_tokens
+            request = await self._build(job, route)
+            sent = True
+            outcome = await self._send(route.model, request)
         finally:
             gate.leave()
-        limits.settle(tokens, used)
-        return await self._finish(job, route.model, *outcome)
+            if not sent:
+                limits.give_back(tokens)
+        if isinstance(outcome, Failure):
+            return outcome
+        reply, response = outcome
+        if reply.usage is not None:
+            limits.settle(tokens, reply.usage.total_tokens)
+        if not self._local.keeps:
+            return await self._finish(job, route.model, reply, response)
+        # An answer that is paid for is stored even if the run is cancelled in this moment.
+        finishing = asyncio.ensure_future(self._finish(job, route.model, reply, response))
+        self._finishing.add(finishing)
+        finishing.add_done_callback(self._finishing.discard)
+        return await asyncio.shield(finishing)
 
-    async def _call(self, job: Job, route: _Route) -> tuple[Reply, HttpResponse] | Failure:
-        model, settings, options = route.model, self._settings, self._options
+    async def _build(self, job: Job, route: _Route) -> HttpRequest:
         if not self._shared.pace.step():
             await self._shared.pace.turn()
+        settings, options = self._settings, self._options
         request = Request(
             conversation=job.prompt,
-            model=model,
+            model=route.model,
             params=settings.params,
             tools=options.tools,
             tool_choice=options.tool_choice,
@@ -195,13 +218,14 @@ class Caller:
         )
         # Built only now, so requests that wait for the limits hold no body. Encoding media takes a thread.
         if job.has_media:
-            http = await asyncio.to_thread(build, request, credential=route.credential)
-        else:
-            http = build(request, credential=route.credential)
+            return await asyncio.to_thread(build, request, credential=route.credential)
+        return build(request, credential=route.credential)
+
+    async def _send(self, model: Model, request: HttpRequest) -> tuple[Reply, HttpResponse] | Failure:
         self._ledger.calls += 1
         self._shared.look_up_rates(model)  # meanwhile
         try:
-            response = await self._shared.transport.send(http, timeout=settings.request_timeout)
+            response = await self._shared.transport.send(request, timeout=self._settings.request_timeout)
         except TransportError as error:
             return Failure(status=0, message=str(error), retryable=isinstance(error, _WORTH_ANOTHER_TRY))
         if not self._shared.pace.step():

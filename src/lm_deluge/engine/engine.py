@@ -1,4 +1,4 @@
-"""Starting runs and single prompts on one event loop."""
+"""Runs on one event loop, from their first event to their report."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sized
 from contextlib import aclosing

@@ -13,7 +13,7 @@ from lm_deluge.errors import CacheWarning
 from lm_deluge.prompt import Conversation
 from lm_deluge.response import APIResponse
 
-__all__ = ["Job", "LocalCache", "Pending"]
+__all__ = ["Job", "LocalCache", "Pending", "raise_if_cancelled"]
 
 _FRESH_SECONDS = 1.0
 
@@ -40,7 +40,9 @@ class Job:
 
 
 class Pending:
-    """Which prompts wait for their call, and which of those were answered meanwhile. Shared by a client's runs.
+    """Which prompts are looked up or wait for their calls, and which of those were answered meanwhile.
+
+    Shared by a client's runs.
 
     So duplicates ask only until the first of them has finished, for the price of a dictionary look-up.
     """
@@ -56,7 +58,7 @@ class Pending:
             waiting[job.digest] = waiting.get(job.digest, 0) + 1
 
     def remove(self, job: Job) -> None:
-        """A prompt has its response."""
+        """A prompt has its response, or needs none any more."""
         left = self._waiting[job.digest] - 1
         if left:
             self._waiting[job.digest] = left
@@ -98,13 +100,19 @@ class LocalCache:
         self._notices = notices
         self._clock = clock
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a cache to keep answers."""
+        return self._cache is not None
+
     async def look_up(self, jobs: Sequence[Job]) -> list[APIResponse | None]:
         """A response for each job that the cache knows."""
         if self._cache is None or not jobs:
             return [None] * len(jobs)
         try:
             found = await self._cache.get_many([job.prompt for job in jobs])
-        except Exception as error:  # noqa: BLE001 - a cache that fails is a miss, counted and reported
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a cache that fails is a miss, counted
+            raise_if_cancelled(error)
             self._failed("looked up", len(jobs), error)
             found = [Found()] * len(jobs)
         now = self._clock.monotonic()
@@ -139,15 +147,14 @@ class LocalCache:
             return
         try:
             await self._cache.store(job.prompt, response)
-        except Exception as error:  # noqa: BLE001 - the answer is paid for and goes to its caller all the same
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the answer goes to its caller all the same
+            raise_if_cancelled(error)
             self._failed("stored", 1, error)
 
     def _hit(self, job: Job, found: Found) -> APIResponse | None:
         if found.damage is not None:
             self._ledger.damaged_entries += 1
-            self._notices.warn(
-                "damaged", f"A damaged cache entry counts as a miss and was set aside: {found.damage}", CacheWarning
-            )
+            self._notices.warn("damaged", f"A damaged cache entry counts as a miss: {found.damage}", CacheWarning)
         if found.failure is not None:
             self._failed("looked up", 1, found.failure)
         if found.response is None:
@@ -165,13 +172,20 @@ class LocalCache:
             CacheWarning,
         )
 
-    def _failed(self, done: str, count: int, error: Exception | str) -> None:
+    def _failed(self, done: str, count: int, error: BaseException | str) -> None:
         self._ledger.cache_failures += count
         location = self._cache.location if self._cache is not None else "?"
         detail = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self._notices.warn(
-            ("failure", done),
+            "failure",
             f"The cache {location} failed, so an answer could not be {done} ({detail}). The run goes on without it; "
             "further failures are counted in report.cache_failures.",
             CacheWarning,
         )
+
+
+def raise_if_cancelled(error: BaseException) -> None:
+    """Raise a cancellation of the task that we are in; not one that came out of somebody else's code as an error."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error

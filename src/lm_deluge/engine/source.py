@@ -1,9 +1,9 @@
 """Any iterable of prompts in chunks: large where prompts are at hand, smaller where they have to be awaited."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from itertools import islice
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from typing import TypeVar
 
 __all__ = ["chunked"]
@@ -11,6 +11,7 @@ __all__ = ["chunked"]
 T = TypeVar("T")
 
 _MOST = 512
+_SECONDS = 0.005
 
 
 def chunked(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[list[T], None]:
@@ -20,8 +21,20 @@ def chunked(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[list[T], No
 
 async def _from_sync(items: Iterable[T]) -> AsyncGenerator[list[T], None]:
     iterator = iter(items)
-    while chunk := list(islice(iterator, _MOST)):
+    while chunk := _read(iterator):
         yield chunk
+        await asyncio.sleep(0)  # whatever else the loop runs has its turn between two chunks
+
+
+def _read(iterator: Iterator[T]) -> list[T]:
+    """The next items, until there are many of them or reading has taken a while: a generator may do work of its own."""
+    chunk: list[T] = []
+    began = time.monotonic()
+    for item in iterator:
+        chunk.append(item)
+        if len(chunk) >= _MOST or time.monotonic() - began > _SECONDS:
+            break
+    return chunk
 
 
 async def _from_async(items: AsyncIterable[T]) -> AsyncGenerator[list[T], None]:

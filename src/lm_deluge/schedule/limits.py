@@ -30,14 +30,15 @@ class _Bucket:
         self._level -= amount
 
     def give_back(self, amount: float) -> None:
-        self._level = min(self.capacity, self._level + amount)
+        # Never further down than a minute's worth: a provider that reports absurd usage must not stop a client.
+        self._level = max(-self.capacity, min(self.capacity, self._level + amount))
 
 
 class Limits:
     """What one client may ask for. Shared by all of its runs, in all threads.
 
     Args:
-        requests_per_minute: calls that may start in a minute.
+        requests_per_minute: calls that may start in a minute, after a first minute's worth at once.
         tokens_per_minute: prompt and generated tokens in a minute. They are estimated when a call starts and
             corrected when its answer says what they were.
 
@@ -59,7 +60,7 @@ class Limits:
 
     @property
     def tokens_per_minute(self) -> float:
-        """The largest call that can ever start."""
+        """What the bucket holds when it is full."""
         return self._tokens.capacity
 
     def acquire(self, model: str, tokens: float, now: float) -> float:

@@ -8,7 +8,7 @@ __all__ = ["RetryPolicy"]
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Exponential backoff with full jitter, and never sooner than the provider asks.
+    """Exponential backoff with jitter, and never sooner than the provider asks.
 
     Attributes:
         max_attempts: calls for one prompt, the first included.
@@ -33,7 +33,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not retryable or attempt >= self.max_attempts:
             return None
-        if retry_after is not None:
-            return retry_after if retry_after <= self.longest_asked else None
         span = min(self.longest, self.base * 2 ** (attempt - 1))
-        return rng.uniform(span / 2, span)
+        backoff = rng.uniform(span / 2, span)
+        if retry_after is None:
+            return backoff
+        # Not sooner than our own backoff: a clock that is off makes a date of the past, which asks for no wait at all.
+        return max(retry_after, backoff) if retry_after <= self.longest_asked else None
