@@ -7,7 +7,7 @@ An entry is::
     the rest  raw deflate with the preset dictionary, over MessagePack of the response
 
 MessagePack because the provider's answer is kept as bytes; deflate with a dictionary because it is in the standard
-library, reads in 1.4 us and makes such entries smallest (docs/decisions/006-entry-codec.md has the comparison).
+library, reads in 3 us and makes such entries smallest (docs/decisions/006-entry-codec.md has the comparison).
 """
 
 import hashlib
