@@ -1,9 +1,9 @@
 """The preset dictionary of the entry codec, version 1: what providers' answers have in common.
 
-Deflate may refer back into it, so a short answer costs little more than its own words (259 bytes for a GSM8K answer with
-its raw body). It is part of the file format: changing one byte makes stored entries unreadable, so a better dictionary
-gets a new version, and this one stays. A test pins its hash. The most frequent text stands last, where references to it
-are shortest.
+Deflate may refer back into it, so a short answer costs little more than its own words (259 bytes for a GSM8K answer
+with its raw body). It is part of the file format: changing one byte makes stored entries unreadable, so a better
+one gets a new version, and this one stays. A test pins its hash. The most frequent text stands last, where references
+to it are shortest.
 """
 
 __all__ = ["DICTIONARY_1"]
