@@ -1,7 +1,6 @@
 """``LLMClient``: the facade over the engine."""
 
 import asyncio
-import logging
 import os
 import random
 import threading
@@ -16,25 +15,24 @@ from typing import Any, Literal, Self, get_args, overload
 from lm_deluge._clock import Clock, SystemClock
 from lm_deluge._loops import run_here
 from lm_deluge.cache.user import adapt
-from lm_deluge.client.arguments import from_mapping, read_yaml
+from lm_deluge.client.arguments import at_least_one, from_mapping, read_yaml, run_options
+from lm_deluge.client.listening import to_all
 from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
 from lm_deluge.engine import Engine, RunOptions, Settings
 from lm_deluge.engine.shared import Shared
 from lm_deluge.errors import ConfigError
-from lm_deluge.events import Event, Listener, RunReport
+from lm_deluge.events import Listener, RunReport
 from lm_deluge.models import resolve
 from lm_deluge.progress import ProgressStyle, listener
 from lm_deluge.prompt import PromptLike, as_prompts
-from lm_deluge.prompt_cache import Pattern, check_pattern
+from lm_deluge.prompt_cache import Pattern
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Choice, Limits, RetryPolicy
 from lm_deluge.tool import Tool
 from lm_deluge.transport import PyreqwestTransport, Transport
 
 __all__ = ["LLMClient"]
-
-_log = logging.getLogger("lm_deluge")
 
 Prompts = PromptLike | Iterable[PromptLike]
 
@@ -118,8 +116,8 @@ class LLMClient:
             **{name: value for name, value in given.items() if value is not None}
         )
         names = [model_names] if isinstance(model_names, str) else list(model_names or ())
-        _at_least_one("max_attempts", max_attempts)
-        _at_least_one("max_concurrent_requests", max_concurrent_requests)
+        at_least_one("max_attempts", max_attempts)
+        at_least_one("max_concurrent_requests", max_concurrent_requests)
         if not request_timeout > 0:
             raise ConfigError(f"request_timeout={request_timeout!r} leaves no time; give seconds above 0.")
         if progress not in get_args(ProgressStyle):
@@ -207,7 +205,7 @@ class LLMClient:
 
         Works in a script, in a thread, and where an event loop already runs (a notebook).
         """
-        options = _options(tools, cache, tool_choice, output_schema)
+        options = run_options(tools, cache, tool_choice, output_schema)
         responses = run_here(lambda: self._collect(prompts, options, show_progress=show_progress))
         return _completions(responses) if return_completions_only else responses
 
@@ -263,7 +261,7 @@ class LLMClient:
             ConfigError: an unknown pattern.
             TypeError: ``prompts`` is no iterable of prompts.
         """
-        options = _options(tools, cache, tool_choice, output_schema)
+        options = run_options(tools, cache, tool_choice, output_schema)
         responses = await self._collect(prompts, options, show_progress=show_progress)
         return _completions(responses) if return_completions_only else responses
 
@@ -282,7 +280,7 @@ class LLMClient:
         Memory stays bounded however many prompts there are: the iterable, or asynchronous iterable, is read as fast as
         its prompts are worked on. The arguments are those of ``process_prompts_async``.
         """
-        options = _options(tools, cache, tool_choice, output_schema)
+        options = run_options(tools, cache, tool_choice, output_schema)
         async with aclosing(self._run(prompts, options, show_progress=show_progress)) as run:
             async for ready in run:
                 for response in ready:
@@ -300,7 +298,7 @@ class LLMClient:
         output_schema: Mapping[str, Any] | None = None,
     ) -> APIResponse:
         """The response to one prompt."""
-        options = _options(tools, cache, tool_choice, output_schema)
+        options = run_options(tools, cache, tool_choice, output_schema)
         return await self._one(prompt, options, self._tasks.new_id())
 
     def start_nowait(
@@ -313,7 +311,7 @@ class LLMClient:
         output_schema: Mapping[str, Any] | None = None,
     ) -> int:
         """Start one prompt and return its task id, for ``wait_for`` and its like. Needs a running event loop."""
-        options = _options(tools, cache, tool_choice, output_schema)
+        options = run_options(tools, cache, tool_choice, output_schema)
         return self._tasks.start(lambda task_id: self._one(prompt, options, task_id))
 
     async def wait_for(self, task_id: int) -> APIResponse:
@@ -378,7 +376,7 @@ class LLMClient:
         shown = listener(self._progress) if show_progress else None
         listeners: tuple[Listener, ...] = self._listeners if shown is None else (*self._listeners, shown)
         try:
-            run = self._engine().run(source, options, emit=_emitter(listeners), on_report=self._keep_report)
+            run = self._engine().run(source, options, emit=to_all(listeners), on_report=self._keep_report)
             async with aclosing(run):
                 async for ready in run:
                     yield ready
@@ -388,7 +386,7 @@ class LLMClient:
 
     async def _one(self, prompt: PromptLike, options: RunOptions, task_id: int) -> APIResponse:
         run = self._engine().run(
-            [prompt], options, emit=_emitter(self._listeners), on_report=lambda _: None, first_id=task_id
+            [prompt], options, emit=to_all(self._listeners), on_report=lambda _: None, first_id=task_id
         )
         ((response,),) = [ready async for ready in run]
         return response
@@ -418,49 +416,5 @@ class LLMClient:
         self.last_report = report
 
 
-def _options(
-    tools: Sequence[Tool] | None,
-    cache: str | None,
-    tool_choice: str | None,
-    output_schema: Mapping[str, Any] | None,
-) -> RunOptions:
-    if isinstance(tools, Tool):
-        tools = [tools]
-    given = tuple(tools or ())
-    for tool in given:
-        if not isinstance(tool, Tool):
-            raise TypeError(f"tools holds a {type(tool).__name__}; use Tool(...) or Tool.from_function(...).")
-    if tool_choice not in (None, "auto", "none") and tool_choice not in ("required", *(tool.name for tool in given)):
-        known = ", ".join(tool.name for tool in given) or "none"
-        raise ConfigError(f"tool_choice={tool_choice!r} names no tool of this call; its tools are: {known}.")
-    if tool_choice == "required" and not given:
-        raise ConfigError("tool_choice='required' needs tools=.")
-    return RunOptions(
-        tools=given,
-        tool_choice=tool_choice,
-        output_schema=output_schema,
-        pattern=check_pattern(cache),
-    )
-
-
 def _completions(responses: Sequence[APIResponse]) -> list[str | None]:
     return [response.completion for response in responses]
-
-
-def _emitter(listeners: Sequence[Listener]) -> Listener:
-    live = list(listeners)
-
-    def emit(event: Event) -> None:
-        for listen in live[:]:
-            try:
-                listen(event)
-            except Exception:  # noqa: BLE001 - a broken display must not cost answers that are paid for
-                live.remove(listen)
-                _log.exception("a listener raised on %s and is not called any more in this run", type(event).__name__)
-
-    return emit
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1 or value != int(value):
-        raise ConfigError(f"{name}={value!r} is not a whole number above 0.")

@@ -90,7 +90,7 @@ def _refuse_if_forked() -> None:
 def _building_thread() -> ThreadPoolExecutor:
     """The one thread that builds clients, kept for good.
 
-    pyreqwest 0.15 crashes now and then in a process that builds clients in threads which end afterwards: in 19 of 90
+    pyreqwest 0.15 crashes now and then in a process that builds clients in threads which end afterwards: in 17 of 90
     processes of ten clients each, against none of 30 with one lasting thread.
     """
     return ThreadPoolExecutor(1, thread_name_prefix="lm_deluge http")

@@ -1,0 +1,25 @@
+"""Telling listeners what happens, without letting a broken one do harm."""
+
+import logging
+from collections.abc import Sequence
+
+from lm_deluge.events import Event, Listener
+
+__all__ = ["to_all"]
+
+_log = logging.getLogger("lm_deluge")
+
+
+def to_all(listeners: Sequence[Listener]) -> Listener:
+    """A listener that passes each event on to all of these; one that raises is logged and left out from then on."""
+    live = list(listeners)
+
+    def emit(event: Event) -> None:
+        for listen in live[:]:
+            try:
+                listen(event)
+            except Exception:  # noqa: BLE001 - a broken display must not cost answers that are paid for
+                live.remove(listen)
+                _log.exception("a listener raised on %s and is not called any more in this run", type(event).__name__)
+
+    return emit
