@@ -6,6 +6,9 @@ never share one. So the encoding is JSON with sorted object keys (strings are qu
 
     root    = SHA-256("lm_deluge conversation 1")
     digest  = SHA-256(parent digest, 32 bytes || canonical JSON of the message)
+    scoped  = SHA-256("lm_deluge request 1" || digest of the parameters, 32 bytes || digest)   scope="request" only
+    sample  = SHA-256("lm_deluge sample 1" || index || scoped or digest)                       from the second sample on
+    key     = SHA-256("lm_deluge key 1" || namespace || sample, scoped or digest)
 
 A message extends its parent's digest, so a prefix that a million prompts share is hashed once. Values say what
 identifies them in ``__canonical__``; a field that still has its default is left out there, which is why adding a field
@@ -21,7 +24,19 @@ import msgspec
 
 from lm_deluge.errors import PromptError
 
-__all__ = ["ROOT", "SCHEME", "Canonical", "content_digest", "encode", "extend", "namespaced", "plain"]
+__all__ = [
+    "ROOT",
+    "SCHEME",
+    "Canonical",
+    "content_digest",
+    "encode",
+    "extend",
+    "namespaced",
+    "parameters_digest",
+    "plain",
+    "sampled",
+    "scoped",
+]
 
 SCHEME = 1
 """Version of the key scheme. It is part of every key."""
@@ -68,6 +83,23 @@ def extend(parent: bytes, message: Canonical) -> bytes:
 def content_digest(data: bytes) -> str:
     """SHA-256 of the full content of an image or a file, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def parameters_digest(parameters: object) -> bytes:
+    """SHA-256 of what is asked beside the conversation, as plain data."""
+    return hashlib.sha256(b"lm_deluge parameters 1\n" + encode(parameters)).digest()
+
+
+def scoped(digest: bytes, parameters: bytes) -> bytes:
+    """Digest of a conversation together with the digest of the parameters with which it is asked."""
+    return hashlib.sha256(b"lm_deluge request 1\n" + parameters + digest).digest()
+
+
+def sampled(digest: bytes, sample: int) -> bytes:
+    """Digest of one of several independent answers. The first is the one that is there without samples."""
+    if not sample:
+        return digest
+    return hashlib.sha256(b"lm_deluge sample 1\n" + str(sample).encode() + b"\n" + digest).digest()
 
 
 def namespaced(namespace: str, digest: bytes) -> bytes:

@@ -10,7 +10,8 @@
     ├── CacheError                           a cache cannot be opened or used
     │   ├── CacheFileError                   not a cache file, truncated, or not writable
     │   ├── CacheVersionError                written by a newer version of this package
-    │   └── DamagedEntryError                one stored entry does not decode; treated as a miss
+    │   ├── DamagedEntryError                one stored entry does not decode; treated as a miss
+    │   └── CacheMissError     (LookupError)     an offline run has no answer for a prompt
     ├── ProtocolError                        a provider's answer does not have the documented shape
     └── TransportError                       the request did not get an HTTP answer
         ├── ConnectError                     no connection could be made
@@ -28,6 +29,7 @@ A batch raises none of these for one bad prompt: the prompt gets an error respon
 __all__ = [
     "CacheError",
     "CacheFileError",
+    "CacheMissError",
     "CacheVersionError",
     "CacheWarning",
     "ConfigError",
@@ -81,6 +83,10 @@ class CacheVersionError(CacheError):
 
 class DamagedEntryError(CacheError):
     """One stored entry does not decode. Lookups treat it as a miss and set it aside."""
+
+
+class CacheMissError(CacheError, LookupError):
+    """A run with ``cache_mode="offline"`` and ``on_miss="raise"`` has no answer for a prompt."""
 
 
 class ProtocolError(LMDelugeError):

@@ -1,6 +1,7 @@
 """What happened, as frozen values. Progress bars, logs and reports listen; the engine never prints."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -20,11 +21,12 @@ __all__ = [
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did and what it cost.
+    """What a run did and what it cost. Reports can be added.
 
     Attributes:
         prompts: responses given, errors included.
         hits: answered from the local cache.
+        hits_by_store: the same, by where the entries are.
         calls: HTTP requests sent, retries included.
         errors: prompts that ended without an answer.
         retries: calls that were made again.
@@ -36,12 +38,14 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         unpriced: answers whose price is not known; they count 0 in the sums.
         cache_failures: lookups and stores that the local cache failed at; each was treated as a miss or left unstored.
         damaged_entries: stored entries that did not decode; each was treated as a miss and set aside.
-        not_stored: answers that were not stored because they are refused, filtered or empty.
+        not_stored: answers that were not stored because they are refused, filtered, empty or not admitted.
+        prompt_cache_hits: answers of which the provider read part of the prompt from its own cache, by provider.
         seconds: how long the run took.
     """
 
     prompts: int = 0
     hits: int = 0
+    hits_by_store: dict[str, int] = {}
     calls: int = 0
     errors: int = 0
     retries: int = 0
@@ -54,7 +58,20 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     cache_failures: int = 0
     damaged_entries: int = 0
     not_stored: int = 0
+    prompt_cache_hits: dict[str, int] = {}
     seconds: float = 0.0
+
+    def __add__(self, other: "RunReport") -> "RunReport":
+        if not isinstance(other, RunReport):
+            return NotImplemented
+        summed: dict[str, Any] = {}
+        for name in self.__struct_fields__:
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if isinstance(ours, dict):
+                summed[name] = {key: ours.get(key, 0) + theirs.get(key, 0) for key in {**ours, **theirs}}
+            else:
+                summed[name] = ours + theirs
+        return RunReport(**summed)
 
 
 class RunStarted(msgspec.Struct, frozen=True):

@@ -1,16 +1,23 @@
 """One request to a model, before any provider's format: what is asked, of which model, and where its cache marks go."""
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
+from lm_deluge import canonical
 from lm_deluge.config import SamplingParams
+from lm_deluge.errors import ConfigError, PromptError
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.tool import Tool
 
-__all__ = ["Breakpoint", "Request"]
+__all__ = ["Breakpoint", "Parameters", "Request"]
+
+# Headers that say who asks, or name one exchange, but not what is asked. None of them may reach a cache file.
+_PERSONAL = re.compile(r"auth|key|token|cookie|secret|user|session|request-id|idempotency|trace|organization|project")
 
 
 class Breakpoint(msgspec.Struct, frozen=True):
@@ -65,3 +72,84 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             f"tools={[tool.name for tool in self.tools]}, extra_headers={sorted(self.extra_headers)}, "
             f"extra_body={sorted(self.extra_body)})"
         )
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything that is asked beside the conversation. A cache of ``scope="request"`` has it in its keys.
+
+    Plain data, kept with each entry, so it holds no credential: headers are kept as digests of their values, and those
+    that identify who asks are left out.
+
+    Attributes:
+        model: as the user named it.
+        endpoint: where requests go.
+        params: sampling parameters that are set.
+        tools: name, description, schema and strictness of each tool.
+        tool_choice: as in ``Request``.
+        output_schema: as in ``Request``.
+        extra_body: as in ``Request``.
+        extra_headers: the SHA-256 of each header's value, in hexadecimal.
+    """
+
+    model: str
+    endpoint: str = ""
+    params: dict[str, Any] = {}
+    tools: list[dict[str, Any]] = []
+    tool_choice: str | None = None
+    output_schema: dict[str, Any] | None = None
+    extra_body: dict[str, Any] = {}
+    extra_headers: dict[str, str] = {}
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        params: SamplingParams = SamplingParams(),  # noqa: B008 - frozen
+        *,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> "Parameters":
+        """The parameters of requests to a model.
+
+        Raises:
+            ConfigError: something among them has no JSON form.
+        """
+        try:
+            return cls(
+                model=model.name,
+                endpoint=model.base_url,
+                params=canonical.plain(msgspec.to_builtins(params)),
+                tools=[_plain_tool(tool) for tool in tools],
+                tool_choice=tool_choice,
+                output_schema=canonical.plain(output_schema),
+                extra_body=canonical.plain(extra_body or {}),
+                extra_headers={
+                    name.lower(): hashlib.sha256(str(value).encode()).hexdigest()
+                    for name, value in (extra_headers or {}).items()
+                    if not _PERSONAL.search(name.lower())
+                },
+            )
+        except PromptError as error:
+            raise ConfigError(f"The request's parameters cannot be sent: {error}") from error
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of all of it, for keys of ``scope="request"``."""
+        return canonical.parameters_digest(self.__canonical__())
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Eight bytes that tell whether model or parameters differ, wherever the request went."""
+        here = msgspec.structs.replace(self, endpoint="", extra_headers={})
+        return canonical.parameters_digest(here.__canonical__())[:8]
+
+    def __canonical__(self) -> object:
+        return msgspec.to_builtins(self)
+
+
+def _plain_tool(tool: Tool) -> dict[str, Any]:
+    whole = {"name": tool.name, "description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
+    return {name: value for name, value in canonical.plain(whole).items() if value is not None}

@@ -31,6 +31,8 @@ class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         local_cache_hit: whether the answer came from the local cache.
         response_id: the provider's id of the answer.
         raw_body: the provider's answer as it was received.
+        sample: which of several independent answers to its prompt this is (see ``samples=``).
+        entry: the key of the local cache's entry that holds this answer, in hexadecimal; None if none does.
     """
 
     id: int = 0
@@ -48,6 +50,8 @@ class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     local_cache_hit: bool = False
     response_id: str | None = None
     raw_body: bytes | None = None
+    sample: int = 0
+    entry: str | None = None
 
     @property
     def model(self) -> str:

@@ -1,6 +1,7 @@
 """Stored bytes: old ones stay readable, and damaged or hostile ones are refused and nothing else."""
 
 import hashlib
+import struct
 import time
 import tracemalloc
 import zlib
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from lm_deluge.cache import codec
 from lm_deluge.cache._dictionary import DICTIONARY_1
-from lm_deluge.cache.codec import compress, decode, decompress, encode
+from lm_deluge.cache.codec import UNKNOWN, Decoded, compress, decode, decompress, encode
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.prompt import Image, Message, ProviderBlock, Text, Thinking, ToolCall, ToolResult
 from lm_deluge.response import APIResponse
@@ -23,6 +24,7 @@ from . import strategies as some
 
 GOLDEN = Path(__file__).parent / "golden"
 KEY = bytes(range(32))
+CREATED, FINGERPRINT = 1_790_000_000.25, b"\x01\x02\x03\x04\x05\x06\x07\xff"
 
 FULL = APIResponse(
     model_internal="claude-sonnet-4-5",
@@ -57,8 +59,8 @@ FULL = APIResponse(
 
 def sealed(plain: bytes) -> bytes:
     """An entry whose checksum is right, as somebody who can write to a shared store could make it."""
-    packed = compress(plain)
-    return b"\x01" + hashlib.blake2b(packed, digest_size=8, key=KEY).digest() + packed
+    checked = struct.pack("<d8s", CREATED, FINGERPRINT) + compress(plain)
+    return b"\x02" + hashlib.blake2b(checked, digest_size=8, key=KEY).digest() + checked
 
 
 def test_the_dictionary_is_part_of_the_format() -> None:
@@ -67,20 +69,25 @@ def test_the_dictionary_is_part_of_the_format() -> None:
     )
 
 
-@pytest.mark.parametrize("version", ["1"])
-def test_entries_of_every_format_stay_readable(version: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "created", "fingerprint"), [("1", 0.0, UNKNOWN), ("2", CREATED, FINGERPRINT)], ids=["1", "2"]
+)
+def test_entries_of_every_format_stay_readable(version: str, created: float, fingerprint: bytes) -> None:
     """The file was written when the format was new; it is never written again."""
-    assert decode(KEY, (GOLDEN / f"entry_v{version}.bin").read_bytes()) == FULL
+    assert decode(KEY, (GOLDEN / f"entry_v{version}.bin").read_bytes()) == Decoded(FULL, created, fingerprint)
 
 
 def test_a_new_entry_reads_back() -> None:
-    assert decode(KEY, encode(KEY, FULL)) == FULL
+    assert decode(KEY, encode(KEY, FULL, created=CREATED, fingerprint=FINGERPRINT)) == Decoded(
+        FULL, CREATED, FINGERPRINT
+    )
+    assert decode(KEY, encode(KEY, FULL)) == Decoded(FULL, 0.0, UNKNOWN)
 
 
 def test_costs_of_none_and_zero_stay_apart() -> None:
     for cost in (None, 0.0):
-        assert decode(KEY, encode(KEY, msgspec.structs.replace(FULL, cost=cost))).cost is cost or cost == 0.0
-    assert decode(KEY, encode(KEY, msgspec.structs.replace(FULL, cost=None))).cost is None
+        assert decode(KEY, encode(KEY, msgspec.structs.replace(FULL, cost=cost))).response.cost is cost or cost == 0.0
+    assert decode(KEY, encode(KEY, msgspec.structs.replace(FULL, cost=None))).response.cost is None
 
 
 def test_every_flipped_bit_is_noticed() -> None:
@@ -111,14 +118,14 @@ def test_another_key_is_refused() -> None:
 
 
 def test_an_unknown_format_says_which_one() -> None:
-    with pytest.raises(DamagedEntryError, match="format 02; 01 is known"):
-        decode(KEY, b"\x02" + encode(KEY, FULL)[1:])
+    with pytest.raises(DamagedEntryError, match="format 03; 01 and 02 are known"):
+        decode(KEY, b"\x03" + encode(KEY, FULL)[1:])
 
 
 @given(some.responses)
 @settings(deadline=None, max_examples=50)
 def test_any_answer_reads_back(response: APIResponse) -> None:
-    assert decode(KEY, encode(KEY, response)) == response
+    assert decode(KEY, encode(KEY, response)).response == response
 
 
 @given(st.binary(max_size=300))

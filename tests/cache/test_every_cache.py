@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lm_deluge.cache import DistributedDictCache, LevelDBCache, MemoryCache, ResponseCache, SqliteCache
+from lm_deluge.cache import DistributedDictCache, LevelDBCache, MemoryCache, RedisCache, ResponseCache, SqliteCache
 from lm_deluge.errors import CacheError, CacheWarning, ConfigError, MediaError
 from lm_deluge.prompt import Conversation, Image, Message
 from lm_deluge.response import APIResponse
@@ -34,16 +34,16 @@ def lasting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def raw(cache: ResponseCache, text: str) -> tuple[bytes, bytes]:
     """Key and stored bytes of a prompt."""
-    key = cache._key(prompt(text))
-    (value,) = cache._store.get_many([key])
+    key = cache.key(prompt(text))
+    (value,) = cache.backend.get_many([key])
     assert value is not None
     return key, value
 
 
 def overwrite(cache: ResponseCache, key: bytes, value: bytes) -> None:
     """Put bytes under a key as damage would, past all encoding."""
-    entry = msgspec.structs.replace(cache._entry(prompt("any"), answer("any")), key=key, value=value, blobs={})
-    cache._store.put_many([entry])
+    entry = msgspec.structs.replace(cache.entry(prompt("any"), answer("any")), key=key, value=value, blobs={})
+    cache.backend.put_many([entry])
 
 
 def test_what_was_never_put_is_none(cache: ResponseCache) -> None:
@@ -176,7 +176,8 @@ def test_closing_twice_is_fine_and_use_afterwards_says_so(cache: ResponseCache) 
     [
         pytest.param(lambda value: value[:-1], id="cut short"),
         pytest.param(lambda value: value[:20] + bytes([value[20] ^ 1]) + value[21:], id="one bit"),
-        pytest.param(lambda value: b"\x02" + value[1:], id="other version"),
+        pytest.param(lambda value: b"\x01" + value[1:], id="other version"),
+        pytest.param(lambda value: b"\x03" + value[1:], id="later version"),
         pytest.param(lambda value: b"\x80\x04cos\nsystem\n(S'false'\ntR.", id="pickle"),
     ],
 )
@@ -197,7 +198,7 @@ def test_a_damaged_entry_is_a_reported_miss_and_then_gone(cache: ResponseCache, 
         assert key.hex()[:16] in bad.damage
         assert cache.location in bad.damage
         assert "could not be set aside" not in bad.damage
-    assert cache._store.get_many([key]) == [None]
+    assert cache.backend.get_many([key]) == [None]
     assert asyncio.run(cache.get_many([prompt("bad")]))[0].damage is None
     cache.put(prompt("bad"), answer("better"))
     assert cache.get(prompt("bad")) == answer("better")
@@ -208,16 +209,16 @@ def test_setting_aside_spares_what_was_stored_meanwhile(cache: ResponseCache) ->
     cache.put(prompt("p"), answer("x"))
     key, value = raw(cache, "p")
     overwrite(cache, key, value[:-1])
-    (damaged,) = cache._store.get_many([key])
+    (damaged,) = cache.backend.get_many([key])
     cache.put(prompt("p"), answer("paid for"))
-    cache._store.set_aside(key, damaged, "seen before the put")
+    cache.backend.set_aside(key, damaged, "seen before the put")
     assert cache.get(prompt("p")) == answer("paid for")
 
 
 def test_an_entry_of_another_key_is_refused(cache: ResponseCache) -> None:
     cache.put(prompt("one"), answer("one"))
     _, value = raw(cache, "one")
-    overwrite(cache, cache._key(prompt("two")), value)
+    overwrite(cache, cache.key(prompt("two")), value)
     with pytest.warns(CacheWarning):
         assert cache.get(prompt("two")) is None
     assert cache.get(prompt("one")) == answer("one")
@@ -279,7 +280,7 @@ def test_repr_says_where_and_shows_no_content(cache: ResponseCache) -> None:
 def test_the_public_names_import_late() -> None:
     import lm_deluge.cache
 
-    assert {SqliteCache, LevelDBCache, DistributedDictCache, MemoryCache, ResponseCache} == {
+    assert {SqliteCache, LevelDBCache, DistributedDictCache, MemoryCache, RedisCache, ResponseCache} == {
         getattr(lm_deluge.cache, name) for name in lm_deluge.cache.__all__
     }
     assert sorted(dir(lm_deluge.cache)) == sorted(lm_deluge.cache.__all__)

@@ -9,13 +9,20 @@ import pytest
 from blockbuster import BlockBuster
 
 from lm_deluge.cache import MemoryCache
-from lm_deluge.cache.responses import Found
+from lm_deluge.cache.for_run import RunCache
+from lm_deluge.cache.found import Found, Prompt, RunContext
 from lm_deluge.cache.user import UserCache, adapt
 from lm_deluge.errors import CacheError, CacheWarning
 from lm_deluge.prompt import Conversation
 from lm_deluge.response import APIResponse
 
 from .helpers import answer, prompt
+
+
+def open_cache(cache: object) -> Any:
+    opener = adapt(cache)
+    assert opener is not None
+    return opener(RunContext())
 
 
 class Plain:
@@ -49,12 +56,12 @@ class Falsy(Plain):
 
 @pytest.mark.parametrize("kind", [Plain, Async, Falsy])
 def test_what_is_put_is_found(kind: type[Plain]) -> None:
-    cache = adapt(kind())
+    cache = open_cache(kind())
     assert isinstance(cache, UserCache)
 
     async def main() -> list[Found]:
-        await cache.store(prompt("p"), answer("x"))
-        return await cache.get_many([prompt("q"), prompt("p")])
+        await cache.store(Prompt(prompt("p")), answer("x"), None)
+        return await cache.get_many([Prompt(prompt("q")), Prompt(prompt("p"))])
 
     assert asyncio.run(main()) == [Found(), Found(answer("x"))]
     assert cache.location == kind.__name__
@@ -66,8 +73,8 @@ def test_a_blocking_object_is_called_in_one_thread_that_is_not_the_loops() -> No
 
     async def main() -> None:
         await asyncio.gather(
-            *(cache.store(prompt(number), answer(number)) for number in range(20)),
-            *(cache.get_many([prompt(number)]) for number in range(20)),
+            *(cache.store(Prompt(prompt(number)), answer(number), None) for number in range(20)),
+            *(cache.get_many([Prompt(prompt(number))]) for number in range(20)),
         )
 
     asyncio.run(main())
@@ -97,8 +104,8 @@ def test_one_failing_get_is_one_miss(kind: type[Plain], failure: Exception) -> N
 
     async def main() -> list[Found]:
         async with asyncio.timeout(20):
-            await cache.store(prompt("good"), answer("x"))
-            return await cache.get_many([prompt("bad"), prompt("good")])
+            await cache.store(Prompt(prompt("good")), answer("x"), None)
+            return await cache.get_many([Prompt(prompt("bad")), Prompt(prompt("good"))])
 
     bad, good = asyncio.run(main())
     assert good == Found(answer("x"))
@@ -114,7 +121,7 @@ def test_a_failing_put_raises_and_never_hangs(failure: Exception) -> None:
 
     async def main() -> None:
         async with asyncio.timeout(20):
-            await UserCache(Failing()).store(prompt("p"), answer("x"))
+            await UserCache(Failing()).store(Prompt(prompt("p")), answer("x"), None)
 
     with pytest.raises((ValueError, CacheError), match=r"disk full|StopIteration"):
         asyncio.run(main())
@@ -125,7 +132,7 @@ def test_a_failing_put_raises_and_never_hangs(failure: Exception) -> None:
 def test_nonsense_is_a_failed_lookup(kind: type[Plain], nonsense: object) -> None:
     mine = kind()
     mine.data[prompt("p")] = nonsense
-    (found,) = asyncio.run(UserCache(mine).get_many([prompt("p")]))
+    (found,) = asyncio.run(UserCache(mine).get_many([Prompt(prompt("p"))]))
     assert found.response is None
     assert "APIResponse or None is needed" in (found.failure or "")
 
@@ -145,12 +152,12 @@ class Wrapped:
 
 def test_a_put_that_gives_a_coroutine_is_awaited() -> None:
     mine = Wrapped()
-    asyncio.run(UserCache(mine).store(prompt("p"), answer("x")))
+    asyncio.run(UserCache(mine).store(Prompt(prompt("p")), answer("x"), None))
     assert mine.inner.data == {prompt("p"): answer("x")}
 
 
 def test_a_get_that_gives_a_coroutine_says_what_to_do() -> None:
-    (found,) = asyncio.run(UserCache(Wrapped()).get_many([prompt("p")]))
+    (found,) = asyncio.run(UserCache(Wrapped()).get_many([Prompt(prompt("p"))]))
     assert "async def" in (found.failure or "")
 
 
@@ -178,8 +185,8 @@ def test_an_object_bound_to_its_thread_is_called_there_with_one_warning(no_block
     cache = UserCache(mine)
 
     async def main() -> list[Found]:
-        await asyncio.gather(*(cache.store(prompt(number), answer(number)) for number in range(5)))
-        return await cache.get_many([prompt(3), prompt("none")])
+        await asyncio.gather(*(cache.store(Prompt(prompt(number)), answer(number), None) for number in range(5)))
+        return await cache.get_many([Prompt(prompt(3)), Prompt(prompt("none"))])
 
     with pytest.warns(CacheWarning, match="check_same_thread=False") as warned:
         found = asyncio.run(main())
@@ -195,7 +202,7 @@ def test_an_object_bound_to_a_third_thread_fails_and_says_why() -> None:
 
     def elsewhere() -> None:
         try:
-            asyncio.run(cache.store(prompt("p"), answer("x")))
+            asyncio.run(cache.store(Prompt(prompt("p")), answer("x"), None))
         except BaseException as error:
             failures.append(error)
 
@@ -208,8 +215,7 @@ def test_an_object_bound_to_a_third_thread_fails_and_says_why() -> None:
 
 def test_adapt_keeps_what_needs_no_help() -> None:
     assert adapt(None) is None
-    own = MemoryCache()
-    assert adapt(own) is own
+    assert isinstance(open_cache(MemoryCache()), RunCache)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class TestDocumentedContract:
         cache = MemoryCache()
         quiet(make_client("gpt-4.1-mini", cache=cache), ["a", "b"])
         client = make_client("gpt-4.1", cache=cache)
-        with pytest.warns(CacheWarning, match=r"'gpt-4.1-mini'.*gpt-4.1.*cache_key") as caught:
+        with pytest.warns(CacheWarning, match=r"'gpt-4.1-mini'.*gpt-4.1.*scope=\"request\"") as caught:
             responses = quiet(client, ["a", "b"])
         assert len([w for w in caught if issubclass(w.category, CacheWarning)]) == 1
         assert [r.model_internal for r in responses] == ["gpt-4.1-mini"] * 2

@@ -140,6 +140,8 @@ def test_a_response_comes_back_in_everything():
         local_cache_hit=True,
         response_id="msg_1",
         raw_body=b'{"id": "msg_1", "odd": "\xc3\xbc"}',
+        sample=2,
+        entry="00ff",
     )
     returned = APIResponse.from_dict(through_json(answer.to_dict()))
     assert returned == answer

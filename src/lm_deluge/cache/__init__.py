@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lm_deluge.cache.builtin import DistributedDictCache, LevelDBCache, MemoryCache, SqliteCache
+    from lm_deluge.cache.builtin import DistributedDictCache, LevelDBCache, MemoryCache, RedisCache, SqliteCache
     from lm_deluge.cache.responses import ResponseCache
 
-__all__ = ["DistributedDictCache", "LevelDBCache", "MemoryCache", "ResponseCache", "SqliteCache"]
+__all__ = ["DistributedDictCache", "LevelDBCache", "MemoryCache", "RedisCache", "ResponseCache", "SqliteCache"]
 
 _WHERE = {"ResponseCache": "lm_deluge.cache.responses"}
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from lm_deluge.cache.responses import Found
+from lm_deluge.cache.found import Found
 
 __all__ = ["look_up_all", "look_up_each"]
 

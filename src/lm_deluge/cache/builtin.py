@@ -1,23 +1,23 @@
-"""The built-in caches: a response cache over each store."""
+"""The built-in caches: a response cache over each store. ``ResponseCache`` documents what all of them take."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_deluge.cache._each import look_up_all, look_up_each
-from lm_deluge.cache.responses import Found, ResponseCache
+from lm_deluge._clock import Clock
+from lm_deluge.cache.admission import Admit
+from lm_deluge.cache.record import Scope
+from lm_deluge.cache.responses import ResponseCache
 from lm_deluge.cache.stores.leveldb import LevelDBStore
 from lm_deluge.cache.stores.mapping import MappingStore
 from lm_deluge.cache.stores.memory import MemoryStore
+from lm_deluge.cache.stores.overlay import OverlayStore
 from lm_deluge.cache.stores.sqlite import SqliteStore, Synchronous
-from lm_deluge.prompt import Conversation
-from lm_deluge.response import APIResponse
 
-__all__ = ["DistributedDictCache", "LevelDBCache", "MemoryCache", "SqliteCache"]
+__all__ = ["DistributedDictCache", "LevelDBCache", "MemoryCache", "RedisCache", "SqliteCache"]
 
 
 class SqliteCache(ResponseCache):
-    """One SQLite file that many threads and processes may share. No extra dependency.
+    """One SQLite file that many threads and processes of one machine may share. No extra dependency.
 
     The file is private (0600); so is its directory (0700) if it has to be made.
 
@@ -26,15 +26,39 @@ class SqliteCache(ResponseCache):
         cache_key: a namespace within the file.
         synchronous: ``"NORMAL"`` survives the death of the process; ``"FULL"`` waits for the disk at each commit and
             survives a power cut as well.
+        base: another cache file, to be read where this one has no answer, and never written: answers that a team
+            shares, for example.
+        scope: ``"conversation"`` or ``"request"``.
+        admit: ``"answers"``, ``"complete"`` or a function.
+        ttl: seconds after which an answer is not served any more.
+        max_bytes: size of the file above which the least recently used answers are removed.
+        clock: for tests.
 
     Raises:
-        CacheFileError: the file is not a cache, is truncated, or cannot be written. It is left untouched.
+        CacheFileError: the file is not a cache, is truncated, cannot be written, or is on a network file system. It is
+            left untouched.
         CacheVersionError: a newer version of this package wrote it. It is left untouched.
-        ConfigError: ``cache_key`` is empty, ``synchronous`` has another value, or the path is ``":memory:"``.
+        ConfigError: an argument has no meaning, or the path is ``":memory:"``.
     """
 
-    def __init__(self, path: str | Path, cache_key: str = "default", *, synchronous: Synchronous = "NORMAL") -> None:
-        super().__init__(SqliteStore(path, synchronous=synchronous), cache_key=cache_key)
+    def __init__(
+        self,
+        path: str | Path,
+        cache_key: str = "default",
+        *,
+        synchronous: Synchronous = "NORMAL",
+        base: str | Path | None = None,
+        scope: Scope = "conversation",
+        admit: Admit = "answers",
+        ttl: float | None = None,
+        max_bytes: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        own = SqliteStore(path, synchronous=synchronous)
+        store = own if base is None else OverlayStore(own, SqliteStore(base, read_only=True))
+        super().__init__(
+            store, cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, max_bytes=max_bytes, clock=clock
+        )
 
 
 class LevelDBCache(ResponseCache):
@@ -43,14 +67,28 @@ class LevelDBCache(ResponseCache):
     Args:
         directory: the database's directory; made private (0700) if it has to be made.
         cache_key: a namespace within it.
+        scope: ``"conversation"`` or ``"request"``.
+        admit: ``"answers"``, ``"complete"`` or a function.
+        ttl: seconds after which an answer is not served any more.
+        clock: for tests.
 
     Raises:
         ImportError: ``plyvel`` is missing.
         CacheFileError: the directory cannot be opened, is in use, or holds something else.
+        ConfigError: an argument has no meaning.
     """
 
-    def __init__(self, directory: str | Path, cache_key: str = "default") -> None:
-        super().__init__(LevelDBStore(directory), cache_key=cache_key)
+    def __init__(
+        self,
+        directory: str | Path,
+        cache_key: str = "default",
+        *,
+        scope: Scope = "conversation",
+        admit: Admit = "answers",
+        ttl: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(LevelDBStore(directory), cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, clock=clock)
 
 
 class MemoryCache(ResponseCache):
@@ -58,10 +96,63 @@ class MemoryCache(ResponseCache):
 
     Args:
         cache_key: part of every key, as in the other caches.
+        scope: ``"conversation"`` or ``"request"``.
+        admit: ``"answers"``, ``"complete"`` or a function.
+        ttl: seconds after which an answer is not served any more.
+        max_bytes: size above which the least recently used answers are removed.
+        clock: for tests.
+
+    Raises:
+        ConfigError: an argument has no meaning.
     """
 
-    def __init__(self, cache_key: str = "default") -> None:
-        super().__init__(MemoryStore(), cache_key=cache_key)
+    def __init__(
+        self,
+        cache_key: str = "default",
+        *,
+        scope: Scope = "conversation",
+        admit: Admit = "answers",
+        ttl: float | None = None,
+        max_bytes: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(
+            MemoryStore(), cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, max_bytes=max_bytes, clock=clock
+        )
+
+
+class RedisCache(ResponseCache):
+    """A Redis or Valkey server, for many machines. Needs ``redis`` (``pip install 'lm_deluge[redis]'``).
+
+    An answer is as safe as the server keeps it: with its defaults, a crash of the server loses the last seconds.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; a password in it is never shown.
+        cache_key: a namespace within the server's database.
+        scope: ``"conversation"`` or ``"request"``.
+        admit: ``"answers"``, ``"complete"`` or a function.
+        ttl: seconds after which an answer is not served any more, and the server drops it.
+        clock: for tests.
+
+    Raises:
+        ImportError: ``redis`` is missing.
+        CacheError: the server cannot be reached.
+        ConfigError: an argument has no meaning.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        cache_key: str = "default",
+        *,
+        scope: Scope = "conversation",
+        admit: Admit = "answers",
+        ttl: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        from lm_deluge.cache.stores.redis import RedisStore  # few have a server
+
+        super().__init__(RedisStore(url), cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, clock=clock)
 
 
 class DistributedDictCache(ResponseCache):
@@ -74,43 +165,26 @@ class DistributedDictCache(ResponseCache):
     Args:
         mapping: the object. An empty one is used like any other.
         cache_key: a namespace within it.
+        scope: ``"conversation"`` or ``"request"``.
+        admit: ``"answers"``, ``"complete"`` or a function.
+        ttl: seconds after which an answer is not served any more.
+        clock: for tests.
 
     Raises:
         TypeError: the object can do neither.
+        ConfigError: an argument has no meaning.
     """
 
-    def __init__(self, mapping: Any, cache_key: str = "default") -> None:
-        self._mapping = MappingStore(mapping, cache_key)
-        super().__init__(self._mapping, cache_key=cache_key)
-
-    async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
-        if self._mapping.async_get is None:
-            return await super().get_many(prompts)
-        self._check_open()
-        return await look_up_all(self._fetch, prompts)
-
-    async def store(self, prompt: Conversation, response: APIResponse) -> None:
-        if self._mapping.async_put is None:
-            await super().store(prompt, response)
-            return
-        self._check_open()
-        await self._mapping.store(self._entry(prompt.load(), response))
-
-    def _read(self, prompts: Sequence[Conversation]) -> list[Found]:
-        return look_up_each(self._look_up, prompts)
-
-    def _look_up(self, prompt: Conversation) -> Found:
-        key = self._key(prompt)
-        return self._found(key, self._mapping.get_many([key])[0])
-
-    async def _fetch(self, prompt: Conversation) -> Found:
-        key = self._key(prompt)
-        value = await self._mapping.fetch(key)
-        found = self._decode(key, value)
-        if found.damage is None:
-            return found
-        try:
-            await self._mapping.set_aside_async(key, value)
-        except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
-            return Found(damage=f"{found.damage} (it could not be set aside: {error})")
-        return found
+    def __init__(
+        self,
+        mapping: Any,
+        cache_key: str = "default",
+        *,
+        scope: Scope = "conversation",
+        admit: Admit = "answers",
+        ttl: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(
+            MappingStore(mapping, cache_key), cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, clock=clock
+        )

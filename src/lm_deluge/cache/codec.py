@@ -2,15 +2,21 @@
 
 An entry is::
 
-    1 byte    format version, 1
-    8 bytes   BLAKE2b of the key and everything that follows: damage, and an entry under another's key, show here
+    1 byte    format version, 2
+    8 bytes   BLAKE2b of everything that follows, keyed with the entry's key: damage, and an entry under another's key,
+              show here
+    8 bytes   when it was stored, in seconds since the Unix epoch: a double, little-endian
+    8 bytes   fingerprint of the parameters with which it was asked; zeros where they are not known
     the rest  raw deflate with the preset dictionary, over MessagePack of the response
+
+Version 1 had neither time nor fingerprint. It is still read.
 
 MessagePack because the provider's answer is kept as bytes; deflate with a dictionary because it is in the standard
 library, reads in 3 us and makes such entries smallest (docs/decisions/006-entry-codec.md has the comparison).
 """
 
 import hashlib
+import struct
 import zlib
 
 import msgspec
@@ -19,11 +25,16 @@ from lm_deluge.cache._dictionary import DICTIONARY_1
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.response import APIResponse
 
-__all__ = ["compress", "decode", "decompress", "encode"]
+__all__ = ["UNKNOWN", "Decoded", "compress", "decode", "decompress", "encode"]
 
-_VERSION = b"\x01"
+UNKNOWN = bytes(8)
+"""The fingerprint of parameters that are not known."""
+
+_VERSION_1 = b"\x01"
+_VERSION = b"\x02"
 _CHECK_BYTES = 8
-_HEADER_BYTES = len(_VERSION) + _CHECK_BYTES
+_CHECKED = len(_VERSION) + _CHECK_BYTES
+_FACTS = struct.Struct("<d8s")
 _MAX_PLAIN_BYTES = 256 * 1024 * 1024  # a hostile entry must not unpack without end
 _SMALL_WINDOW = 8 * 1024
 
@@ -31,26 +42,44 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(APIResponse)
 
 
-def encode(key: bytes, response: APIResponse) -> bytes:
+class Decoded(msgspec.Struct, frozen=True, gc=False):
+    """A stored entry, decoded.
+
+    Attributes:
+        response: as it was stored.
+        created: when, in seconds since the Unix epoch; 0 where that is not known.
+        fingerprint: of the parameters with which it was asked; ``UNKNOWN`` where they are not known.
+    """
+
+    response: APIResponse
+    created: float = 0.0
+    fingerprint: bytes = UNKNOWN
+
+
+def encode(key: bytes, response: APIResponse, *, created: float = 0.0, fingerprint: bytes = UNKNOWN) -> bytes:
     """The stored form of a response under a key."""
-    packed = compress(_encoder.encode(response))
-    return _VERSION + _check(key, packed) + packed
+    checked = _FACTS.pack(created, fingerprint) + compress(_encoder.encode(response))
+    return _VERSION + _check(key, checked) + checked
 
 
-def decode(key: bytes, entry: bytes) -> APIResponse:
-    """The response of a stored entry.
+def decode(key: bytes, entry: bytes) -> Decoded:
+    """What is in a stored entry.
 
     Raises:
         DamagedEntryError: the entry is not what was stored under this key.
     """
-    if entry[:1] != _VERSION:
-        raise DamagedEntryError(f"the entry has format {entry[:1].hex() or 'none'}; 01 is known")
-    packed = entry[_HEADER_BYTES:]
-    if entry[1:_HEADER_BYTES] != _check(key, packed):
+    version = entry[:1]
+    if version != _VERSION and version != _VERSION_1:
+        raise DamagedEntryError(f"the entry has format {version.hex() or 'none'}; 01 and 02 are known")
+    checked = entry[_CHECKED:]
+    if entry[1:_CHECKED] != _check(key, checked):
         raise DamagedEntryError("the entry's checksum does not match")
     try:
-        return _decoder.decode(decompress(packed))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+        if version == _VERSION_1:
+            return Decoded(_decoder.decode(decompress(checked)))
+        created, fingerprint = _FACTS.unpack_from(checked)
+        return Decoded(_decoder.decode(decompress(checked[_FACTS.size :])), created, fingerprint)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, struct.error) as error:
         raise DamagedEntryError(f"the entry does not decode: {error}") from error
 
 

@@ -1,123 +1,313 @@
-"""What is stored for one answer: the entry, the request that led to it, and plain facts for people who open the file.
+"""What is stored of the request that led to an answer, so that a miss can be explained, keys made anew, files moved.
 
-The request is kept so that a miss can be explained, keys can be made anew and files can be moved. Long messages and
-media are stored once under their own digest and referred to, so 10,000 requests with one 80 kB prefix hold it once.
+A request is a chain. Messages are gathered into nodes, and each node names the one before it; so requests with the same
+beginning share its nodes, whether that is one message of 80 kB or eighty of one, and a request costs its own end and
+one name. Long messages and media are blobs of their own, shared wherever they stand. Every node, long message and
+medium is stored under its SHA-256.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from lm_deluge.cache.codec import compress, decompress
+from lm_deluge.cache.entry import Blob
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.prompt import Conversation, File, Image, Message, ToolResult
-from lm_deluge.response import APIResponse
+from lm_deluge.request import Parameters
 
-__all__ = ["Entry", "StoredRequest", "pack_request", "unpack_request"]
+__all__ = [
+    "PackedParameters",
+    "PackedRequest",
+    "Request",
+    "Scope",
+    "pack_request",
+    "refers_of",
+    "refers_of_blob",
+    "unpack_request",
+]
 
 _INLINE_BYTES = 1024
+_NODE_BYTES = 2048
+_MOST_NODES = 100_000
 _BLOB_URL = "blob:sha256:"
 
+Scope = Literal["conversation", "request"]
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer as a store gets it.
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored request, unpacked.
 
     Attributes:
-        key: 32 bytes.
-        value: the encoded response; all that a lookup needs.
-        namespace: the ``cache_key`` of the cache, for people and for housekeeping.
-        request: the packed request.
-        blobs: long messages and media of the request by their SHA-256, not compressed: a store that has one already
-            need not do that work again.
-        response: the response itself, for stores that have plain columns.
+        conversation: the prompt.
+        parameters: what was asked beside it; None for entries of the first format and for direct ``put`` calls.
+        scope: what the entry's key was made from.
+        sample: which of several independent answers it is.
+        redacted: whether the conversation was changed on export, so that it no longer gives the entry's key.
     """
 
-    key: bytes
-    value: bytes
-    namespace: str
-    request: bytes = b""
-    blobs: Mapping[bytes, bytes] = {}
-    response: APIResponse
+    conversation: Conversation
+    parameters: Parameters | None = None
+    scope: Scope = "conversation"
+    sample: int = 0
+    redacted: bool = False
 
 
-class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The stored form of a request: each message as it is, or the 32-byte digest of its blob."""
+class PackedRequest(msgspec.Struct, frozen=True):
+    """A request as an ``Entry`` holds it: its bytes, the blobs that it names, and those blobs with all they need."""
+
+    data: bytes
+    refers: tuple[bytes, ...]
+    blobs: dict[bytes, Blob]
+
+
+class PackedParameters(msgspec.Struct, frozen=True):
+    """Parameters as requests hold them: in place, or the name of a blob. Made once for all requests of a run."""
+
+    inline: msgspec.Raw | bytes
+    blobs: dict[bytes, Blob]
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> "PackedParameters":
+        encoded = _encoder.encode(parameters)
+        if len(encoded) <= _INLINE_BYTES:
+            return cls(msgspec.Raw(encoded), {})
+        name = hashlib.sha256(encoded).digest()
+        return cls(name, {name: Blob(encoded)})
+
+
+class _Stored(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The stored form: each message as it is, or the name of its blob. The first format had ``messages`` alone."""
 
     messages: list[Message | bytes]
+    head: bytes | None = None
+    parameters: Parameters | bytes | None = None
+    scope: Scope = "conversation"
+    sample: int = 0
+    redacted: bool = False
+
+
+class _Node(msgspec.Struct, frozen=True, omit_defaults=True, tag="node"):
+    """Messages that follow those of another node."""
+
+    messages: list[Message | bytes]
+    before: bytes | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder = msgspec.msgpack.Decoder(Message)
-_request_decoder = msgspec.msgpack.Decoder(StoredRequest)
+_parameters_decoder = msgspec.msgpack.Decoder(Parameters)
+_stored_decoder = msgspec.msgpack.Decoder(_Stored)
+_node_decoder = msgspec.msgpack.Decoder(_Node)
 
 
-def pack_request(conversation: Conversation) -> tuple[bytes, dict[bytes, bytes]]:
-    """The stored form of a loaded conversation, and the blobs that it refers to."""
-    blobs: dict[bytes, bytes] = {}
-    messages = [_pack_message(message, blobs) for message in conversation.messages]
-    return compress(_encoder.encode({"messages": messages})), blobs
+def pack_request(
+    conversation: Conversation,
+    parameters: PackedParameters | None = None,
+    *,
+    scope: Scope = "conversation",
+    sample: int = 0,
+    redacted: bool = False,
+) -> PackedRequest:
+    """The stored form of a loaded conversation and of what was asked beside it."""
+    chain = _Chain()
+    for message in conversation.messages:
+        chain.add(message)
+    whole: dict[str, Any] = {"messages": chain.messages}
+    refers = list(chain.refers)
+    if chain.head is not None:
+        whole["head"] = chain.head
+        refers.append(chain.head)
+    if parameters is not None:
+        whole["parameters"] = parameters.inline
+        chain.blobs.update(parameters.blobs)
+        refers.extend(parameters.blobs)
+    if scope != "conversation":
+        whole["scope"] = scope
+    if sample:
+        whole["sample"] = sample
+    if redacted:
+        whole["redacted"] = True
+    return PackedRequest(compress(_encoder.encode(whole)), tuple(dict.fromkeys(refers)), chain.blobs)
 
 
-def unpack_request(request: bytes, blobs: Mapping[bytes, bytes]) -> Conversation:
-    """The conversation of a stored request.
+def unpack_request(request: bytes, read_blobs: Callable[[Sequence[bytes]], Mapping[bytes, bytes]]) -> Request:
+    """A stored request.
 
     Args:
         request: as ``pack_request`` gave it.
-        blobs: at least those that it refers to, not compressed.
+        read_blobs: gives blobs by their names, not compressed. It is called once for each node of the chain.
 
     Raises:
-        KeyError: a blob is missing.
-        DamagedEntryError: something does not unpack, or a blob is not what its digest says.
-        msgspec.MsgspecError: something has another shape.
+        DamagedEntryError: something does not unpack, or a blob is missing or not what its name says.
     """
-    stored = _request_decoder.decode(decompress(request))
-    return Conversation([_unpack_message(message, blobs) for message in stored.messages])
+    try:
+        stored = _stored_decoder.decode(decompress(request))
+        reader = _Reader(read_blobs)
+        messages = reader.messages(stored.head, stored.messages)
+        parameters = stored.parameters
+        if isinstance(parameters, bytes):
+            parameters = _parameters_decoder.decode(reader.blob(parameters))
+        conversation = Conversation(messages)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedEntryError(f"the stored request does not unpack: {error}") from error
+    return Request(
+        conversation=conversation,
+        parameters=parameters,
+        scope=stored.scope,
+        sample=stored.sample,
+        redacted=stored.redacted,
+    )
 
 
-def _pack_message(message: Message, blobs: dict[bytes, bytes]) -> msgspec.Raw | bytes:
-    before = len(blobs)
-    if any(item.data for item in message.media):
-        message = Message(message.role, [_move_media_out(part, blobs) for part in message.parts])
-    encoded = _encoder.encode(message)
-    if len(encoded) <= _INLINE_BYTES and len(blobs) == before:
-        return msgspec.Raw(encoded)
-    digest = hashlib.sha256(encoded).digest()
-    blobs[digest] = encoded
-    return digest
+def refers_of(request: bytes) -> tuple[bytes, ...]:
+    """Names of the blobs that a packed request refers to directly.
+
+    Raises:
+        DamagedEntryError: it does not unpack.
+    """
+    try:
+        stored = _stored_decoder.decode(decompress(request))
+        names = _refers(stored.messages)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedEntryError(f"the stored request does not unpack: {error}") from error
+    if stored.head is not None:
+        names[stored.head] = None
+    if isinstance(stored.parameters, bytes):
+        names[stored.parameters] = None
+    return tuple(names)
 
 
-def _unpack_message(message: Message | bytes, blobs: Mapping[bytes, bytes]) -> Message:
-    if isinstance(message, bytes):
-        message = _message_decoder.decode(_blob(message, blobs))
-    if any((item.url or "").startswith(_BLOB_URL) for item in message.media):
-        return Message(message.role, [_move_media_in(part, blobs) for part in message.parts])
-    return message
+def refers_of_blob(data: bytes) -> tuple[bytes, ...]:
+    """Names of the blobs that a blob refers to: a node its messages and the node before it, a message its media."""
+    try:
+        node = _node_decoder.decode(data)
+        names = _refers(node.messages)
+        if node.before is not None:
+            names[node.before] = None
+        return tuple(names)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        pass  # no node
+    try:
+        return tuple(_refers([_message_decoder.decode(data)]))
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        return ()  # a medium, or parameters
 
 
-def _move_media_out(part: Any, blobs: dict[bytes, bytes]) -> Any:
-    if isinstance(part, (Image, File)) and part.data:
-        blobs[bytes.fromhex(part.digest)] = part.data
-        return msgspec.structs.replace(part, data=None, url=_BLOB_URL + part.digest)
-    return _in_results(part, lambda item: _move_media_out(item, blobs))
+class _Chain:
+    """Messages on their way into nodes."""
+
+    def __init__(self) -> None:
+        self.messages: list[msgspec.Raw | bytes] = []
+        self.head: bytes | None = None
+        self.blobs: dict[bytes, Blob] = {}
+        self.refers: dict[bytes, None] = {}
+        self._size = 0
+
+    def add(self, message: Message) -> None:
+        if self._size > _NODE_BYTES:
+            self._close_node()
+        media: dict[bytes, None] = {}
+        if message.media and any(item.data for item in message.media):
+            message = Message(message.role, [self._move_media_out(part, media) for part in message.parts])
+        encoded = _encoder.encode(message)
+        if len(encoded) <= _INLINE_BYTES:
+            self.messages.append(msgspec.Raw(encoded))
+            self.refers.update(media)
+            self._size += len(encoded)
+            return
+        name = hashlib.sha256(encoded).digest()
+        self.blobs[name] = Blob(encoded, tuple(media))
+        self.refers[name] = None
+        self.messages.append(name)
+        self._size += len(name)
+
+    def _close_node(self) -> None:
+        node: dict[str, Any] = {"type": "node", "messages": self.messages}
+        if self.head is not None:
+            node["before"] = self.head
+            self.refers[self.head] = None
+        encoded = _encoder.encode(node)
+        self.head = hashlib.sha256(encoded).digest()
+        self.blobs[self.head] = Blob(encoded, tuple(self.refers))
+        self.messages, self.refers, self._size = [], {}, 0
+
+    def _move_media_out(self, part: Any, names: dict[bytes, None]) -> Any:
+        if isinstance(part, (Image, File)) and part.data:
+            name = bytes.fromhex(part.digest)
+            self.blobs[name] = Blob(part.data)
+            names[name] = None
+            return msgspec.structs.replace(part, data=None, url=_BLOB_URL + part.digest)
+        return _in_results(part, lambda item: self._move_media_out(item, names))
 
 
-def _move_media_in(part: Any, blobs: Mapping[bytes, bytes]) -> Any:
-    if isinstance(part, (Image, File)) and (part.url or "").startswith(_BLOB_URL):
-        digest = bytes.fromhex((part.url or "").removeprefix(_BLOB_URL))
-        return msgspec.structs.replace(part, data=_blob(digest, blobs), url=None)
-    return _in_results(part, lambda item: _move_media_in(item, blobs))
+class _Reader:
+    """Messages out of nodes and blobs."""
+
+    def __init__(self, read_blobs: Callable[[Sequence[bytes]], Mapping[bytes, bytes]]) -> None:
+        self._read_blobs = read_blobs
+        self._blobs: dict[bytes, bytes] = {}
+
+    def messages(self, head: bytes | None, last: Sequence[Message | bytes]) -> list[Message]:
+        parts: list[Sequence[Message | bytes]] = [last]
+        while head is not None:
+            # A name is the hash of what it names, so a chain cannot run in a circle; but it could be very long.
+            if len(parts) > _MOST_NODES:
+                raise DamagedEntryError("the stored request is a chain without end")
+            node = _node_decoder.decode(self.blob(head))
+            parts.append(node.messages)
+            head = node.before
+        found = [message for part in reversed(parts) for message in part]
+        self._fetch([item for item in found if isinstance(item, bytes)])
+        whole = [_message_decoder.decode(self.blob(item)) if isinstance(item, bytes) else item for item in found]
+        self._fetch(_refers(whole))
+        return [self._with_media(message) for message in whole]
+
+    def blob(self, name: bytes) -> bytes:
+        if name not in self._blobs:
+            self._fetch([name])
+        return self._blobs[name]
+
+    def _fetch(self, names: Sequence[bytes] | Mapping[bytes, None]) -> None:
+        missing = [name for name in names if name not in self._blobs]
+        if not missing:
+            return
+        found = self._read_blobs(missing)
+        for name in missing:
+            data = found.get(name)
+            if data is None:
+                raise DamagedEntryError(f"blob {name.hex()[:16]}… of the stored request is missing")
+            if hashlib.sha256(data).digest() != name:
+                raise DamagedEntryError(f"blob {name.hex()[:16]}… does not hold what its digest says")
+            self._blobs[name] = data
+
+    def _with_media(self, message: Message) -> Message:
+        if any((item.url or "").startswith(_BLOB_URL) for item in message.media):
+            return Message(message.role, [self._move_media_in(part) for part in message.parts])
+        return message
+
+    def _move_media_in(self, part: Any) -> Any:
+        if isinstance(part, (Image, File)) and (part.url or "").startswith(_BLOB_URL):
+            name = bytes.fromhex((part.url or "").removeprefix(_BLOB_URL))
+            return msgspec.structs.replace(part, data=self.blob(name), url=None)
+        return _in_results(part, self._move_media_in)
+
+
+def _refers(messages: Sequence[Message | bytes]) -> dict[bytes, None]:
+    names: dict[bytes, None] = {}
+    for message in messages:
+        if isinstance(message, bytes):
+            names[message] = None
+            continue
+        for item in message.media:
+            if (item.url or "").startswith(_BLOB_URL):
+                names[bytes.fromhex((item.url or "").removeprefix(_BLOB_URL))] = None
+    return names
 
 
 def _in_results(part: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(part, ToolResult) and not isinstance(part.result, str):
         return ToolResult(part.tool_call_id, tuple(change(item) for item in part.result), part.is_error)
     return part
-
-
-def _blob(digest: bytes, blobs: Mapping[bytes, bytes]) -> bytes:
-    plain = blobs[digest]
-    if hashlib.sha256(plain).digest() != digest:
-        raise DamagedEntryError(f"blob {digest.hex()[:16]}… does not hold what its digest says")
-    return plain

@@ -1,132 +1,236 @@
 """The response cache: prompts in, responses out, over any store.
 
-``get`` and ``put`` are for users and block. The engine looks up and stores many at once through ``get_many`` and
-``store``, which keep disks and networks off the event loop.
+``get`` and ``put`` are for users and block. A run uses the cache through ``RunCache``, which looks up and stores many
+at once and keeps disks and networks off the event loop.
 """
 
-import asyncio
 import warnings
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import msgspec
 
+from lm_deluge._clock import Clock, SystemClock
+from lm_deluge.cache.admission import Admit, policy
 from lm_deluge.cache.batching import Batcher
-from lm_deluge.cache.codec import decode, encode
-from lm_deluge.cache.record import Entry, pack_request
-from lm_deluge.cache.stores import Store
-from lm_deluge.canonical import namespaced
+from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
+from lm_deluge.cache.entry import Entry, Facts
+from lm_deluge.cache.found import EngineCache, Found, Prompt, RunContext
+from lm_deluge.cache.leases import InProcessLeases
+from lm_deluge.cache.record import PackedParameters, Scope, pack_request
+from lm_deluge.cache.stores import BoundedStore, LeaseStore, Store
+from lm_deluge.canonical import namespaced, sampled, scoped
 from lm_deluge.errors import CacheError, CacheWarning, ConfigError, DamagedEntryError
 from lm_deluge.prompt import Conversation
+from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 
-__all__ = ["Found", "ResponseCache"]
+if TYPE_CHECKING:
+    from lm_deluge.cache.explain import Explanation, Searcher
+
+__all__ = ["Context", "ResponseCache"]
 
 
-class Found(msgspec.Struct, frozen=True):
-    """What a lookup of one prompt gave.
+class Context(msgspec.Struct, frozen=True):
+    """What is asked beside a prompt, in the forms that entries need. Made once for all prompts of a run.
 
     Attributes:
-        response: the stored response as it was put, or None.
-        damage: what was wrong with the stored entry, if there was one that did not decode.
-        failure: why the cache could not be asked, if it could not.
+        digest: for keys; None where keys do not have it.
+        fingerprint: for the entry's head.
+        packed: for the stored request.
     """
 
-    response: APIResponse | None = None
-    damage: str | None = None
-    failure: str | None = None
+    digest: bytes | None = None
+    fingerprint: bytes = UNKNOWN
+    packed: PackedParameters | None = None
 
 
-_MISS = Found()
-
-_SMALL_BYTES = 32 * 1024  # packed in about a millisecond
+_ALONE = Context()
 
 
 class ResponseCache:
-    """Responses by prompt, in a store. The key is the conversation alone, within the namespace ``cache_key``.
+    """Responses by prompt, in a store.
 
     Args:
         store: where the entries are.
         cache_key: a namespace; caches with different ones never see each other's entries.
+        scope: what makes a prompt the same. ``"conversation"``: the conversation alone, so an answer of another model
+            or with other parameters is served too. ``"request"``: also the model, all sampling parameters, tools, tool
+            choice, output schema, extra body, extra headers but for credentials, and the endpoint.
+        admit: which answers to keep, beside errors, refusals, filtered and empty answers, which are never kept:
+            ``"answers"`` for all, ``"complete"`` for those that were not cut short, or a function that decides.
+        ttl: seconds after which an answer is not served any more; None for never.
+        max_bytes: keep the store below this size by removing the least recently used entries; None for no limit.
+        clock: what tells the time; for tests.
 
     Raises:
-        ConfigError: ``cache_key`` is empty or not text.
+        ConfigError: an argument has no meaning, or the store cannot be limited.
     """
 
-    def __init__(self, store: Store, *, cache_key: str = "default") -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        cache_key: str = "default",
+        scope: Scope = "conversation",
+        admit: Admit = "answers",
+        ttl: float | None = None,
+        max_bytes: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         if type(cache_key) is not str or not cache_key:
             raise ConfigError(f"cache_key is {cache_key!r}; a name that is not empty is needed.")
-        self._store = store
-        self._cache_key = cache_key
-        self._batcher: Batcher[Entry] = Batcher(store.put_many)
+        if scope not in get_args(Scope):
+            raise ConfigError(f"scope={scope!r} is not known; use 'conversation' or 'request'.")
+        if ttl is not None and not ttl > 0:
+            raise ConfigError(f"ttl={ttl!r} leaves no time; give seconds above 0, or None for no end.")
+        self.admits = policy(admit)
+        self.backend = store
+        self.namespace = cache_key
+        self.scope: Scope = scope
+        self.ttl = ttl
+        self.clock = SystemClock() if clock is None else clock
+        self.leases: LeaseStore = store if isinstance(store, LeaseStore) else InProcessLeases()
+        self.bounded: BoundedStore | None = None
+        if max_bytes is not None:
+            self._limit(max_bytes)
+        self.batcher: Batcher[Entry] = Batcher(store.put_many)
         self._closed = False
 
-    def get(self, prompt: Conversation) -> APIResponse | None:
+    def get(self, prompt: Conversation, parameters: Parameters | None = None) -> APIResponse | None:
         """The stored response of a prompt, or None. Blocks. A damaged entry is set aside with a warning, and is None.
+
+        Args:
+            prompt: a conversation.
+            parameters: what is asked beside it, such as ``client.parameters()[0]``; needed with ``scope="request"``.
 
         Raises:
             CacheError: the cache is closed, or the store cannot be asked.
+            ConfigError: ``parameters`` are needed and missing.
         """
-        self._check_open()
-        key = self._key(prompt)
-        found = self._found(key, self._store.get_many([key])[0])
-        if found.damage is not None:
-            warnings.warn(f"A damaged cache entry counts as a miss: {found.damage}", CacheWarning, stacklevel=2)
+        self.check_open()
+        key = self.key(prompt, self.context(parameters))
+        found = self.decoded(key, self.backend.get_many([key])[0])
+        if isinstance(found, str):
+            warnings.warn(f"A damaged cache entry counts as a miss: {found}", CacheWarning, stacklevel=2)
+            return None
+        if found is None or self.is_older(found, self.oldest(None)):
+            return None
+        self.touch([key])
         return found.response
 
-    def put(self, prompt: Conversation, response: APIResponse) -> None:
-        """Store a response. It is committed when this returns. Blocks.
+    def put(self, prompt: Conversation, response: APIResponse, parameters: Parameters | None = None) -> None:
+        """Store a response, whatever it is. It is committed when this returns. Blocks.
+
+        Args:
+            prompt: a conversation.
+            response: its answer.
+            parameters: what was asked beside it; needed with ``scope="request"``.
 
         Raises:
             CacheError: the cache is closed, or the store cannot be written.
+            ConfigError: ``parameters`` are needed and missing.
         """
-        self._check_open()
-        self._store.put_many([self._entry(prompt, response)])
+        self.check_open()
+        self.backend.put_many([self.entry(prompt, response, self.context(parameters))])
 
-    def delete(self, prompt: Conversation) -> bool:
+    def delete(self, prompt: Conversation, parameters: Parameters | None = None) -> bool:
         """Remove the stored response of a prompt; whether there was one. Blocks.
 
         Raises:
             CacheError: the cache is closed, or the store cannot be written.
+            ConfigError: ``parameters`` are needed and missing.
         """
-        self._check_open()
-        return self._store.delete(self._key(prompt))
+        self.check_open()
+        return self.backend.delete(self.key(prompt, self.context(parameters)))
 
-    async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
+    def reject(self, response: APIResponse, *, reason: str = "") -> bool:
+        """Take an answer out of service because it is bad. It is kept for audit, and bought again when asked next.
+
+        Args:
+            response: as a client returned it, from the provider or from the cache.
+            reason: why, for the audit.
+
+        Returns:
+            Whether it was there; False if the entry is gone or holds another answer by now.
+
+        Raises:
+            CacheError: the cache is closed, or the store cannot be written.
+            ConfigError: the response is in no cache.
+        """
+        self.check_open()
+        if response.entry is None:
+            raise ConfigError("This response is in no cache: it is an error, was not admitted, or was never stored.")
+        key = bytes.fromhex(response.entry)
+        value = self.backend.get_many([key])[0]
+        found = self.decoded(key, value)
+        if not isinstance(found, Decoded):
+            return False
+        stored = found.response
+        if (stored.response_id, stored.content) != (response.response_id, response.content):
+            return False
+        return self.backend.set_aside(key, value, f"rejected: {reason}" if reason else "rejected")
+
+    def explain(
+        self,
+        prompt: Conversation,
+        parameters: Sequence[Parameters] = (),
+        *,
+        sample: int = 0,
+        max_age: float | None = None,
+        searcher: "Searcher | None" = None,
+    ) -> "Explanation":
+        """Whether there is an answer to a prompt, and if not, why: the nearest entries and how they differ. Blocks.
+
+        Args:
+            prompt: a conversation.
+            parameters: what would be asked beside it, of each model that may answer, as ``client.parameters()`` gives.
+            sample: which of several independent answers.
+            max_age: seconds; older entries do not count.
+            searcher: for many prompts in turn; it reads the store once.
+
+        Raises:
+            CacheError: the cache is closed, or the store cannot be read.
+            ConfigError: ``scope="request"`` and no parameters.
+        """
+        from lm_deluge.cache.explain import Wanted, explain  # needed by few
+
+        self.check_open()
+        wanted = Wanted(
+            conversation=prompt.load(),
+            parameters=tuple(parameters),
+            namespace=self.namespace,
+            scope=self.scope,
+            sample=sample,
+            max_age=max_age,
+            ttl=self.ttl,
+        )
+        return explain(self.backend, wanted, now=self.clock.time(), searcher=searcher)
+
+    async def get_many(self, prompts: Sequence[Conversation], parameters: Parameters | None = None) -> list[Found]:
         """Look many prompts up, off the event loop where the store blocks. Prompts must be loaded.
 
         Raises:
             CacheError: the cache is closed, or the store cannot be asked.
+            ConfigError: ``parameters`` are needed and missing.
         """
-        self._check_open()
-        if self._store.blocks:
-            return await asyncio.to_thread(self._read, prompts)
-        return self._read(prompts)
+        return await self._for_call(parameters).get_many([Prompt(prompt) for prompt in prompts])
 
-    async def store(self, prompt: Conversation, response: APIResponse) -> None:
+    async def store(self, prompt: Conversation, response: APIResponse, parameters: Parameters | None = None) -> None:
         """Store a response; committed on return. Many at once share a commit. Cancelling does not take it back.
 
         Raises:
             CacheError: the cache is closed, or the store cannot be written.
+            ConfigError: ``parameters`` are needed and missing.
         """
-        self._check_open()
-        # Packing a usual answer takes less time than handing it to a thread, and the writer's thread, which competes
-        # with this one for the interpreter, is left with little but SQLite's own work.
-        if _is_small(prompt, response):
-            entry = self._entry(prompt, response)
-        else:
-            entry = await asyncio.to_thread(self._entry, prompt, response)
-        if self._store.blocks:
-            await self._batcher.put(entry)
-        else:
-            self._store.put_many([entry])
+        await self._for_call(parameters).store(Prompt(prompt), response, parameters)
 
     def close(self) -> None:
         """Write what is still under way, and release the store. Closing twice is fine. Blocks."""
         self._closed = True
-        self._batcher.flush()
-        self._store.close()
+        self.batcher.flush()
+        self.backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,63 +241,133 @@ class ResponseCache:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._store.location!r}, cache_key={self._cache_key!r})"
+        scope = "" if self.scope == "conversation" else f", scope={self.scope!r}"
+        return f"{type(self).__name__}({self.backend.location!r}, cache_key={self.namespace!r}{scope})"
 
     @property
     def location(self) -> str:
         """Where the entries are, for messages."""
-        return self._store.location
+        return self.backend.location
 
-    def _key(self, prompt: Conversation) -> bytes:
-        return namespaced(self._cache_key, prompt.digest)
+    def _for_call(self, parameters: Parameters | None) -> EngineCache:
+        from lm_deluge.cache.for_run import RunCache  # a view of this class, so it cannot be imported above
 
-    def _check_open(self) -> None:
+        return RunCache(self, RunContext(parameters=() if parameters is None else (parameters,)))
+
+    # For RunCache
+
+    def check_open(self) -> None:
+        """Raise if the cache is closed."""
         if self._closed:
             raise CacheError(f"The cache {self.location} is closed. Make a new one to go on.")
 
-    def _read(self, prompts: Sequence[Conversation]) -> list[Found]:
-        keys = [self._key(prompt) for prompt in prompts]
-        values = self._store.get_many(keys)
-        return [self._found(key, value) for key, value in zip(keys, values, strict=True)]
+    def context(self, parameters: Parameters | None) -> Context:
+        """The forms that parameters take in entries of this cache."""
+        if parameters is None:
+            if self.scope == "request":
+                raise ConfigError(
+                    'With scope="request" the key needs what is asked beside the prompt: pass parameters=, for example '
+                    "client.parameters()[0]."
+                )
+            return _ALONE
+        digest = parameters.digest if self.scope == "request" else None
+        return Context(digest, parameters.fingerprint, PackedParameters.of(parameters))
 
-    def _found(self, key: bytes, value: object) -> Found:
-        found = self._decode(key, value)
-        if found.damage is not None:
-            try:
-                self._store.set_aside(key, value, found.damage)
-            except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
-                return Found(damage=f"{found.damage}. It could not be set aside: {error}")
-            return Found(damage=f"{found.damage}. It was set aside.")
-        return found
+    def key(self, prompt: Conversation, context: Context = _ALONE, sample: int = 0) -> bytes:
+        """The key of an answer."""
+        digest = prompt.digest
+        if context.digest is not None:
+            digest = scoped(digest, context.digest)
+        return namespaced(self.namespace, sampled(digest, sample) if sample else digest)
 
-    def _decode(self, key: bytes, value: object) -> Found:
+    def oldest(self, max_age: float | None, since: float | None = None) -> float | None:
+        """The time of the oldest answers that count; None if all do."""
+        ages = [age for age in (self.ttl, max_age) if age is not None]
+        limits = [self.clock.time() - min(ages)] if ages else []
+        if since is not None:
+            limits.append(since)
+        return max(limits, default=None)
+
+    @staticmethod
+    def is_older(found: Decoded, oldest: float | None) -> bool:
+        """Whether an entry was stored before that time. One of which that is not known was."""
+        return oldest is not None and not found.created >= oldest  # not so for NaN, in a hostile file
+
+    def decoded(self, key: bytes, value: object) -> Decoded | str | None:
+        """What a store gave, or what is wrong with it, in which case it is set aside."""
+        found = self.try_decode(key, value)
+        if not isinstance(found, str):
+            return found
+        try:
+            self.backend.set_aside(key, value, found)
+        except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
+            return f"{found}. It could not be set aside: {error}"
+        return f"{found}. It was set aside."
+
+    def try_decode(self, key: bytes, value: object) -> Decoded | str | None:
+        """What a store gave, or what is wrong with it."""
         if value is None:
-            return _MISS
+            return None
         try:
             if not isinstance(value, bytes):
                 raise DamagedEntryError(f"the store gave a {type(value).__name__} where bytes were put")
             if not value:
                 raise DamagedEntryError("the store cannot read it")
-            return Found(decode(key, value))
+            return decode(key, value)
         except DamagedEntryError as error:
-            return Found(damage=f"{key.hex()[:16]}… in {self.location}: {error}")
+            return f"{key.hex()[:16]}… in {self.location}: {error}"
 
-    def _entry(self, prompt: Conversation, response: APIResponse) -> Entry:
-        key = self._key(prompt)
-        request, blobs = pack_request(prompt.load())
+    def touch(self, keys: Sequence[bytes]) -> None:
+        """Entries were served."""
+        if self.bounded is not None and keys:
+            self.bounded.touch(keys, now=self.clock.time())
+
+    def entry(
+        self,
+        prompt: Conversation,
+        response: APIResponse,
+        context: Context = _ALONE,
+        *,
+        sample: int = 0,
+        run: int = 0,
+    ) -> Entry:
+        """One answer as the store gets it."""
+        key = self.key(prompt, context, sample)
+        request = pack_request(prompt.load(), context.packed, scope=self.scope, sample=sample)
         # What is kept is the answer, not the circumstances in which it was asked for.
-        kept = msgspec.structs.replace(response, id=0, local_cache_hit=False)
+        kept = msgspec.structs.replace(response, id=0, local_cache_hit=False, entry=None)
+        created = self.clock.time()
         return Entry(
             key=key,
-            value=encode(key, kept),
-            namespace=self._cache_key,
-            request=request,
-            blobs=blobs,
-            response=kept,
+            value=encode(key, kept, created=created, fingerprint=context.fingerprint),
+            namespace=self.namespace,
+            request=request.data,
+            refers=request.refers,
+            blobs=request.blobs,
+            facts=_facts(kept, created, run),
+            expires=None if self.ttl is None else created + self.ttl,
         )
 
+    def _limit(self, max_bytes: Any) -> None:
+        if type(max_bytes) is not int or max_bytes <= 0:
+            raise ConfigError(f"max_bytes={max_bytes!r} is not a number of bytes above 0.")
+        if not isinstance(self.backend, BoundedStore):
+            raise ConfigError(f"{self.location} cannot be limited: max_bytes= needs SqliteCache or MemoryCache.")
+        self.bounded = self.backend
+        self.bounded.limit(max_bytes)
 
-def _is_small(prompt: Conversation, response: APIResponse) -> bool:
-    if len(response.raw_body or b"") > _SMALL_BYTES or not prompt.is_loaded:
-        return False
-    return 4 * prompt.count_tokens(img_tokens=_SMALL_BYTES) <= _SMALL_BYTES
+
+def _facts(response: APIResponse, created: float, run: int) -> Facts:
+    usage = response.usage
+    return Facts(
+        created=created,
+        asked=response.model_internal or None,
+        model=response.model_external or response.model_internal or None,
+        finish_reason=response.finish_reason,
+        input_tokens=None if usage is None else usage.input_tokens,
+        output_tokens=None if usage is None else usage.output_tokens,
+        cache_read_tokens=None if usage is None else usage.cache_read_tokens,
+        cache_write_tokens=None if usage is None else usage.cache_write_tokens,
+        cost=response.cost,
+        run=run,
+    )

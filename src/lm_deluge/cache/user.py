@@ -12,39 +12,32 @@ import threading
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from lm_deluge.cache._each import look_up_all, look_up_each
 from lm_deluge.cache._per_process import PerProcess
-from lm_deluge.cache.responses import Found, ResponseCache
-from lm_deluge.errors import CacheError, CacheWarning
+from lm_deluge.cache.admission import policy
+from lm_deluge.cache.for_run import RunCache
+from lm_deluge.cache.found import Asked, EngineCache, Found, RunContext
+from lm_deluge.cache.leases import InProcessLeases
+from lm_deluge.cache.responses import ResponseCache
+from lm_deluge.cache.runs import Run
+from lm_deluge.errors import CacheError, CacheWarning, ConfigError
 from lm_deluge.prompt import Conversation
+from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 
-__all__ = ["EngineCache", "UserCache", "adapt"]
+__all__ = ["Opener", "UserCache", "adapt"]
 
 T = TypeVar("T")
 
 
-class EngineCache(Protocol):
-    """What the engine asks of a cache. Both calls may raise; the engine counts that and goes on."""
-
-    async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
-        """What there is for each prompt, in order. The prompts are loaded."""
-        ...
-
-    async def store(self, prompt: Conversation, response: APIResponse) -> None:
-        """Return once the response is safe."""
-        ...
-
-    @property
-    def location(self) -> str:
-        """Where the entries are, for messages."""
-        ...
+Opener = Callable[[RunContext], EngineCache]
+"""Gives a run its view of a cache."""
 
 
-def adapt(cache: Any) -> EngineCache | None:
-    """The engine's view of what was given as ``cache=``.
+def adapt(cache: Any) -> Opener | None:
+    """What gives each run its view of the object that was given as ``cache=``.
 
     Raises:
         TypeError: the object has no ``get`` and ``put``.
@@ -52,7 +45,7 @@ def adapt(cache: Any) -> EngineCache | None:
     if cache is None:
         return None
     if isinstance(cache, ResponseCache):
-        return cache
+        return lambda run: RunCache(cache, run)
     if isinstance(cache, type):
         raise TypeError(f"cache= got the class {cache.__name__}; it needs an object, such as {cache.__name__}(...).")
     missing = [name for name in ("get", "put") if not callable(getattr(cache, name, None))]
@@ -66,36 +59,72 @@ def adapt(cache: Any) -> EngineCache | None:
             f"cache= needs an object with get(prompt) and put(prompt, response); "
             f"{type(cache).__name__} has no {' and no '.join(missing)}. {hint}"
         )
-    return UserCache(cache)
+    return UserCache(cache).for_run
 
 
 class UserCache:
-    """The engine's cache over an object with ``get`` and ``put``."""
+    """The engine's cache over an object with ``get`` and ``put``, for all runs of a client."""
+
+    admits = staticmethod(policy("answers"))
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
         self._threads = PerProcess(lambda: ThreadPoolExecutor(1, thread_name_prefix="lm_deluge user cache"))
         self._home = threading.get_ident()
         self._inline = False
+        self.leases = InProcessLeases()
 
-    async def get_many(self, prompts: Sequence[Conversation]) -> list[Found]:
-        """What the object has for each prompt; a ``get`` that raises or gives something else is a failed lookup."""
+    def for_run(self, run: RunContext) -> "UserCache":
+        """The cache for a run.
+
+        Raises:
+            ConfigError: the run wants to know what only a cache of this package can tell.
+        """
+        for option, is_set in (("max_age", run.max_age is not None), ("samples", run.samples > 1)):
+            if is_set:
+                raise ConfigError(
+                    f"{option}= needs a cache of lm_deluge.cache: get(prompt) of {self.location} does not take it."
+                )
+        return self
+
+    def key(self, asked: Asked) -> bytes:
+        """The prompt's digest: nothing else reaches the object."""
+        return asked.prompt.digest
+
+    async def get_many(self, asked: Sequence[Asked], *, since: float | None = None) -> list[Found]:
+        """What the object has for each prompt; a ``get`` that raises or gives something else is a failed lookup.
+
+        The object cannot tell when it stored something, so it is not asked where that matters.
+        """
+        if since is not None:
+            return [Found()] * len(asked)
+        prompts = [item.prompt for item in asked]
         if inspect.iscoroutinefunction(self._cache.get):
             return await look_up_all(self._get_async, prompts)
         return await self._call(lambda: look_up_each(self._get, prompts, gives_up=_is_bound_to_a_thread))
 
-    async def store(self, prompt: Conversation, response: APIResponse) -> None:
+    async def store(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> None:
         """Return once the object's ``put`` has.
 
         Raises:
             Exception: whatever ``put`` raises.
         """
+        prompt = asked.prompt
         if inspect.iscoroutinefunction(self._cache.put):
             await self._cache.put(prompt, response)
             return
         outcome = await self._call(lambda: self._put(prompt, response))
         if inspect.isawaitable(outcome):
             await outcome
+
+    async def differences(self, entry: bytes) -> None:
+        """Nothing: the object knows responses alone."""
+
+    async def explain(self, asked: Asked) -> None:
+        """Nothing: the object cannot be searched."""
+
+    async def record(self, run: Run) -> None:
+        """Nothing: the object keeps no accounts."""
 
     @property
     def location(self) -> str:

@@ -1,17 +1,22 @@
 """What a client is given, from a mapping or a YAML file, and what a call is given, checked before it begins."""
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar, Unpack, cast, get_args
 
 from lm_deluge._optional import require
 from lm_deluge.config import SamplingParams
-from lm_deluge.engine import RunOptions
+from lm_deluge.engine import CacheMode, OnMiss, RunOptions
 from lm_deluge.errors import ConfigError
-from lm_deluge.prompt_cache import check_pattern
+from lm_deluge.prompt_cache import Pattern, check_pattern
 from lm_deluge.tool import Tool
 
-__all__ = ["at_least_one", "from_mapping", "read_yaml", "run_options"]
+__all__ = ["RunArguments", "at_least_one", "from_mapping", "read_yaml", "run_options"]
+
+T = TypeVar("T")
+
+_MODE_VARIABLE = "LM_DELUGE_CACHE_MODE"
 
 
 def from_mapping(config: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
@@ -51,35 +56,117 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return config
 
 
-def run_options(
-    tools: Sequence[Tool] | None,
-    cache: str | None,
-    tool_choice: str | None,
-    output_schema: Mapping[str, Any] | None,
-) -> RunOptions:
-    """What holds for one call.
+class RunArguments(TypedDict, total=False):
+    """What each call of a client may be told besides its prompts. All of it is optional.
+
+    Attributes:
+        tools: tools that the model may call.
+        cache: a pattern of the provider's prompt cache, such as ``"system_and_tools"``. The local cache is an argument
+            of the client.
+        tool_choice: ``"auto"``, ``"none"``, ``"required"`` or a tool's name.
+        output_schema: a JSON schema that answers have to follow.
+        cache_mode: how the local cache is used. ``"use"``, the default; ``"refresh"``: ask anew, and store what comes;
+            ``"bypass"``: as if there were none; ``"offline"``: ask nobody, so a miss is an error response that says
+            what the nearest entry is and how it differs. The environment variable ``LM_DELUGE_CACHE_MODE`` sets the
+            default.
+        max_age: seconds; older entries of the local cache are misses.
+        on_miss: ``"error"``, or ``"raise"`` to end an offline run with ``CacheMissError`` at the first miss.
+        samples: how many independent answers each prompt gets, 1 by default. They come in order, prompt by prompt;
+            ``response.sample`` counts from 0. The local cache keeps each, so asking for 8 after 5 buys 3.
+        run_name: what the run is called in the accounts that the local cache keeps.
+        tags: words by which the run and its entries can be found there.
+    """
+
+    tools: Sequence[Tool] | None
+    cache: Pattern | None
+    tool_choice: str | None
+    output_schema: Mapping[str, Any] | None
+    cache_mode: CacheMode | None
+    max_age: float | None
+    on_miss: OnMiss
+    samples: int
+    run_name: str | None
+    tags: Sequence[str]
+
+
+def run_options(function: str, *, has_cache: bool, **given: Unpack[RunArguments]) -> RunOptions:
+    """What holds for one call of ``function``.
 
     Raises:
-        ConfigError: an unknown pattern, or a tool choice that fits no tool.
-        TypeError: something else than tools among the tools.
+        ConfigError: a value has no meaning.
+        TypeError: an unknown argument, or something else than tools among the tools.
     """
-    if isinstance(tools, Tool):
-        tools = [tools]
-    given = tuple(tools or ())
+    for name in given:
+        if name not in RunArguments.__annotations__:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    tools = given.get("tools") or ()
+    return RunOptions(
+        tools=_tools(tools),
+        tool_choice=_tool_choice(given.get("tool_choice"), _tools(tools)),
+        output_schema=given.get("output_schema"),
+        pattern=check_pattern(given.get("cache")),
+        cache_mode=_cache_mode(given.get("cache_mode"), has_cache=has_cache),
+        max_age=_max_age(given.get("max_age")),
+        on_miss=_one_of("on_miss", given.get("on_miss", "error"), OnMiss),
+        samples=_samples(given.get("samples", 1), function),
+        run_name=given.get("run_name"),
+        tags=_tags(given.get("tags", ())),
+    )
+
+
+def _tools(tools: Sequence[Tool] | Tool) -> tuple[Tool, ...]:
+    given = (tools,) if isinstance(tools, Tool) else tuple(tools)
     for tool in given:
         if not isinstance(tool, Tool):
             raise TypeError(f"tools holds a {type(tool).__name__}; use Tool(...) or Tool.from_function(...).")
-    if tool_choice not in (None, "auto", "none") and tool_choice not in ("required", *(tool.name for tool in given)):
-        known = ", ".join(tool.name for tool in given) or "none"
-        raise ConfigError(f"tool_choice={tool_choice!r} names no tool of this call; its tools are: {known}.")
-    if tool_choice == "required" and not given:
+    return given
+
+
+def _tool_choice(choice: str | None, tools: Sequence[Tool]) -> str | None:
+    if choice not in (None, "auto", "none") and choice not in ("required", *(tool.name for tool in tools)):
+        known = ", ".join(tool.name for tool in tools) or "none"
+        raise ConfigError(f"tool_choice={choice!r} names no tool of this call; its tools are: {known}.")
+    if choice == "required" and not tools:
         raise ConfigError("tool_choice='required' needs tools=.")
-    return RunOptions(
-        tools=given,
-        tool_choice=tool_choice,
-        output_schema=output_schema,
-        pattern=check_pattern(cache),
-    )
+    return choice
+
+
+def _cache_mode(mode: CacheMode | None, *, has_cache: bool) -> CacheMode:
+    name = "cache_mode"
+    if mode is None:
+        mode = cast(CacheMode, os.environ.get(_MODE_VARIABLE, "").strip() or "use")
+        name = _MODE_VARIABLE if mode != "use" else name
+    _one_of(name, mode, CacheMode)
+    if mode == "offline" and not has_cache:
+        raise ConfigError(f"{name}='offline' has nothing to answer from: the client has no cache. Give it cache=.")
+    return mode
+
+
+def _max_age(seconds: float | None) -> float | None:
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"max_age={seconds!r} leaves no time; give seconds above 0, or cache_mode='refresh'.")
+    return seconds
+
+
+def _samples(count: int, function: str) -> int:
+    at_least_one("samples", count)
+    if count > 1 and function.startswith("start"):
+        raise ConfigError(f"{function} gives one answer; samples= is for process_prompts_*.")
+    return count
+
+
+def _tags(tags: Sequence[str]) -> tuple[str, ...]:
+    given = (tags,) if isinstance(tags, str) else tuple(tags)
+    for tag in given:
+        if not tag or type(tag) is not str:
+            raise ConfigError(f"tags={tags!r} is not a list of words.")
+    return given
+
+
+def _one_of(name: str, value: T, known: Any) -> T:
+    if value not in get_args(known):
+        raise ConfigError(f"{name}={value!r} is not known; use {', '.join(map(repr, get_args(known)))}.")
+    return value
 
 
 def at_least_one(name: str, value: int) -> None:

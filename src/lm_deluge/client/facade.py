@@ -10,27 +10,31 @@ from contextlib import aclosing
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, get_args, overload
 
 from lm_deluge._clock import Clock, SystemClock
 from lm_deluge._loops import run_here
+from lm_deluge.cache.responses import ResponseCache
 from lm_deluge.cache.user import adapt
-from lm_deluge.client.arguments import at_least_one, from_mapping, read_yaml, run_options
+from lm_deluge.client.arguments import RunArguments, at_least_one, from_mapping, read_yaml, run_options
 from lm_deluge.client.listening import to_all
 from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
 from lm_deluge.engine import Engine, RunOptions, Settings
+from lm_deluge.engine.settings import parameters_of
 from lm_deluge.engine.shared import Shared
 from lm_deluge.errors import ConfigError
 from lm_deluge.events import Listener, RunReport
 from lm_deluge.models import resolve
 from lm_deluge.progress import ProgressStyle, listener
-from lm_deluge.prompt import PromptLike, as_prompts
-from lm_deluge.prompt_cache import Pattern
+from lm_deluge.prompt import PromptLike, as_conversation, as_prompts
+from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Choice, Limits, RetryPolicy
-from lm_deluge.tool import Tool
 from lm_deluge.transport import PyreqwestTransport, Transport
+
+if TYPE_CHECKING:
+    from lm_deluge.cache.explain import Explanation
 
 __all__ = ["LLMClient"]
 
@@ -57,6 +61,9 @@ class LLMClient:
         sampling_params: temperature and the like. The arguments below it replace single values.
         cache: a local cache: one of ``lm_deluge.cache``, or any object with ``get(prompt)`` and
             ``put(prompt, response)``, synchronous or asynchronous.
+        single_flight: let identical prompts share one call: in this client, and among all threads and processes that
+            share the local cache, where it is SQLite, Redis, LevelDB or memory. Without it, duplicates each make a
+            call until the first of them has finished.
         extra_headers: sent with every call; they win over ours.
         extra_body: merged into every request body; it wins over ours.
         base_url: the server to talk to instead of the provider's own.
@@ -94,6 +101,7 @@ class LLMClient:
         logprobs: bool | None = None,
         top_logprobs: int | None = None,
         cache: Any = None,
+        single_flight: bool = False,
         extra_headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         base_url: str | None = None,
@@ -128,6 +136,7 @@ class LLMClient:
             retry=RetryPolicy(max_attempts=max_attempts),
             max_concurrent=max_concurrent_requests,
             request_timeout=request_timeout,
+            single_flight=bool(single_flight),
             api_key=api_key,
             extra_headers=dict(extra_headers or {}),
             extra_body=dict(extra_body or {}),
@@ -144,6 +153,7 @@ class LLMClient:
         self._tasks = Tasks()
         self.cache = cache
         self.last_report: RunReport | None = None
+        self._reports = RunReport()
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Self:
@@ -173,10 +183,7 @@ class LLMClient:
         *,
         return_completions_only: Literal[False] = False,
         show_progress: bool = True,
-        tools: Sequence[Tool] | None = None,
-        cache: Pattern | None = None,
-        tool_choice: str | None = None,
-        output_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[RunArguments],
     ) -> list[APIResponse]: ...
     @overload
     def process_prompts_sync(
@@ -185,10 +192,7 @@ class LLMClient:
         *,
         return_completions_only: Literal[True],
         show_progress: bool = True,
-        tools: Sequence[Tool] | None = None,
-        cache: Pattern | None = None,
-        tool_choice: str | None = None,
-        output_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[RunArguments],
     ) -> list[str | None]: ...
     def process_prompts_sync(
         self,
@@ -196,17 +200,14 @@ class LLMClient:
         *,
         return_completions_only: bool = False,
         show_progress: bool = True,
-        tools: Sequence[Tool] | None = None,
-        cache: Pattern | None = None,
-        tool_choice: str | None = None,
-        output_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[RunArguments],
     ) -> list[APIResponse] | list[str | None]:
         """``process_prompts_async`` for code that is not asynchronous.
 
         Works in a script, in a thread, and where an event loop already runs (a notebook).
         """
-        options = run_options(tools, cache, tool_choice, output_schema)
-        responses = run_here(lambda: self._collect(prompts, options, show_progress=show_progress))
+        settled = self._options("process_prompts_sync", options)
+        responses = run_here(lambda: self._collect(prompts, settled, show_progress=show_progress))
         return _completions(responses) if return_completions_only else responses
 
     @overload
@@ -216,10 +217,7 @@ class LLMClient:
         *,
         return_completions_only: Literal[False] = False,
         show_progress: bool = True,
-        tools: Sequence[Tool] | None = None,
-        cache: Pattern | None = None,
-        tool_choice: str | None = None,
-        output_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[RunArguments],
     ) -> list[APIResponse]: ...
     @overload
     async def process_prompts_async(
@@ -228,10 +226,7 @@ class LLMClient:
         *,
         return_completions_only: Literal[True],
         show_progress: bool = True,
-        tools: Sequence[Tool] | None = None,
-        cache: Pattern | None = None,
-        tool_choice: str | None = None,
-        output_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[RunArguments],
     ) -> list[str | None]: ...
     async def process_prompts_async(
         self,
@@ -239,10 +234,7 @@ class LLMClient:
         *,
         return_completions_only: bool = False,
         show_progress: bool = True,
-        tools: Sequence[Tool] | None = None,
-        cache: Pattern | None = None,
-        tool_choice: str | None = None,
-        output_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[RunArguments],
     ) -> list[APIResponse] | list[str | None]:
         """One response for each prompt, in the order of the prompts.
 
@@ -251,18 +243,17 @@ class LLMClient:
                 is a batch of one.
             return_completions_only: return the text of each answer (None for an error) instead of responses.
             show_progress: show how far the run is.
-            tools: tools that the model may call.
-            cache: a pattern of the provider's prompt cache, such as ``"system_and_tools"``. The local cache is an
-                argument of the client.
-            tool_choice: ``"auto"``, ``"none"``, ``"required"`` or a tool's name.
-            output_schema: a JSON schema that answers have to follow.
+            options: see ``RunArguments``: ``tools``, ``tool_choice``, ``output_schema``; ``cache``, a pattern of the
+                provider's prompt cache such as ``"system_and_tools"``; ``cache_mode``, ``max_age`` and ``on_miss`` for
+                the local cache, which itself is an argument of the client; ``samples``, ``run_name`` and ``tags``.
 
         Raises:
-            ConfigError: an unknown pattern.
+            ConfigError: a value that has no meaning, such as an unknown pattern.
+            CacheMissError: with ``cache_mode="offline"`` and ``on_miss="raise"``, at the first miss.
             TypeError: ``prompts`` is no iterable of prompts.
         """
-        options = run_options(tools, cache, tool_choice, output_schema)
-        responses = await self._collect(prompts, options, show_progress=show_progress)
+        settled = self._options("process_prompts_async", options)
+        responses = await self._collect(prompts, settled, show_progress=show_progress)
         return _completions(responses) if return_completions_only else responses
 
     async def process_prompts_iter(
@@ -270,18 +261,15 @@ class LLMClient:
         prompts: Prompts | AsyncIterable[PromptLike],
         *,
         show_progress: bool = True,
-        tools: Sequence[Tool] | None = None,
-        cache: Pattern | None = None,
-        tool_choice: str | None = None,
-        output_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[RunArguments],
     ) -> AsyncGenerator[APIResponse, None]:
         """Responses as they finish; ``response.id`` is the position of the prompt.
 
         Memory stays bounded however many prompts there are: the iterable, or asynchronous iterable, is read as fast as
         its prompts are worked on. The arguments are those of ``process_prompts_async``.
         """
-        options = run_options(tools, cache, tool_choice, output_schema)
-        async with aclosing(self._run(prompts, options, show_progress=show_progress)) as run:
+        settled = self._options("process_prompts_iter", options)
+        async with aclosing(self._run(prompts, settled, show_progress=show_progress)) as run:
             async for ready in run:
                 for response in ready:
                     yield response
@@ -291,28 +279,20 @@ class LLMClient:
     async def start(
         self,
         prompt: PromptLike,
-        *,
-        tools: Sequence[Tool] | None = None,
-        cache: Pattern | None = None,
-        tool_choice: str | None = None,
-        output_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[RunArguments],
     ) -> APIResponse:
-        """The response to one prompt."""
-        options = run_options(tools, cache, tool_choice, output_schema)
-        return await self._one(prompt, options, self._tasks.new_id())
+        """The response to one prompt. ``options`` are those of ``process_prompts_async``, but for ``samples``."""
+        settled = self._options("start", options)
+        return await self._one(prompt, settled, self._tasks.new_id())
 
     def start_nowait(
         self,
         prompt: PromptLike,
-        *,
-        tools: Sequence[Tool] | None = None,
-        cache: Pattern | None = None,
-        tool_choice: str | None = None,
-        output_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[RunArguments],
     ) -> int:
         """Start one prompt and return its task id, for ``wait_for`` and its like. Needs a running event loop."""
-        options = run_options(tools, cache, tool_choice, output_schema)
-        return self._tasks.start(lambda task_id: self._one(prompt, options, task_id))
+        settled = self._options("start_nowait", options)
+        return self._tasks.start(lambda task_id: self._one(prompt, settled, task_id))
 
     async def wait_for(self, task_id: int) -> APIResponse:
         """The response of a task that ``start_nowait`` started. Each can be waited for once.
@@ -329,6 +309,37 @@ class LLMClient:
     def as_completed(self, task_ids: Sequence[int] | None = None) -> AsyncIterator[tuple[int, APIResponse]]:
         """Task ids and responses as they finish; of all that are left by default."""
         return self._tasks.as_completed(task_ids)
+
+    # The local cache, and accounts
+
+    def parameters(self, **options: Unpack[RunArguments]) -> tuple[Parameters, ...]:
+        """What is asked beside a prompt, of each of the client's models, in a call with these options."""
+        return tuple(parameters_of(self._settings, self._options("parameters", options)).values())
+
+    def explain(self, prompt: PromptLike, **options: Unpack[RunArguments]) -> "Explanation":
+        """Whether the local cache has an answer to a prompt, and if not, why: the nearest entries and how they differ.
+
+        Asks no provider. Blocks while the cache is searched. ``str(explanation)`` is for people.
+
+        Args:
+            prompt: as for ``process_prompts_async``.
+            options: those with which the prompt would be asked.
+
+        Raises:
+            ConfigError: the client has no cache, or one that this package does not know.
+            PromptError: the prompt cannot be sent.
+        """
+        settled = self._options("explain", options)
+        if not isinstance(self.cache, ResponseCache):
+            what = "no cache" if self.cache is None else f"a {type(self.cache).__name__}, which cannot be searched"
+            raise ConfigError(f"The client has {what}. Give it one of lm_deluge.cache.")
+        parameters = tuple(parameters_of(self._settings, settled).values())
+        return self.cache.explain(as_conversation(prompt), parameters, max_age=settled.max_age)
+
+    def report(self) -> RunReport:
+        """What all finished runs of this client did and cost, single prompts included."""
+        with self._lock:
+            return self._reports
 
     # Closing
 
@@ -366,7 +377,7 @@ class LLMClient:
         responses: list[APIResponse] = []
         async for ready in self._run(prompts, options, show_progress=show_progress):
             responses.extend(ready)
-        responses.sort(key=attrgetter("id"))
+        responses.sort(key=attrgetter("id") if options.samples == 1 else attrgetter("id", "sample"))
         return responses
 
     async def _run(
@@ -386,7 +397,12 @@ class LLMClient:
 
     async def _one(self, prompt: PromptLike, options: RunOptions, task_id: int) -> APIResponse:
         run = self._engine().run(
-            [prompt], options, emit=to_all(self._listeners), on_report=lambda _: None, first_id=task_id
+            [prompt],
+            options,
+            emit=to_all(self._listeners),
+            on_report=self._add_report,
+            first_id=task_id,
+            kept=False,
         )
         ((response,),) = [ready async for ready in run]
         return response
@@ -414,6 +430,14 @@ class LLMClient:
 
     def _keep_report(self, report: RunReport) -> None:
         self.last_report = report
+        self._add_report(report)
+
+    def _add_report(self, report: RunReport) -> None:
+        with self._lock:
+            self._reports += report
+
+    def _options(self, function: str, given: RunArguments) -> RunOptions:
+        return run_options(function, has_cache=self._cache is not None, **given)
 
 
 def _completions(responses: Sequence[APIResponse]) -> list[str | None]:

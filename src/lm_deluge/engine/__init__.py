@@ -1,6 +1,6 @@
 """One request's life: local cache, limits, build, send, parse, store."""
 
 from lm_deluge.engine.engine import Engine
-from lm_deluge.engine.settings import RunOptions, Settings
+from lm_deluge.engine.settings import CacheMode, OnMiss, RunOptions, Settings
 
-__all__ = ["Engine", "RunOptions", "Settings"]
+__all__ = ["CacheMode", "Engine", "OnMiss", "RunOptions", "Settings"]

@@ -5,18 +5,24 @@ What is missing goes to workers: as many as calls may be under way, and a few mo
 """
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
+import msgspec
+
+from lm_deluge.cache.found import RunContext
+from lm_deluge.cache.runs import Run
 from lm_deluge.engine.calls import Caller, error_response
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Job, LocalCache
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.outbox import Outbox
 from lm_deluge.engine.prepare import prepare
-from lm_deluge.engine.settings import RunOptions
+from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.shared import Shared
+from lm_deluge.errors import CacheMissError
 from lm_deluge.events import AnswerReceived, Event, RunReport
 from lm_deluge.prompt import PromptLike
 from lm_deluge.response import APIResponse
@@ -27,21 +33,51 @@ _MOST_FOR_EACH_SLOT = 4
 
 
 class Batch:
-    """One run over a client's shared state."""
+    """One run over a client's shared state.
+
+    Args:
+        first_id: ``id`` of the first response.
+        kept: whether the cache keeps an account of the run.
+    """
 
     def __init__(
-        self, shared: Shared, options: RunOptions, emit: Callable[[Event], None], *, first_id: int = 0
+        self,
+        shared: Shared,
+        options: RunOptions,
+        emit: Callable[[Event], None],
+        *,
+        first_id: int = 0,
+        kept: bool = True,
     ) -> None:
         self._shared = shared
         self._emit = emit
         self._ledger = Ledger()
         self._notices = Notices()
         self._started = shared.clock.monotonic()
+        self._ended: float | None = None
         self._next_id = first_id
+        self._options = options
         models = [model.name for model in shared.settings.models]
+        opener = None if options.cache_mode == "bypass" else shared.cache
+        parameters = {} if opener is None else parameters_of(shared.settings, options)
+        self._run = Run(
+            id=secrets.randbits(62) + 1,
+            started=shared.clock.time(),
+            name=options.run_name,
+            tags=options.tags,
+            models=tuple(models),
+        )
+        context = RunContext(
+            parameters=tuple(parameters.values()),
+            max_age=options.max_age,
+            samples=options.samples,
+            run=self._run.id if kept else 0,
+        )
+        self._keeps_account = kept
         self._local = LocalCache(
-            shared.cache,
+            None if opener is None else opener(context),
             shared.pending,
+            mode=options.cache_mode,
             models=models,
             ledger=self._ledger,
             notices=self._notices,
@@ -55,6 +91,7 @@ class Batch:
             notices=self._notices,
             emit=emit,
             on_rest=self._on_rest,
+            parameters=parameters,
         )
         self._model = models[0]
         self._outbox = Outbox()
@@ -67,7 +104,8 @@ class Batch:
 
     def report(self) -> RunReport:
         """What happened so far."""
-        return self._ledger.report(seconds=self._shared.clock.monotonic() - self._started)
+        now = self._shared.clock.monotonic() if self._ended is None else self._ended
+        return self._ledger.report(seconds=now - self._started)
 
     async def responses(
         self, chunks: AsyncGenerator[list[PromptLike], None]
@@ -75,6 +113,9 @@ class Batch:
         """Responses as they come, in lists. Leaving early cancels the calls under way."""
         self._caller.prepare()  # warns of what no request will hold, before the first one
         self._notices.sending = True
+        if self._keeps_account:
+            # At the beginning, so that the entries of a run that is killed can still be told by its name and tags.
+            await self._local.record(self._run)
         feeder = asyncio.create_task(self._feed(chunks))
         try:
             while (ready := await self._outbox.take()) is not None:
@@ -89,6 +130,9 @@ class Batch:
                 task.cancel()
             await asyncio.gather(feeder, *self._tasks, return_exceptions=True)
             await self._caller.finish()
+            self._ended = self._shared.clock.monotonic()
+            if self._keeps_account:
+                await self._local.record(msgspec.structs.replace(self._run, report=self.report()))
 
     async def _feed(self, chunks: AsyncGenerator[list[PromptLike], None]) -> None:
         try:
@@ -110,12 +154,16 @@ class Batch:
             found = await self._local.look_up(jobs)
             hits = [response for response in found if response is not None]
             if hits:
-                self._shared.count_hits(self._ledger, hits, self._emit)
+                self._shared.count_hits(self._ledger, hits, self._emit, store=self._local.location)
                 self._outbox.add(*hits)
             for response in found:
                 job = unasked.popleft()
                 if response is not None:
                     pending.remove(job)
+                    continue
+                if self._local.mode == "offline":
+                    pending.remove(job)
+                    self._outbox.add(await self._miss(job))
                     continue
                 self._misses.append(job)
                 self._hire()
@@ -131,15 +179,30 @@ class Batch:
         jobs: list[Job] = []
         now = self._shared.clock.monotonic()
         for id, prepared in enumerate(await prepare(prompts), self._next_id):
-            if not isinstance(prepared, str):
-                jobs.append(Job(id, prepared, now))
-                continue
-            failed = error_response(id, prepared, model=self._model)
-            self._ledger.add_answer(failed, uncached_cost=None)
-            self._emit(AnswerReceived(None, None, prepared))
-            self._outbox.add(failed)
+            for sample in range(self._options.samples):
+                if isinstance(prepared, str):
+                    self._outbox.add(self._failed(id, prepared, sample))
+                else:
+                    jobs.append(Job(id, prepared, now, sample=sample))
         self._next_id += len(prompts)
         return jobs
+
+    async def _miss(self, job: Job) -> APIResponse:
+        """The response of a prompt that an offline run has no answer for.
+
+        Raises:
+            CacheMissError: if that was asked for.
+        """
+        message = await self._local.explain_miss(job)
+        if self._options.on_miss == "raise":
+            raise CacheMissError(message)
+        return self._failed(job.id, message, job.sample)
+
+    def _failed(self, id: int, message: str, sample: int) -> APIResponse:
+        response = error_response(id, message, model=self._model, sample=sample)
+        self._ledger.add_answer(response, uncached_cost=None)
+        self._emit(AnswerReceived(None, None, message))
+        return response
 
     def _hire(self) -> None:
         """Start another worker if there is work and a call more may be under way."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import msgspec
 
+from lm_deluge.engine.flights import Flights, SingleFlight
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Job, LocalCache, raise_if_cancelled
 from lm_deluge.engine.notices import Notices
@@ -25,7 +26,7 @@ from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model, Rates
 from lm_deluge.prompt_cache import Pattern, plan
 from lm_deluge.providers import Failure, Reply, build, dropped_parameters, parse, rate_limit_pause, supports_breakpoints
-from lm_deluge.request import Request
+from lm_deluge.request import Parameters, Request
 from lm_deluge.response import APIResponse
 from lm_deluge.wire import HttpRequest, HttpResponse
 
@@ -44,6 +45,7 @@ class _Route(msgspec.Struct, frozen=True):
     model: Model
     credential: str | None
     pattern: Pattern | None
+    parameters: Parameters | None
 
     def __repr__(self) -> str:
         return f"_Route({self.model.name})"
@@ -54,6 +56,7 @@ class Caller:
 
     Args:
         on_rest: called with 1 when a prompt starts to wait for a retry, and with -1 when it goes on.
+        parameters: what is asked beside the prompts, by the name of the model; empty where there is no cache.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Caller:
         notices: Notices,
         emit: Callable[[Event], None],
         on_rest: Callable[[int], None],
+        parameters: Mapping[str, Parameters],
     ) -> None:
         self._shared = shared
         self._settings = shared.settings
@@ -76,6 +80,11 @@ class Caller:
         self._notices = notices
         self._emit = emit
         self._on_rest = on_rest
+        self._parameters = parameters
+        # Under ``"refresh"`` what another process buys may be older than what was asked for.
+        leases = local.leases if self._settings.single_flight and local.mode == "use" else None
+        self._keeper = None if leases is None else shared.keeper(leases)
+        self._single_flight = self._make_single_flight() if self._settings.single_flight else None
         self._routes: dict[str, _Route] = {}
         self._logged = False
         self._finishing: set[asyncio.Future[APIResponse]] = set()
@@ -89,30 +98,34 @@ class Caller:
         """Return once every answer that has come is stored."""
         while self._finishing:
             await asyncio.wait(self._finishing)
+        if self._keeper is not None:
+            await self._keeper.flush()
 
     async def answer(self, job: Job) -> APIResponse:
         """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
         try:
+            if self._single_flight is not None:
+                return await self._single_flight.answer(job, self._answer)
             return await self._answer(job)
         except LMDelugeError as error:
-            return self._failed(job.id, str(error))
+            return self._failed(job, str(error))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a fault must not cost other prompts theirs
             raise_if_cancelled(error)
             if not self._logged:
                 _log.exception("prompt %d failed; further failures of this run are not logged", job.id)
             self._logged = True
-            return self._failed(job.id, f"Unexpected {type(error).__name__}: {error}")
+            return self._failed(job, f"Unexpected {type(error).__name__}: {error}")
 
     async def _answer(self, job: Job) -> APIResponse:
         tokens = self._tokens(job)
         if isinstance(tokens, str):
-            return self._failed(job.id, tokens)
+            return self._failed(job, tokens)
         attempt = 0
         while True:
             model = self._shared.pick_model()
             route = self._routes[model.name]
             if route.credential is None and model.service.key_required:
-                return self._failed(job.id, _no_key(model), model=model)
+                return self._failed(job, _no_key(model), model=model)
             outcome = await self._attempt(job, route, tokens)
             if isinstance(outcome, APIResponse):
                 return outcome
@@ -122,7 +135,7 @@ class Caller:
             )
             if delay is None:
                 times = f" (after {attempt} attempts)" if attempt > 1 else ""
-                return self._failed(job.id, outcome.message + times, model=model, status=outcome.status or None)
+                return self._failed(job, outcome.message + times, model=model, status=outcome.status or None)
             await self._rest(model, attempt, delay, outcome)
 
     async def _rest(self, model: Model, attempt: int, delay: float, failure: Failure) -> None:
@@ -166,7 +179,9 @@ class Caller:
                 PromptCacheWarning,
             )
             pattern = None
-        self._routes[model.name] = _Route(model, self._shared.credential(model), pattern)
+        self._routes[model.name] = _Route(
+            model, self._shared.credential(model), pattern, self._parameters.get(model.name)
+        )
 
     async def _attempt(self, job: Job, route: _Route, tokens: int) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
@@ -178,7 +193,7 @@ class Caller:
             if self._local.may_know_by_now(job):
                 hit = await self._local.look_again(job)
                 if hit is not None:
-                    self._shared.count_hits(self._ledger, [hit], self._emit)
+                    self._count_hit(hit)
                     return hit
             request = await self._build(job, route)
             sent = True
@@ -196,6 +211,7 @@ class Caller:
             return await self._finish(job, route.model, reply, response)
         # An answer that is paid for is stored even if the run is cancelled in this moment.
         finishing = asyncio.ensure_future(self._finish(job, route.model, reply, response))
+        job.finishing = finishing
         self._finishing.add(finishing)
         finishing.add_done_callback(self._finishing.discard)
         return await asyncio.shield(finishing)
@@ -259,12 +275,13 @@ class Caller:
                 status_code=response.status,
                 response_id=reply.response_id,
                 raw_body=response.body,
+                sample=job.sample,
             )
-            await self._local.store(job, answer)
+            answer = await self._local.store(job, answer, self._routes[model.name].parameters)
         finally:
             if stored is not None:
                 stored.set()
-        self._ledger.add_answer(answer, uncached_cost=uncached)
+        self._ledger.add_answer(answer, uncached_cost=uncached, provider=model.service.name)
         self._emit(AnswerReceived(cost, reply.usage))
         return answer
 
@@ -285,16 +302,34 @@ class Caller:
         if self._shared.limits.pause(model.name, seconds, self._shared.clock.monotonic()):
             self._emit(CoolDown(model.name, seconds, reason))
 
-    def _failed(self, id: int, message: str, *, model: Model | None = None, status: int | None = None) -> APIResponse:
-        response = error_response(id, message, model=(model or self._settings.models[0]).name, status=status)
+    def _count_hit(self, hit: APIResponse) -> None:
+        self._shared.count_hits(self._ledger, [hit], self._emit, store=self._local.location)
+
+    def _make_single_flight(self) -> SingleFlight:
+        return SingleFlight(
+            # Without a cache, the prompt alone does not say what is asked, so only this run's calls are shared.
+            self._shared.flights if self._local.keeps else Flights(),
+            self._keeper,
+            self._local,
+            on_wait=self._on_rest,
+            on_hit=self._count_hit,
+            rng=self._shared.rng,
+        )
+
+    def _failed(self, job: Job, message: str, *, model: Model | None = None, status: int | None = None) -> APIResponse:
+        response = error_response(
+            job.id, message, model=(model or self._settings.models[0]).name, status=status, sample=job.sample
+        )
         self._ledger.add_answer(response, uncached_cost=None)
         self._emit(AnswerReceived(None, None, message))
         return response
 
 
-def error_response(id: int, message: str, *, model: str, status: int | None = None) -> APIResponse:
+def error_response(id: int, message: str, *, model: str, status: int | None = None, sample: int = 0) -> APIResponse:
     """The response of a prompt that has no answer."""
-    return APIResponse(id=id, model_internal=model, status_code=status, is_error=True, error_message=message)
+    return APIResponse(
+        id=id, model_internal=model, status_code=status, is_error=True, error_message=message, sample=sample
+    )
 
 
 def _no_key(model: Model) -> str:

@@ -28,6 +28,7 @@ class Engine:
         emit: Callable[[Event], None],
         on_report: Callable[[RunReport], None],
         first_id: int = 0,
+        kept: bool = True,
     ) -> AsyncGenerator[list[APIResponse], None]:
         """Responses as they come, in lists; each prompt gets exactly one.
 
@@ -37,9 +38,10 @@ class Engine:
             emit: called with each event.
             on_report: called with the report when the run ends, however it ends.
             first_id: ``id`` of the first response.
+            kept: whether the cache keeps an account of the run.
         """
-        total = len(prompts) if isinstance(prompts, Sized) else None
-        batch = Batch(self._shared, options, emit, first_id=first_id)
+        total = len(prompts) * options.samples if isinstance(prompts, Sized) else None
+        batch = Batch(self._shared, options, emit, first_id=first_id, kept=kept)
         emit(RunStarted(total, tuple(model.name for model in self._shared.settings.models)))
         try:
             async with aclosing(batch.responses(chunked(prompts))) as responses:

@@ -1,6 +1,7 @@
 """Counting what one run does and costs."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
@@ -51,24 +52,29 @@ class Ledger:
         self.cache_failures = 0
         self.damaged_entries = 0
         self.not_stored = 0
+        self._hits_by_store: Counter[str] = Counter()
+        self._prompt_cache_hits: Counter[str] = Counter()
 
-    def add_hits(self, responses: Iterable[APIResponse]) -> float:
+    def add_hits(self, responses: Sequence[APIResponse], *, store: str) -> float:
         """Count local hits; returns the US dollars that they saved."""
         saved = 0.0
+        self._hits += len(responses)
+        self._hits_by_store[store] += len(responses)
         for response in responses:
-            self._hits += 1
             saved += response.cost_avoided
             self._avoided.add(response.usage)
         self._cost_avoided += saved
         return saved
 
-    def add_answer(self, response: APIResponse, *, uncached_cost: float | None) -> None:
+    def add_answer(self, response: APIResponse, *, uncached_cost: float | None, provider: str = "") -> None:
         """Count a response that the local cache did not have."""
         self._answers += 1
         if response.is_error:
             self._errors += 1
             return
         self._paid.add(response.usage)
+        if response.cache_hit:
+            self._prompt_cache_hits[provider] += 1
         if response.cost is None:
             self._unpriced += 1
         else:
@@ -80,6 +86,7 @@ class Ledger:
         return RunReport(
             prompts=self._hits + self._answers,
             hits=self._hits,
+            hits_by_store=dict(self._hits_by_store),
             calls=self.calls,
             errors=self._errors,
             retries=self.retries,
@@ -92,12 +99,18 @@ class Ledger:
             cache_failures=self.cache_failures,
             damaged_entries=self.damaged_entries,
             not_stored=self.not_stored,
+            prompt_cache_hits=dict(self._prompt_cache_hits),
             seconds=seconds,
         )
 
 
-def as_hit(stored: APIResponse, *, id: int) -> APIResponse:
+def as_hit(stored: APIResponse, *, id: int, entry: bytes | None = None) -> APIResponse:
     """A stored response as the answer to another request: free, and equal to the original in all else."""
     return msgspec.structs.replace(
-        stored, id=id, local_cache_hit=True, cost=0.0, cost_avoided=stored.cost_avoided or stored.cost or 0.0
+        stored,
+        id=id,
+        local_cache_hit=True,
+        cost=0.0,
+        cost_avoided=stored.cost_avoided or stored.cost or 0.0,
+        entry=stored.entry if entry is None else entry.hex(),
     )

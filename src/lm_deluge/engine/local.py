@@ -3,40 +3,52 @@
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from lm_deluge._clock import Clock
-from lm_deluge.cache.admission import is_admissible
-from lm_deluge.cache.responses import Found
-from lm_deluge.cache.user import EngineCache
+from lm_deluge.cache.admission import policy
+from lm_deluge.cache.found import EngineCache, Found
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores import LeaseStore
+from lm_deluge.canonical import sampled
 from lm_deluge.engine.ledger import Ledger, as_hit
 from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.settings import CacheMode
 from lm_deluge.errors import CacheWarning
 from lm_deluge.prompt import Conversation
+from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 
 __all__ = ["Job", "LocalCache", "Pending", "raise_if_cancelled"]
 
 _FRESH_SECONDS = 1.0
+_MOST_EXPLAINED = 100
+_is_good = policy("answers")
 
 
 class Job:
-    """One prompt that has to be answered.
+    """One answer that is wanted.
 
     Attributes:
         id: the response's ``id``.
+        sample: which of several independent answers to the prompt.
         prompt: loaded.
-        digest: the prompt's.
+        digest: the prompt's, and the sample's.
         has_media: whether the prompt holds images or files.
         looked_up: when the cache was last asked for it, on the monotonic clock.
+        finishing: set while the answer that has come is stored.
     """
 
-    __slots__ = ("digest", "has_media", "id", "looked_up", "prompt")
+    __slots__ = ("digest", "finishing", "has_media", "id", "looked_up", "prompt", "sample")
 
-    def __init__(self, id: int, prompt: Conversation, looked_up: float) -> None:
+    def __init__(self, id: int, prompt: Conversation, looked_up: float, *, sample: int = 0) -> None:
         self.id = id
+        self.sample = sample
         self.prompt = prompt
-        self.digest = prompt.digest
+        self.digest = sampled(prompt.digest, sample)
         self.has_media = prompt.has_media
         self.looked_up = looked_up
+        self.finishing: asyncio.Future[APIResponse] | None = None
 
 
 class Pending:
@@ -81,44 +93,63 @@ class Pending:
 
 
 class LocalCache:
-    """A run's view of the cache, if there is one."""
+    """A run's view of the cache, if there is one, in the mode of the run.
+
+    Attributes:
+        mode: ``"use"``, ``"refresh"``, ``"bypass"`` or ``"offline"``.
+    """
 
     def __init__(
         self,
         cache: EngineCache | None,
         pending: Pending,
         *,
+        mode: CacheMode,
         models: Sequence[str],
         ledger: Ledger,
         notices: Notices,
         clock: Clock,
     ) -> None:
-        self._cache = cache
+        self.mode = mode
+        self._cache = None if mode == "bypass" else cache
         self._pending = pending
         self._models = frozenset(models)
         self._ledger = ledger
         self._notices = notices
         self._clock = clock
+        # Answers that were bought since the run began are as fresh as those that it would buy.
+        self._since = clock.time() if mode == "refresh" else None
+        self._explained = 0
+        self._other_reported = False
 
     @property
     def keeps(self) -> bool:
         """Whether there is a cache to keep answers."""
         return self._cache is not None
 
+    @property
+    def location(self) -> str:
+        """Where hits come from, for the account."""
+        return "memory" if self._cache is None else self._cache.location
+
+    @property
+    def leases(self) -> LeaseStore | None:
+        """Where all who share the cache agree on who fetches an answer."""
+        return None if self._cache is None else self._cache.leases
+
+    def key(self, job: Job) -> bytes:
+        """What identifies an answer among those who share the cache."""
+        return job.digest if self._cache is None else self._cache.key(job)
+
+    def admits(self, response: APIResponse) -> bool:
+        """Whether an answer is good enough to be served again."""
+        return (_is_good if self._cache is None else self._cache.admits)(response)
+
     async def look_up(self, jobs: Sequence[Job]) -> list[APIResponse | None]:
-        """A response for each job that the cache knows."""
-        if self._cache is None or not jobs:
+        """A response for each job that the cache knows, before anything is asked."""
+        if self.mode == "refresh":
             return [None] * len(jobs)
-        try:
-            found = await self._cache.get_many([job.prompt for job in jobs])
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a cache that fails is a miss, counted
-            raise_if_cancelled(error)
-            self._failed("looked up", len(jobs), error)
-            found = [Found()] * len(jobs)
-        now = self._clock.monotonic()
-        for job in jobs:
-            job.looked_up = now
-        return [self._hit(job, outcome) for job, outcome in zip(jobs, found, strict=True)]
+        return await self._look_up(jobs)
 
     def may_know_by_now(self, job: Job) -> bool:
         """Just before a call: is it worth looking again?
@@ -135,50 +166,111 @@ class LocalCache:
         answered = self._pending.answered(job)
         if answered is not None:
             await answered.wait()
-        (response,) = await self.look_up([job])
+        (response,) = await self._look_up([job])
         return response
 
-    async def store(self, job: Job, response: APIResponse) -> None:
-        """Keep an answer. It is committed on return, or counted as lost to the cache."""
+    async def store(self, job: Job, response: APIResponse, parameters: Parameters | None) -> APIResponse:
+        """Keep an answer, and say where it is kept. It is committed on return, or counted as lost to the cache."""
         if self._cache is None:
-            return
-        if not is_admissible(response):
-            self._ledger.not_stored += 1
-            return
+            return response
         try:
-            await self._cache.store(job.prompt, response)
+            if not self._cache.admits(response):
+                self._ledger.not_stored += 1
+                return response
+            entry = await self._cache.store(job, response, parameters)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the answer goes to its caller all the same
             raise_if_cancelled(error)
-            self._failed("stored", 1, error)
+            self.failed("an answer could not be stored", error)
+            return response
+        return response if entry is None else msgspec.structs.replace(response, entry=entry.hex())
 
-    def _hit(self, job: Job, found: Found) -> APIResponse | None:
+    async def explain_miss(self, job: Job) -> str:
+        """Why an offline run has no answer."""
+        reason = None
+        if self._cache is not None and self._explained < _MOST_EXPLAINED:
+            self._explained += 1
+            try:
+                reason = await self._cache.explain(job)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the miss is reported without a reason
+                raise_if_cancelled(error)
+                self.failed("a miss could not be explained", error)
+        else:
+            reason = f"The first {_MOST_EXPLAINED} misses say why; client.explain(prompt) does for this one."
+        return f"The run is offline and the cache {self.location} has no answer. {reason or ''}".rstrip()
+
+    async def record(self, run: Run) -> None:
+        """Keep the account of the run."""
+        if self._cache is None:
+            return
+        try:
+            await self._cache.record(run)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - accounts are not worth a batch
+            raise_if_cancelled(error)
+            self.failed("the account of the run could not be kept", error)
+
+    async def _look_up(self, jobs: Sequence[Job]) -> list[APIResponse | None]:
+        if self._cache is None or not jobs:
+            return [None] * len(jobs)
+        try:
+            found = await self._cache.get_many(jobs, since=self._since)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a cache that fails is a miss, counted
+            raise_if_cancelled(error)
+            self.failed("an answer could not be looked up", error, count=len(jobs))
+            found = [Found()] * len(jobs)
+        now = self._clock.monotonic()
+        hits: list[APIResponse | None] = []
+        other: Found | None = None
+        for job, outcome in zip(jobs, found, strict=True):
+            job.looked_up = now
+            response = outcome.response
+            if response is None:
+                self._report(outcome)
+                hits.append(None)
+                continue
+            if outcome.differs or response.model_internal not in self._models:
+                other = outcome
+            hits.append(as_hit(response, id=job.id, entry=outcome.entry))
+        if other is not None and other.response is not None:
+            await self._report_other(other, other.response.model_internal)
+        return hits
+
+    def _report(self, found: Found) -> None:
         if found.damage is not None:
             self._ledger.damaged_entries += 1
             self._notices.warn("damaged", f"A damaged cache entry counts as a miss: {found.damage}", CacheWarning)
         if found.failure is not None:
-            self._failed("looked up", 1, found.failure)
-        if found.response is None:
-            return None
-        if found.response.model_internal not in self._models:
-            self._report_other_model(found.response.model_internal)
-        return as_hit(found.response, id=job.id)
+            self.failed("an answer could not be looked up", found.failure)
 
-    def _report_other_model(self, stored: str) -> None:
+    async def _report_other(self, found: Found, stored: str) -> None:
+        if self._other_reported:
+            return
+        self._other_reported = True
+        how = None
+        if self._cache is not None and found.entry is not None:
+            try:
+                how = await self._cache.differences(found.entry)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the warning does without
+                raise_if_cancelled(error)
+        own = ", ".join(sorted(self._models))
+        what = (
+            f"Answers of {stored!r} are served from the cache to a client of {own}"
+            if stored not in self._models
+            else "Answers that were asked with other parameters are served from the cache"
+        )
         self._notices.warn(
-            "other model",
-            f"Answers of {stored!r} are served from the cache to a client of {', '.join(sorted(self._models))}: the "
-            "key is the conversation alone. Give each model its own namespace, for example "
-            f"SqliteCache(path, cache_key={sorted(self._models)[0]!r}), to keep them apart.",
+            "other request",
+            f"{what}{f' ({how})' if how else ''}: the key is the conversation alone. To keep them apart, give the "
+            'cache scope="request".',
             CacheWarning,
         )
 
-    def _failed(self, done: str, count: int, error: BaseException | str) -> None:
+    def failed(self, what: str, error: BaseException | str, *, count: int = 1) -> None:
+        """Count a failure of the cache, and warn of the first."""
         self._ledger.cache_failures += count
-        location = self._cache.location if self._cache is not None else "?"
         detail = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self._notices.warn(
             "failure",
-            f"The cache {location} failed, so an answer could not be {done} ({detail}). The run goes on without it; "
+            f"The cache {self.location} failed: {what} ({detail}). The run goes on without it; "
             "further failures are counted in report.cache_failures.",
             CacheWarning,
         )

@@ -7,7 +7,10 @@ import random
 from collections.abc import Callable, Sequence
 
 from lm_deluge._clock import Clock
-from lm_deluge.cache.user import EngineCache
+from lm_deluge.cache.leases import LeaseKeeper
+from lm_deluge.cache.stores import LeaseStore
+from lm_deluge.cache.user import Opener
+from lm_deluge.engine.flights import Flights
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Pending
 from lm_deluge.engine.pace import Pace
@@ -30,7 +33,7 @@ class Shared:
         self,
         settings: Settings,
         *,
-        cache: EngineCache | None,
+        cache: Opener | None,
         limits: Limits,
         choice: Choice[Model],
         transport: Transport,
@@ -44,6 +47,8 @@ class Shared:
         self.clock = clock
         self.rng = rng
         self.pending = Pending()
+        self.flights = Flights()
+        self._keeper: LeaseKeeper | None = None
         self.gate = Gate(limits, max_concurrent=settings.max_concurrent, clock=clock, rng=rng)
         self.pace = Pace()
         self._choice = choice
@@ -67,11 +72,17 @@ class Shared:
         """The API key for a model: the client's own, or that of the environment as it is now."""
         return self.settings.api_key or credential(model.service, os.environ)
 
+    def keeper(self, leases: LeaseStore) -> LeaseKeeper:
+        """The leases that this client holds."""
+        if self._keeper is None:
+            self._keeper = LeaseKeeper(leases)
+        return self._keeper
+
     @staticmethod
-    def count_hits(ledger: Ledger, hits: Sequence[APIResponse], emit: Callable[[Event], None]) -> None:
+    def count_hits(ledger: Ledger, hits: Sequence[APIResponse], emit: Callable[[Event], None], *, store: str) -> None:
         """Put local hits on the books."""
         if hits:
-            emit(HitsServed(len(hits), ledger.add_hits(hits)))
+            emit(HitsServed(len(hits), ledger.add_hits(hits, store=store)))
 
 
 def _rates_or_none(model: Model) -> Rates | None:

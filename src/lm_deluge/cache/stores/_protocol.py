@@ -1,11 +1,15 @@
-"""What every store does. All calls are synchronous, may come from any thread, and may block."""
+"""What every store does, and what some can do besides. All calls are synchronous, from any thread, and may block.
 
-from collections.abc import Sequence
-from typing import ClassVar, Protocol
+Stores see bytes and plain values only. ``lm_deluge.testing.StoreConformance`` checks all of this.
+"""
 
-from lm_deluge.cache.record import Entry
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-__all__ = ["Store"]
+from lm_deluge.cache.entry import Entry, SetAside, Stored
+from lm_deluge.cache.runs import Run
+
+__all__ = ["AwaitableStore", "BoundedStore", "JournalStore", "LeaseStore", "ScanStore", "Store"]
 
 
 class Store(Protocol):
@@ -33,8 +37,8 @@ class Store(Protocol):
         """
         ...
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> None:
-        """Take a damaged entry out of service, keeping its bytes where the store can.
+    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+        """Take an entry out of service, keeping its bytes where the store can; whether it was there.
 
         Args:
             key: of the entry.
@@ -53,5 +57,119 @@ class Store(Protocol):
 
     @property
     def location(self) -> str:
-        """Where the entries are, for messages: a path, for example."""
+        """Where the entries are, for messages: a path, for example. Never holds a credential."""
+        ...
+
+
+@runtime_checkable
+class LeaseStore(Protocol):
+    """A store that can say who is fetching the answer of a key, to all who share it.
+
+    A lease is a promise with an end: whoever holds it renews it while the call is under way, and if the holder dies
+    it runs out. Leases are no entries: they may exist for keys without one.
+    """
+
+    def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        """For each key, whether ``holder`` has its lease now. One that it has already is renewed.
+
+        Args:
+            keys: of the entries to be fetched.
+            holder: a name that nobody else has.
+            now: seconds since the Unix epoch. Stores with a clock of their own do not use it.
+            seconds: until the lease runs out.
+        """
+        ...
+
+    def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        """Prolong leases; False for each that ``holder`` does not have (any more)."""
+        ...
+
+    def release(self, keys: Sequence[bytes], holder: bytes) -> None:
+        """Give leases back. Those that somebody else holds are left alone."""
+        ...
+
+
+@runtime_checkable
+class ScanStore(Protocol):
+    """A store that can say what it holds, for housekeeping, explaining and moving data."""
+
+    def scan(self, *, namespace: str | None = None, newest_first: bool = False, batch: int = 256) -> Iterator[Stored]:
+        """All entries, or those of a namespace, without holding up writers. Those stored meanwhile may be missing.
+
+        Args:
+            namespace: only its entries.
+            newest_first: the last stored ones first; otherwise in any order.
+            batch: how many to read at once.
+        """
+        ...
+
+    def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
+        """Whole entries, in order; None where there is none."""
+        ...
+
+    def read_blobs(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Blobs by their SHA-256, not compressed; those that are missing or cannot be read are left out."""
+        ...
+
+    def delete_many(self, keys: Sequence[bytes]) -> int:
+        """Remove entries, and blobs that nobody refers to any more; how many entries there were."""
+        ...
+
+    def set_aside_entries(self) -> Iterator[SetAside]:
+        """What was taken out of service, the oldest first."""
+        ...
+
+    def usage(self) -> Mapping[str, int]:
+        """How much there is: ``entries``, ``blobs``, ``set_aside`` and ``bytes`` (on disk, or of values in memory)."""
+        ...
+
+    def verify(self) -> Iterator[str]:
+        """Everything that is wrong with the store itself, in words: damaged pages, missing blobs. Nothing if all is
+        well. Values are not decoded here."""
+        ...
+
+
+@runtime_checkable
+class BoundedStore(Protocol):
+    """A store that keeps below a size by removing the least recently used entries, in small batches."""
+
+    def limit(self, max_bytes: int) -> None:
+        """Keep below ``max_bytes`` from now on: after each ``put_many``, remove what was used longest ago."""
+        ...
+
+    def touch(self, keys: Sequence[bytes], *, now: float) -> None:
+        """Entries were served. Cheap; it is written with the next ``put_many`` or ``close``."""
+        ...
+
+
+@runtime_checkable
+class JournalStore(Protocol):
+    """A store that keeps the accounts of runs."""
+
+    def record_run(self, run: Run) -> None:
+        """Store a run, replacing the one with the same id."""
+        ...
+
+    def runs(self) -> Iterator[Run]:
+        """All runs, the newest first."""
+        ...
+
+
+@runtime_checkable
+class AwaitableStore(Protocol):
+    """A store over an object that may offer awaitable methods; None where it does not."""
+
+    async_get: Any
+    async_put: Any
+
+    async def fetch(self, key: bytes) -> Any:
+        """The value of one key, off the event loop."""
+        ...
+
+    async def store(self, entry: Entry) -> None:
+        """Store one entry, off the event loop."""
+        ...
+
+    async def set_aside_async(self, key: bytes, value: object, reason: str) -> bool:
+        """``set_aside`` off the event loop."""
         ...

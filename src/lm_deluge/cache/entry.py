@@ -1,0 +1,121 @@
+"""One answer as stores see it: bytes, and plain facts for people who open the file.
+
+Nothing here knows what is in the bytes. ``codec`` makes the value, ``record`` the request.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+__all__ = ["Blob", "Entry", "Facts", "SetAside", "Stored"]
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What an entry is about, for people, filters and housekeeping. No lookup depends on it.
+
+    Attributes:
+        created: when the answer was stored, in seconds since the Unix epoch.
+        asked: the model as the user named it.
+        model: the model that answered, as the provider names it.
+        finish_reason: why the answer ended.
+        input_tokens: prompt tokens that were neither read from nor written to the provider's cache.
+        output_tokens: generated tokens.
+        cache_read_tokens: prompt tokens read from the provider's cache.
+        cache_write_tokens: prompt tokens written to it.
+        cost: US dollars paid for the answer; None when the price was not known.
+        run: the run that bought it (see ``runs.Run``); 0 for none.
+    """
+
+    created: float = 0.0
+    asked: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cost: float | None = None
+    run: int = 0
+
+
+class Blob(msgspec.Struct, frozen=True, gc=False):
+    """A piece of requests that is stored once however many share it.
+
+    Attributes:
+        data: its bytes, not compressed; their SHA-256 is its name.
+        refers: names of the blobs that it refers to itself.
+    """
+
+    data: bytes
+    refers: tuple[bytes, ...] = ()
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One answer as a store gets it.
+
+    Attributes:
+        key: 32 bytes.
+        value: the encoded response; all that a lookup needs.
+        namespace: the ``cache_key`` of the cache, for people and for housekeeping.
+        request: the packed request.
+        refers: names of the blobs that the request refers to directly.
+        blobs: those blobs and the ones they refer to, by their SHA-256. A store that has one already need not store it
+            again.
+        facts: for stores that can show them.
+        expires: when the entry is of no more use, in seconds since the Unix epoch; None for never. Lookups see to it
+            themselves, so this only lets a store clean up.
+    """
+
+    key: bytes
+    value: bytes
+    namespace: str = "default"
+    request: bytes = b""
+    refers: tuple[bytes, ...] = ()
+    blobs: Mapping[bytes, Blob] = {}
+    facts: Facts = Facts()
+    expires: float | None = None
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One entry as a store gives it back.
+
+    Attributes:
+        key: 32 bytes.
+        namespace: the ``cache_key`` of the cache that stored it.
+        value: the encoded response.
+        request: the packed request; empty if none was stored.
+        facts: what the store knows of it.
+        expires: as in ``Entry``.
+        used: when it was last served, in seconds since the Unix epoch, where the store keeps that; else None.
+    """
+
+    key: bytes
+    namespace: str
+    value: bytes
+    request: bytes = b""
+    facts: Facts = Facts()
+    expires: float | None = None
+    used: float | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of value and request, blobs not counted."""
+        return len(self.value) + len(self.request)
+
+
+class SetAside(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An entry that was taken out of service and kept: damaged, or rejected by the user.
+
+    Attributes:
+        key: of the entry.
+        when: seconds since the Unix epoch.
+        reason: why.
+        value: what was found there.
+        request: the packed request, where it was kept.
+    """
+
+    key: bytes
+    when: float
+    reason: str
+    value: bytes = b""
+    request: bytes = b""

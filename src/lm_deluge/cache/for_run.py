@@ -1,0 +1,181 @@
+"""A response cache as one run uses it: many prompts at once, and nothing that blocks on the event loop."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from lm_deluge.cache._each import look_up_all, look_up_each
+from lm_deluge.cache.entry import Entry
+from lm_deluge.cache.found import Asked, Found, RunContext
+from lm_deluge.cache.record import unpack_request
+from lm_deluge.cache.responses import Context, ResponseCache
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores import AwaitableStore, JournalStore, LeaseStore, ScanStore
+from lm_deluge.prompt import Conversation
+from lm_deluge.request import Parameters
+from lm_deluge.response import APIResponse
+
+if TYPE_CHECKING:
+    from lm_deluge.cache.explain import Searcher
+
+__all__ = ["RunCache"]
+
+_SMALL_BYTES = 32 * 1024  # packed in about a millisecond
+_MISS = Found()
+
+T = TypeVar("T")
+
+
+class RunCache:
+    """One run's view of a ``ResponseCache``; see ``EngineCache`` for what its methods promise."""
+
+    def __init__(self, cache: ResponseCache, run: RunContext) -> None:
+        self._cache = cache
+        self._store = cache.backend
+        self._run = run
+        # With the model in the key, an answer of any of the client's models will do.
+        self._contexts = {parameters.model: cache.context(parameters) for parameters in run.parameters}
+        alone = cache.context(None) if cache.scope == "conversation" or not self._contexts else None
+        self._looked_for = list(self._contexts.values()) if alone is None else [alone]
+        self._own = frozenset(context.fingerprint for context in self._contexts.values())
+        self._awaits = self._store if isinstance(self._store, AwaitableStore) else None
+        self._searcher: Searcher | None = None
+
+    @property
+    def leases(self) -> LeaseStore | None:
+        return self._cache.leases
+
+    @property
+    def location(self) -> str:
+        return self._cache.location
+
+    def key(self, asked: Asked) -> bytes:
+        return self._cache.key(asked.prompt, self._looked_for[0], asked.sample)
+
+    def admits(self, response: APIResponse) -> bool:
+        return self._cache.admits(response)
+
+    async def get_many(self, asked: Sequence[Asked], *, since: float | None = None) -> list[Found]:
+        self._cache.check_open()
+        oldest = self._cache.oldest(self._run.max_age, since)
+        if len(self._looked_for) == 1:
+            return await self._get_keys(self._keys_of(asked, self._looked_for[0]), oldest)
+        best: list[Found] = [_MISS] * len(asked)
+        for context in self._looked_for:
+            missing = [position for position, found in enumerate(best) if found.response is None]
+            if not missing:
+                break
+            keys = self._keys_of([asked[position] for position in missing], context)
+            for position, found in zip(missing, await self._get_keys(keys, oldest), strict=True):
+                if found is not _MISS:
+                    best[position] = found
+        return best
+
+    async def store(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> bytes | None:
+        cache = self._cache
+        cache.check_open()
+        context = cache.context(None) if parameters is None else self._contexts[parameters.model]
+
+        def pack() -> Entry:
+            return cache.entry(asked.prompt, response, context, sample=asked.sample, run=self._run.run)
+
+        # Packing a usual answer takes less time than handing it to a thread, and the writer's thread, which competes
+        # with this one for the interpreter, is left with little but the store's own work.
+        entry = pack() if _is_small(asked.prompt, response) else await asyncio.to_thread(pack)
+        if self._awaits is not None and self._awaits.async_put is not None:
+            await self._awaits.store(entry)
+        elif self._store.blocks:
+            await cache.batcher.put(entry)
+        else:
+            self._store.put_many([entry])
+        return entry.key
+
+    async def differences(self, entry: bytes) -> str | None:
+        store = self._store
+        if not isinstance(store, ScanStore) or not self._run.parameters:
+            return None
+        return await self._call(lambda: _differences(store, entry, self._run.parameters))
+
+    async def explain(self, asked: Asked) -> str | None:
+        return await self._call(lambda: self._explain(asked))
+
+    async def record(self, run: Run) -> None:
+        store = self._store
+        if isinstance(store, JournalStore):
+            await self._call(lambda: store.record_run(run))
+
+    def _explain(self, asked: Asked) -> str:
+        from lm_deluge.cache.explain import Searcher  # needed by few runs
+
+        self._searcher = self._searcher or Searcher(self._store, self._cache.namespace)
+        return self._cache.explain(
+            asked.prompt,
+            self._run.parameters,
+            sample=asked.sample,
+            max_age=self._run.max_age,
+            searcher=self._searcher,
+        ).short
+
+    def _keys_of(self, asked: Sequence[Asked], context: Context) -> Callable[[], list[bytes]]:
+        return lambda: [self._cache.key(item.prompt, context, item.sample) for item in asked]
+
+    async def _get_keys(self, keys: Callable[[], list[bytes]], oldest: float | None) -> list[Found]:
+        store = self._awaits
+        if store is not None:
+            if store.async_get is not None:
+                return await look_up_all(lambda key: self._fetch(store, key, oldest), keys())
+            return await self._call(lambda: look_up_each(lambda key: self._read([key], oldest)[0], keys()))
+        return await self._call(lambda: self._read(keys(), oldest))
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        return await asyncio.to_thread(function) if self._store.blocks else function()
+
+    def _read(self, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
+        values = self._store.get_many(keys)
+        found = [
+            self._found(key, self._cache.decoded(key, value), oldest) for key, value in zip(keys, values, strict=True)
+        ]
+        self._cache.touch([key for key, item in zip(keys, found, strict=True) if item.response is not None])
+        return found
+
+    async def _fetch(self, store: AwaitableStore, key: bytes, oldest: float | None) -> Found:
+        value = await store.fetch(key)
+        decoded = self._cache.try_decode(key, value)
+        if isinstance(decoded, str):
+            try:
+                await store.set_aside_async(key, value, decoded)
+            except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
+                return Found(damage=f"{decoded}. It could not be set aside: {error}")
+            return Found(damage=f"{decoded}. It was set aside.")
+        return self._found(key, decoded, oldest)
+
+    def _found(self, key: bytes, decoded: Any, oldest: float | None) -> Found:
+        if decoded is None:
+            return _MISS
+        if isinstance(decoded, str):
+            return Found(damage=decoded)
+        if oldest is not None and self._cache.is_older(decoded, oldest):
+            return Found(stale=True)
+        return Found(decoded.response, key, decoded.fingerprint not in self._own and any(decoded.fingerprint))
+
+
+def _differences(store: ScanStore, entry: bytes, parameters: Sequence[Parameters]) -> str | None:
+    """What differs between an entry's parameters and the nearest of the run's."""
+    from lm_deluge.cache.differences import differences  # needed by few runs
+
+    (stored,) = store.read([entry])
+    if stored is None:
+        return None
+    request = unpack_request(stored.request, store.read_blobs)
+    if request.parameters is None:
+        return None
+    found = [differences(msgspec.structs.replace(request, parameters=own), request) for own in parameters]
+    return "; ".join(str(item) for item in min(found, key=len) if item.path != "model") or None
+
+
+def _is_small(prompt: Conversation, response: APIResponse) -> bool:
+    if len(response.raw_body or b"") > _SMALL_BYTES or not prompt.is_loaded:
+        return False
+    return 4 * prompt.count_tokens(img_tokens=_SMALL_BYTES) <= _SMALL_BYTES
