@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lm_deluge.cache import LevelDBCache, SqliteCache
+from lm_deluge.cache.stores import _sqlite_database as database
+from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheError
 from lm_deluge.prompt import Conversation, Message
 from lm_deluge.response import APIResponse
@@ -62,6 +64,35 @@ def construct(path: str) -> None:
     say("constructed")
 
 
+def upgrade_until(path: str, call: str) -> None:
+    """Open a file of the previous format, and stop for ever when the blobs of so many requests are known."""
+    calls = 0
+    refers_of = database.refers_of
+
+    def stop(request: bytes) -> tuple[bytes, ...]:
+        nonlocal calls
+        calls += 1
+        if calls == int(call):
+            say("inside")
+            listen()
+        return refers_of(request)
+
+    database.refers_of = stop
+    SqliteStore(path)
+    say("not stopped")
+
+
+def lease(path: str, holder: str) -> None:
+    """Try to get leases as told: how many, at what time, for how long. Say for each of them whether it worked."""
+    store = SqliteStore(path)
+    say("ready")
+    for line in sys.stdin:
+        _, count, now, seconds = line.split()
+        keys = [number.to_bytes(32, "big") for number in range(int(count))]
+        won = [store.acquire([key], holder.encode(), now=float(now), seconds=float(seconds))[0] for key in keys]
+        say("".join("01"[mine] for mine in won))
+
+
 def construct_slowly(path: str) -> None:
     """Open new caches without end, for the parent to kill."""
     number = 0
@@ -76,7 +107,7 @@ def hold(path: str) -> None:
     """Keep the file locked for writing until told to stop."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute("DELETE FROM damaged")
+    connection.execute("DELETE FROM set_aside")
     say("held")
     listen()
     connection.execute("COMMIT")
@@ -176,6 +207,8 @@ if __name__ == "__main__":
         store,
         put,
         construct,
+        upgrade_until,
+        lease,
         construct_slowly,
         hold,
         count,

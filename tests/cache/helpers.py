@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from lm_deluge.cache.entry import Blob, Entry, Facts
 from lm_deluge.prompt import Conversation, Message
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
@@ -71,3 +73,20 @@ def run_child(*args: object) -> str:
 def fingerprints(directory: Path) -> dict[str, str]:
     """Name and hash of everything in a directory."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir() if path.is_file()}
+
+
+def key(text: object) -> bytes:
+    """The key of an entry, for tests that use a store without a cache over it."""
+    return hashlib.sha256(str(text).encode()).digest()
+
+
+def blob(data: bytes, *refers: bytes) -> dict[bytes, Blob]:
+    """A blob by its name."""
+    return {hashlib.sha256(data).digest(): Blob(data, refers)}
+
+
+def entry(text: object, value: bytes = b"value", *, created: float = 1.0, blobs: Mapping[bytes, Blob] = {}) -> Entry:  # noqa: B006
+    """An entry that refers to all blobs which no other of them refers to."""
+    inner = {name for one in blobs.values() for name in one.refers}
+    refers = tuple(name for name in blobs if name not in inner)
+    return Entry(key=key(text), value=value, refers=refers, blobs=blobs, facts=Facts(created=created))

@@ -1,7 +1,7 @@
 """What is particular to LevelDB: an optional dependency, a directory, one process at a time."""
 
-import asyncio
 import multiprocessing
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from lm_deluge.cache import LevelDBCache
-from lm_deluge.errors import CacheError, CacheFileError
+from lm_deluge.cache.codec import compress
+from lm_deluge.cache.entry import Blob, Entry, Facts
+from lm_deluge.cache.record import refers_of
+from lm_deluge.cache.stores.leveldb import LevelDBStore
+from lm_deluge.errors import CacheError, CacheFileError, CacheWarning
+from lm_deluge.testing._store_checks import blob_name, entry, key_of
 
 from .helpers import answer, fingerprints, prompt, run_child
 
@@ -96,10 +101,137 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on(tmp_path: Path) -> Non
         assert (cache.get(prompt("p")), cache.get(prompt("q"))) == (answer("x"), answer("y"))
 
 
-def test_damaged_bytes_are_kept(tmp_path: Path) -> None:
+def test_damaged_bytes_are_kept_with_the_request(tmp_path: Path) -> None:
     with LevelDBCache(tmp_path / "cache") as cache:
-        cache.put(prompt("p"), answer("x"))
-        key = cache._key(prompt("p"))
-        cache._store._db.put(b"e" + key, b"\x01broken")  # type: ignore[attr-defined]
-        assert asyncio.run(cache.get_many([prompt("p")]))[0].damage
-        assert cache._store._db.get(b"d" + key) == b"\x01broken"  # type: ignore[attr-defined]
+        cache.put(prompt("long " * 1000), answer("x"))
+        store, key = cache.backend, cache.key(prompt("long " * 1000))
+        assert isinstance(store, LevelDBStore)
+        (whole,) = store.read([key])
+        assert whole is not None
+        store._db.put(b"e" + key, b"\x01broken")
+        with pytest.warns(CacheWarning, match="set aside"):
+            assert cache.get(prompt("long " * 1000)) is None
+        (kept,) = store.set_aside_entries()
+        assert (kept.key, kept.value, kept.request) == (key, b"\x01broken", whole.request)
+        assert len(store.read_blobs(list(refers_of(kept.request)))) == 1
+        assert list(store.verify()) == []
+
+
+def previous_version(directory: Path, entries: list[Entry]) -> None:
+    """What the first layout held of entries: value, request and blobs, and one damaged value."""
+    database = plyvel.DB(str(directory), create_if_missing=True)
+    database.put(b"format", b"lm_deluge")
+    for one in entries:
+        database.put(b"e" + one.key, one.value)
+        database.put(b"r" + one.key, one.request)
+        for name, blob in one.blobs.items():
+            database.put(b"b" + name, compress(blob.data))
+    database.put(b"d" + key_of("damaged"), b"broken")
+    database.close()
+
+
+def test_a_database_of_the_previous_version_is_served(tmp_path: Path) -> None:
+    leaf, own = Blob(b"shared" * 100), Blob(b"own" * 100)
+    names = [blob_name(leaf.data), blob_name(own.data)]
+    before = [entry(number, b"%d" % number, blobs=[leaf]) for number in range(3)]
+    previous_version(tmp_path / "cache", before)
+    store = LevelDBStore(tmp_path / "cache")
+    assert store.get_many([one.key for one in before]) == [b"0", b"1", b"2"]
+    assert {(stored.key, stored.request, stored.namespace, stored.facts) for stored in store.scan()} == {
+        (one.key, one.request, "default", Facts()) for one in before
+    }
+    assert [(kept.key, kept.value) for kept in store.set_aside_entries()] == [(key_of("damaged"), b"broken")]
+
+    # Nobody wrote down that they refer to the blob, so it outlives a new entry that does.
+    store.put_many([entry("new", blobs=[leaf]), entry("newer", blobs=[own])])
+    assert [stored.key for stored in store.scan(newest_first=True)][2:] == sorted(one.key for one in before)
+    assert store.delete_many([key_of("new"), key_of("newer"), before[0].key]) == 3
+    assert store.read_blobs(names) == {names[0]: leaf.data}
+    assert list(store.verify()) == []
+    assert store.usage()["entries"] == 2
+    store.put_many([before[1]])  # stored anew, it counts as one that refers to it
+    store.delete_many([before[1].key])
+    assert store.read_blobs(names) == {names[0]: leaf.data}
+    store.close()
+
+
+def test_one_damaged_block_costs_what_is_in_it(tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    store = LevelDBStore(directory)
+    noise = random.Random(0)
+    values = {key_of(number): noise.randbytes(2000) for number in range(500)}
+    store.put_many([entry(key, value) for key, value in values.items()])
+    store._db.compact_range()
+    store.close()
+    (table,) = directory.glob("*.ldb")
+    content = bytearray(table.read_bytes())
+    content[100_000:100_100] = bytes(byte ^ 0xFF for byte in content[100_000:100_100])
+    table.write_bytes(content)
+
+    store = LevelDBStore(directory)
+    found = dict(zip(values, store.get_many(list(values)), strict=True))
+    lost = [key for key, value in values.items() if found[key] != value]  # the check within a value shows it
+    assert 1 <= len(lost) <= 5
+    (said,) = store.verify()
+    assert "Corruption" in said
+    assert "repair_db" in said
+    # What cannot be read can be taken out of service, and stored anew.
+    assert store.set_aside(lost[0], found[lost[0]], "damaged") is True
+    store.put_many([entry(key, values[key]) for key in lost])
+    assert store.get_many(list(values)) == list(values.values())
+    store.close()
+
+
+def test_what_cannot_be_read_is_told_from_what_is_missing(tmp_path: Path) -> None:
+    """Bytes flipped where a block says how it is built, so that LevelDB gives nothing back."""
+    directory = tmp_path / "cache"
+    store = LevelDBStore(directory)
+    store.put_many([entry(number, b"compressible" * 1000) for number in range(500)])
+    store._db.compact_range()
+    store.close()
+    (table,) = directory.glob("*.ldb")
+    content = bytearray(table.read_bytes())
+    content[20_000:60_000] = bytes(byte ^ 0xFF for byte in content[20_000:60_000])
+    table.write_bytes(content)
+    store = LevelDBStore(directory)
+    keys = [key_of(number) for number in range(500)]
+    found = store.get_many(keys)
+    assert found.count(b"") > 10
+    assert None not in found
+    assert store.get_many([key_of("missing")]) in ([None], [b""])  # its place may be in such a block
+    key = keys[found.index(b"")]
+    assert store.set_aside(key, b"", "the store cannot read it") is True
+    assert store.get_many([key]) == [None]
+    store.put_many([entry(key, b"anew")])
+    assert store.get_many([key]) == [b"anew"]
+    store.close()
+
+
+def test_a_missing_and_a_changed_blob_are_reported(tmp_path: Path) -> None:
+    store = LevelDBStore(tmp_path / "cache")
+    leaf, other = Blob(b"leaf" * 100), Blob(b"other" * 100)
+    store.put_many([entry("a", blobs=[leaf]), entry("b", blobs=[other]), entry("c")])
+    store._db.delete(b"b" + blob_name(leaf.data))
+    store._db.put(b"b" + blob_name(other.data), compress(b"something else"))
+    store._db.put(b"i" + key_of("c"), b"\x91\xa1\xff")  # text that is no UTF-8
+    assert sorted(store.verify()) == sorted(
+        [
+            f"blob {blob_name(leaf.data).hex()[:16]}… is missing",
+            f"blob {blob_name(other.data).hex()[:16]}… does not hold what its digest says",
+            f"the facts of {key_of('c').hex()[:16]}… do not decode",
+        ]
+    )
+    (stored,) = store.read([key_of("c")])
+    assert stored is not None
+    assert (stored.value, stored.facts) == (b"value", Facts())
+    store.close()
+
+
+def test_a_blob_that_refers_to_itself_ends_nothing(tmp_path: Path) -> None:
+    """No honest writer can make one, for a name is the hash of what it names."""
+    store = LevelDBStore(tmp_path / "cache")
+    name = key_of("hostile")
+    hostile = Entry(key=key_of("a"), value=b"value", refers=(name,), blobs={name: Blob(b"data", (name,))})
+    store.put_many([hostile])
+    assert store.delete_many([hostile.key]) == 1
+    store.close()

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from lm_deluge.cache import DistributedDictCache
+from lm_deluge.cache.entry import Entry
+from lm_deluge.cache.stores import AwaitableStore
+from lm_deluge.cache.stores.mapping import MappingStore
 from lm_deluge.errors import CacheError, CacheWarning
 
 from .helpers import answer, prompt
@@ -281,6 +284,41 @@ def test_threads_take_turns_in_an_object_that_is_not_made_for_them() -> None:
 def test_what_is_no_mapping_is_refused(thing: object) -> None:
     with pytest.raises(TypeError, match=r"get\(key\) and put\(key, value\)"):
         DistributedDictCache(thing)
+
+
+@pytest.mark.parametrize("kind", ANY)
+def test_setting_aside_off_the_event_loop_says_whether_it_did(kind: Any) -> None:
+    mapping = kind()
+    store = MappingStore(mapping, "s")
+    assert isinstance(store, AwaitableStore)
+    key, other = bytes(32), b"\xff" * 32
+
+    async def main() -> list[bool]:
+        await store.store(Entry(key=key, value=b"good"))
+        await store.store(Entry(key=other, value=b"bad"))
+        wanted = [(key, b"bad"), (other, b"bad"), (other, b"bad"), (b"m" * 32, None)]
+        done = [await store.set_aside_async(name, value, "a test") for name, value in wanted]
+        assert [await store.fetch(key), await store.fetch(other)] == [b"good", None]
+        return done
+
+    assert asyncio.run(main()) == [False, True, False, False]
+    assert contents(mapping)[f"s:{other.hex()}:damaged"] == b"bad"
+
+
+@pytest.mark.parametrize("kind", [GetPut, Modal, Coroutines])
+def test_a_closed_store_is_used_no_more(kind: Any) -> None:
+    mapping = kind()
+    store = MappingStore(mapping, "s")
+    store.close()
+
+    async def main() -> None:
+        with pytest.raises(CacheError, match="is closed"):
+            await store.fetch(bytes(32))
+        with pytest.raises(CacheError, match="is closed"):
+            await store.store(Entry(key=bytes(32), value=b"value"))
+
+    asyncio.run(main())
+    assert contents(mapping) == {}
 
 
 def test_closing_leaves_the_object_alone() -> None:

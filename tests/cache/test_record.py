@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -148,6 +149,13 @@ def test_a_missing_or_changed_blob_is_never_another_prompt() -> None:
             unpack_request(broken, reader(packed.blobs))
         with pytest.raises(DamagedEntryError):
             refers_of(broken)
+
+
+def test_a_stored_path_is_never_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(PNG)
+    hostile = {"messages": [Message("user", [Image(path=str(tmp_path / "secret.png"))])]}
+    with pytest.raises(DamagedEntryError, match="local file"):
+        unpack_request(compress(msgspec.msgpack.encode(hostile)), lambda names: {})
 
 
 @given(st.binary(max_size=300))

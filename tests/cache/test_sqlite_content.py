@@ -27,7 +27,7 @@ def test_the_file_can_be_read_without_this_package(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         first, second = connection.execute("SELECT * FROM entries ORDER BY rowid").fetchall()
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == 2
         assert connection.execute("PRAGMA application_id").fetchone()[0].to_bytes(4, "big") == b"lmd1"
     wanted = {
         "namespace": "mine",
@@ -40,7 +40,7 @@ def test_the_file_can_be_read_without_this_package(tmp_path: Path) -> None:
         "cost": 0.25,
     }
     assert {name: first[name] for name in wanted} == wanted
-    assert first["key"] == cache._key(prompt("p"))
+    assert first["key"] == cache.key(prompt("p"))
     assert first["created"] > 1.7e9
     assert (second["model"], second["cost"], second["input_tokens"]) == ("m", None, None)
 
@@ -102,7 +102,7 @@ def test_a_damaged_row_is_moved_with_all_it_had(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
     with SqliteCache(path) as cache:
         cache.put(prompt("p"), answer("x"))
-        key = cache._key(prompt("p"))
+        key = cache.key(prompt("p"))
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("UPDATE entries SET response = ?", (b"\x01broken",))
             (request,) = connection.execute("SELECT request FROM entries").fetchone()
@@ -110,7 +110,7 @@ def test_a_damaged_row_is_moved_with_all_it_had(tmp_path: Path) -> None:
         assert found.damage is not None
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM entries").fetchone() == (0,)
-        rows = connection.execute("SELECT key, response, request, reason FROM damaged").fetchall()
+        rows = connection.execute("SELECT key, response, request, reason FROM set_aside").fetchall()
     assert [row[:3] for row in rows] == [(key, b"\x01broken", request)]
     assert "checksum" in rows[0][3]
 
@@ -124,7 +124,7 @@ def test_cells_of_another_type_are_damage(tmp_path: Path, value: object) -> None
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             stored = value.encode("utf-8", "surrogateescape") if value == "\udcff" else value
             cast = "CAST(? AS TEXT)" if isinstance(value, str) else "?"
-            connection.execute(f"UPDATE entries SET response = {cast} WHERE key = ?", (stored, cache._key(prompt("p"))))
+            connection.execute(f"UPDATE entries SET response = {cast} WHERE key = ?", (stored, cache.key(prompt("p"))))
         bad, good = asyncio.run(cache.get_many([prompt("p"), prompt("q")]))
         assert bad.damage is not None
         assert good.response == answer("y")
@@ -138,7 +138,7 @@ def test_a_damaged_page_costs_only_what_is_on_it(tmp_path: Path) -> None:
             cache.put(one, answer(f"{number} " + "x" * 300))
         assert cache.get(prompts[0]) is not None
     data = bytearray(path.read_bytes())
-    needle = cache._key(prompts[200])
+    needle = cache.key(prompts[200])
     page = data.index(needle) // 4_096  # of the table or of its index
     data[page * 4_096 : page * 4_096 + 8] = b"\xff" * 8
     path.write_bytes(data)

@@ -96,7 +96,7 @@ def test_full_synchronous_is_what_sqlite_uses(tmp_path: Path) -> None:
     for synchronous, number in (("NORMAL", 1), ("FULL", 2)):
         with SqliteCache(tmp_path / "cache.db", synchronous=synchronous) as cache:  # type: ignore[arg-type]
             cache.put(prompt("p"), answer("x"))
-            writer = cache._store._held.writer  # type: ignore[attr-defined]
+            writer = cache.backend._database._writer  # type: ignore[attr-defined]
             assert writer.execute("PRAGMA synchronous").fetchone() == (number,)
             assert writer.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
 
@@ -185,11 +185,11 @@ def test_a_newer_format_is_left_alone(tmp_path: Path, whole: bytes, clean: bool)
     path = tmp_path / "cache.db"
     path.write_bytes(whole)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     if clean:
         connection.close()
     before = fingerprints(tmp_path)
-    with pytest.raises(CacheVersionError, match=r"format 2; this one knows 1.*pip install -U lm_deluge"):
+    with pytest.raises(CacheVersionError, match=r"format 3; this one knows 2.*pip install -U lm_deluge"):
         SqliteCache(path)
     if clean:
         assert fingerprints(tmp_path) == before

@@ -130,13 +130,13 @@ def test_close_stores_what_is_under_way(tmp_path: Path, monkeypatch: pytest.Monk
 
     # A stand-in for a slow disk: nothing is written before the test has asked to close.
     release = threading.Event()
-    write = cache._batcher._write
+    write = cache.batcher._write
 
     def wait_and_write(items: Any) -> None:
         assert release.wait(20)
         write(items)
 
-    monkeypatch.setattr(cache._batcher, "_write", wait_and_write)
+    monkeypatch.setattr(cache.batcher, "_write", wait_and_write)
     asyncio.run(main())
     closer = threading.Thread(target=cache.close)
     closer.start()

@@ -99,7 +99,8 @@ class RunCache:
         return await self._call(lambda: _differences(store, entry, self._run.parameters))
 
     async def explain(self, asked: Asked) -> str | None:
-        return await self._call(lambda: self._explain(asked))
+        # Even where the store does not block, searching thousands of entries would hold up the event loop.
+        return await asyncio.to_thread(self._explain, asked)
 
     async def record(self, run: Run) -> None:
         store = self._store

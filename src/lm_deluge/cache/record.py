@@ -97,10 +97,10 @@ class _Node(msgspec.Struct, frozen=True, omit_defaults=True, tag="node"):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_message_decoder = msgspec.msgpack.Decoder(Message)
+message_decoder = msgspec.msgpack.Decoder(Message)
 _parameters_decoder = msgspec.msgpack.Decoder(Parameters)
-_stored_decoder = msgspec.msgpack.Decoder(_Stored)
-_node_decoder = msgspec.msgpack.Decoder(_Node)
+stored_decoder = msgspec.msgpack.Decoder(_Stored)
+node_decoder = msgspec.msgpack.Decoder(_Node)
 
 
 def pack_request(
@@ -144,13 +144,16 @@ def unpack_request(request: bytes, read_blobs: Callable[[Sequence[bytes]], Mappi
         DamagedEntryError: something does not unpack, or a blob is missing or not what its name says.
     """
     try:
-        stored = _stored_decoder.decode(decompress(request))
+        stored = stored_decoder.decode(decompress(request))
         reader = _Reader(read_blobs)
         messages = reader.messages(stored.head, stored.messages)
         parameters = stored.parameters
         if isinstance(parameters, bytes):
             parameters = _parameters_decoder.decode(reader.blob(parameters))
         conversation = Conversation(messages)
+        if not conversation.is_loaded:
+            # Nothing is stored so. A path in a stranger's file must not make us read one of ours.
+            raise DamagedEntryError("the stored request names a local file instead of holding its content")
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise DamagedEntryError(f"the stored request does not unpack: {error}") from error
     return Request(
@@ -169,7 +172,7 @@ def refers_of(request: bytes) -> tuple[bytes, ...]:
         DamagedEntryError: it does not unpack.
     """
     try:
-        stored = _stored_decoder.decode(decompress(request))
+        stored = stored_decoder.decode(decompress(request))
         names = _refers(stored.messages)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise DamagedEntryError(f"the stored request does not unpack: {error}") from error
@@ -183,7 +186,7 @@ def refers_of(request: bytes) -> tuple[bytes, ...]:
 def refers_of_blob(data: bytes) -> tuple[bytes, ...]:
     """Names of the blobs that a blob refers to: a node its messages and the node before it, a message its media."""
     try:
-        node = _node_decoder.decode(data)
+        node = node_decoder.decode(data)
         names = _refers(node.messages)
         if node.before is not None:
             names[node.before] = None
@@ -191,7 +194,7 @@ def refers_of_blob(data: bytes) -> tuple[bytes, ...]:
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
         pass  # no node
     try:
-        return tuple(_refers([_message_decoder.decode(data)]))
+        return tuple(_refers([message_decoder.decode(data)]))
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
         return ()  # a medium, or parameters
 
@@ -256,12 +259,12 @@ class _Reader:
             # A name is the hash of what it names, so a chain cannot run in a circle; but it could be very long.
             if len(parts) > _MOST_NODES:
                 raise DamagedEntryError("the stored request is a chain without end")
-            node = _node_decoder.decode(self.blob(head))
+            node = node_decoder.decode(self.blob(head))
             parts.append(node.messages)
             head = node.before
         found = [message for part in reversed(parts) for message in part]
         self._fetch([item for item in found if isinstance(item, bytes)])
-        whole = [_message_decoder.decode(self.blob(item)) if isinstance(item, bytes) else item for item in found]
+        whole = [message_decoder.decode(self.blob(item)) if isinstance(item, bytes) else item for item in found]
         self._fetch(_refers(whole))
         return [self._with_media(message) for message in whole]
 

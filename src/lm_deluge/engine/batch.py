@@ -113,9 +113,11 @@ class Batch:
         """Responses as they come, in lists. Leaving early cancels the calls under way."""
         self._caller.prepare()  # warns of what no request will hold, before the first one
         self._notices.sending = True
+        recording: asyncio.Task[None] | None = None
         if self._keeps_account:
-            # At the beginning, so that the entries of a run that is killed can still be told by its name and tags.
-            await self._local.record(self._run)
+            # At the beginning, so that the entries of a run that is killed can still be told by its name and tags. Not
+            # waited for: readers never wait for a writer, and this run may have nothing to write but its account.
+            recording = asyncio.create_task(self._local.record(self._run))
         feeder = asyncio.create_task(self._feed(chunks))
         try:
             while (ready := await self._outbox.take()) is not None:
@@ -131,7 +133,8 @@ class Batch:
             await asyncio.gather(feeder, *self._tasks, return_exceptions=True)
             await self._caller.finish()
             self._ended = self._shared.clock.monotonic()
-            if self._keeps_account:
+            if recording is not None:
+                await recording
                 await self._local.record(msgspec.structs.replace(self._run, report=self.report()))
 
     async def _feed(self, chunks: AsyncGenerator[list[PromptLike], None]) -> None:

@@ -1,7 +1,7 @@
-"""Tools for tests: a provider emulator, a clock that tests drive, and real prompts.
+"""Tools for tests: a provider emulator, a clock that tests drive, real prompts, and a conformance suite for stores.
 
 Everything is imported when it is first used, so that importing this package costs nothing. The emulator needs the
-``server`` extra.
+``server`` extra, the conformance suite the ``testing`` extra.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lm_deluge.testing.faults import Fault
     from lm_deluge.testing.gate import Gate
     from lm_deluge.testing.stats import Stats
+    from lm_deluge.testing.stores import StoreConformance
     from lm_deluge.testing.tokens import count_tokens
     from lm_deluge.testing.values import (
         Answer,
@@ -35,6 +36,7 @@ __all__ = [
     "RecordedRequest",
     "Responder",
     "Stats",
+    "StoreConformance",
     "count_tokens",
     "gsm8k",
     "serve",
@@ -52,6 +54,7 @@ _HOMES = {
     "RecordedRequest": "values",
     "Responder": "values",
     "Stats": "stats",
+    "StoreConformance": "stores",
     "count_tokens": "tokens",
     "gsm8k": "dataset",
     "serve": "emulator",

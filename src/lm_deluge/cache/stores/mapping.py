@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
-from lm_deluge.cache.record import Entry
+from lm_deluge.cache.entry import Entry
 from lm_deluge.errors import CacheError
 
 __all__ = ["MappingStore"]
@@ -43,11 +43,18 @@ class MappingStore:
         self._get: Callable[[str], Any] = get
         self._put: Callable[[str, Any], Any] = put
         self._turn = threading.Lock()
+        self._closed = False
         self.async_get: Callable[[str], Awaitable[Any]] | None = _awaitable(get)
         self.async_put: Callable[[str, Any], Awaitable[Any]] | None = _awaitable(put)
 
     def name(self, key: bytes) -> str:
-        """The text under which an entry is kept."""
+        """The text under which an entry is kept.
+
+        Raises:
+            CacheError: the store is closed.
+        """
+        if self._closed:
+            raise CacheError(f"The cache in a {self.location} is closed. Make a new one to go on.")
         return f"{self._namespace}:{key.hex()}"
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -67,19 +74,25 @@ class MappingStore:
         """Store one entry, off the event loop."""
         await self._assign_async(self.name(entry.key), entry.value)
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> None:
-        """Keep the value under a name of its own and take it from its place."""
+    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+        """Keep the value under a name of its own and take it from its place; there is no room for the reason."""
         name = self.name(key)
-        if self._value(name) == value:
-            self._assign(_aside(name), value)
-            self._remove(name)
+        found = self._value(name)
+        if found is None or found != value:
+            return False
+        self._assign(_aside(name), value)
+        self._remove(name)
+        return True
 
-    async def set_aside_async(self, key: bytes, value: object) -> None:
+    async def set_aside_async(self, key: bytes, value: object, reason: str) -> bool:
         """``set_aside`` off the event loop, for objects that offer nothing else to await."""
         name = self.name(key)
-        if await self.fetch(key) == value:
-            await self._assign_async(_aside(name), value)
-            await self._assign_async(name, _NOTHING)
+        found = await self.fetch(key)
+        if found is None or found != value:
+            return False
+        await self._assign_async(_aside(name), value)
+        await self._assign_async(name, _NOTHING)
+        return True
 
     def delete(self, key: bytes) -> bool:
         name = self.name(key)
@@ -89,7 +102,8 @@ class MappingStore:
         return found
 
     def close(self) -> None:
-        """Nothing to release: the object is its owner's."""
+        """Use the object no more. It is its owner's, so it stays as it is."""
+        self._closed = True
 
     @property
     def location(self) -> str:

@@ -1,41 +1,251 @@
-"""Entries in a dictionary of this process."""
+"""Entries in dictionaries of this process."""
 
-from collections.abc import Sequence
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from lm_deluge.cache.record import Entry
+import msgspec
+
+from lm_deluge.cache._per_process import PerProcess
+from lm_deluge.cache.entry import Blob, Entry, SetAside, Stored
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores._leases import Leases
+from lm_deluge.errors import CacheError
 
 __all__ = ["MemoryStore"]
 
 
+class _Kept(msgspec.Struct, gc=False):
+    stored: Stored
+    refers: tuple[bytes, ...]
+    used: float | None = None
+
+
 class MemoryStore:
-    """A plain dictionary. Values are encoded bytes, so what a caller does to a response never reaches the cache."""
+    """Values are encoded bytes, so what a caller does to a response never reaches the cache.
+
+    Values have a dictionary of their own, which lookups read without a lock. Everything else is behind one.
+    """
 
     blocks: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self._values: dict[bytes, bytes] = {}
+        self._values: dict[bytes, bytes] | None = {}  # None once closed
+        self._turn = PerProcess(threading.Lock)
+        self._entries: OrderedDict[bytes, _Kept] = OrderedDict()  # in the order of their use, the oldest first
+        self._blobs = _Blobs()
+        self._aside: list[SetAside] = []
+        self._bytes = 0  # of values and requests in service
+        self._max_bytes: int | None = None
+        self._leases = Leases()
+        self._runs: dict[int, Run] = {}
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self._values.get(key) for key in keys]
+        values = self._opened()
+        return [values.get(key) for key in keys]
 
     def put_many(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self._values[entry.key] = entry.value
+        with self._turn.get():
+            values = self._opened()
+            for entry in entries:
+                self._blobs.hold(entry.refers, entry.blobs)
+                self._drop(entry.key)
+                stored = Stored(
+                    key=entry.key,
+                    namespace=entry.namespace,
+                    value=entry.value,
+                    request=entry.request,
+                    facts=entry.facts,
+                    expires=entry.expires,
+                )
+                self._entries[entry.key] = _Kept(stored, entry.refers)
+                self._bytes += stored.size
+                values[entry.key] = entry.value
+            self._shrink()
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> None:
-        if self._values.get(key) is value:
-            del self._values[key]
+    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+        with self._turn.get():
+            if self._opened().get(key) != value or (kept := self._entries.pop(key, None)) is None:
+                return False
+            self._opened().pop(key)
+            self._bytes -= kept.stored.size
+            # It goes on holding its blobs: without them nobody could tell what was asked.
+            stored = kept.stored
+            self._aside.append(
+                SetAside(key=key, when=time.time(), reason=reason, value=stored.value, request=stored.request)
+            )
+            return True
 
     def delete(self, key: bytes) -> bool:
-        return self._values.pop(key, None) is not None
+        return self.delete_many([key]) > 0
 
     def close(self) -> None:
-        self._values.clear()
+        with self._turn.get():
+            self._values = None
+            self._entries.clear()
+            self._aside.clear()
+            self._blobs = _Blobs()
 
     @property
     def location(self) -> str:
         return "memory"
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._entries)
+
+    # Scanning
+
+    def scan(self, *, namespace: str | None = None, newest_first: bool = False, batch: int = 256) -> Iterator[Stored]:
+        with self._turn.get():
+            self._opened()
+            found = [kept.stored for kept in self._entries.values() if namespace in (None, kept.stored.namespace)]
+        if newest_first:
+            found.sort(key=lambda stored: stored.facts.created, reverse=True)
+        for start in range(0, len(found), batch):
+            yield from filter(None, self.read([stored.key for stored in found[start : start + batch]]))
+
+    def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
+        with self._turn.get():
+            self._opened()
+            found = [self._entries.get(key) for key in keys]
+        return [None if kept is None else msgspec.structs.replace(kept.stored, used=kept.used) for kept in found]
+
+    def read_blobs(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
+        with self._turn.get():
+            self._opened()
+            return {name: data for name in names if (data := self._blobs.get(name)) is not None}
+
+    def delete_many(self, keys: Sequence[bytes]) -> int:
+        with self._turn.get():
+            values = self._opened()
+            return sum([self._drop(key) and values.pop(key, None) is not None for key in keys])
+
+    def set_aside_entries(self) -> Iterator[SetAside]:
+        self._opened()
+        yield from list(self._aside)
+
+    def usage(self) -> Mapping[str, int]:
+        with self._turn.get():
+            self._opened()
+            aside = sum(len(entry.value) + len(entry.request) for entry in self._aside)
+            return {
+                "entries": len(self._entries),
+                "blobs": len(self._blobs),
+                "set_aside": len(self._aside),
+                "bytes": self._bytes + self._blobs.bytes + aside,
+            }
+
+    def verify(self) -> Iterator[str]:
+        with self._turn.get():
+            self._opened()
+            missing = self._blobs.missing()
+        for name in missing:
+            yield f"blob {name.hex()[:16]}… is missing"
+
+    # Leases
+
+    def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        with self._turn.get():
+            self._opened()
+            return self._leases.acquire(keys, holder, now=now, seconds=seconds)
+
+    def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        with self._turn.get():
+            self._opened()
+            return self._leases.renew(keys, holder, now=now, seconds=seconds)
+
+    def release(self, keys: Sequence[bytes], holder: bytes) -> None:
+        with self._turn.get():
+            self._opened()
+            self._leases.release(keys, holder)
+
+    # The limit
+
+    def limit(self, max_bytes: int) -> None:
+        with self._turn.get():
+            self._max_bytes = max_bytes
+
+    def touch(self, keys: Sequence[bytes], *, now: float) -> None:
+        with self._turn.get():
+            for key in keys:
+                if (kept := self._entries.get(key)) is not None:
+                    kept.used = now
+                    self._entries.move_to_end(key)
+
+    def _shrink(self) -> None:
+        values = self._opened()
+        while self._max_bytes is not None and self._entries and self._bytes + self._blobs.bytes > self._max_bytes:
+            key = next(iter(self._entries))
+            self._drop(key)
+            values.pop(key, None)
+
+    def _drop(self, key: bytes) -> bool:
+        """Forget all about an entry but its value, so that a lookup beside a replacement finds the old or the new."""
+        kept = self._entries.pop(key, None)
+        if kept is None:
+            return False
+        self._bytes -= kept.stored.size
+        self._blobs.release(kept.refers)
+        return True
+
+    # Runs
+
+    def record_run(self, run: Run) -> None:
+        with self._turn.get():
+            self._opened()
+            self._runs[run.id] = run
+
+    def runs(self) -> Iterator[Run]:
+        with self._turn.get():
+            self._opened()
+            found = sorted(self._runs.values(), key=lambda run: run.started, reverse=True)
+        yield from found
+
+    def _opened(self) -> dict[bytes, bytes]:
+        if self._values is None:
+            raise CacheError("The cache in memory is closed. Make a new one to go on.")
+        return self._values
+
+
+class _Blobs:
+    """Blobs by name, each kept as long as an entry or another blob refers to it."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._blobs: dict[bytes, Blob] = {}
+        self._holders: dict[bytes, int] = {}
+
+    def hold(self, names: Iterable[bytes], blobs: Mapping[bytes, Blob]) -> None:
+        """Count one more holder of each blob, and take those that are new from ``blobs``."""
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            self._holders[name] = self._holders.get(name, 0) + 1
+            if name not in self._blobs and name in blobs:
+                self._blobs[name] = blobs[name]
+                self.bytes += len(blobs[name].data)
+                waiting.extend(blobs[name].refers)
+
+    def release(self, names: Iterable[bytes]) -> None:
+        """Count one holder less of each, and drop those that have none left."""
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            self._holders[name] -= 1
+            if not self._holders[name]:
+                del self._holders[name]
+                if (blob := self._blobs.pop(name, None)) is not None:
+                    self.bytes -= len(blob.data)
+                    waiting.extend(blob.refers)
+
+    def get(self, name: bytes) -> bytes | None:
+        blob = self._blobs.get(name)
+        return None if blob is None else blob.data
+
+    def missing(self) -> list[bytes]:
+        return [name for name in self._holders if name not in self._blobs]
+
+    def __len__(self) -> int:
+        return len(self._blobs)

@@ -1,0 +1,408 @@
+"""Entries in a Redis or Valkey server, through ``redis-py``: many processes on many machines share them.
+
+Every name begins with a prefix and a kind; what follows are the bytes of a key or of a digest::
+
+    lm_deluge:value:KEY     the value of an entry; a lookup is one MGET of these
+    lm_deluge:request:KEY   its packed request
+    lm_deluge:facts:KEY     its namespace, facts, expiry, and the names of the blobs it refers to
+    lm_deluge:blob:NAME     a blob, compressed, with the names it refers to
+    lm_deluge:lease:KEY     who fetches the answer of a key
+    lm_deluge:aside         a list of what was set aside
+    lm_deluge:runs          a hash of runs by id
+    lm_deluge:format        the version of this layout
+"""
+
+import contextlib
+import hashlib
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from lm_deluge.cache.codec import compress, decompress
+from lm_deluge.cache.entry import Blob, Entry, Facts, SetAside, Stored
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores._redis_client import connect, location_of, reported
+from lm_deluge.errors import CacheError, CacheVersionError, DamagedEntryError
+
+__all__ = ["RedisStore"]
+
+T = TypeVar("T")
+
+_FORMAT = 1
+_KEY_BYTES = 32
+_KEYS_AT_ONCE = 500  # a server does one thing at a time, so none may take long
+_SOON_MS = 60_000  # a blob with less time left is sent again: it could be gone before the entry that needs it arrives
+_FOR_EVER = -1  # what PTTL says of a key without an end
+_LAST_MS = 2**62
+
+# Each looks at a key and changes it in one step, which nobody else can come between.
+_ACQUIRE = """
+local got = {}
+for i, key in ipairs(KEYS) do
+    local owner = redis.call('GET', key)
+    if not owner or owner == ARGV[1] then
+        redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+        got[i] = 1
+    else
+        got[i] = 0
+    end
+end
+return got
+"""
+_RENEW = """
+local held = {}
+for i, key in ipairs(KEYS) do
+    held[i] = redis.call('GET', key) == ARGV[1] and redis.call('PEXPIRE', key, ARGV[2]) or 0
+end
+return held
+"""
+_RELEASE = """
+for _, key in ipairs(KEYS) do
+    if redis.call('GET', key) == ARGV[1] then
+        redis.call('DEL', key)
+    end
+end
+"""
+_SET_ASIDE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+    return 0
+end
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('RPUSH', KEYS[4], ARGV[2])
+return 1
+"""
+
+
+class _About(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
+    """What is kept beside value and request."""
+
+    namespace: str = "default"
+    facts: Facts = Facts()
+    refers: tuple[bytes, ...] = ()
+    expires: float | None = None
+
+
+class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A blob."""
+
+    data: bytes
+    refers: tuple[bytes, ...] = ()
+
+
+_encoder = msgspec.msgpack.Encoder()
+_about_decoder = msgspec.msgpack.Decoder(_About)
+_packed_decoder = msgspec.msgpack.Decoder(_Packed)
+_aside_decoder = msgspec.msgpack.Decoder(SetAside)
+_run_decoder = msgspec.msgpack.Decoder(Run)
+
+
+class RedisStore:
+    """A Redis server of version 7 or later, or a Valkey server; not a cluster of them.
+
+    An entry is in the server's memory, whole, when ``put_many`` returns. Whether it survives the server is the
+    server's affair: set ``appendonly yes`` there, with ``appendfsync always`` if it is to survive a power cut too.
+    Likewise its size: set ``maxmemory`` and a ``maxmemory-policy`` that evicts, or give entries an end.
+
+    Entries that expire are removed by the server, by its own clock, which also times the leases. A blob lasts as long
+    as the longest-lived entry that was stored with it. Blobs do not know who refers to them, so deleting entries leaves
+    theirs behind; no deletion can take away what another entry needs.
+
+    Args:
+        url: ``redis://[user:password@]host[:port][/database]``, ``rediss://...`` for TLS, or
+            ``unix://[user:password@]/path/to/socket[?db=database]``. Further options of redis-py may follow after "?".
+        prefix: what all names in the server begin with.
+
+    Raises:
+        ImportError: ``redis`` is missing; the message holds the command that installs it.
+        ConfigError: ``url`` is not of that form.
+        CacheFileError: the server cannot be reached, or refuses us.
+        CacheVersionError: a newer version of this package stored entries there. They are left untouched.
+    """
+
+    blocks: ClassVar[bool] = True
+
+    def __init__(self, url: str, *, prefix: str = "lm_deluge") -> None:
+        self._location = location_of(url)
+        self._prefix = f"{prefix}:".encode()
+        self._closed = False
+        self._client = connect(url)
+        scripts = (_ACQUIRE, _RENEW, _RELEASE, _SET_ASIDE)
+        self._acquire, self._renew, self._release, self._move_aside = map(self._client.register_script, scripts)
+        try:
+            self._claim()
+        except BaseException:
+            self.close()
+            raise
+
+    def _claim(self) -> None:
+        with self._used() as client:
+            name = self._prefix + b"format"
+            found = client.get(name)
+            if found is None:
+                client.set(name, _FORMAT, nx=True)
+                found = client.get(name)
+        if found is not None and found != str(_FORMAT).encode():
+            raise CacheVersionError(
+                f"A newer version of lm_deluge wrote the cache in {self._location}: its format is {found!r}, and this "
+                f"version knows {_FORMAT}. Update lm_deluge, or use another database of the server."
+            )
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self._get(b"value", keys)
+
+    def put_many(self, entries: Sequence[Entry]) -> None:
+        with self._used() as client, client.pipeline(transaction=True) as batch:
+            self._put_blobs(batch, entries)
+            for entry in entries:
+                about = _About(entry.namespace, entry.facts, entry.refers, entry.expires)
+                until = _milliseconds(entry.expires)
+                batch.set(self._name(b"value", entry.key), entry.value, pxat=until)
+                batch.set(self._name(b"request", entry.key), entry.request, pxat=until)
+                batch.set(self._name(b"facts", entry.key), _encoder.encode(about), pxat=until)
+            batch.execute()
+
+    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+        if not isinstance(value, bytes):
+            return False
+        names = [self._name(kind, key) for kind in (b"value", b"request", b"facts")]
+        with self._used() as client:
+            request = client.get(names[1]) or b""
+            aside = SetAside(key=key, when=time.time(), reason=reason, value=value, request=request)
+            moved = self._move_aside([*names, self._prefix + b"aside"], [value, _encoder.encode(aside)])
+            return bool(moved)
+
+    def delete(self, key: bytes) -> bool:
+        return self.delete_many([key]) > 0
+
+    def close(self) -> None:
+        self._closed = True
+        self._client.close()
+
+    @property
+    def location(self) -> str:
+        return self._location
+
+    # Scanning
+
+    def scan(self, *, namespace: str | None = None, newest_first: bool = False, batch: int = 256) -> Iterator[Stored]:
+        """As the protocol says. There is no index by time, so ``newest_first`` looks at all facts before it begins."""
+        created: dict[bytes, float] = {}
+        seen: set[bytes] = set()  # a server may name a key twice
+        for keys in self._scan(b"value", batch):
+            new = [key for key in keys if key not in seen]
+            seen.update(new)
+            about = {key: of for key, of in self._about(new).items() if namespace in (None, of.namespace)}
+            if newest_first:
+                created.update((key, of.facts.created) for key, of in about.items())
+            else:
+                yield from filter(None, self.read(list(about)))
+        newest = iter(sorted(created, key=created.__getitem__, reverse=True))
+        while some := list(islice(newest, batch)):
+            yield from filter(None, self.read(some))
+
+    def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
+        about = self._about(keys)
+        found: list[Stored | None] = []
+        for key, value, request in zip(keys, self._get(b"value", keys), self._get(b"request", keys), strict=True):
+            if value is None:
+                found.append(None)
+                continue
+            of = about[key]
+            found.append(
+                Stored(
+                    key=key,
+                    namespace=of.namespace,
+                    value=value,
+                    request=request or b"",
+                    facts=of.facts,
+                    expires=of.expires,
+                )
+            )
+        return found
+
+    def read_blobs(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
+        found = zip(names, map(_unpacked, self._get(b"blob", names)), strict=True)
+        return {name: blob.data for name, blob in found if blob is not None}
+
+    def delete_many(self, keys: Sequence[bytes]) -> int:
+        """Remove entries; how many there were. Their blobs stay."""
+        deleted = 0
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
+            with self._used() as client, client.pipeline(transaction=True) as batch:
+                for kind in (b"value", b"request", b"facts"):
+                    batch.delete(*[self._name(kind, key) for key in some])
+                deleted += batch.execute()[0]
+        return deleted
+
+    def set_aside_entries(self) -> Iterator[SetAside]:
+        start, packed = 0, [b""]
+        while packed:
+            with self._used() as client:
+                packed = client.lrange(self._prefix + b"aside", start, start + _KEYS_AT_ONCE - 1)
+            yield from filter(None, (_decode(_aside_decoder, one) for one in packed))
+            start += len(packed)
+
+    def usage(self) -> Mapping[str, int]:
+        """As the protocol says; ``bytes`` are those of values, requests, facts and blobs as they are stored."""
+        count = dict.fromkeys((b"value", b"request", b"facts", b"blob"), 0)
+        size = 0
+        for kind in count:
+            for keys in self._scan(kind, _KEYS_AT_ONCE):
+                count[kind] += len(keys)
+                with self._used() as client, client.pipeline(transaction=False) as batch:
+                    for key in keys:
+                        batch.strlen(self._name(kind, key))
+                    size += sum(batch.execute())
+        with self._used() as client:
+            aside = client.llen(self._prefix + b"aside")
+        return {"entries": count[b"value"], "blobs": count[b"blob"], "set_aside": aside, "bytes": size}
+
+    def verify(self) -> Iterator[str]:
+        needed: set[bytes] = set()
+        for keys in self._scan(b"facts", _KEYS_AT_ONCE):
+            for key, packed in zip(keys, self._get(b"facts", keys), strict=True):
+                about = _decode(_about_decoder, packed)
+                if about is not None:
+                    needed.update(about.refers)
+                elif packed is not None:
+                    yield f"the facts of {key.hex()[:16]}… do not decode"
+        for names in self._scan(b"blob", _KEYS_AT_ONCE):
+            for name, packed in zip(names, self._get(b"blob", names), strict=True):
+                blob = _unpacked(packed)
+                if blob is not None and hashlib.sha256(blob.data).digest() == name:
+                    needed.update(blob.refers)
+                elif packed is not None:
+                    yield f"blob {name.hex()[:16]}… does not hold what its digest says"
+        names = sorted(needed)
+        for name, left in zip(names, self._left(names), strict=True):
+            if left is not None and left < 0:
+                yield f"blob {name.hex()[:16]}… is missing"
+        with self._used() as client:
+            aside, runs = client.llen(self._prefix + b"aside"), client.hlen(self._prefix + b"runs")
+        if lost := aside - sum(1 for _ in self.set_aside_entries()):
+            yield f"{lost} of {aside} entries that were set aside do not decode"
+        if lost := runs - sum(1 for _ in self.runs()):
+            yield f"the accounts of {lost} of {runs} runs do not decode"
+
+    # Leases, by the server's clock
+
+    def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        return self._on_leases(self._acquire, keys, holder, max(1, round(seconds * 1000)))
+
+    def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        return self._on_leases(self._renew, keys, holder, max(1, round(seconds * 1000)))
+
+    def release(self, keys: Sequence[bytes], holder: bytes) -> None:
+        self._on_leases(self._release, keys, holder)
+
+    def _on_leases(self, script: Any, keys: Sequence[bytes], *arguments: object) -> list[bool]:
+        done: list[bool] = []
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            with self._used():
+                names = [self._name(b"lease", key) for key in keys[start : start + _KEYS_AT_ONCE]]
+                done.extend(map(bool, script(names, arguments) or ()))
+        return done
+
+    # Runs
+
+    def record_run(self, run: Run) -> None:
+        with self._used() as client:
+            client.hset(self._prefix + b"runs", str(run.id), _encoder.encode(run))
+
+    def runs(self) -> Iterator[Run]:
+        with self._used() as client:
+            packed = client.hvals(self._prefix + b"runs")
+        found = filter(None, (_decode(_run_decoder, one) for one in packed))
+        yield from sorted(found, key=lambda run: run.started, reverse=True)
+
+    # Reading and writing
+
+    def _put_blobs(self, batch: Any, entries: Sequence[Entry]) -> None:
+        """Add blobs to a batch: those that are missing whole, the others only if they have to last longer."""
+        blobs: dict[bytes, tuple[Blob, int | None]] = {}
+        for entry in entries:
+            until = _milliseconds(entry.expires)
+            for name, blob in entry.blobs.items():
+                before = blobs.get(name, (blob, until))[1]
+                blobs[name] = blob, None if before is None or until is None else max(before, until)
+        for name, left in zip(blobs, self._left(list(blobs)), strict=True):
+            if left is None:
+                continue
+            (blob, until), place = blobs[name], self._name(b"blob", name)
+            if left < _SOON_MS:
+                batch.set(place, _encoder.encode(_Packed(compress(blob.data), blob.refers)), nx=True, pxat=until)
+            if until is None:
+                batch.persist(place)
+            else:
+                batch.pexpireat(place, until, gt=True)
+
+    def _left(self, names: Sequence[bytes]) -> list[int | None]:
+        """How many milliseconds each blob has left: None for no end, less than 0 if it is not there."""
+        left: list[int] = []
+        for start in range(0, len(names), _KEYS_AT_ONCE):
+            with self._used() as client, client.pipeline(transaction=False) as batch:
+                for name in names[start : start + _KEYS_AT_ONCE]:
+                    batch.pttl(self._name(b"blob", name))
+                left.extend(batch.execute())
+        return [None if one == _FOR_EVER else one for one in left]
+
+    def _about(self, keys: Sequence[bytes]) -> dict[bytes, _About]:
+        found = zip(keys, self._get(b"facts", keys), strict=True)
+        # Facts are for people; an entry is given without them if they do not decode.
+        return {key: _decode(_about_decoder, packed) or _About() for key, packed in found}
+
+    def _scan(self, kind: bytes, size: int) -> Iterator[list[bytes]]:
+        """Keys of a kind, in pieces. Some may come twice."""
+        start = self._name(kind, b"")
+        pattern, cursor = _literally(start) + b"*", None
+        while cursor != 0:
+            with self._used() as client:
+                cursor, names = client.scan(cursor or 0, match=pattern, count=size)
+            # Others may have chosen a prefix that begins as ours does; what follows theirs is longer.
+            yield [name[len(start) :] for name in names if len(name) == len(start) + _KEY_BYTES]
+
+    def _get(self, kind: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        with self._used() as client:
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                found.extend(client.mget([self._name(kind, key) for key in keys[start : start + _KEYS_AT_ONCE]]))
+        return found
+
+    def _name(self, kind: bytes, key: bytes) -> bytes:
+        return self._prefix + kind + b":" + key
+
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[Any]:
+        if self._closed:
+            raise CacheError(f"The cache in {self._location} is closed. Make a new one to go on.")
+        with reported(self._location):
+            yield self._client
+
+
+def _milliseconds(expires: float | None) -> int | None:
+    return None if expires is None else round(min(max(expires * 1000, 1), _LAST_MS))
+
+
+def _literally(name: bytes) -> bytes:
+    """A pattern that matches nothing else."""
+    return re.sub(rb"([\\*?\[\]^-])", rb"\\\1", name)
+
+
+def _unpacked(packed: bytes | None) -> Blob | None:
+    found = _decode(_packed_decoder, packed)
+    try:
+        return None if found is None else Blob(decompress(found.data), found.refers)
+    except DamagedEntryError:
+        return None
+
+
+def _decode(decoder: "msgspec.msgpack.Decoder[T]", packed: bytes | None) -> T | None:
+    try:
+        return None if packed is None else decoder.decode(packed)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None

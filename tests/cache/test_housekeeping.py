@@ -1,0 +1,299 @@
+"""Statistics, pruning, checking and finding, over every store that can be scanned without a server."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from lm_deluge.cache.archive.filters import Filter
+from lm_deluge.cache.codec import encode
+from lm_deluge.cache.entry import Entry, Facts
+from lm_deluge.cache.housekeeping import drift, find, prune, stats, verify
+from lm_deluge.cache.record import pack_request
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores.memory import MemoryStore
+from lm_deluge.cache.stores.sqlite import SqliteStore
+from lm_deluge.canonical import namespaced
+from lm_deluge.errors import CacheError, ConfigError
+from lm_deluge.events import RunReport
+from lm_deluge.prompt import Conversation
+from lm_deluge.usage import Usage
+
+from .helpers import answer
+
+NOW = 1_800_000_000.0
+DAY = 86_400.0
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    made: Any = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "cache.db")
+    yield made
+    made.close()
+
+
+def entry(
+    text: str,
+    *,
+    days: float = 0,
+    namespace: str = "default",
+    asked: str | None = "alias",
+    model: str = "model-1",
+    cost: float | None = 0.5,
+    **changes: Any,
+) -> Entry:
+    """An entry that was stored so many days before ``NOW``."""
+    prompt = Conversation.user(text)
+    key = namespaced(namespace, prompt.digest)
+    packed = pack_request(prompt)
+    created = NOW - days * DAY
+    response = msgspec.structs.replace(answer(f"answer to {text}"), model_internal="alias", model_external=model)
+    whole = Entry(
+        key=key,
+        value=encode(key, response, created=created),
+        namespace=namespace,
+        request=packed.data,
+        refers=packed.refers,
+        blobs=packed.blobs,
+        facts=Facts(created=created, asked=asked, model=model, input_tokens=10, output_tokens=2, cost=cost),
+    )
+    return msgspec.structs.replace(whole, **changes)
+
+
+def remaining(store: Any) -> set[bytes]:
+    return {stored.key for stored in store.scan()}
+
+
+# Statistics
+
+
+def test_everything_is_added_up_and_grouped(store: Any) -> None:
+    given = [
+        entry("a", days=3),
+        entry("b", days=1, model="model-2", cost=None),
+        entry("c", days=2, namespace="other", cost=0.25),
+    ]
+    store.put_many(given)
+    found = stats(store)
+    assert (found.all.entries, found.all.cost, found.all.unpriced) == (3, 0.75, 1)
+    assert found.all.bytes == sum(len(each.value) + len(each.request) for each in given)
+    assert found.all.usage == Usage(input_tokens=30, output_tokens=6)
+    assert (found.all.oldest, found.all.newest) == (NOW - 3 * DAY, NOW - DAY)
+    assert [(group.name, group.entries, group.cost) for group in found.namespaces] == [
+        ("default", 2, 0.5),
+        ("other", 1, 0.25),
+    ]
+    assert [(group.name, group.entries, group.unpriced) for group in found.models] == [
+        ("model-1", 2, 0),
+        ("model-2", 1, 1),
+    ]
+    assert found.disk_bytes >= found.all.bytes
+    assert stats(store, Filter(namespace="other")).all.entries == 1
+
+
+def test_nothing_adds_up_to_nothing(store: Any) -> None:
+    found = stats(store)
+    assert (found.all.entries, found.all.oldest, found.namespaces, found.models) == (0, None, (), ())
+    assert found.ledger is not None
+    assert found.ledger.runs == 0
+
+
+def test_accounts_of_runs_are_added_up(store: Any) -> None:
+    report = RunReport(prompts=10, hits=4, calls=6, cost=1.5, cost_avoided=0.5, usage=Usage(input_tokens=7))
+    store.record_run(Run(id=1, started=NOW - 20, name="one", tags=("x",), report=report))
+    store.record_run(Run(id=2, started=NOW - 10, name="two", tags=("x", "y"), report=report))
+    store.record_run(Run(id=3, started=NOW))
+    ledger = stats(store).ledger
+    assert ledger is not None
+    assert (ledger.runs, ledger.unfinished) == (3, 1)
+    assert (ledger.total.prompts, ledger.total.hits, ledger.total.calls) == (20, 8, 12)
+    assert (ledger.total.cost, ledger.total.cost_avoided) == (3.0, 1.0)
+    assert ledger.total.usage == Usage(input_tokens=14)
+    assert [run.id for run in ledger.latest] == [3, 2, 1]
+    one = stats(store, Filter(run="one")).ledger
+    tagged = stats(store, Filter(tag="y")).ledger
+    assert one is not None
+    assert tagged is not None
+    assert [run.id for run in (*one.latest, *tagged.latest)] == [1, 2]
+
+
+# Pruning
+
+
+def test_what_is_old_goes_and_the_report_says_what_it_would_cost(store: Any) -> None:
+    old, older, young = entry("a", days=31), entry("b", days=90, cost=None), entry("c", days=29)
+    store.put_many([old, older, young])
+    rehearsed = prune(store, older_than=30 * DAY, dry_run=True, now=NOW)
+    assert remaining(store) == {old.key, older.key, young.key}, "a rehearsal removes nothing"
+    done = prune(store, older_than=30 * DAY, now=NOW)
+    assert remaining(store) == {young.key}
+    assert msgspec.structs.replace(rehearsed, dry_run=False) == done
+    assert (done.entries, done.kept, done.cost, done.unpriced) == (2, 1, 0.5, 1)
+    assert done.bytes == sum(len(each.value) + len(each.request) for each in (old, older))
+
+
+def test_conditions_are_met_together(store: Any) -> None:
+    match, other_model, other_namespace, young = (
+        entry("a", days=5, namespace="n", model="gpt-4"),
+        entry("b", days=5, namespace="n", model="claude"),
+        entry("c", days=5, namespace="m", model="gpt-4"),
+        entry("d", days=1, namespace="n", model="gpt-4"),
+    )
+    store.put_many([match, other_model, other_namespace, young])
+    prune(store, older_than=2 * DAY, namespace="n", model="gpt-*", now=NOW)
+    assert remaining(store) == {other_model.key, other_namespace.key, young.key}
+
+
+def test_what_was_served_lately_counts_as_used(store: Any) -> None:
+    served, forgotten = entry("a", days=50), entry("b", days=50)
+    store.put_many([served, forgotten])
+    store.touch([served.key], now=NOW - DAY)
+    store.put_many([entry("c", days=0)])  # touches are written with it
+    prune(store, unused_for=30 * DAY, now=NOW)
+    assert served.key in remaining(store)
+    assert forgotten.key not in remaining(store)
+
+
+def test_only_what_expired_goes(store: Any) -> None:
+    over, running, lasting = entry("a", expires=NOW - 1), entry("b", expires=NOW + 1), entry("c")
+    store.put_many([over, running, lasting])
+    assert prune(store, expired=True, now=NOW).entries == 1
+    assert remaining(store) == {running.key, lasting.key}
+
+
+def test_a_size_is_reached_by_removing_what_was_used_longest_ago(store: Any) -> None:
+    given = [entry(f"question {number}" * 50, days=500 - number) for number in range(500)]
+    store.put_many(given)
+    size = store.usage()["bytes"]
+    rehearsed = prune(store, keep_bytes=size // 2, dry_run=True, now=NOW)
+    done = prune(store, keep_bytes=size // 2, now=NOW)
+    assert rehearsed.entries == done.entries == pytest.approx(250, abs=3)
+    assert remaining(store) == {each.key for each in given[done.entries :]}
+    assert prune(store, keep_bytes=size, now=NOW).entries == 0
+
+
+def test_a_prune_without_a_condition_is_refused(store: Any) -> None:
+    store.put_many([entry("a")])
+    with pytest.raises(ConfigError, match="at least one condition"):
+        prune(store)
+    assert len(remaining(store)) == 1
+
+
+# Checking
+
+
+def test_a_sound_store_has_no_problems(store: Any) -> None:
+    store.put_many([entry("a"), entry("long " * 1000)])
+    report = verify(store)
+    assert (report.entries, report.problems, report.is_sound) == (2, (), True)
+
+
+def test_damaged_answers_are_found_and_set_aside(store: Any) -> None:
+    whole, torn, swapped = entry("a"), entry("b"), entry("c")
+    store.put_many(
+        [
+            whole,
+            msgspec.structs.replace(torn, value=torn.value[:-1]),
+            msgspec.structs.replace(swapped, value=whole.value),
+        ]
+    )
+    found = verify(store)
+    assert (found.entries, found.damaged, found.set_aside, found.is_sound) == (3, 2, 0, False)
+    assert {problem.key for problem in found.problems} == {torn.key.hex(), swapped.key.hex()}
+    assert len(remaining(store)) == 3, "nothing changes without fix"
+    fixed = verify(store, fix=True)
+    assert (fixed.damaged, fixed.set_aside, fixed.is_sound) == (2, 2, True)
+    assert remaining(store) == {whole.key}
+    assert {aside.key for aside in store.set_aside_entries()} == {torn.key, swapped.key}
+    assert verify(store).is_sound
+
+
+def test_an_answer_whose_request_is_damaged_is_reported_and_goes_on_being_served(store: Any) -> None:
+    damaged = entry("a", request=b"\x00nonsense")
+    store.put_many([damaged])
+    report = verify(store, fix=True)
+    assert (report.damaged, report.requests, report.is_sound) == (0, 1, False)
+    assert report.problems[0].served
+    assert store.get_many([damaged.key]) == [damaged.value]
+
+
+def test_a_piece_that_requests_share_is_missed(store: Any) -> None:
+    long = entry("long " * 1000)
+    store.put_many([msgspec.structs.replace(long, blobs={})])
+    report = verify(store)
+    assert report.requests == 1
+    assert report.store >= 1, "the store knows of it too"
+
+
+# Drift
+
+
+def test_names_whose_model_changed_are_told(store: Any) -> None:
+    store.put_many(
+        [
+            entry("a", days=9, asked="m", model="m-1"),
+            entry("b", days=7, asked="m", model="m-1"),
+            entry("c", days=2, asked="m", model="m-2"),
+            entry("d", days=1, asked="steady", model="steady-1"),
+            entry("e", days=5, asked="n", model="n-1"),
+            entry("f", days=4, asked="n", model="n-2"),
+        ]
+    )
+    moved, earlier = drift(store)
+    assert (moved.asked, moved.since) == ("m", NOW - 2 * DAY)
+    assert [(each.model, each.entries, each.first, each.last) for each in moved.resolved] == [
+        ("m-1", 2, NOW - 9 * DAY, NOW - 7 * DAY),
+        ("m-2", 1, NOW - 2 * DAY, NOW - 2 * DAY),
+    ]
+    assert earlier.asked == "n"
+
+
+def test_entries_without_the_name_as_a_fact_have_it_in_their_answer(store: Any) -> None:
+    store.put_many([entry("a", asked=None, model="m-1"), entry("b", model="m-2"), entry("c", asked=None, value=b"?")])
+    (moved,) = drift(store)
+    assert (moved.asked, {each.model for each in moved.resolved}) == ("alias", {"m-1", "m-2"})
+
+
+# Finding
+
+
+def keyed(digits: str) -> Entry:
+    return Entry(key=bytes.fromhex(digits.ljust(64, "0")), value=b"v")
+
+
+def test_an_entry_is_found_by_the_beginning_of_its_key(store: Any) -> None:
+    store.put_many([keyed("abcd"), keyed("abce"), keyed("0f")])
+    assert find(store, "0").key == keyed("0f").key
+    assert find(store, " ABCD… ").key == keyed("abcd").key
+    assert find(store, keyed("abce").key.hex()).key == keyed("abce").key
+
+
+@pytest.mark.parametrize(
+    ("prefix", "message"),
+    [
+        ("abc", "Several keys begin with abc: abcd000000000000…, abce000000000000…. Give more digits"),
+        ("1", "No entry in service has a key that begins with 1"),
+        (hashlib.sha256().hexdigest(), "No entry in service"),
+        ("xyz", "not the beginning of a key"),
+        ("0" * 65, "not the beginning of a key"),
+        ("", "A key is needed"),
+    ],
+)
+def test_a_beginning_that_tells_no_entry_is_refused(store: Any, prefix: str, message: str) -> None:
+    store.put_many([keyed("abcd"), keyed("abce")])
+    with pytest.raises(ConfigError) as caught:
+        find(store, prefix)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("work", [stats, drift, verify, lambda store: find(store, "ab")])
+def test_a_store_that_cannot_be_scanned_says_so(work: Callable[[Any], Any]) -> None:
+    class Opaque:
+        blocks = False
+        location = "somewhere"
+
+    with pytest.raises(CacheError, match="somewhere cannot list its entries"):
+        work(Opaque())
