@@ -193,6 +193,14 @@ def test_well_sealed_nonsense_is_damage(plain: bytes) -> None:
         decode(KEY, sealed(plain))
 
 
+def test_a_path_in_a_strangers_answer_is_damage(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"\x89PNG\r\n\x1a\n")
+    hostile = APIResponse(content=Message("assistant", [Image(path=str(secret))]))
+    with pytest.raises(DamagedEntryError, match="local file"):
+        decode(KEY, encode(KEY, hostile))
+
+
 def test_an_entry_that_unpacks_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "_MAX_PLAIN_BYTES", 4 * 1024 * 1024)
     bomb = sealed(b"\x00" * 64 * 1024 * 1024)

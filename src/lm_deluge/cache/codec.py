@@ -76,11 +76,19 @@ def decode(key: bytes, entry: bytes) -> Decoded:
         raise DamagedEntryError("the entry's checksum does not match")
     try:
         if version == _VERSION_1:
-            return Decoded(_decoder.decode(decompress(checked)))
+            return Decoded(_response(checked))
         created, fingerprint = _FACTS.unpack_from(checked)
-        return Decoded(_decoder.decode(decompress(checked[_FACTS.size :])), created, fingerprint)
+        return Decoded(_response(checked[_FACTS.size :]), created, fingerprint)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, struct.error) as error:
         raise DamagedEntryError(f"the entry does not decode: {error}") from error
+
+
+def _response(packed: bytes) -> APIResponse:
+    response = _decoder.decode(decompress(packed))
+    if response.content is not None and not response.content.is_loaded:
+        # Nothing is stored so. Whoever goes on with a stranger's answer must not send a file of his own with it.
+        raise DamagedEntryError("the entry names a local file instead of holding its content")
+    return response
 
 
 def compress(plain: bytes) -> bytes:

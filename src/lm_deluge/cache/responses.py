@@ -335,7 +335,8 @@ class ResponseCache:
         key = self.key(prompt, context, sample)
         request = pack_request(prompt.load(), context.packed, scope=self.scope, sample=sample)
         # What is kept is the answer, not the circumstances in which it was asked for.
-        kept = msgspec.structs.replace(response, id=0, local_cache_hit=False, entry=None)
+        content = None if response.content is None else response.content.load()
+        kept = msgspec.structs.replace(response, id=0, local_cache_hit=False, entry=None, content=content)
         created = self.clock.time()
         return Entry(
             key=key,

@@ -23,8 +23,8 @@ from lm_deluge.cache.record import (
     Request,
     message_decoder,
     node_decoder,
-    stored_decoder,
     pack_request,
+    stored_decoder,
     unpack_request,
 )
 from lm_deluge.cache.stores import ScanStore, Store
@@ -145,8 +145,6 @@ class Searcher:
                 continue
             try:
                 request = unpack_request(stored.request, read_blobs)
-                if not request.conversation.is_loaded:
-                    raise DamagedEntryError("the stored request names a local file")  # which is not to be read for it
                 yield Candidate(stored, request, similarity(conversation, request.conversation))
             except (DamagedEntryError, PromptError, RecursionError):
                 self.damaged.add(stored.key)

@@ -12,13 +12,22 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+from lm_deluge.cache.stores._sqlite_mounts import network_file_system
+from lm_deluge.cache.stores._sqlite_schema import FORMAT
 from lm_deluge.errors import CacheFileError, CacheVersionError
 
-__all__ = ["APPLICATION_ID", "FORMAT", "check_file", "check_version", "create_private", "read_pragma"]
+__all__ = [
+    "APPLICATION_ID",
+    "check_file",
+    "check_shares_memory",
+    "check_version",
+    "create_private",
+    "is_being_changed",
+    "is_blank",
+    "read_pragma",
+]
 
 APPLICATION_ID = 0x6C6D6431  # "lmd1"
-FORMAT = 1
-"""Version of the tables, kept in ``user_version``."""
 
 _SMALLEST_BYTES = 512  # one page of the smallest kind
 _LOOKS = 3
@@ -42,7 +51,7 @@ def check_file(path: Path) -> None:
                 f"{path} has only {size} bytes, so it is truncated or not an SQLite file. "
                 "It was left as it is; restore it from a copy, or give another path."
             )
-        if _is_whole(path, size) or _is_being_changed(path):
+        if _is_whole(path, size) or is_being_changed(path):
             return
         # Another process may have been making it, and have finished since; so a look at what is there now decides.
         if not looks_left:
@@ -50,6 +59,20 @@ def check_file(path: Path) -> None:
                 f"{path} is truncated or damaged: it has {size:,} bytes, and its header says otherwise. "
                 "It was left as it is. Restore it from a copy, or remove it."
             )
+
+
+def check_shares_memory(path: Path) -> None:
+    """Refuse a path where SQLite's users could not see each other's writes.
+
+    Raises:
+        CacheFileError: it is on a network file system.
+    """
+    kind = network_file_system(path)
+    if kind is not None:
+        raise CacheFileError(
+            f"{path} is on a network file system ({kind}), where SQLite loses writes and damages files, because its "
+            "users share no memory. Give a path on a local disk; for several machines use RedisCache."
+        )
 
 
 def _size(path: Path) -> int:
@@ -73,19 +96,29 @@ def _is_whole(path: Path, size: int) -> bool:
             application_id = read_pragma(connection, "application_id")
             user_version = read_pragma(connection, "user_version")
             whole = read_pragma(connection, "page_count") * read_pragma(connection, "page_size")
+            blank = is_blank(connection)
     except sqlite3.Error as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT:
             return False
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             raise CacheFileError(f"{path} is not an SQLite file. It was left as it is; give another path.") from error
         raise CacheFileError(f"The cache file {path} cannot be read: {error}.") from error
-    # Our first transaction writes the identity together with the tables, so there is no file of ours without it.
+    if blank and not _has_content(path, "-wal"):
+        return size >= whole  # one of ours whose making was cut off, or is under way: it has nothing to lose
+    # Our identity is written together with the tables, so there is no file of ours that has tables without it.
     if application_id != APPLICATION_ID:
         raise CacheFileError(
             f"{path} is an SQLite file, but not an lm_deluge cache. It was left as it is; give another path."
         )
     check_version(path, user_version)
     return size >= whole
+
+
+def is_blank(connection: sqlite3.Connection) -> bool:
+    """Whether a file has no tables, and no sign of the program that made it."""
+    if read_pragma(connection, "application_id") or read_pragma(connection, "user_version"):
+        return False
+    return connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
 
 
 def read_pragma(connection: sqlite3.Connection, name: str) -> int:
@@ -107,18 +140,19 @@ def check_version(path: Path, user_version: int) -> None:
         )
 
 
-def _is_being_changed(path: Path) -> bool:
+def is_being_changed(path: Path) -> bool:
     """Whether a transaction or a checkpoint is under way or was cut off; SQLite completes or undoes it when it opens.
 
     Until then the file may be shorter than its header says.
     """
-    for suffix in ("-journal", "-wal"):
-        try:
-            if Path(f"{path}{suffix}").stat().st_size:
-                return True
-        except FileNotFoundError:
-            continue
-    return False
+    return _has_content(path, "-journal") or _has_content(path, "-wal")
+
+
+def _has_content(path: Path, suffix: str) -> bool:
+    try:
+        return Path(f"{path}{suffix}").stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def create_private(path: Path) -> None:

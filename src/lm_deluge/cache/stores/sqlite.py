@@ -1,358 +1,306 @@
 """Entries in one SQLite file that many threads and processes may use at once.
 
-The file is in WAL mode: readers never wait for the writer, and an entry is committed when ``put_many`` returns, so
-killing the process loses nothing that was stored. Before anything is written, the file is looked at without opening it
-for use, so a file that is not ours is never touched.
+An entry is committed when ``put_many`` returns, so killing the process loses nothing that was stored. How the file is
+opened, what is in its tables and how it is kept small are in modules of their own; here is what a store does with them.
 """
 
-import contextlib
-import os
-import sqlite3
 import threading
-import time
+import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, get_args
 
-from lm_deluge.cache._forks import close_before_fork
+from lm_deluge._clock import Clock, SystemClock
 from lm_deluge.cache.codec import compress
-from lm_deluge.cache.record import Entry
-from lm_deluge.cache.stores._sqlite_file import (
-    APPLICATION_ID,
-    FORMAT,
-    check_file,
-    check_version,
-    create_private,
-    read_pragma,
-)
-from lm_deluge.errors import CacheError, CacheFileError, ConfigError
+from lm_deluge.cache.entry import Blob, Entry, SetAside, Stored
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores import _sqlite_leases as leases
+from lm_deluge.cache.stores import _sqlite_rows as rows
+from lm_deluge.cache.stores._sqlite_check import problems, read_blob
+from lm_deluge.cache.stores._sqlite_database import Database, Synchronous
+from lm_deluge.cache.stores._sqlite_eviction import evict, shrink, used_bytes
+from lm_deluge.cache.stores._sqlite_rebuild import rebuild
+from lm_deluge.cache.stores._sqlite_runs import read_runs, record_run
+from lm_deluge.cache.stores._sqlite_walk import read_page, select_by_key
+from lm_deluge.errors import CacheError, CacheFileError, CacheWarning, ConfigError, DamagedEntryError
 
 __all__ = ["SqliteStore", "Synchronous"]
 
-_BUSY_SECONDS = 60.0
-_MAX_VARIABLES = 500  # SQLite's own limit is 32,766; a longer statement is not faster
-_KNOWN_BLOBS = 4096
 _UNREADABLE = b""
-
-_SCHEMA = """
-CREATE TABLE entries (
-    key           BLOB NOT NULL PRIMARY KEY,
-    namespace     TEXT NOT NULL,
-    created       REAL NOT NULL,
-    model         TEXT,
-    finish_reason TEXT,
-    input_tokens  INTEGER,
-    output_tokens INTEGER,
-    cache_read_tokens  INTEGER,
-    cache_write_tokens INTEGER,
-    cost          REAL,
-    response      BLOB NOT NULL,
-    request       BLOB NOT NULL
-);
-CREATE TABLE blobs (
-    digest BLOB NOT NULL PRIMARY KEY,
-    data   BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE damaged (
-    key       BLOB NOT NULL,
-    set_aside REAL NOT NULL,
-    reason    TEXT NOT NULL,
-    response  BLOB,
-    request   BLOB
-);
-"""
-
-# sqlite3 lets go of the interpreter for each step of a statement, and where an event loop is busy each return to it
-# can take five milliseconds. So many rows go into one statement; a few sizes serve every batch.
-_ROWS_AT_ONCE = (64, 8, 1)
-
-_PUT = """
-INSERT INTO entries (key, namespace, created, model, finish_reason, input_tokens, output_tokens,
-                     cache_read_tokens, cache_write_tokens, cost, response, request)
-VALUES {rows}
-ON CONFLICT (key) DO UPDATE SET
-    namespace = excluded.namespace, created = excluded.created, model = excluded.model,
-    finish_reason = excluded.finish_reason, input_tokens = excluded.input_tokens,
-    output_tokens = excluded.output_tokens, cache_read_tokens = excluded.cache_read_tokens,
-    cache_write_tokens = excluded.cache_write_tokens, cost = excluded.cost,
-    response = excluded.response, request = excluded.request
-"""
-
-Synchronous = Literal["NORMAL", "FULL"]
-T = TypeVar("T")
+_TOUCHES_HELD = 65_536
+_SEEN_HELD = 4096
+_AT_ONCE = 512  # changes in one transaction, where there may be many
 
 
 class SqliteStore:
-    """One SQLite file, made private (0600, in a directory of 0700) when it is new.
+    """One SQLite file, made private (0600, in a directory of 0700) when it is new. One of an older format is upgraded.
 
     Args:
         path: the file. ``~`` is expanded, and a relative path is taken from where the process is now.
         synchronous: ``"NORMAL"`` survives the death of the process; ``"FULL"`` waits for the disk at each commit and
             survives a power cut as well.
+        read_only: never write the file, which has to be there. It may be in a directory that cannot be written, on a
+            network file system, and of an older format. All methods that write raise ``CacheFileError``.
+        clock: says when something is set aside; for tests.
 
     Raises:
-        CacheFileError: the file is not a cache, is truncated, or cannot be written. It is left untouched.
+        CacheFileError: the file is not a cache, is truncated, is on a network file system, or cannot be written. It is
+            left untouched.
         CacheVersionError: a newer version of this package wrote it. It is left untouched.
         ConfigError: another value of ``synchronous``, or ``":memory:"`` for the path.
     """
 
     blocks: ClassVar[bool] = True
 
-    def __init__(self, path: str | Path, *, synchronous: Synchronous = "NORMAL") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        synchronous: Synchronous = "NORMAL",
+        read_only: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
         if synchronous not in get_args(Synchronous):
             raise ConfigError(f"synchronous is {synchronous!r}; NORMAL or FULL is needed.")
         if str(path) == ":memory:":
             raise ConfigError("SqliteCache needs a file. For a cache in memory use MemoryCache().")
-        self._path = Path(path).expanduser().absolute()
         self._synchronous = synchronous
-        self._closed = False
-        self._held = _Held()
-        close_before_fork(self._held)
-        weakref.finalize(self, self._held.close)
-        with self._held.writing, self._reported("opened for writing", damaged=CacheFileError):
-            self._open()
+        self._clock = SystemClock() if clock is None else clock
+        self._max_bytes: int | None = None
+        self._seen: set[bytes] = set()  # blobs that are in the file, unless somebody has removed them since
+        self._touched: dict[bytes, float] = {}
+        self._touching = threading.Lock()
+        self._database = Database(Path(path).expanduser().absolute(), synchronous=synchronous, read_only=read_only)
+        weakref.finalize(self, self._database.close)
+
+    # As every store
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        found: dict[bytes, Any] = {}
-        with self._held.reading, self._reported("read"):
-            reader = self._held.reader = self._held.reader or self._connect()
-            for start in range(0, len(keys), _MAX_VARIABLES):
-                some = keys[start : start + _MAX_VARIABLES]
-                try:
-                    found.update(_select(reader, some))
-                except sqlite3.DatabaseError as error:
-                    if isinstance(error, sqlite3.OperationalError):
-                        raise
-                    # A damaged page spoils the statement. Asked for one by one, only the keys on it are lost.
-                    for key in some:
-                        found[key] = _select_one(reader, key)
-        return [found.get(key) for key in keys]
+        with self._database.reading() as reader:
+            found, unreadable = select_by_key(reader, "SELECT key, response FROM entries WHERE key IN", keys)
+        values: dict[bytes, Any] = dict(found)
+        values.update(dict.fromkeys(unreadable, _UNREADABLE))
+        return [values.get(key) for key in keys]
 
     def put_many(self, entries: Sequence[Entry]) -> None:
-        now = time.time()
-        rows = [_row(entry, now) for entry in entries]
-        blobs = {digest: data for entry in entries for digest, data in entry.blobs.items()}
-        with self._write() as writer:
-            # Written by this process before, so still there: a shared prefix is not bound again for each entry.
-            known = self._held.known_blobs
-            new = [(digest, compress(data)) for digest, data in blobs.items() if digest not in known]
-            with _transaction(writer):
-                if new:
-                    writer.executemany("INSERT OR IGNORE INTO blobs (digest, data) VALUES (?, ?)", new)
-                _put(writer, rows)
-            if len(known) > _KNOWN_BLOBS:
-                known.clear()
-            known.update(blobs)
+        last = {entry.key: entry for entry in entries}
+        blobs = {digest: blob for entry in last.values() for digest, blob in entry.blobs.items()}
+        packed = self._packed(blobs)
+        used = self._take_touches()
+        with self._database.transaction() as writer:
+            rows.put(writer, last.values(), packed)
+            rows.touch(writer, used)
+        if len(self._seen) > _SEEN_HELD:
+            self._seen.clear()
+        self._seen.update(blobs)
+        if self._max_bytes is not None:
+            self._keep_below(self._max_bytes, list(last))
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> None:
-        with self._write() as writer, _transaction(writer):
-            # Only while it still has the damaged value: another process may have stored a good one meanwhile.
-            writer.execute(
-                "INSERT INTO damaged (key, set_aside, reason, response, request) "
-                "SELECT key, ?, ?, response, request FROM entries WHERE key = ? AND response IS ?",
-                (time.time(), reason, key, value),
-            )
-            writer.execute("DELETE FROM entries WHERE key = ? AND response IS ?", (key, value))
+    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+        with self._database.transaction() as writer:
+            return rows.set_aside(writer, key, value, reason, self._clock.time())
 
     def delete(self, key: bytes) -> bool:
-        with self._write() as writer, _transaction(writer):
-            return writer.execute("DELETE FROM entries WHERE key = ?", (key,)).rowcount > 0
+        return self.delete_many([key]) > 0
 
     def close(self) -> None:
-        self._closed = True
-        self._held.close()
+        try:
+            if not (self._database.closed or self._database.read_only):
+                self._write_touches()
+        finally:
+            self._database.close()
 
     @property
     def location(self) -> str:
-        return str(self._path)
+        return str(self._database.path)
 
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        """The connection that writes, for one caller at a time."""
-        with self._held.writing, self._reported("written"):
-            if self._held.writer is not None and self._held.identity != _identity(self._path):
-                self._forget_removed_file()
-            yield self._held.writer or self._open()
+    # LeaseStore. A lease need not survive a power cut, for neither does its holder.
 
-    def _forget_removed_file(self) -> None:
-        # Somebody removed or replaced the file. What is written to the old one would be lost, so a new one is begun.
-        with self._held.reading:
-            self._held.drop()
+    def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        with self._database.transaction(lasting=False) as writer:
+            return leases.acquire(writer, keys, holder, now, now + seconds)
 
-    def _open(self) -> sqlite3.Connection:
-        check_file(self._path)
-        create_private(self._path)
-        connection = self._connect()
-        self._held.writer, self._held.identity = connection, _identity(self._path)
-        return connection
+    def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        with self._database.transaction(lasting=False) as writer:
+            return leases.renew(writer, keys, holder, now, now + seconds)
 
-    def _connect(self) -> sqlite3.Connection:
-        if self._closed:
-            raise CacheFileError(f"The cache {self._path} is closed.")
-        connection = sqlite3.connect(
-            f"{self._path.as_uri()}?mode=rw",  # never makes a file: that is create_private's to do
-            uri=True,
-            timeout=_BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,  # each connection is guarded by its lock
-            cached_statements=16,
-        )
-        connection.text_factory = bytes  # nothing here reads text; a damaged file may hold some that is not UTF-8
+    def release(self, keys: Sequence[bytes], holder: bytes) -> None:
+        with self._database.transaction(lasting=False) as writer:
+            leases.release(writer, keys, holder)
+
+    # ScanStore
+
+    def scan(self, *, namespace: str | None = None, newest_first: bool = False, batch: int = 256) -> Iterator[Stored]:
+        position: int | None = None
+        any_read = damaged = False
+        while True:
+            # Short reads, each for itself: a long one would keep the WAL from being emptied.
+            with self._database.reading() as reader:
+                columns = rows.columns(self._database.format)
+                page = read_page(reader, "entries", columns, after=position, backwards=newest_first, count=batch)
+            for row in page.rows:
+                entry = rows.stored(row[1:])
+                if namespace is None or entry.namespace == namespace:
+                    yield entry
+            any_read |= bool(page.rows)
+            damaged |= page.damaged
+            if page.position is None:
+                break
+            position = page.position
+        if damaged and not any_read:
+            raise CacheError(f"No entry of {self.location} can be read: the file is damaged. Restore it from a copy.")
+        if damaged:
+            warnings.warn(
+                f"Some entries of {self.location} cannot be read: the file is damaged. "
+                "Make it anew from what can be read, with rebuild(), or restore it from a copy.",
+                CacheWarning,
+                stacklevel=2,
+            )
+
+    def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
+        with self._database.reading() as reader:
+            select = f"SELECT {rows.columns(self._database.format)} FROM entries WHERE key IN"  # noqa: S608
+            found, unreadable = select_by_key(reader, select, keys)
+        entries = {entry.key: entry for entry in map(rows.stored, found)}
+        for key in unreadable:
+            entries[key] = Stored(key=key, namespace="", value=_UNREADABLE)
+        return [entries.get(key) for key in keys]
+
+    def read_blobs(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
+        with self._database.reading() as reader:
+            found, _ = select_by_key(reader, "SELECT digest, data FROM blobs WHERE digest IN", names)
+        blobs = {}
+        for name, cell in found:
+            try:
+                blobs[name] = read_blob(name, cell)
+            except DamagedEntryError:
+                continue  # left out, as the protocol says; verify names it
+        return blobs
+
+    def delete_many(self, keys: Sequence[bytes]) -> int:
+        removed = 0
+        for start in range(0, len(keys), _AT_ONCE):
+            with self._database.transaction() as writer:
+                removed += rows.remove(writer, keys[start : start + _AT_ONCE])
+        shrink(self._database.transaction)
+        return removed
+
+    def set_aside_entries(self) -> Iterator[SetAside]:
+        position: int | None = None
+        while True:
+            with self._database.reading() as reader:
+                page = rows.read_set_aside(reader, self._database.format, position)
+            yield from map(rows.aside, page.rows)
+            if page.position is None:
+                return
+            position = page.position
+
+    def usage(self) -> Mapping[str, int]:
+        with self._database.reading() as reader:
+            tables = {"entries": "entries", "blobs": "blobs", "set_aside": rows.aside_table(self._database.format)}
+            counts = {
+                name: int(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+                for name, table in tables.items()
+            }
+            return {**counts, "bytes": used_bytes(reader)}
+
+    def verify(self) -> Iterator[str]:
+        database = self._database
+        database.check_open()
         try:
-            self._prepare(connection)
-            _until_free(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            if not (database.path.exists() and database.path.stat().st_size):
+                raise CacheFileError(f"There is no cache file {database.path}, or it is empty.")
+            # Connections of its own, for it may take long.
+            own = Database(database.path, synchronous=self._synchronous, read_only=database.read_only)
+            try:
+                with own.reading() as reader:
+                    found = list(problems(reader, own.format))
+            finally:
+                own.close()
+        except CacheError as error:
+            found = [str(error)]
+        yield from found
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the tables in a new file; refuse one that became somebody else's meanwhile.
+    def rebuild(self) -> int:
+        """Make the file anew from what can be read of it. The old one is kept beside it, with ``.damaged-`` and the
+        time behind its name.
 
-        It happens before the switch to WAL, so the file itself says from its first moment what it is.
+        Returns:
+            How many entries could be read.
+
+        Raises:
+            CacheFileError: somebody else has the file open, or the new one cannot be written. Nothing has changed.
+            CacheError: it is too damaged to be read at all.
         """
-        if self._is_ours(connection):
-            return
-        with _transaction(connection):
-            if self._is_ours(connection):
-                return  # another process was faster
-            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
-                raise CacheFileError(f"{self._path} is an SQLite file of another program. Give another path.")
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        return rebuild(self._database, self._clock.time())
 
-    def _is_ours(self, connection: sqlite3.Connection) -> bool:
-        if read_pragma(connection, "application_id") != APPLICATION_ID:
-            return False
-        check_version(self._path, read_pragma(connection, "user_version"))
-        return True
+    # BoundedStore
 
-    @contextlib.contextmanager
-    def _reported(self, done: str, *, damaged: type[CacheError] = CacheError) -> Iterator[None]:
-        """Turn SQLite's errors about the file into ours; those about one entry stay as they are."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise CacheFileError(
-                f"The cache file {self._path} cannot be {done}: {error}. Check that it is still there, that the disk "
-                "is not full or read-only, and that no other program keeps it locked."
-            ) from error
-        except sqlite3.DatabaseError as error:
-            if type(error) is not sqlite3.DatabaseError:
-                raise
-            raise damaged(
-                f"The cache file {self._path} is damaged ({error}). Restore it from a copy, or remove it."
-            ) from error
+    def limit(self, max_bytes: int) -> None:
+        if not max_bytes > 0:
+            raise ConfigError(f"max_bytes={max_bytes!r} leaves no room; give a number of bytes above 0.")
+        self._database.check_writable()
+        self._max_bytes = max_bytes
 
+    def touch(self, keys: Sequence[bytes], *, now: float) -> None:
+        with self._touching:
+            for key in keys:
+                self._touched.pop(key, None)  # so that it moves to the end
+                self._touched[key] = now
+            for key in list(islice(self._touched, max(0, len(self._touched) - _TOUCHES_HELD))):
+                del self._touched[key]
 
-class _Held:
-    """What this process holds open: a connection that reads and one that writes, each behind its lock."""
+    # JournalStore
 
-    def __init__(self) -> None:
-        self.reading = threading.Lock()
-        self.writing = threading.Lock()
-        self.reader: sqlite3.Connection | None = None
-        self.writer: sqlite3.Connection | None = None
-        self.identity: tuple[int, int] | None = None  # of the file that ``writer`` has open
-        self.known_blobs: set[bytes] = set()  # digests of blobs that are in that file
+    def record_run(self, run: Run) -> None:
+        with self._database.transaction() as writer:
+            record_run(writer, run)
 
-    def drop(self) -> None:
-        """Close both connections. The caller has both locks."""
-        for connection in (self.reader, self.writer):
-            if connection is not None:
-                connection.close()
-        self.reader = self.writer = None
-        self.known_blobs.clear()
+    def runs(self) -> Iterator[Run]:
+        with self._database.reading() as reader:
+            found = read_runs(reader) if self._database.format > 1 else []
+        yield from found
 
-    def close(self) -> None:
-        with self.writing, self.reading:
-            self.drop()
+    # For a store that lies over another one
 
-    def pause(self) -> None:
-        self.writing.acquire()
-        self.reading.acquire()
-        self.drop()
+    def hide(self, entries: Sequence[Stored], reason: str | None = None) -> None:
+        """Note that entries of a base are not to be served any more; with a reason, they count as set aside too."""
+        with self._database.transaction() as writer:
+            rows.hide(writer, entries, reason, self._clock.time())
 
-    def resume(self) -> None:
-        self.reading.release()
-        self.writing.release()
+    def hidden(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of some keys whose entries in a base are not to be served."""
+        with self._database.reading() as reader:
+            found, unreadable = select_by_key(reader, "SELECT key FROM hidden WHERE key IN", keys)
+        return {*unreadable, *(key for (key,) in found)}
 
+    def _packed(self, blobs: Mapping[bytes, Blob]) -> dict[bytes, bytes]:
+        """Blobs that the file does not have, compressed: before anybody has to wait for it."""
+        unknown = {digest: blob for digest, blob in blobs.items() if digest not in self._seen}
+        if not unknown:
+            return {}
+        with self._database.reading() as reader:
+            missing = rows.missing_blobs(reader, unknown)
+        return {digest: compress(blob.data) for digest, blob in missing.items()}
 
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    # IMMEDIATE waits for other writers here, where the busy timeout applies, and not in the middle.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # the disk may be gone; the first error is the one to report
-            connection.execute("ROLLBACK")
-        raise
+    def _keep_below(self, max_bytes: int, new: Sequence[bytes]) -> None:
+        with self._database.writing() as writer:
+            if used_bytes(writer) <= max_bytes:
+                return
+        self._write_touches()
+        evict(self._database.transaction, max_bytes, new)
+        shrink(self._database.transaction)
 
+    def _write_touches(self) -> None:
+        while used := self._take_touches():
+            with self._database.transaction() as writer:
+                rows.touch(writer, used)
 
-def _until_free(action: Callable[[], T]) -> T:
-    """Two processes that switch to WAL at once may wait for each other, where SQLite's busy timeout does not help."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            return action()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.005)
-
-
-def _select(reader: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
-    marks = ",".join("?" * len(keys))
-    return reader.execute(f"SELECT key, response FROM entries WHERE key IN ({marks})", keys)  # noqa: S608
-
-
-def _select_one(reader: sqlite3.Connection, key: bytes) -> Any:
-    try:
-        return dict(_select(reader, [key])).get(key)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        return _UNREADABLE
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - called before each write; Path.stat costs twice as much
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _put(writer: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    done = 0
-    for size in _ROWS_AT_ONCE:
-        while len(rows) - done >= size:
-            some = rows[done : done + size]
-            marks = ",".join([f"({','.join('?' * len(some[0]))})"] * size)
-            writer.execute(_PUT.format(rows=marks), list(chain.from_iterable(some)))
-            done += size
-
-
-def _row(entry: Entry, now: float) -> tuple[Any, ...]:
-    response, usage = entry.response, entry.response.usage
-    return (
-        entry.key,
-        entry.namespace,
-        now,
-        response.model_external or response.model_internal,
-        response.finish_reason,
-        usage and usage.input_tokens,
-        usage and usage.output_tokens,
-        usage and usage.cache_read_tokens,
-        usage and usage.cache_write_tokens,
-        response.cost,
-        entry.value,
-        entry.request,
-    )
+    def _take_touches(self) -> list[tuple[bytes, float]]:
+        with self._touching:
+            some = list(islice(self._touched.items(), _AT_ONCE))
+            for key, _ in some:
+                del self._touched[key]
+            return some

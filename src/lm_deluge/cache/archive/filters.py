@@ -1,0 +1,127 @@
+"""Which entries: by namespace, model, age, run, tag or key. Used by everything that works on a part of a store."""
+
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from lm_deluge.cache.entry import Stored
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores import JournalStore, ScanStore, Store
+from lm_deluge.errors import CacheError, ConfigError
+
+__all__ = ["Filter", "entries", "runs_of", "scannable"]
+
+_KEY_PREFIX = re.compile(r"[0-9a-f]{0,64}")
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What entries have to be to be chosen. All that is set must hold; a filter without anything chooses all.
+
+    Attributes:
+        namespace: the ``cache_key`` under which they were stored.
+        model: the model that was asked or the one that answered; ``*``, ``?`` and ``[...]`` as in file names.
+        older_than: stored before this time, in seconds since the Unix epoch.
+        newer_than: stored at this time or later. An entry whose time is not known is neither older nor newer.
+        run: the name or the id of the run that bought them.
+        tag: a tag of that run.
+        key: the beginning of the key, in hexadecimal.
+
+    Raises:
+        ConfigError: ``key`` is not hexadecimal, or the times leave nothing.
+    """
+
+    namespace: str | None = None
+    model: str | None = None
+    older_than: float | None = None
+    newer_than: float | None = None
+    run: str | int | None = None
+    tag: str | None = None
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if not _KEY_PREFIX.fullmatch(self.key.lower()):
+            raise ConfigError(f"{self.key!r} is not the beginning of a key: up to 64 hexadecimal digits.")
+        msgspec.structs.force_setattr(self, "key", self.key.lower())
+        if self.older_than is not None and self.newer_than is not None and self.older_than <= self.newer_than:
+            raise ConfigError(f"No entry is older than {self.older_than} and newer than {self.newer_than}.")
+
+    @property
+    def needs_runs(self) -> bool:
+        """Whether the accounts of runs are needed to tell."""
+        return self.run is not None or self.tag is not None
+
+    def matches(self, stored: Stored, runs: Mapping[int, Run] | None = None) -> bool:
+        """Whether an entry is chosen.
+
+        Args:
+            stored: the entry.
+            runs: the store's runs by id, as ``runs_of`` gives them; needed for ``run`` and ``tag`` only.
+        """
+        facts = stored.facts
+        if self.namespace is not None and stored.namespace != self.namespace:
+            return False
+        if self.key and not stored.key.hex().startswith(self.key):
+            return False
+        if (self.older_than is not None or self.newer_than is not None) and facts.created <= 0:
+            return False
+        if self.older_than is not None and facts.created >= self.older_than:
+            return False
+        if self.newer_than is not None and facts.created < self.newer_than:
+            return False
+        if self.model is not None and not any(
+            name is not None and fnmatchcase(name, self.model) for name in (facts.asked, facts.model)
+        ):
+            return False
+        return not self.needs_runs or self._matches_run((runs or {}).get(facts.run))
+
+    def _matches_run(self, run: Run | None) -> bool:
+        if run is None or (self.tag is not None and self.tag not in run.tags):
+            return False
+        return self.run is None or str(self.run) in (run.name, str(run.id))
+
+
+def entries(
+    store: Store,
+    filter: Filter = Filter(),  # noqa: B008 - frozen
+    *,
+    newest_first: bool = False,
+) -> Iterator[Stored]:
+    """The chosen entries of a store, a few at a time, without holding up writers.
+
+    Args:
+        store: any store that can be scanned.
+        filter: which entries; all if not given.
+        newest_first: the last stored ones first; otherwise in any order.
+
+    Raises:
+        CacheError: the store cannot say what it holds, or keeps no runs and the filter needs them.
+    """
+    found = scannable(store)
+    runs = runs_of(store) if filter.needs_runs else {}
+    for stored in found.scan(namespace=filter.namespace, newest_first=newest_first):
+        if filter.matches(stored, runs):
+            yield stored
+
+
+def runs_of(store: Store) -> dict[int, Run]:
+    """The runs of a store by id.
+
+    Raises:
+        CacheError: the store keeps none.
+    """
+    if not isinstance(store, JournalStore):
+        raise CacheError(f"{store.location} keeps no runs, so entries cannot be chosen by run or tag.")
+    return {run.id: run for run in store.runs()}
+
+
+def scannable(store: Store) -> ScanStore:
+    """The same store, as one that can say what it holds.
+
+    Raises:
+        CacheError: it cannot.
+    """
+    if not isinstance(store, ScanStore):
+        raise CacheError(f"{store.location} cannot list its entries. Use a SqliteCache, LevelDBCache or RedisCache.")
+    return store

@@ -1,0 +1,46 @@
+"""What the reports of moving data have in common: what was left out and why, without end."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import ClassVar
+
+import msgspec
+
+__all__ = ["Cut", "Left", "day", "shortened"]
+
+_SHOWN = 10
+
+
+class Cut(Exception):
+    """The work ends early; the message becomes a sentence of the report. What was done until then stays."""
+
+
+class Left(msgspec.Struct, frozen=True):
+    """Something that was left out.
+
+    Attributes:
+        what: a key in hexadecimal, or ``"line 12"``.
+        reason: why.
+    """
+
+    MOST: ClassVar[int] = 100
+    """A report names this many at most, and counts the rest."""
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.what if len(self.what) <= 16 else self.what[:16] + '…'}: {self.reason}"
+
+
+def shortened(left: Sequence[object], count: int) -> list[str]:
+    """Lines for people: the first few of ``count``, and how many more there are."""
+    lines = [f"  {item}" for item in left[:_SHOWN]]
+    if lines and count > len(lines):
+        lines.append(f"  and {count - len(lines):,} more")
+    return lines
+
+
+def day(seconds: float) -> str:
+    """A time for people."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}" if seconds else "an unknown day"

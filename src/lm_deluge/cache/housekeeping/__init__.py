@@ -1,0 +1,26 @@
+"""Keeping a store in order: what is in it, what it cost, what may go, and whether it is still whole.
+
+Functions over any store that can be scanned. They block, hold no more than they have to, and print nothing.
+"""
+
+from lm_deluge.cache.housekeeping.drift import Drift, Resolved, drift
+from lm_deluge.cache.housekeeping.find import find
+from lm_deluge.cache.housekeeping.prune import PruneReport, prune
+from lm_deluge.cache.housekeeping.stats import Group, Ledger, Stats, stats
+from lm_deluge.cache.housekeeping.verify import Problem, VerifyReport, verify
+
+__all__ = [
+    "Drift",
+    "Group",
+    "Ledger",
+    "Problem",
+    "PruneReport",
+    "Resolved",
+    "Stats",
+    "VerifyReport",
+    "drift",
+    "find",
+    "prune",
+    "stats",
+    "verify",
+]

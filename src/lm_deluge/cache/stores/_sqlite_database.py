@@ -1,0 +1,340 @@
+"""One SQLite file in use: a connection that reads and one that writes, each behind its lock.
+
+The file is in WAL mode: readers never wait for the writer. Before anything is written, the file is looked at without
+opening it for use, so a file that is not ours is never touched. Connections are closed for each fork, and opened again
+when they are needed.
+"""
+
+import contextlib
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from lm_deluge.cache._forks import close_before_fork
+from lm_deluge.cache.record import refers_of, refers_of_blob
+from lm_deluge.cache.stores._sqlite_file import (
+    APPLICATION_ID,
+    check_file,
+    check_shares_memory,
+    check_version,
+    create_private,
+    is_being_changed,
+    is_blank,
+    read_pragma,
+)
+from lm_deluge.cache.stores._sqlite_schema import FORMAT, KEEPS_SHRINKABLE, create, upgrade
+from lm_deluge.cache.stores._sqlite_walk import is_damage
+from lm_deluge.errors import CacheError, CacheFileError
+
+__all__ = ["Database", "Synchronous"]
+
+_BUSY_SECONDS = 60.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.008
+
+Synchronous = Literal["NORMAL", "FULL"]
+
+
+class Database:
+    """A file and this process's connections to it. What is opened is closed by ``close``, and at each fork.
+
+    Args:
+        path: absolute.
+        synchronous: as SQLite understands it.
+        read_only: whether it is never written, nor anything beside it if that can be avoided. Then it has to be there.
+
+    Raises:
+        CacheFileError: the file is not a cache, is truncated, or cannot be opened. It is left untouched.
+        CacheVersionError: a newer version of this package wrote it. It is left untouched.
+    """
+
+    def __init__(self, path: Path, *, synchronous: Synchronous = "NORMAL", read_only: bool = False) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.format = FORMAT  # a file that is only read may have an older one
+        self._synchronous = synchronous
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+        self._reader: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._identity: tuple[int, ...] | None = None  # of the file that is open
+        self.closed = False
+        close_before_fork(self)
+        with self._writing, self._reading, self._reported("opened", damaged=CacheFileError):
+            if read_only:
+                self._reader = self._open_to_read()
+            else:
+                self._open()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection that reads, for one caller at a time."""
+        self.check_open()
+        with self._reading, self._reported("read"):
+            if self.read_only and self._reader is not None and self._identity != _state(self.path):
+                self._drop()  # somebody writes, or has written: what is remembered of the file may be wrong
+            if self._reader is None:
+                self._reader = self._open_to_read() if self.read_only else self._connect()
+            yield self._reader
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The connection that writes, for one caller at a time and in no transaction."""
+        self.check_open()
+        self.check_writable()
+        with self._writing, self._reported("written"):
+            if self._writer is not None and self._identity != _identity(self.path):
+                # Somebody removed or replaced the file. What is written to the old one would be lost, so a new one is
+                # begun.
+                with self._reading:
+                    self._drop()
+            yield self._writer or self._open()
+
+    @contextlib.contextmanager
+    def transaction(self, *, lasting: bool = True) -> Iterator[sqlite3.Connection]:
+        """The connection that writes, in a transaction that is committed at the end.
+
+        Args:
+            lasting: whether it has to survive a power cut where ``synchronous`` says that writes do.
+        """
+        with self.writing() as writer:
+            hurried = not lasting and self._synchronous == "FULL"
+            if hurried:
+                writer.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with _transaction(writer):
+                    yield writer
+            finally:
+                if hurried:
+                    writer.execute("PRAGMA synchronous = FULL")
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[sqlite3.Connection]:
+        """The only connection to the file: nobody else may have it open, and nobody can until this ends.
+
+        The WAL has been emptied into the file, so the file is all there is.
+
+        Raises:
+            CacheFileError: somebody has it open.
+        """
+        self.check_open()
+        self.check_writable()
+        with self._writing, self._reading, self._reported("written"):
+            self._drop()
+            connection = self._connect(alone=True)
+            with contextlib.closing(connection):
+                yield connection
+
+    def check_open(self) -> None:
+        """Refuse to use what is closed.
+
+        Raises:
+            CacheFileError: it is.
+        """
+        if self.closed:
+            raise CacheFileError(f"The cache {self.path} is closed.")
+
+    def check_writable(self) -> None:
+        """Refuse to write what is open for reading only.
+
+        Raises:
+            CacheFileError: it is.
+        """
+        if self.read_only:
+            raise CacheFileError(f"The cache {self.path} is open for reading only, so it cannot be written.")
+
+    def close(self) -> None:
+        self.closed = True
+        with self._writing, self._reading:
+            self._drop()
+
+    def pause(self) -> None:
+        self._writing.acquire()
+        self._reading.acquire()
+        self._drop()
+
+    def resume(self) -> None:
+        self._reading.release()
+        self._writing.release()
+
+    def _drop(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._reader = self._writer = None
+
+    def _open(self) -> sqlite3.Connection:
+        check_file(self.path)
+        check_shares_memory(self.path)
+        create_private(self.path)
+        self._writer = self._connect()
+        self._writer.execute("PRAGMA busy_timeout = 0")  # see _when_free
+        self._identity = _identity(self.path)
+        return self._writer
+
+    def _connect(self, *, alone: bool = False) -> sqlite3.Connection:
+        while True:
+            before = _identity(self.path)
+            connection = self._sqlite("mode=rw")  # never makes a file: that is create_private's to do
+            try:
+                if alone:
+                    _take_alone(connection, self.path)
+                self._prepare(connection)
+                if before != _identity(self.path):
+                    connection.close()  # it was replaced while we waited for it
+                    continue
+                if not alone:
+                    _when_free(connection, "PRAGMA journal_mode = WAL")
+                    connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    def _sqlite(self, parameters: str) -> sqlite3.Connection:
+        self.check_open()  # it may have been closed while we waited for the lock
+        connection = sqlite3.connect(
+            f"{self.path.as_uri()}?{parameters}",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,  # each connection is guarded by its lock
+            cached_statements=32,
+        )
+        connection.text_factory = bytes  # a damaged file may hold text that is not UTF-8
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make the tables in a new file, bring old ones up to date; refuse a file that became somebody else's.
+
+        It happens before the switch to WAL, so the file itself says what it is from the moment that it has a table.
+        """
+        if self._found_format(connection) == FORMAT:
+            return
+        if is_blank(connection):
+            connection.execute(KEEPS_SHRINKABLE)
+        with _transaction(connection):
+            found = self._found_format(connection)  # another process may have been faster
+            if found == FORMAT:
+                return
+            if found:
+                upgrade(connection, refers_of, refers_of_blob)
+            elif is_blank(connection):
+                create(connection)
+            else:
+                raise CacheFileError(f"{self.path} is an SQLite file of another program. Give another path.")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _found_format(self, connection: sqlite3.Connection) -> int:
+        """The version of our tables; 0 if there are none."""
+        if read_pragma(connection, "application_id") != APPLICATION_ID:
+            return 0
+        found = read_pragma(connection, "user_version")
+        check_version(self.path, found)
+        return found
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            raise CacheFileError(f"There is no cache file {self.path} to read.")
+        check_file(self.path)
+        self._identity = _state(self.path)
+        # While nobody writes, the file is all there is, and SQLite's immutable mode reads it without making anything
+        # beside it: in a directory that may not be written, and on a network file system too.
+        quiet = not is_being_changed(self.path)
+        if not quiet:
+            check_shares_memory(self.path)
+        connection = self._sqlite("mode=ro&immutable=1" if quiet else "mode=ro")
+        try:
+            found = self._found_format(connection)
+            if not found:
+                raise CacheFileError(f"{self.path} holds no cache yet.")
+            self.format = found
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextlib.contextmanager
+    def _reported(self, done: str, *, damaged: type[CacheError] = CacheError) -> Iterator[None]:
+        """Turn SQLite's errors about the file into ours; those about one entry stay as they are."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise CacheFileError(
+                f"The cache file {self.path} cannot be {done}: {error}. Check that it is still there, that the disk "
+                "is not full or read-only, and that no other program keeps it locked."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            raise damaged(
+                f"The cache file {self.path} is damaged ({error}). Restore it from a copy, or remove it."
+            ) from error
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    # IMMEDIATE waits for other writers here, and not in the middle.
+    _when_free(connection, "BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # the disk may be gone; the first error is the one to report
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _when_free(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement once nobody else has the lock that it needs.
+
+    SQLite itself looks again after up to a tenth of a second, in which others take the lock many times over: among
+    eight busy processes one waits for seconds. And where two switch to WAL at once, its waiting does not help at all.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    pause = _SHORTEST_PAUSE
+    while True:
+        try:
+            connection.execute(statement).fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(pause * random.random())
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _take_alone(connection: sqlite3.Connection, path: Path) -> None:
+    """Lock everybody else out, and empty the WAL into the file and leave that mode: then there is no other file."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    try:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")  # the lock stays
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
+        raise CacheFileError(f"{path} is in use. Close every other program that has it open, and try again.") from error
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - called before each write; Path.stat costs twice as much
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What differs once somebody has written to the file or has begun to."""
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, is_being_changed(path)

@@ -1,0 +1,58 @@
+"""Leases as rows: who fetches the answer of a key, and until when. Everything here expects a transaction."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from lm_deluge.cache.stores._sqlite_walk import MAX_VARIABLES, marks
+
+__all__ = ["acquire", "release", "renew"]
+
+
+def acquire(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now: float, expires: float) -> list[bool]:
+    """For each key, whether ``holder`` has its lease, having taken those that nobody has."""
+    writer.execute("DELETE FROM leases WHERE expires <= ?", (now,))  # there are never many rows
+    for some in _groups(keys):
+        values = ",".join(f"(?{number}, ?1, ?2)" for number in range(3, 3 + len(some)))
+        writer.execute(
+            f"INSERT INTO leases (key, holder, expires) VALUES {values} "  # noqa: S608
+            "ON CONFLICT (key) DO UPDATE SET expires = excluded.expires WHERE holder = excluded.holder",
+            (holder, expires, *some),
+        )
+    return _has(writer, keys, holder)
+
+
+def renew(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now: float, expires: float) -> list[bool]:
+    """For each key, whether ``holder`` still had its lease, which has been prolonged then."""
+    writer.execute("DELETE FROM leases WHERE expires <= ?", (now,))
+    for some in _groups(keys):
+        writer.execute(
+            f"UPDATE leases SET expires = ?2 WHERE holder = ?1 AND key IN ({marks(len(some))})",  # noqa: S608
+            (holder, expires, *some),
+        )
+    return _has(writer, keys, holder)
+
+
+def release(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) -> None:
+    """Give leases back, if they are the holder's."""
+    for some in _groups(keys):
+        writer.execute(
+            f"DELETE FROM leases WHERE holder = ?1 AND key IN ({marks(len(some))})",  # noqa: S608
+            (holder, *some),
+        )
+
+
+def _has(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) -> list[bool]:
+    own: set[bytes] = set()
+    for some in _groups(keys):
+        own.update(
+            key
+            for (key,) in writer.execute(
+                f"SELECT key FROM leases WHERE holder = ?1 AND key IN ({marks(len(some))})",  # noqa: S608
+                (holder, *some),
+            )
+        )
+    return [key in own for key in keys]
+
+
+def _groups(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
+    return [keys[start : start + MAX_VARIABLES] for start in range(0, len(keys), MAX_VARIABLES)]

@@ -1,0 +1,159 @@
+"""Reading rows of a file that may be damaged: all that can be read, page by page, and the keys that cannot.
+
+SQLite gives up a statement at the first damaged page. What lies beyond it is found by asking for rows further on.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+__all__ = ["MAX_VARIABLES", "Page", "is_damage", "marks", "read_page", "select_by_key", "walk"]
+
+MAX_VARIABLES = 500
+"""How many keys go into one statement. SQLite's own limit is 32,766; a longer statement is not faster."""
+
+_MOST_BYTES = 8 * 1024 * 1024
+_LAST_ROWID = 2**63 - 1
+
+Row = tuple[Any, ...]
+
+
+class Page(NamedTuple):
+    """Some rows in a row.
+
+    Attributes:
+        rows: each with its rowid first.
+        position: the rowid after which to go on; None at the end.
+        damaged: whether rows were left out between these and ``position`` because they cannot be read.
+    """
+
+    rows: list[Row]
+    position: int | None
+    damaged: bool
+
+
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether an error is about what is in the file, and not about getting at it or about what was asked."""
+    return type(error) is sqlite3.DatabaseError
+
+
+def marks(count: int) -> str:
+    """Placeholders for ``count`` values."""
+    return ",".join("?" * count)
+
+
+def select_by_key(reader: sqlite3.Connection, select: str, keys: Sequence[bytes]) -> tuple[list[Row], list[bytes]]:
+    """The rows of many keys, and the keys whose rows cannot be read.
+
+    Args:
+        reader: reads the file.
+        select: a statement that ends in ``IN``.
+        keys: any number of them.
+    """
+    rows: list[Row] = []
+    unreadable: list[bytes] = []
+    for start in range(0, len(keys), MAX_VARIABLES):
+        some = keys[start : start + MAX_VARIABLES]
+        try:
+            rows += reader.execute(f"{select} ({marks(len(some))})", some).fetchall()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            # A damaged page spoils the statement. Asked for one by one, only the keys on it are lost.
+            for key in some:
+                try:
+                    rows += reader.execute(f"{select} (?)", (key,)).fetchall()
+                except sqlite3.DatabaseError as error:
+                    if not is_damage(error):
+                        raise
+                    unreadable.append(key)
+    return rows, unreadable
+
+
+def walk(
+    reader: sqlite3.Connection, table: str, columns: str, *, on_damage: Callable[[], None] = lambda: None
+) -> Iterator[Row]:
+    """All rows of a table that can be read, each with its rowid first, in the order in which they were stored."""
+    position: int | None = 0
+    while position is not None:
+        page = read_page(reader, table, columns, after=position)
+        yield from page.rows
+        if page.damaged:
+            on_damage()
+        position = page.position
+
+
+def read_page(
+    reader: sqlite3.Connection,
+    table: str,
+    columns: str,
+    *,
+    after: int | None = None,
+    backwards: bool = False,
+    count: int = 256,
+) -> Page:
+    """The next rows of a table.
+
+    Args:
+        reader: reads the file.
+        table: one that has rowids.
+        columns: of the table, separated by commas.
+        after: the ``position`` of the page before; None for the first.
+        backwards: the last stored rows first.
+        count: how many; fewer if they are large.
+    """
+    # "From 9 on", not "after 8": row 8 may be on a damaged page, through which the way would lead.
+    compare, order, sign = ("<=", "DESC", -1) if backwards else (">=", "ASC", 1)
+    sql = f"SELECT rowid, {columns} FROM {table} WHERE rowid {compare} ? ORDER BY rowid {order} LIMIT ?"  # noqa: S608
+    start = (_LAST_ROWID if backwards else 1) if after is None else after + sign
+    rows: list[Row] = []
+    size = 0
+    try:
+        # A cursor that were left open would keep the WAL from being emptied.
+        with closing(reader.execute(sql, (start, count))) as cursor:
+            for row in cursor:
+                rows.append(row)
+                size += sum(len(cell) for cell in row if isinstance(cell, bytes))
+                if size > _MOST_BYTES:
+                    break
+            is_last = len(rows) < count and size <= _MOST_BYTES
+        return Page(rows, None if is_last else rows[-1][0], damaged=False)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+    return _beyond_damage(reader, sql, rows, rows[-1][0] + sign if rows else start, sign)
+
+
+def _beyond_damage(reader: sqlite3.Connection, sql: str, rows: list[Row], start: int, sign: int) -> Page:
+    """A page that damage has ended, and where the nearest row is that can be read."""
+
+    def one_from(rowid: int) -> list[Row] | None:
+        try:
+            return reader.execute(sql, (rowid, 1)).fetchall()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            return None
+
+    # Python gives a row only after it has looked for the next one, so the last good row has not come yet.
+    while found := one_from(start):
+        rows += found
+        start = found[0][0] + sign
+    powers = [2**power for power in range(63)]
+    if sign > 0:
+        further = [start + power for power in powers if start + power <= _LAST_ROWID]
+    else:  # rowids are small numbers, so from the far end the smaller powers are the better guesses
+        further = sorted({start - power for power in powers if power <= start} | {*powers}, reverse=True)
+        further = [rowid for rowid in further if rowid < start]
+    bad = start
+    for good in further:
+        if one_from(good) is not None:
+            break
+        bad = good
+    else:
+        return Page(rows, None, damaged=True)
+    while abs(good - bad) > 1:  # the nearest row that can be read is between the two
+        middle = (bad + good) // 2
+        bad, good = (bad, middle) if one_from(middle) is not None else (middle, good)
+    return Page(rows, good - sign, damaged=True)

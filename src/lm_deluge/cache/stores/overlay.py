@@ -1,0 +1,144 @@
+"""A store of one's own over a base that is only read: a colleague's file, or one that a team shares.
+
+What the base has is served from there; what is new, and every other change, goes into the own store.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import chain
+from typing import ClassVar
+
+from lm_deluge.cache.entry import Entry, SetAside, Stored
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores.sqlite import SqliteStore
+
+__all__ = ["OverlayStore"]
+
+
+class OverlayStore:
+    """Two SQLite files as one store. An entry of the base that is deleted or set aside is hidden, and stays there.
+
+    Args:
+        own: takes all writes: entries, leases, accounts of runs, what is set aside.
+        base: is never written. Open it with ``read_only=True``.
+    """
+
+    blocks: ClassVar[bool] = True
+
+    def __init__(self, own: SqliteStore, base: SqliteStore) -> None:
+        self._own = own
+        self._base = base
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        values = self._own.get_many(keys)
+        missing = [key for key, value in zip(keys, values, strict=True) if value is None]
+        if not missing:
+            return values
+        found = {
+            key: value for key, value in zip(missing, self._base.get_many(missing), strict=True) if value is not None
+        }
+        for key in self._own.hidden(list(found)) if found else ():
+            del found[key]
+        return [found.get(key) if value is None else value for key, value in zip(keys, values, strict=True)]
+
+    def put_many(self, entries: Sequence[Entry]) -> None:
+        self._own.put_many(entries)
+
+    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+        if self._own.set_aside(key, value, reason):
+            return True
+        (entry,) = self._of_base([key])
+        # What the base cannot read has no bytes here either.
+        if entry is None or entry.value != value or self._own.get_many([key]) != [None]:
+            return False
+        self._own.hide([entry], reason)
+        return True
+
+    def delete(self, key: bytes) -> bool:
+        return self.delete_many([key]) > 0
+
+    def close(self) -> None:
+        self._own.close()
+        self._base.close()
+
+    @property
+    def location(self) -> str:
+        return self._own.location
+
+    # Leases, limit and journal are the own store's
+
+    def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        return self._own.acquire(keys, holder, now=now, seconds=seconds)
+
+    def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        return self._own.renew(keys, holder, now=now, seconds=seconds)
+
+    def release(self, keys: Sequence[bytes], holder: bytes) -> None:
+        self._own.release(keys, holder)
+
+    def limit(self, max_bytes: int) -> None:
+        """Keep the own file below a size; the base does not count."""
+        self._own.limit(max_bytes)
+
+    def touch(self, keys: Sequence[bytes], *, now: float) -> None:
+        self._own.touch(keys, now=now)
+
+    def record_run(self, run: Run) -> None:
+        self._own.record_run(run)
+
+    def runs(self) -> Iterator[Run]:
+        return self._own.runs()
+
+    # ScanStore, over both
+
+    def scan(self, *, namespace: str | None = None, newest_first: bool = False, batch: int = 256) -> Iterator[Stored]:
+        """All entries: first the own ones, then those of the base that they do not replace and that are not hidden."""
+        yield from self._own.scan(namespace=namespace, newest_first=newest_first, batch=batch)
+        waiting: list[Stored] = []
+        for entry in self._base.scan(namespace=namespace, newest_first=newest_first, batch=batch):
+            waiting.append(entry)
+            if len(waiting) == batch:
+                yield from self._shown(waiting)
+                waiting = []
+        yield from self._shown(waiting)
+
+    def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
+        own = self._own.read(keys)
+        missing = [key for key, entry in zip(keys, own, strict=True) if entry is None]
+        of_base = dict(zip(missing, self._of_base(missing), strict=True)) if missing else {}
+        return [of_base.get(key) if entry is None else entry for key, entry in zip(keys, own, strict=True)]
+
+    def read_blobs(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
+        own = self._own.read_blobs(names)
+        missing = [name for name in names if name not in own]
+        return own | (self._base.read_blobs(missing) if missing else {})
+
+    def delete_many(self, keys: Sequence[bytes]) -> int:
+        found = sum(entry is not None for entry in self.read(list(dict.fromkeys(keys))))
+        self._own.hide([entry for entry in self._of_base(keys) if entry is not None])
+        self._own.delete_many(keys)
+        return found
+
+    def set_aside_entries(self) -> Iterator[SetAside]:
+        return merge(self._own.set_aside_entries(), self._base.set_aside_entries(), key=lambda aside: aside.when)
+
+    def usage(self) -> Mapping[str, int]:
+        """How much there is in both files together; what is in both counts twice."""
+        own, base = self._own.usage(), self._base.usage()
+        return {name: own[name] + base[name] for name in own}
+
+    def verify(self) -> Iterator[str]:
+        return chain(self._own.verify(), self._base.verify())
+
+    def _of_base(self, keys: Sequence[bytes]) -> list[Stored | None]:
+        """The entries of the base that are not hidden."""
+        hidden = self._own.hidden(keys)
+        return [None if key in hidden else entry for key, entry in zip(keys, self._base.read(keys), strict=True)]
+
+    def _shown(self, of_base: Sequence[Stored]) -> Iterator[Stored]:
+        keys = [entry.key for entry in of_base]
+        hidden = self._own.hidden(keys)
+        own = self._own.get_many(keys)
+        for entry, value in zip(of_base, own, strict=True):
+            if value is None and entry.key not in hidden:
+                yield entry
