@@ -1,7 +1,10 @@
 """What a row needs to measure: sizes, the server, fresh processes taking turns, and caches that are filled already."""
 
+import contextlib
 import itertools
 import json
+import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks import redis
+from benchmarks.contenders import CONTENDERS, PEERS, Contender
 from benchmarks.server import Server
 from benchmarks.workload import ROOT
 
@@ -17,6 +21,9 @@ __all__ = ["Bench", "Form"]
 
 T = TypeVar("T")
 Figures = dict[str, Any]
+
+_IN_MEMORY = Path("/dev/shm")
+_ROOM = 8 * 10**9
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,9 @@ class Form:
         stored: prompts in the memory row.
         streamed: prompts in the stream.
         patience: seconds after which a run at default limits is given up.
+        cached: entries in the rows of stores.
+        cache_sizes: entries in the rows of growing caches.
+        filling: seconds that a cache is filled for before it is given up.
     """
 
     name: str
@@ -40,6 +50,9 @@ class Form:
     stored: int = 20_000
     streamed: int = 100_000
     patience: float = 60.0
+    cached: int = 2_000
+    cache_sizes: tuple[int, ...] = (1_000, 10_000, 100_000)
+    filling: float = 120.0
 
 
 class Bench:
@@ -88,9 +101,26 @@ class Bench:
         with tempfile.NamedTemporaryFile(dir=self._directory, suffix=".json") as result:
             self.call(contender, ["-m", "benchmarks.worker", name, task, json.dumps(given), result.name])
             figures: Figures = json.loads(Path(result.name).read_bytes())
-        shown = " ".join(f"{key}={value:,.4g}" for key, value in figures.items() if value is not None)
-        self._say(f"{name} {task} {options.get('count', '')}: {shown}")
+        self._say(f"{name} {task} {options.get('count', '')}: {_shown(figures)}")
         return figures
+
+    def cache_work(self, name: str, task: str, *, store: str, on_disk: bool = True, **options: Any) -> Figures:
+        """Have a library do a task of ``benchmarks.cache_worker``: ``"disk"`` is what its cache takes afterwards.
+
+        Without ``on_disk`` the files are in memory where there is room for them, so that filling them takes less time.
+        """
+        directory = self._directory if on_disk or not _files_in_memory() else _IN_MEMORY
+        with contextlib.ExitStack() as stack:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory)))
+            url = stack.enter_context(redis.running(place)) if store == "redis" else None
+            given = {"base_url": self._server.base_url, "store": store, "place": str(place / "cache"), "redis_url": url}
+            result = stack.enter_context(tempfile.NamedTemporaryFile(dir=self._directory, suffix=".json"))
+            arguments = [name, task, json.dumps(given | options), result.name]
+            self.call((CONTENDERS | PEERS)[name], ["-m", "benchmarks.cache_worker", *arguments])
+            figures: Figures = json.loads(Path(result.name).read_bytes())
+            disk = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+        self._say(f"{name} {store} {task}: {_shown(figures)}")
+        return figures | {"disk": disk}
 
     def call(self, contender: Contender, arguments: Sequence[str]) -> None:
         """Run a contender's interpreter."""
@@ -115,3 +145,15 @@ class Bench:
             figures: Figures = json.loads(Path(result.name).read_bytes())
         self._say(f"bare transport {count}: rate={figures['rate']:,.0f}")
         return figures
+
+
+def _shown(figures: Figures) -> str:
+    return " ".join(
+        f"{key}={value:,.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in figures.items()
+        if value is not None
+    )
+
+
+def _files_in_memory() -> bool:
+    return _IN_MEMORY.is_dir() and os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > _ROOM

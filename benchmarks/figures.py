@@ -4,7 +4,21 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["BYTES", "MEGABYTES", "MILLISECONDS", "RATE", "SECONDS", "Line", "Sample", "Unit", "ratio", "samples_of"]
+__all__ = [
+    "BYTES",
+    "MEGABYTES",
+    "MICROSECONDS",
+    "MILLISECONDS",
+    "OURS",
+    "RATE",
+    "SECONDS",
+    "Line",
+    "Sample",
+    "Unit",
+    "best_of_others",
+    "ratio",
+    "samples_of",
+]
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,9 @@ SECONDS = Unit(" s", digits=3)
 MEGABYTES = Unit(" MB")
 BYTES = Unit(" B")
 MILLISECONDS = Unit(" ms", digits=1)
+MICROSECONDS = Unit(" us", digits=1)
+
+OURS = ("ours", "ours, batched")
 
 
 @dataclass(frozen=True)
@@ -61,16 +78,16 @@ class Line:
         work: what was done.
         unit: of all its figures.
         samples: by contender; ``"ours"`` is always there.
-        target: in words.
-        met: whether the target was met.
-        against: the contender that ours is compared with.
+        target: in words; "-" where there is none.
+        met: whether the target was met; None where there is none.
+        against: the contender that ours is compared with; "" for nobody.
     """
 
     work: str
     unit: Unit
     samples: dict[str, Sample] = field(repr=False)
-    target: str
-    met: bool
+    target: str = "-"
+    met: bool | None = None
     against: str = "reference"
 
     def ratio(self) -> float | None:
@@ -90,3 +107,10 @@ def ratio(samples: dict[str, Sample], unit: Unit, against: str = "reference") ->
 def samples_of(results: dict[str, list[dict[str, float]]], key: str) -> dict[str, Sample]:
     """One figure of each contender's measurements."""
     return {name: Sample([figures[key] for figures in measured]) for name, measured in results.items()}
+
+
+def best_of_others(samples: dict[str, Sample], unit: Unit) -> str:
+    """The other library with the best median; "" if none was measured."""
+    others = {name: sample.median for name, sample in samples.items() if name not in OURS and sample.values}
+    best = max if unit.more_is_better else min
+    return best(others, key=others.__getitem__, default="")

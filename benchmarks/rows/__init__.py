@@ -1,4 +1,4 @@
-"""The rows of the table, in its order: one file for each, with ``measure(bench)``, which gives one or more lines."""
+"""The rows of the tables, in their order: one file for each, with ``measure(bench)``, which gives one or more lines."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from benchmarks.figures import Line
 
 # Memory before hits: the caches that it fills are the ones that hits are read from.
-NAMES = ("import_time", "misses", "memory", "hits", "default_limits", "stall", "disk", "streaming")
+CLIENT = ("import_time", "misses", "memory", "hits", "default_limits", "stall", "disk", "streaming")
+CACHES = ("cache_stores", "cache_sizes")
+NAMES = (*CLIENT, *CACHES)
 
 
 def row(name: str) -> "Callable[[Bench], Sequence[Line]]":

@@ -1,17 +1,26 @@
 """Costs agree with ``genai-prices`` for every kind of token, on every date, for every length of prompt."""
 
 import random
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
 
 import genai_prices
+import msgspec
 import pytest
 from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ConditionalPrice, ModelPrice, StartDateConstraint, TimeOfDateConstraint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lm_deluge.errors import LMDelugeError
 from lm_deluge.models import SERVICES, rates_for, resolve
+from lm_deluge.models.measuring import measure, measure_model
 from lm_deluge.models.prices import Rates, _rates
 from lm_deluge.usage import Usage
 
@@ -101,7 +110,8 @@ def priced_models():
 def check_all(models, at):
     for provider, model in models:
         expected = float(model.calc_price(told(USAGE), provider, genai_request_timestamp=at).total_price)
-        assert Rates(model).cost(USAGE, at=at) == pytest.approx(expected, rel=0, abs=1e-12), (provider.id, model.id)
+        rates = measure_model(model)
+        assert rates.cost(USAGE, at=at) == pytest.approx(expected, rel=0, abs=1e-12), (provider.id, model.id)
 
 
 USAGE = Usage(
@@ -156,6 +166,65 @@ def test_a_price_that_changes_by_the_hour_is_looked_up_each_time():
     assert len(costs) > 1
 
 
+def borders(model):
+    """Moments just before and just at which another price list may begin, as read from the data."""
+    days = {date(2026, 11, 22)}
+    times = {time(0)}
+    for conditional in model.prices:
+        match conditional.constraint:
+            case StartDateConstraint(start_date=day):
+                days.add(day)
+            case TimeOfDateConstraint(start_time=start, end_time=end):
+                times |= {start, end}
+    moments = [datetime.combine(day, each.replace(tzinfo=None), tzinfo=UTC) for day in days for each in times]
+    return [moment + step for moment in moments for step in (-timedelta(microseconds=1), timedelta(0))]
+
+
+def test_lists_change_at_the_very_moment():
+    models = [(provider, model) for provider, model in priced_models() if isinstance(model.prices, list)]
+    assert len(models) > 100
+    some = [each for each in models if any(isinstance(c.constraint, TimeOfDateConstraint) for c in each[1].prices)]
+    for provider, model in some + random.Random(0).sample(models, 40):
+        rates = measure_model(model)
+        for at in borders(model):
+            expected = float(model.calc_price(told(USAGE), provider, genai_request_timestamp=at).total_price)
+            elsewhere = at.astimezone(timezone(timedelta(hours=-9, minutes=-30)))
+            for moment in (at, elsewhere, at.replace(tzinfo=None)):
+                assert rates.cost(USAGE, at=moment) == pytest.approx(expected, rel=0, abs=1e-12), (model.id, at)
+
+
+def a_model_with(*constraints):
+    lists = [ModelPrice(input_mtok=Decimal(price + 1), output_mtok=Decimal(0)) for price in range(len(constraints))]
+    model = next(model for _, model in priced_models())
+    pairs = zip(constraints, lists, strict=True)
+    return replace(model, prices=[ConditionalPrice(constraint=each, prices=prices) for each, prices in pairs])
+
+
+def test_hours_over_midnight_and_in_another_zone():
+    night = TimeOfDateConstraint(
+        start_time=time(20, tzinfo=timezone(timedelta(hours=-5))), end_time=time(6, tzinfo=timezone(timedelta(hours=2)))
+    )
+    rates = measure_model(a_model_with(None, StartDateConstraint(start_date=date(2026, 3, 1)), night))
+
+    def dollars(*moment):
+        return rates.cost(Usage(input_tokens=1_000_000), at=datetime(*moment, tzinfo=UTC))
+
+    assert dollars(2026, 2, 28, 12) == pytest.approx(1)
+    assert dollars(2026, 3, 1, 12) == pytest.approx(2)
+    assert dollars(2026, 2, 28, 1) == dollars(2026, 3, 1, 3, 59) == pytest.approx(3)  # from 1:00 to 4:00 UTC
+    assert dollars(2026, 3, 1, 4) == dollars(2026, 3, 2, 0, 59) == pytest.approx(2)
+
+
+def test_a_condition_of_a_new_kind_is_no_guess():
+    @dataclass
+    class PhaseOfTheMoon:
+        def active(self, moment):
+            return moment.day < 15
+
+    with pytest.raises(LMDelugeError, match="PhaseOfTheMoon"):
+        measure_model(a_model_with(None, PhaseOfTheMoon()))
+
+
 def test_no_price_is_none_and_not_zero():
     assert rates_for(named("openrouter/acme/nothing-like-it")) is None
     assert rates_for(named("openai/whisper-1")) is None  # priced by the hour of audio
@@ -185,3 +254,81 @@ def test_threads_agree():
         first, *others = pool.map(work, range(8))
     assert all(other == first for other in others)
     assert len(set(first)) > len(NAMES) / 2
+
+
+# Measuring in a child process
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Nothing is measured yet, and ``genai-prices`` counts as not imported here."""
+    monkeypatch.delitem(sys.modules, "genai_prices")
+    _rates.cache_clear()
+    yield monkeypatch
+    _rates.cache_clear()
+
+
+def test_a_process_gets_prices_without_the_import():
+    code = (
+        "import sys; from lm_deluge.models import rates_for, resolve\n"
+        "rates = [rates_for(resolve(name, environ={})) for name in sys.argv[1:]]\n"
+        "assert not {'genai_prices', 'pydantic'} & set(sys.modules)\n"
+        "import msgspec; sys.stdout.buffer.write(msgspec.json.encode(rates))"
+    )
+    names = ["deepseek/deepseek-reasoner", "gpt-5.6-luna", "openrouter/acme/nothing-like-it", "openai/whisper-1"]
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, check=True, timeout=60)
+    models = [named(name) for name in names]
+    expected = [measure(model.service.price_provider, model.api_name) for model in models]
+    assert msgspec.json.decode(done.stdout, type=list[Rates | None]) == expected
+    assert expected[0] is not None
+    assert expected[2:] == [None, None]
+
+
+def test_the_way_from_the_child_changes_no_digit():
+    for _, model in random.Random(1).sample(priced_models(), 100):
+        rates = measure_model(model)
+        assert msgspec.json.decode(msgspec.json.encode(rates), type=Rates) == rates
+
+
+def a_program(place, text):
+    program = place / "python3"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o700)
+    return str(program)
+
+
+@pytest.mark.parametrize("text", ["exit 1", "echo nonsense", "echo '{\"lists\": 7}'", "kill -9 $$", None])
+def test_without_a_child_prices_are_measured_here(text, tmp_path, unmeasured):
+    unmeasured.setattr(sys, "executable", a_program(tmp_path, text) if text else str(tmp_path / "python-is-gone"))
+    assert rates_for(named("gpt-4.1-mini")) == measure("openai", "gpt-4.1-mini")
+
+
+def test_a_name_that_no_command_line_can_hold(unmeasured):
+    assert rates_for(named("openrouter/a\0b")) is None
+
+
+@pytest.mark.parametrize("kind", ["frozen", "embedded", "unknown"])
+def test_an_application_is_not_started_a_second_time(kind, tmp_path, unmeasured):
+    started = tmp_path / "started"
+    program = Path(a_program(tmp_path, f"touch {started}; exit 1"))
+    if kind == "frozen":
+        unmeasured.setattr(sys, "frozen", True, raising=False)
+    else:
+        program = program.rename(tmp_path / "uwsgi")
+    unmeasured.setattr(sys, "executable", None if kind == "unknown" else str(program))
+    assert rates_for(named("gpt-4.1-mini")) == measure("openai", "gpt-4.1-mini")
+    assert not started.exists()
+
+
+def test_prices_that_the_user_gave_genai_prices_count(monkeypatch):
+    model = named("gpt-4.1-mini")
+    snapshot = get_snapshot()
+    provider, found = snapshot.find_provider_model(model.api_name, None, "openai", None)
+    dear = replace(found, prices=ModelPrice(input_mtok=Decimal(1_000_000), output_mtok=Decimal(0)))
+    own = replace(snapshot, providers=[replace(provider, models=[dear])], _lookup_cache={})
+    monkeypatch.setattr("genai_prices.data_snapshot._custom_snapshot", own)
+    _rates.cache_clear()
+    try:
+        assert rates_for(model).cost(Usage(input_tokens=1)) == 1.0
+    finally:
+        _rates.cache_clear()

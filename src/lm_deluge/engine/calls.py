@@ -287,8 +287,12 @@ class Caller:
 
     async def _rates(self, model: Model) -> Rates | None:
         look_up = self._shared.look_up_rates(model)
-        # Shielded: the look-up belongs to all calls, and the one that waits here may be cancelled.
-        rates = look_up.result() if look_up.done() else await asyncio.shield(look_up)
+        if not look_up.done():
+            # Shielded: the look-up belongs to all calls, and the one that waits here may be cancelled.
+            await asyncio.shield(look_up)
+            if not self._shared.pace.step():  # all that waited go on in this moment
+                await self._shared.pace.turn()
+        rates = look_up.result()
         if rates is None and model.service.price_provider is not None:
             self._notices.warn(
                 ("price", model.name),

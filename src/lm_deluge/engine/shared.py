@@ -62,7 +62,7 @@ class Shared:
         return self._choice.pick(self.rng, is_paused=lambda model: self.limits.paused_for(model.name, now) > 0)
 
     def look_up_rates(self, model: Model) -> "asyncio.Future[Rates | None]":
-        """Find a model's prices, or None. The price list takes a third of a second to import: once, in a thread."""
+        """Find a model's prices, or None. That takes a quarter of a second, once, while a thread waits for it."""
         look_up = self._rates.get(model.name)
         if look_up is None:
             look_up = self._rates[model.name] = asyncio.ensure_future(asyncio.to_thread(_rates_or_none, model))

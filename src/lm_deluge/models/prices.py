@@ -1,32 +1,36 @@
 """What an answer cost, in US dollars.
 
 Prices come from ``genai-prices``, which others keep current. Asking it for each answer would cost more than the rest
-of our work on that answer, so each price list is *measured* once, by pricing a handful of made-up requests, and from
-then on a cost is a few multiplications. Measuring rather than reading leaves its rules to it: which kinds of token have
-a price, and what is charged for a kind that has none.
+of our work on that answer, so a model's price lists are *measured* once (see ``measuring``), and from then on a cost is
+a few multiplications.
 
-``genai-prices`` takes a third of a second to import. It is imported by the first ``rates_for``, which may be called
-from any thread; call it from a worker thread where an event loop must not stall.
+Importing ``genai-prices`` holds the interpreter for a fifth of a second, from whatever thread, and leaves 30 MB that
+every garbage collection goes through. So a child process does it, and sends back the few figures that matter.
 """
 
-from datetime import UTC, datetime
+import logging
+import subprocess
+import sys
+from bisect import bisect_right
+from datetime import UTC, date, datetime, time
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 
 from lm_deluge.models.names import Model
 from lm_deluge.usage import Usage
 
-if TYPE_CHECKING:
-    from decimal import Decimal
+__all__ = ["Band", "Rates", "rates_for"]
 
-    from genai_prices.types import ModelInfo, ModelPrice
+_log = logging.getLogger("lm_deluge")
 
-__all__ = ["Rates", "rates_for"]
+# The child finds modules where this process does, however that came about.
+_CHILD = "import sys; sys.path[:] = sys.argv[3:]; from lm_deluge.models.measuring import main; main(*sys.argv[1:3])"
+_CHILD_SECONDS = 20.0
 
 
-class _Band(msgspec.Struct, frozen=True):
+class Band(msgspec.Struct, frozen=True):
     """Dollars per request and per token while a request's input is above ``above`` tokens."""
 
     above: int
@@ -39,21 +43,26 @@ class _Band(msgspec.Struct, frozen=True):
     reasoning: float
 
 
-class Rates:
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """The prices of one model.
 
     Where a price depends on the date, on the time of day or on the length of the prompt, each cost is worked out with
     the price that applies. A kind of token without a price of its own costs what ``genai-prices`` makes of it: cache
     reads and writes without one cost the input price, writes for an hour without one cost the price of other writes,
     reasoning without one costs the output price.
+
+    Attributes:
+        lists: price lists; each is made of bands, that of the shortest prompts first.
+        days: in order, the days (UTC) at which another list may begin to hold.
+        times: the same for times of day (UTC).
+        chosen: which list holds: a row for the time before the first day and from each day on, and in it a column for
+            the time before the first time of day and from each on.
     """
 
-    __slots__ = ("_measured", "_model")
-
-    def __init__(self, model: "ModelInfo") -> None:
-        self._model = model
-        # By the identity of price lists, which ``model`` keeps alive. Two threads may measure the same one; they agree.
-        self._measured: dict[int, tuple[_Band, ...]] = {}
+    lists: tuple[tuple[Band, ...], ...]
+    days: tuple[date, ...] = ()
+    times: tuple[time, ...] = ()
+    chosen: tuple[tuple[int, ...], ...] = ((0,),)
 
     def cost(self, usage: Usage, *, at: datetime | None = None) -> float:
         """What these tokens cost, in US dollars.
@@ -84,21 +93,24 @@ class Rates:
         )
         return self.cost(plain, at=at)
 
-    def _band(self, input_tokens: int, at: datetime | None) -> _Band:
-        prices = self._model.prices
-        if isinstance(prices, list):  # several lists, each for its dates or hours
-            prices = self._model.get_prices(at or datetime.now(UTC))
-        bands = self._measured.get(id(prices))
-        if bands is None:
-            bands = self._measured[id(prices)] = _measure(prices)
+    def _band(self, input_tokens: int, at: datetime | None) -> Band:
+        bands = self.lists[0 if len(self.lists) == 1 else self._list_at(at)]
         return next((band for band in reversed(bands) if input_tokens > band.above), bands[0])
+
+    def _list_at(self, at: datetime | None) -> int:
+        moment = datetime.now(UTC) if at is None else at if at.tzinfo is None else at.astimezone(UTC)
+        row = self.chosen[bisect_right(self.days, moment.date())]
+        return row[bisect_right(self.times, moment.time())]
 
 
 def rates_for(model: Model) -> Rates | None:
     """The prices of ``model``, or None where they are not known.
 
-    The first call imports ``genai-prices`` (0.3 s); later ones for the same model take under a microsecond. The answer
-    stays the same for the life of the process.
+    The first call for a model blocks while a child process measures its prices (0.25 s); later ones take under a
+    microsecond. The answer stays the same for the life of the process.
+
+    Raises:
+        LMDelugeError: the prices depend on something that this version does not know.
     """
     provider = model.service.price_provider
     return _rates(provider, model.api_name) if provider else None
@@ -106,44 +118,30 @@ def rates_for(model: Model) -> Rates | None:
 
 @lru_cache(maxsize=1024)
 def _rates(provider: str, api_name: str) -> Rates | None:
-    import genai_prices
+    # Where it is imported already nothing is saved, and its user may have given it prices of his own.
+    if "genai_prices" not in sys.modules and _is_python(sys.executable):
+        try:
+            return _measure_in_child(provider, api_name)
+        except (OSError, ValueError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
+            _log.info("no child process could look up prices (%s), so this one does", type(error).__name__)
+    from lm_deluge.models.measuring import measure
 
-    try:
-        found = genai_prices.calc_price(genai_prices.Usage(), api_name, provider_id=provider)
-    except LookupError:
-        return None
-    # A model priced by the hour, the page or the image has nothing to say about tokens.
-    priced = found.model_price.input_mtok is not None or found.model_price.output_mtok is not None
-    return Rates(found.model) if priced else None
-
-
-def _measure(prices: "ModelPrice") -> tuple[_Band, ...]:
-    from genai_prices.types import TieredPrices
-
-    starts = {tier.start for price in vars(prices).values() if isinstance(price, TieredPrices) for tier in price.tiers}
-    return tuple(_measure_band(prices, above) for above in sorted({0, *starts}))
+    return measure(provider, api_name)
 
 
-def _measure_band(prices: "ModelPrice", above: int) -> _Band:
-    """Price requests that consist of one kind of token, just long enough to be in the band that starts ``above``."""
-    import genai_prices
+def _is_python(executable: str | None) -> bool:
+    """Whether a program takes Python code. A frozen application, or one with Python inside, would start once more."""
+    return Path(executable or "").name.lower().startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
 
-    def dollars(**tokens: int) -> "Decimal":
-        return prices.calc_price(genai_prices.Usage(**tokens))["total_price"]
 
-    size = above + 1
-    request, plain = dollars(), dollars(input_tokens=size)
-
-    def per_input_token(**kinds: int) -> float:
-        return float((dollars(input_tokens=size, **kinds) - request) / size)
-
-    return _Band(
-        above,
-        request=float(request),
-        input=per_input_token(),
-        cache_read=per_input_token(cache_read_tokens=size),
-        cache_write=per_input_token(cache_write_tokens=size),
-        cache_write_1h=per_input_token(cache_write_tokens=size, cache_write_1h_tokens=size),
-        output=float(dollars(input_tokens=size, output_tokens=1) - plain),
-        reasoning=float(dollars(input_tokens=size, output_tokens=1, output_reasoning_tokens=1) - plain),
+def _measure_in_child(provider: str, api_name: str) -> Rates | None:
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", _CHILD, provider, api_name, *map(str, sys.path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        close_fds=False,  # none is inheritable, and so the child is spawned rather than forked where that is possible
+        timeout=_CHILD_SECONDS,
+        check=True,
     )
+    return msgspec.json.decode(done.stdout, type=Rates | None)
