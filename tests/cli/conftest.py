@@ -17,6 +17,9 @@ import lm_deluge
 from lm_deluge.cli import main
 from lm_deluge.testing import Emulator
 
+from ..cache.redis_server import RedisServer
+from .stores import Place
+
 PACKAGE = str(Path(lm_deluge.__file__).parents[1])  # the same package as in the tests, whatever the directory
 
 FAST = ("--max-requests-per-minute", "1000000", "--max-tokens-per-minute", "1000000000", "--progress", "manual")
@@ -57,9 +60,19 @@ class Deluge:
 
     def inside(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """The same as ``run`` within this process, which is quicker; results have to go to a file."""
+        return self.command("run", *arguments, "-m", "gpt-4.1-mini", *FAST)
+
+    def cache(self, *arguments: object, columns: int = 100) -> "subprocess.CompletedProcess[str]":
+        """``deluge cache`` within this process."""
+        return self.command("cache", *map(str, arguments), columns=columns)
+
+    def command(self, *arguments: str, columns: int | None = None) -> "subprocess.CompletedProcess[str]":
+        """A command within this process."""
         with self._monkeypatch.context() as patched:
             patched.chdir(self.directory)
-            patched.setattr(sys, "argv", ["deluge", "run", *arguments, "-m", "gpt-4.1-mini", *FAST])
+            patched.setattr(sys, "argv", ["deluge", *arguments])
+            if columns is not None:
+                patched.setenv("COLUMNS", str(columns))
             patched.setattr(warnings, "formatwarning", warnings.formatwarning)
             self._capsys.readouterr()
             with pytest.raises(SystemExit) as exited:
@@ -82,6 +95,29 @@ def deluge(
     runner = Deluge(tmp_path, monkeypatch, capsys)
     yield runner
     runner.end()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "leveldb", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A cache of each kind, with nothing in it."""
+    if request.param != "redis":
+        return Place(request.param, tmp_path)
+    server: RedisServer = request.getfixturevalue("redis_server")
+    with server.client() as client:
+        client.flushall()
+    return Place("redis", tmp_path, server.url)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Place:
+    """An SQLite file."""
+    return Place("sqlite", tmp_path)
 
 
 @pytest.fixture

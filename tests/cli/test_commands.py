@@ -22,23 +22,47 @@ from .conftest import PACKAGE, Deluge
 HEAVY = ("lm_deluge.client", "msgspec", "asyncio", "sqlite3", "pyreqwest", "genai_prices", "uvloop", "starlette")
 
 
-def test_help_lists_the_commands_and_is_quick() -> None:
+CACHE_COMMANDS = (
+    "stats",
+    "list",
+    "show",
+    "explain",
+    "drift",
+    "verify",
+    "prune",
+    "delete",
+    "reject",
+    "export",
+    "import",
+    "rekey",
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "commands"),
+    [
+        (["--help"], ("run", "cache", "emulate", "demo")),
+        (["cache", "--help"], CACHE_COMMANDS),
+        (["cache", "explain", "--help"], ()),
+    ],
+)
+def test_help_lists_the_commands_and_is_quick(arguments: list[str], commands: tuple[str, ...]) -> None:
     program = (
-        "import sys; sys.argv = ['deluge', '--help']\n"
+        f"import sys; sys.argv = ['deluge', *{arguments}]\n"
         "from lm_deluge.cli import main\n"
         "try: main()\n"
         f"finally: print('loaded:', [name for name in {HEAVY} if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": PACKAGE}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
-    assert all(command in done.stdout for command in ("run", "emulate", "demo"))
+    assert all(re.search(rf"│ {command} ", done.stdout) for command in commands)
     assert done.stdout.endswith("loaded: []\n")
 
 
-@pytest.mark.parametrize("command", ["run", "emulate", "demo"])
+@pytest.mark.parametrize("command", ["run", "emulate", "demo", "cache", *(f"cache {name}" for name in CACHE_COMMANDS)])
 def test_help_fits_into_80_columns(command: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lm_deluge", command, "--help"],
+        [sys.executable, "-m", "lm_deluge", *command.split(), "--help"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": PACKAGE, "COLUMNS": "80"},
@@ -95,6 +119,8 @@ def test_the_demo_shows_calls_then_hits_and_both_savings(deluge: Deluge) -> None
     assert re.search(r"cache read +– +– +– +– +– +3,\d{3},\d{3} *$", said, re.M), "and the others read it"
     assert re.search(r"errors", said) is None
     assert 'client.process_prompts_sync(["What is 2+2?"] * 100)' in done.stdout
+    assert re.search(r"^1 prompt from the cache", said, re.M), "offline"
+    assert 'asked "What is 2+3?", stored "What is 2+2?"' in done.stdout
     assert "nothing was paid" in done.stdout
 
 

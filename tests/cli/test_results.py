@@ -38,7 +38,7 @@ def write(path: Path, *pairs: tuple[Row, APIResponse], settings: str = "s1") -> 
 
 def missing(path: Path, *, settings: str = "s1") -> list[int]:
     with Results.open(path, settings) as results:
-        return [row.index for row in ROWS if not results.has(row)]
+        return [row.index for row in ROWS if results.missing(row)]
 
 
 def test_answered_rows_are_known_again_and_duplicates_are_rows_of_their_own(path: Path) -> None:
@@ -61,7 +61,7 @@ def test_wherever_the_last_line_is_torn_only_that_row_is_asked_again(path: Path)
         path.write_bytes(whole[:end])
         with Results.open(path, "s1") as results:
             assert results.dropped_torn
-            assert [row.index for row in ROWS if not results.has(row)] == [1, 2, 3]
+            assert [row.index for row in ROWS if results.missing(row)] == [1, 2, 3]
             results.write(ROWS[1], result_line(ROWS[1], ANSWER))
         assert path.read_bytes() == whole
 
@@ -133,7 +133,7 @@ def test_results_of_something_else_are_noticed(path: Path, rows_now: list[Row], 
     before = path.read_bytes()
     with pytest.raises(ConfigError, match=message) as caught, Results.open(path, settings) as results:  # noqa: PT012
         for row in rows_now:
-            results.has(row)
+            results.missing(row)
     assert "--overwrite" in str(caught.value)
     assert path.read_bytes() == before
 
@@ -143,6 +143,26 @@ def test_a_row_that_is_answered_twice_is_noticed(path: Path) -> None:
     path.write_bytes(path.read_bytes() * 2)
     with pytest.raises(ConfigError, match=r"answers row 0 twice \(line 2\)"):
         Results.open(path, "s1")
+
+
+def test_each_sample_of_a_row_is_an_answer_of_its_own(path: Path) -> None:
+    with Results.open(path, "s1") as results:
+        for row, sample in ((ROWS[0], 0), (ROWS[0], 2), (ROWS[1], 1)):
+            results.write(row, result_line(row, ANSWER, sample=sample))
+        results.write(ROWS[1], result_line(ROWS[1], ERROR, sample=0))
+    with Results.open(path, "s1") as results:
+        assert (results.answered, results.dropped_errors) == (3, 1)
+        assert [results.missing(row, 3) for row in ROWS[:3]] == [[1], [0, 2], [0, 1, 2]]
+        assert [results.rows_from(index) for index in (0, 1, 2)] == [2, 1, 0]
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(ConfigError, match=r"answers row 0 twice \(line 4\)"):
+        Results.open(path, "s1")
+
+
+def test_a_file_without_samples_holds_the_first_of_each(path: Path) -> None:
+    write(path, (ROWS[0], ANSWER))
+    with Results.open(path, "s1") as results:
+        assert results.missing(ROWS[0], 3) == [1, 2]
 
 
 def test_overwriting_starts_anew(path: Path) -> None:
@@ -188,6 +208,9 @@ def test_a_line_has_the_same_columns_with_and_without_an_answer() -> None:
         "local_cache_hit": False,
     }
     assert failed["error"] == "boom"
+    more = result_line(ROWS[0], ANSWER, sample=2, with_prompt=True)
+    assert list(more)[:4] == ["index", "sample", "id", "prompt"]
+    assert (more["sample"], more["prompt"]) == (2, "a")
 
 
 def test_what_else_there_is_is_passed_through() -> None:

@@ -12,8 +12,8 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Run the command line on ``sys.argv`` and exit.
 
-    The exit code is 0 when all went well, 1 when some prompts ended in errors, 2 when the command could not be
-    carried out, and 130 after Ctrl-C.
+    The exit code is 0 when all went well, 1 when some prompts ended in errors or a cache is damaged, 2 when the command
+    could not be carried out, and 130 after Ctrl-C.
     """
     from lm_deluge.cli.app import app
 
@@ -31,9 +31,12 @@ def main() -> NoReturn:
 
 
 def _describe(error: Exception) -> str:
+    from lm_deluge.cli.terminal import shown
+    from lm_deluge.cli.wording import in_options
+
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+        return shown(f"{error.filename}: {error.strerror}")
+    return shown(in_options(str(error)), lines=True)
 
 
 def _leave_closed_pipe() -> NoReturn:
@@ -52,6 +55,9 @@ def _format_warning(
 ) -> str:
     """Our own warnings say what to do themselves; a line of source would only hide that."""
     if issubclass(category, LMDelugeWarning):
-        return f"deluge: warning: {message}\n"
+        from lm_deluge.cli.terminal import shown
+        from lm_deluge.cli.wording import in_options
+
+        return f"deluge: warning: {shown(in_options(str(message)), lines=True)}\n"
     unchanged: Any = _plain_format(message, category, filename, lineno, line)
     return str(unchanged)

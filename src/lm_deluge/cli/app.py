@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from lm_deluge._version import __version__
+from lm_deluge.cli.cache import cache_app
 from lm_deluge.cli.demo import demo
 from lm_deluge.cli.emulate import emulate
 from lm_deluge.cli.run import run
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(emulate)
 app.command()(demo)
+app.add_typer(cache_app, name="cache")
 
 
 def _show_version(wanted: bool) -> None:

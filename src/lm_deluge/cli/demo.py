@@ -98,7 +98,18 @@ def run_many_shot() -> "Iterator[RunReport | None]":
     yield client.last_report
 
 
-_Step = tuple[str, Callable[[], "Iterator[RunReport | None]"], tuple[str, str]]
+def run_offline() -> "Iterator[RunReport | None]":
+    from lm_deluge import LLMClient
+    from lm_deluge.cache import SqliteCache
+
+    cache = SqliteCache("my_cache.db")
+    client = LLMClient("gpt-4.1-mini", cache=cache, **NO_LIMITS)
+    client.process_prompts_sync(["What is 2+2?"], cache_mode="offline")
+    print(client.explain("What is 2+3?"))
+    yield None
+
+
+_Step = tuple[str, Callable[[], "Iterator[RunReport | None]"], tuple[str, ...]]
 
 _STEPS: tuple[_Step, ...] = (
     ("1. A benchmark twice: calls first, then hits", run_questions, ("GSM8K", "GSM8K again")),
@@ -108,6 +119,7 @@ _STEPS: tuple[_Step, ...] = (
         run_many_shot,
         ("prefix, first", "prefix, others"),
     ),
+    ("4. Nobody is asked: what the cache has, and what is near where it has nothing", run_offline, ("offline",)),
 )
 
 

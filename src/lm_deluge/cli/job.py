@@ -1,27 +1,28 @@
-"""What ``deluge run`` does: rows from the input to the client, answers to the output, and an account of it."""
+"""What ``deluge run`` was asked for, what is checked before anything is sent, and what is said afterwards."""
 
 import hashlib
 import stat
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, closing
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from lm_deluge import LLMClient, canonical
+from lm_deluge import canonical
 from lm_deluge._loops import run_here
-from lm_deluge.cli.results import Results, result_line
-from lm_deluge.cli.rows import Row, RowReader, read_blocks
+from lm_deluge.cli.asking import Asking
+from lm_deluge.cli.prompts import conversation_of, read_json, read_tools
+from lm_deluge.cli.results import Results
+from lm_deluge.cli.rows import Row, RowReader
+from lm_deluge.cli.stores import open_cache
 from lm_deluge.cli.tables import print_reports
-from lm_deluge.errors import ConfigError, PromptError
-from lm_deluge.events import Event, Listener, RunReport, RunStarted
-from lm_deluge.progress import ProgressStyle, listener
+from lm_deluge.cli.terminal import shown
+from lm_deluge.cli.wording import in_options
+from lm_deluge.errors import ConfigError
+from lm_deluge.progress import ProgressStyle
 from lm_deluge.progress.text import count
-from lm_deluge.prompt import Conversation, as_conversation
-from lm_deluge.prompt_cache import check_pattern
-from lm_deluge.tool import Tool
 
 __all__ = ["Job", "execute"]
 
@@ -46,13 +47,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         overwrite: forget what ``out`` holds.
         field: the field that holds the prompt.
         limit: the most rows to read.
+        with_prompt: repeat the prompt in each result.
         system: a system message for prompts that have none.
         tools: a file of tools.
+        samples: answers for each row; None for one, without a number.
         pattern: a pattern of the provider's prompt cache.
-        cache: the SQLite file of the local cache.
-        cache_key: a namespace within it.
+        cache: the local cache: a path or a URL.
+        store: arguments of that cache; those that were not given are absent.
         progress: how progress is shown.
-        client: arguments of ``LLMClient``; those that were not given are absent.
+        client: arguments of ``LLMClient``, in the same way.
+        call: arguments of ``process_prompts_iter``, in the same way.
     """
 
     source: Path | None
@@ -60,151 +64,72 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     overwrite: bool = False
     field: str | None = None
     limit: int | None = None
+    with_prompt: bool = False
     system: str | None = None
     tools: Path | None = None
+    samples: int | None = None
     pattern: str | None = None
-    cache: Path | None = None
-    cache_key: str | None = None
+    cache: str | None = None
+    store: Mapping[str, Any] = {}
     progress: ProgressStyle | Literal["none"] = "rich"
     client: Mapping[str, Any] = {}
+    call: Mapping[str, Any] = {}
 
     @property
     def settings(self) -> str:
         """Eight hexadecimal digits that stand for all that shapes the answers beside the prompts."""
         shape = {name: self.client[name] for name in _SHAPES_ANSWERS if name in self.client}
-        tools = [] if self.tools is None else _read_json(self.tools)
+        tools = [] if self.tools is None else read_json(self.tools)
         return hashlib.sha256(canonical.encode([shape, self.system, tools])).hexdigest()[:8]
+
+    @property
+    def source_name(self) -> str:
+        """The source, for messages."""
+        return "standard input" if self.source is None else str(self.source)
 
 
 class _Survey(msgspec.Struct):
     """What a first reading of the prompts found, so that a mistake is known before anything is paid."""
 
     rows: int = 0
-    answered: int = 0
-    unusable: int = 0
-
-    @property
-    def to_ask(self) -> int:
-        return self.rows - self.answered - self.unusable
+    wanted: int = 0  # answers
+    missing: int = 0
+    expected: int = 0  # responses, once all that is missing is asked
 
 
 def execute(job: Job) -> int:
     """Run a job and return its exit code.
 
     Raises:
-        ConfigError, CacheError, OSError: the job cannot be done as asked. Nothing was sent.
+        ConfigError, CacheError, OSError: the job cannot be done as asked, or there is no key for it.
     """
     _check_files(job)
-    tools = [] if job.tools is None else _read_tools(job.tools)
-    with closing(_Run(job, tools)) as run, _open_results(job) as results:
-        survey = _survey(job, results)
-        _say_what_is_there(job, results, survey)
-        if survey is not None and survey.answered == survey.rows:
-            _say(f"Nothing to do: {count(survey.rows, 'row')}, all answered.")
-            return 0
-        try:
-            run_here(lambda: run.answer(results, survey))
-        except KeyboardInterrupt:
-            _say(_interrupted(job, results.answered + run.answered, survey))
-            return 130
-    _say_what_was_done(job, run)
-    return 1 if run.errors else 0
+    tools = [] if job.tools is None else read_tools(job.tools)
+    with _open_cache(job) as cache:
+        asking = Asking(job, tools, cache)
+        with _open_results(job) as results:
+            return _carry_out(job, asking, results)
 
 
-class _Run:
-    """One pass over the prompts. It counts; ``report`` is there once prompts were sent."""
-
-    def __init__(self, job: Job, tools: list[Tool]) -> None:
-        self._job = job
-        self._tools = tools
-        self._pattern = check_pattern(job.pattern)
-        self._system = None if job.system is None else Conversation.system(job.system)
-        if self._system is not None:
-            _ = self._system.digest  # computed once, and extended by each prompt that starts with it
-        self._total: int | None = None
-        self._asked: dict[int, Row] = {}
-        self.answered = 0
-        self.errors = 0
-        self.first_error: str | None = None
-        self.report: RunReport | None = None
-        shown = None if job.progress == "none" else self._display(job.progress)
-        self._cache = _open_cache(job.cache, job.cache_key)
-        self._client = LLMClient(**job.client, cache=self._cache, listeners=[] if shown is None else [shown])
-
-    async def answer(self, results: Results, survey: _Survey | None) -> None:
-        """Ask what is missing, and write each result as it comes."""
-        self._total = None if survey is None else survey.to_ask
-        async with self._client as client:
-            iterator = client.process_prompts_iter(
-                self._prompts(results), show_progress=False, tools=self._tools, cache=self._pattern
-            )
-            try:
-                async with aclosing(iterator) as responses:
-                    async for response in responses:
-                        row = self._asked.pop(response.id)
-                        self._write(results, row, result_line(row, response))
-            finally:
-                self.report = client.last_report
-
-    def close(self) -> None:
-        """Close the cache."""
-        if self._cache is not None:
-            self._cache.close()
-
-    async def _prompts(self, results: Results) -> AsyncIterator[Conversation]:
-        """Prompts to ask, in order. Rows that cannot be asked become results here."""
-        reader = RowReader(field=self._job.field, limit=self._job.limit)
-        position = 0
-        async for block in read_blocks(sys.stdin.fileno() if self._job.source is None else self._job.source):
-            for row in reader.feed(block):
-                if results.has(row):
-                    continue
-                prompt = _conversation(row)
-                if isinstance(prompt, str):
-                    self._write(results, row, result_line(row, problem=prompt))
-                    continue
-                self._asked[position] = row
-                position += 1
-                yield self._with_system(prompt)
-            if reader.full:
-                return
-
-    def _with_system(self, prompt: Conversation) -> Conversation:
-        if self._system is None or any(message.role == "system" for message in prompt.messages):
-            return prompt
-        whole = self._system
-        for message in prompt.messages:
-            whole = whole.add(message)
-        return whole
-
-    def _write(self, results: Results, row: Row, line: dict[str, Any]) -> None:
-        results.write(row, line)
-        if line["error"] is None:
-            self.answered += 1
-        else:
-            self.errors += 1
-            self.first_error = self.first_error or line["error"]
-
-    def _display(self, style: ProgressStyle) -> Listener:
-        if style == "rich" and self._job.out is None and sys.stdout.isatty():
-            style = "manual"  # a line that redraws itself would garble the results that scroll by
-        shown = listener(style)
-
-        def tell(event: Event) -> None:
-            # The client reads a stream and cannot know how long it is; we have counted.
-            shown(RunStarted(self._total, event.models) if isinstance(event, RunStarted) else event)
-
-        return tell
-
-
-def _conversation(row: Row) -> Conversation | str:
-    """The prompt of a row, or what is wrong with it."""
-    if row.problem is not None:
-        return row.problem
+def _carry_out(job: Job, asking: Asking, results: Results) -> int:
+    survey = _survey(job, results, asking)
+    _say_what_is_there(job, results, survey)
+    if survey is not None and not survey.missing:
+        _say(_nothing_to_do(job, survey))
+        return 0
     try:
-        return as_conversation(row.prompt)
-    except PromptError as error:
-        return f"Line {row.line} has a prompt that cannot be read: {error}"
+        run_here(lambda: asking.answer(results, None if survey is None else survey.expected))
+    except KeyboardInterrupt:
+        _print_account(job, asking)
+        _say(_interrupted(job, results.answered + asking.answered, survey))
+        return 130
+    if not asking.rows:
+        _say(f"No prompts in {job.source_name}.")
+        return 0
+    _print_account(job, asking)
+    if asking.errors:
+        _say(_first_error(job, asking))
+    return 1 if asking.errors else 0
 
 
 def _check_files(job: Job) -> None:
@@ -218,23 +143,17 @@ def _check_files(job: Job) -> None:
         raise ConfigError("--overwrite needs --out; standard output has nothing to overwrite.")
 
 
+def _open_cache(job: Job) -> AbstractContextManager[Any]:
+    return nullcontext() if job.cache is None else closing(open_cache(job.cache, job.store))
+
+
 def _open_results(job: Job) -> Results:
     if job.out is None:
         return Results(sys.stdout.buffer, job.settings)
     return Results.open(job.out, job.settings, overwrite=job.overwrite)
 
 
-def _open_cache(path: Path | None, key: str | None) -> Any:
-    if path is None:
-        if key is not None:
-            raise ConfigError("--cache-key needs --cache, the file that it is a part of.")
-        return None
-    from lm_deluge.cache import SqliteCache
-
-    return SqliteCache(path) if key is None else SqliteCache(path, cache_key=key)
-
-
-def _survey(job: Job, results: Results) -> _Survey | None:
+def _survey(job: Job, results: Results, asking: Asking) -> _Survey | None:
     """Read the prompts through once, if they can be read twice.
 
     Raises:
@@ -242,16 +161,19 @@ def _survey(job: Job, results: Results) -> _Survey | None:
     """
     if job.source is None or not stat.S_ISREG(job.source.stat().st_mode):
         return None
+    samples = job.samples or 1
     survey = _Survey()
     for row in _read_all(job.source, RowReader(field=job.field, limit=job.limit)):
         survey.rows += 1
-        if results.has(row):
-            survey.answered += 1
-        elif isinstance(_conversation(row), str):
-            survey.unusable += 1
-    if survey.answered < results.answered and job.limit is None:
+        survey.wanted += samples
+        missing = results.missing(row, samples)
+        survey.missing += len(missing)
+        if not isinstance(conversation_of(row), str):
+            survey.expected += len(asking.shares(missing)) * asking.responses
+    gone = results.rows_from(survey.rows)
+    if gone and job.limit is None:
         raise ConfigError(
-            f"{job.out} answers {count(results.answered - survey.answered, 'row')} that {job.source} no longer has. "
+            f"{job.out} answers {count(gone, 'row')} that {job.source} no longer has. "
             "Choose another --out, or start anew with --overwrite."
         )
     return survey
@@ -266,55 +188,53 @@ def _read_all(path: Path, reader: RowReader) -> Iterator[Row]:
         yield from reader.feed(b"")
 
 
+# What is said
+
+
 def _say_what_is_there(job: Job, results: Results, survey: _Survey | None) -> None:
     if results.dropped_torn:
         _say(f"{job.out}: the last line was torn when its run was killed; it is dropped and asked again.")
     if results.dropped_errors:
-        _say(f"{job.out}: {count(results.dropped_errors, 'row')} with errors will be asked again.")
-    if results.answered and survey is not None and survey.to_ask:
-        _say(f"{job.out}: {survey.answered:,} of {count(survey.rows, 'row')} answered already; going on.")
+        _say(f"{job.out}: {count(results.dropped_errors, _unit(job))} with errors will be asked again.")
+    if survey is not None and survey.missing and survey.missing < survey.wanted:
+        there = f"{survey.wanted - survey.missing:,} of {count(survey.wanted, _unit(job))}"
+        _say(f"{job.out}: {there} {'answered' if job.samples is None else 'there'} already; going on.")
 
 
-def _say_what_was_done(job: Job, run: _Run) -> None:
-    if run.report is not None and job.progress != "none":
-        print_reports({"": run.report})
-    if run.errors:
-        again = " Run the same command again to retry." if job.out else ""
-        _say(f"{count(run.errors, 'row has an error', 'rows have errors')}.{again} The first: {run.first_error}")
+def _nothing_to_do(job: Job, survey: _Survey) -> str:
+    if not survey.rows:
+        return f"No prompts in {job.source_name}."
+    each = "" if job.samples is None else f" {count(job.samples, 'time')}"
+    return f"Nothing to do: {count(survey.rows, 'row')}, all answered{each}."
+
+
+def _print_account(job: Job, asking: Asking) -> None:
+    if asking.report is not None and job.progress != "none":
+        # Rows that could not be asked are results too, and the client has not seen them.
+        whole = msgspec.structs.replace(
+            asking.report,
+            prompts=asking.report.prompts + asking.unusable,
+            errors=asking.report.errors + asking.unusable,
+        )
+        print_reports({"": whole})
+
+
+def _first_error(job: Job, asking: Asking) -> str:
+    unit = _unit(job)
+    again = " Run the same command again to retry." if job.out else ""
+    errors = count(asking.errors, f"{unit} has an error", f"{unit}s have errors")
+    return f"{errors}.{again} The first: {shown(in_options(asking.first_error or ''))}"
 
 
 def _interrupted(job: Job, answered: int, survey: _Survey | None) -> str:
-    of = "" if survey is None else f" of {survey.rows:,}"
+    of = "" if survey is None else f" of {survey.wanted:,}"
     if job.out is None:
         return f"Interrupted: {answered:,}{of} answered. With --out FILE, a run can be gone on with."
     return f"Interrupted: {answered:,}{of} answered. Run the same command again to go on."
 
 
-def _read_tools(path: Path) -> list[Tool]:
-    """Tools as providers' APIs write them: OpenAI's, with or without ``"function"``, or Anthropic's."""
-    listed = _read_json(path)
-    if not isinstance(listed, list):
-        raise ConfigError(f"{path} does not hold a list of tools.")
-    return [_read_tool(item, f"Tool {number} of {path}") for number, item in enumerate(listed, 1)]
-
-
-def _read_tool(item: Any, where: str) -> Tool:
-    fields = item.get("function", item) if isinstance(item, dict) else None
-    if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
-        raise ConfigError(f"{where} is not an object with a name.")
-    return Tool(
-        name=fields["name"],
-        description=fields.get("description") or "",
-        parameters=fields.get("parameters") or fields.get("input_schema") or {},
-        strict=fields.get("strict"),
-    )
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return msgspec.json.decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
+def _unit(job: Job) -> str:
+    return "row" if job.samples is None else "answer"
 
 
 def _say(text: str) -> None:

@@ -29,15 +29,16 @@ class _Known(msgspec.Struct):
     index: int
     key: str
     error: str | None
+    sample: int = 0
 
 
 class Results:
     """Where results go: a file that a later run continues, or a stream such as standard output.
 
-    Use it as a context manager, or close it. About 150 bytes of memory are used for each row that was answered before.
+    Use it as a context manager, or close it. About 200 bytes of memory are used for each answer that was there before.
 
     Attributes:
-        answered: how many rows the file answered when it was opened.
+        answered: how many answers the file held when it was opened.
         dropped_errors: how many lines of errors were taken out, to be asked again.
         dropped_torn: whether a torn last line was taken out.
     """
@@ -47,7 +48,7 @@ class Results:
         self._owned = owned
         self._settings = settings
         self._name = name
-        self._digests: dict[int, str] = {}
+        self._digests: dict[tuple[int, int], str] = {}  # of each row and sample that is answered
         self.dropped_errors = 0
         self.dropped_torn = False
 
@@ -81,21 +82,27 @@ class Results:
     def answered(self) -> int:
         return len(self._digests)
 
-    def has(self, row: Row) -> bool:
-        """Whether a row was answered when the file was opened.
+    def rows_from(self, index: int) -> int:
+        """How many rows of this index or a later one the file answered when it was opened."""
+        return len({answered for answered, _ in self._digests if answered >= index})
+
+    def missing(self, row: Row, samples: int = 1) -> list[int]:
+        """Which of a row's samples had no answer when the file was opened.
 
         Raises:
             ConfigError: the file answers another prompt at this place.
         """
-        digest = self._digests.get(row.index)
-        if digest is None:
-            return False
-        if digest != row.digest:
-            raise ConfigError(
-                f"Line {row.line} of the prompts has changed since {self._name} was written, which answers another "
-                f"prompt as row {row.index}. Choose another --out, or start anew with --overwrite."
-            )
-        return True
+        missing = []
+        for sample in range(samples):
+            digest = self._digests.get((row.index, sample))
+            if digest is None:
+                missing.append(sample)
+            elif digest != row.digest:
+                raise ConfigError(
+                    f"Line {row.line} of the prompts has changed since {self._name} was written, which answers another "
+                    f"prompt as row {row.index}. Choose another --out, or start anew with --overwrite."
+                )
+        return missing
 
     def write(self, row: Row, line: dict[str, Any]) -> None:
         """Append a line. It is with the operating system when this returns, so a killed process loses nothing."""
@@ -148,22 +155,41 @@ class Results:
                 f"{self._name} holds answers of another model or of other settings (line {number}). "
                 "Choose another --out, or start anew with --overwrite."
             )
-        elif known.index in self._digests:
-            raise ConfigError(f"{self._name} answers row {known.index} twice (line {number}). Remove one of the lines.")
+        elif (known.index, known.sample) in self._digests:
+            what = f"row {known.index}" + (f", sample {known.sample}," if known.sample else "")
+            raise ConfigError(f"{self._name} answers {what} twice (line {number}). Remove one of the lines.")
         else:
-            self._digests[known.index] = digest
+            self._digests[known.index, known.sample] = digest
 
 
-def result_line(row: Row, response: APIResponse | None = None, *, problem: str | None = None) -> dict[str, Any]:
-    """The line of a row: its answer or error, or the problem that kept it from being asked. Always the same columns;
-    ``thinking``, ``tool_calls`` and ``input`` (the row's own further fields) are there when they hold something.
+def result_line(
+    row: Row,
+    response: APIResponse | None = None,
+    *,
+    problem: str | None = None,
+    sample: int | None = None,
+    with_prompt: bool = False,
+) -> dict[str, Any]:
+    """The line of a row: its answer or error, or the problem that kept it from being asked.
+
+    Always the same columns; ``thinking``, ``tool_calls`` and ``input`` (the row's own further fields) are there when
+    they hold something.
+
+    Args:
+        row: the row.
+        response: its answer or error.
+        problem: what kept the row from being asked.
+        sample: which of several answers this is; None where each row has one.
+        with_prompt: repeat the prompt.
     """
     if response is None:
         response = APIResponse(is_error=True, error_message=problem)
     usage = response.usage
     line: dict[str, Any] = {
         "index": row.index,
+        **({} if sample is None else {"sample": sample}),
         "id": row.id,
+        **({"prompt": row.prompt} if with_prompt else {}),
         "completion": response.completion,
         "error": (response.error_message or "unknown error") if response.is_error else None,
         "model": response.model_external or response.model_internal or None,

@@ -1,15 +1,20 @@
 """``deluge run``: its options. What it does is in ``job``, which is imported when it is needed."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+
+from lm_deluge.cli.values import parse_duration
 
 __all__ = ["run"]
 
 _MODEL = "Model"
 _LIMITS = "Limits and retries"
-_CACHING = "Caching"
+_LOCAL = "Local cache"
+_CACHING = "Provider's prompt cache"
+_RECORD = "Record"
 
 
 def run(
@@ -37,6 +42,15 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, whatever --out holds.")] = False,
     field: Annotated[str | None, typer.Option(help="The field that holds the prompt.", show_default=False)] = None,
     limit: Annotated[int | None, typer.Option(help="Read the first N rows only.", min=1, metavar="N")] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="Independent answers for each prompt, numbered from 0 in the results. Asking for 8 after 5 buys 3.",
+            min=1,
+            metavar="N",
+        ),
+    ] = None,
+    with_prompt: Annotated[bool, typer.Option("--with-prompt", help="Repeat the prompt in each result.")] = False,
     progress: Annotated[
         Literal["rich", "tqdm", "manual", "none"], typer.Option(help="How progress is shown; manual is for logs.")
     ] = "rich",
@@ -59,26 +73,82 @@ def run(
         str | None, typer.Option(help="Server to ask instead of the provider's.", rich_help_panel=_MODEL, metavar="URL")
     ] = None,
     cache: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Local cache, an SQLite file: no prompt in it is paid again, whatever model answered it.",
-            rich_help_panel=_CACHING,
-            metavar="FILE",
+            help="Local cache: no prompt in it is paid again. An SQLite file, a LevelDB directory, or a redis:// URL.",
+            rich_help_panel=_LOCAL,
+            metavar="STORE",
         ),
     ] = None,
     cache_key: Annotated[
         str | None,
+        typer.Option(help="Namespace within it, to keep answers apart.", rich_help_panel=_LOCAL, metavar="NAME"),
+    ] = None,
+    scope: Annotated[
+        Literal["conversation", "request"] | None,
         typer.Option(
-            help="Namespace within the local cache, to keep the answers of models apart.",
-            rich_help_panel=_CACHING,
-            metavar="NAME",
+            help="What a hit has to have in common: the conversation alone, whatever model answered it, or the model "
+            "and all parameters too (request).",
+            rich_help_panel=_LOCAL,
+            metavar="SCOPE",
+            show_default="conversation",
         ),
     ] = None,
+    cache_mode: Annotated[
+        Literal["use", "refresh", "bypass", "offline"] | None,
+        typer.Option(
+            help="use; refresh: ask anew and store what comes; bypass: as if there were none; or offline: ask nobody, "
+            "so a miss is an error that names the nearest entry.",
+            rich_help_panel=_LOCAL,
+            metavar="MODE",
+            show_default="use",
+        ),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Short for --cache-mode offline.", rich_help_panel=_LOCAL)
+    ] = False,
+    max_age: Annotated[
+        float | None,
+        typer.Option(
+            help="Older answers count as misses: 90s, 15m, 12h, 7d, 2w.",
+            parser=parse_duration,
+            metavar="AGE",
+            rich_help_panel=_LOCAL,
+            show_default=False,
+        ),
+    ] = None,
+    ttl: Annotated[
+        float | None,
+        typer.Option(
+            help="The same, and answers that are stored now may be removed after it.",
+            parser=parse_duration,
+            metavar="AGE",
+            rich_help_panel=_LOCAL,
+            show_default=False,
+        ),
+    ] = None,
+    admit: Annotated[
+        Literal["answers", "complete"] | None,
+        typer.Option(
+            help="What is stored: answers, or only those that are complete, not cut short.",
+            rich_help_panel=_LOCAL,
+            metavar="WHICH",
+            show_default="answers",
+        ),
+    ] = None,
+    single_flight: Annotated[
+        bool,
+        typer.Option(
+            "--single-flight",
+            help="The same prompt is asked once at a time, by all who share the cache.",
+            rich_help_panel=_LOCAL,
+        ),
+    ] = False,
     cache_pattern: Annotated[
         str | None,
         typer.Option(
-            help="The provider's prompt cache: system_and_tools, tools_only, last_user_message, "
-            "last_2_user_messages, last_3_user_messages or automatic.",
+            help="What it should keep: system_and_tools, tools_only, last_user_message, last_2_user_messages, "
+            "last_3_user_messages or automatic.",
             rich_help_panel=_CACHING,
             metavar="PATTERN",
         ),
@@ -98,6 +168,21 @@ def run(
     request_timeout: Annotated[
         float | None, typer.Option(help="Seconds for one call.", rich_help_panel=_LIMITS, show_default="30")
     ] = None,
+    run_name: Annotated[
+        str | None,
+        typer.Option(
+            help="What to call the run in the cache's account of it.", rich_help_panel=_RECORD, metavar="NAME"
+        ),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A word to find the run and its answers by. Several may be given.",
+            rich_help_panel=_RECORD,
+            metavar="TAG",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Ask a model each prompt of a file and write the answers as JSON lines.
 
@@ -107,10 +192,32 @@ def run(
 
     Exit codes: 0 all answered, 1 some rows have errors, 2 not done as asked,
     130 interrupted.
+
+    Examples:
+      deluge run prompts.jsonl -m gpt-4.1-mini -o answers.jsonl --cache my.db
+      deluge run prompts.jsonl -m gpt-4.1-mini --cache my.db --offline
     """
     from lm_deluge.cli.job import Job, execute
+    from lm_deluge.errors import ConfigError
 
-    given = {
+    if offline and cache_mode not in (None, "offline"):
+        raise ConfigError(f"--offline and --cache-mode {cache_mode} contradict each other.")
+    of_cache = {
+        "cache_key": cache_key,
+        "scope": scope,
+        "admit": admit,
+        "ttl": ttl,
+        "cache_mode": "offline" if offline else cache_mode,
+        "max_age": max_age,
+        "run_name": run_name,
+        "tags": tag or None,
+    }
+    if cache is None:
+        needless = [name for name, value in of_cache.items() if value is not None]
+        if needless:
+            option = {"tags": "--tag"}.get(needless[0], f"--{needless[0].replace('_', '-')}")
+            raise ConfigError(f"{'--offline' if offline and needless[0] == 'cache_mode' else option} needs --cache.")
+    client = {
         "model_names": model,
         "temperature": temperature,
         "top_p": top_p,
@@ -123,6 +230,7 @@ def run(
         "max_tokens_per_minute": max_tokens_per_minute,
         "max_attempts": max_attempts,
         "request_timeout": request_timeout,
+        "single_flight": single_flight or None,
     }
     job = Job(
         source=_unless_dash(prompts),
@@ -130,16 +238,24 @@ def run(
         overwrite=overwrite,
         field=field,
         limit=limit,
+        with_prompt=with_prompt,
         system=system,
         tools=tools,
+        samples=samples,
         pattern=cache_pattern,
         cache=cache,
-        cache_key=cache_key,
+        store=_given(of_cache, "cache_key", "scope", "admit", "ttl"),
         progress=progress,
-        client={name: value for name, value in given.items() if value is not None},
+        client=_given(client, *client),
+        call=_given(of_cache, "cache_mode", "max_age", "run_name", "tags"),
     )
     raise typer.Exit(execute(job))
 
 
 def _unless_dash(path: Path) -> Path | None:
     return None if str(path) == "-" else path
+
+
+def _given(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Those of the values that the user gave; for the others, the library's own defaults hold."""
+    return {name: values[name] for name in names if values[name] is not None}

@@ -1,0 +1,197 @@
+"""One pass over the prompts of a ``deluge run``: rows to the client, answers to the output."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lm_deluge import LLMClient
+from lm_deluge.cli.display import Display
+from lm_deluge.cli.prompts import conversation_of
+from lm_deluge.cli.results import Results, result_line
+from lm_deluge.cli.rows import Row, RowReader, read_blocks
+from lm_deluge.errors import ConfigError
+from lm_deluge.models import credential, resolve
+from lm_deluge.prompt import Conversation
+from lm_deluge.prompt_cache import check_pattern
+from lm_deluge.response import APIResponse
+from lm_deluge.tool import Tool
+
+if TYPE_CHECKING:
+    from lm_deluge.cli.job import Job
+    from lm_deluge.events import RunReport
+
+__all__ = ["Asking"]
+
+_LAST_PASSES = 10
+_NO_KEY = "There is no API key"
+
+
+class _Asked(msgspec.Struct):
+    """A row whose responses are still coming."""
+
+    row: Row
+    missing: Sequence[int]
+    left: int
+
+
+class Asking:
+    """One pass over the prompts.
+
+    Attributes:
+        rows: rows of the input that were read.
+        answered: answers that were written.
+        errors: lines of errors that were written.
+        unusable: those of them that stand for rows which could not be asked.
+        first_error: the first error's message.
+        report: the client's account; None as long as nothing was sent.
+
+    Raises:
+        ConfigError: a setting has no meaning, or there is no key for a model that will be asked.
+    """
+
+    def __init__(self, job: "Job", tools: Sequence[Tool], cache: Any) -> None:
+        self._job = job
+        self._tools = tools
+        self._cache = cache
+        self._pattern = check_pattern(job.pattern)
+        self._system = None if job.system is None else Conversation.system(job.system)
+        if self._system is not None:
+            _ = self._system.digest  # computed once, and extended by each prompt that starts with it
+        self._samples = job.samples or 1
+        # A cache, and the sharing of calls, tell samples apart by their numbers, so there the client counts, and gives
+        # those that are known already again. Without either, each missing sample is simply asked as one more prompt.
+        self._as_duplicates = cache is None and not job.client.get("single_flight")
+        self._asked: dict[int, _Asked] = {}
+        self._display = None if job.progress == "none" else Display(job.progress, beside_results=job.out is None)
+        listeners = [] if self._display is None else [self._display]
+        self._client = LLMClient(**job.client, cache=cache, listeners=listeners)
+        self._keyless = self._find_keyless()
+        self.rows = self.answered = self.errors = self.unusable = 0
+        self.first_error: str | None = None
+        self.report: RunReport | None = None
+
+    def shares(self, missing: Sequence[int]) -> list[Sequence[int]]:
+        """The missing samples of a row, as prompts ask for them."""
+        if self._as_duplicates:
+            return [[sample] for sample in missing]
+        return [missing] if missing else []
+
+    @property
+    def responses(self) -> int:
+        """How many responses come for each prompt."""
+        return 1 if self._as_duplicates else self._samples
+
+    async def answer(self, results: Results, expected: int | None) -> None:
+        """Ask what is missing, and write each result as it comes.
+
+        Args:
+            results: where they go.
+            expected: how many responses will come, if that is known.
+
+        Raises:
+            ConfigError: there is no key for a model that has to be asked.
+        """
+        if self._display is not None:
+            self._display.total = expected
+        reading = asyncio.create_task(self._read_answers(results))
+        try:
+            await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            # Answers that have come by now are only a few passes of the event loop away from being written.
+            for _ in range(_LAST_PASSES):
+                await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.wait([reading])
+            raise
+
+    async def _read_answers(self, results: Results) -> None:
+        async with self._client as client:
+            iterator = client.process_prompts_iter(
+                self._prompts(results),
+                show_progress=False,
+                tools=self._tools,
+                cache=self._pattern,
+                samples=self.responses,
+                **self._job.call,
+            )
+            try:
+                async with aclosing(iterator) as responses:
+                    async for response in responses:
+                        self._take(results, response)
+            finally:
+                self.report = client.last_report
+                if self._display is not None:
+                    self._display.close()
+
+    def _take(self, results: Results, response: APIResponse) -> None:
+        asked = self._asked[response.id]
+        asked.left -= 1
+        if not asked.left:
+            del self._asked[response.id]
+        if self._keyless and response.is_error and (response.error_message or "").startswith(_NO_KEY):
+            raise ConfigError(f"{self._keyless} What the cache had is written; --offline leaves it at that.")
+        sample = asked.missing[0] if self._as_duplicates else response.sample
+        if sample in asked.missing:
+            self._write(results, asked.row, response, sample)
+
+    async def _prompts(self, results: Results) -> AsyncIterator[Conversation]:
+        """Prompts to ask, in order. Rows that cannot be asked become results here."""
+        reader = RowReader(field=self._job.field, limit=self._job.limit)
+        position = 0
+        async for block in read_blocks(sys.stdin.fileno() if self._job.source is None else self._job.source):
+            for row in reader.feed(block):
+                self.rows += 1
+                missing = results.missing(row, self._samples)
+                prompt = conversation_of(row, self._system)
+                if isinstance(prompt, str):
+                    self._refuse(results, row, missing, prompt)
+                    continue
+                for samples in self.shares(missing):
+                    self._asked[position] = _Asked(row, samples, self.responses)
+                    position += 1
+                    yield prompt
+            if reader.full:
+                return
+
+    def _refuse(self, results: Results, row: Row, missing: Sequence[int], problem: str) -> None:
+        for sample in missing:
+            self.unusable += 1
+            self._write(results, row, APIResponse(is_error=True, error_message=problem), sample)
+
+    def _write(self, results: Results, row: Row, response: APIResponse, sample: int) -> None:
+        numbered = None if self._job.samples is None else sample
+        line = result_line(row, response, sample=numbered, with_prompt=self._job.with_prompt)
+        results.write(row, line)
+        if line["error"] is None:
+            self.answered += 1
+        else:
+            self.errors += 1
+            self.first_error = self.first_error or line["error"]
+
+    def _find_keyless(self) -> str | None:
+        """A sentence about the models that cannot be asked for want of a key; None if all can.
+
+        Raises:
+            ConfigError: there are some, and nothing else could give an answer.
+        """
+        mode = self._job.call.get("cache_mode") or os.environ.get("LM_DELUGE_CACHE_MODE") or "use"
+        if mode == "offline":
+            return None
+        given = self._job.client
+        models = [resolve(name, base_url=given.get("base_url"), environ=os.environ) for name in given["model_names"]]
+        keyless = {
+            " or ".join(model.service.key_env): model.name
+            for model in models
+            if model.service.key_required and credential(model.service, os.environ) is None
+        }
+        if not keyless:
+            return None
+        sentence = " ".join(f"{key} is not set, so {name} cannot be asked." for key, name in keyless.items())
+        if self._cache is None or mode != "use":
+            raise ConfigError(sentence)
+        return sentence

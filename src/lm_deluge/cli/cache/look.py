@@ -1,0 +1,148 @@
+"""``deluge cache stats``, ``list``, ``show`` and ``drift``: what is in a cache. Nothing here changes one."""
+
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from lm_deluge.cli.cache.options import (
+    AsJson,
+    Model,
+    Namespace,
+    NewerThan,
+    OlderThan,
+    RunName,
+    StorePlace,
+    Tag,
+    make_filter,
+)
+
+__all__ = ["drift", "list_entries", "show", "stats"]
+
+
+def stats(
+    store: StorePlace,
+    namespace: Namespace = None,
+    model: Model = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    run: RunName = None,
+    tag: Tag = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how much is in a cache, what it cost, and what runs paid and saved.
+
+    Examples:
+      deluge cache stats my_cache.db
+      deluge cache stats my_cache.db --tag nightly --json
+    """
+    from lm_deluge.cache.housekeeping import stats as add_up
+    from lm_deluge.cli.cache.overview import print_stats
+    from lm_deluge.cli.cache.printing import print_json
+    from lm_deluge.cli.stores import open_store
+
+    chosen = make_filter(
+        namespace=namespace, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
+    )
+    with closing(open_store(store)) as opened:
+        found = add_up(opened, chosen)
+        if as_json:
+            print_json(found)
+        else:
+            print_stats(found, opened.location)
+
+
+def list_entries(
+    store: StorePlace,
+    limit: Annotated[int, typer.Option(help="How many to show; 0 for all.", min=0, metavar="N")] = 20,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="Those that are kept but not served: damaged or rejected ones.")
+    ] = False,
+    key: Annotated[
+        str,
+        typer.Option(
+            help="Whose key begins so.", metavar="DIGITS", rich_help_panel="Which entries", show_default=False
+        ),
+    ] = "",
+    namespace: Namespace = None,
+    model: Model = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    run: RunName = None,
+    tag: Tag = None,
+    as_json: AsJson = False,
+) -> None:
+    """List entries, the newest first.
+
+    With --json, each line is an object with the facts, the prompt's last
+    message and the answer's text.
+
+    Examples:
+      deluge cache list my_cache.db --model 'gpt-4.1*' --newer-than 7d
+      deluge cache list my_cache.db --limit 0 --json | jq -r .completion
+    """
+    from lm_deluge.cli.cache.listing import print_entries, print_set_aside
+    from lm_deluge.cli.stores import open_store
+    from lm_deluge.errors import ConfigError
+
+    chosen = make_filter(
+        key=key, namespace=namespace, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
+    )
+    with closing(open_store(store)) as opened:
+        if not set_aside:
+            print_entries(opened, chosen, limit=limit or None, as_json=as_json)
+        elif chosen != make_filter():
+            raise ConfigError("Filters do not work together with --set-aside: of these entries only the key is known.")
+        else:
+            print_set_aside(opened, limit=limit or None, as_json=as_json)
+
+
+def show(
+    store: StorePlace,
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="The entry's key, or its first few digits.", show_default=False)
+    ],
+    full: Annotated[bool, typer.Option("--full", help="Do not shorten long texts.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show one entry: what was asked, what was answered, and what it cost.
+
+    Entries that were set aside are found as well.
+
+    Examples:
+      deluge cache show my_cache.db 8f3a
+      deluge cache show my_cache.db 8f3a --json | jq .response
+    """
+    from lm_deluge.cli.cache.entry import print_entry
+    from lm_deluge.cli.stores import open_store
+
+    with closing(open_store(store)) as opened:
+        print_entry(opened, key, full=full, as_json=as_json)
+
+
+def drift(
+    store: StorePlace,
+    namespace: Namespace = None,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show names of models that have come to stand for another model.
+
+    A provider moves a name such as gpt-4.1-mini to another version when it
+    sees fit. Answers from before and after are then both in the cache.
+
+    Example:
+      deluge cache drift my_cache.db
+    """
+    from lm_deluge.cache.housekeeping import drift as find_drift
+    from lm_deluge.cli.cache.overview import print_drift
+    from lm_deluge.cli.cache.printing import print_json
+    from lm_deluge.cli.stores import open_store
+
+    with closing(open_store(store)) as opened:
+        found = find_drift(opened, make_filter(namespace=namespace, model=model))
+        if as_json:
+            for each in found:
+                print_json(each)
+        else:
+            print_drift(found)

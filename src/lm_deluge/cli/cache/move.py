@@ -1,0 +1,145 @@
+"""``deluge cache export``, ``import`` and ``rekey``: moving what is in a cache."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lm_deluge.cli.cache.options import (
+    AsJson,
+    Model,
+    Namespace,
+    NewerThan,
+    OlderThan,
+    RunName,
+    StorePlace,
+    Tag,
+    make_filter,
+)
+
+__all__ = ["export", "import_file", "rekey"]
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would happen.")]
+
+
+def export(
+    store: StorePlace,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="JSON lines; compressed where the name ends in .gz; - for standard output."
+        ),
+    ],
+    namespace: Namespace = None,
+    model: Model = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    run: RunName = None,
+    tag: Tag = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write entries to a file of JSON lines that people can read.
+
+    Each line has a checksum, and what requests share is written once. The
+    file holds prompts and answers, so it is readable by its owner only.
+
+    Examples:
+      deluge cache export my_cache.db answers.jsonl.gz
+      deluge cache export my_cache.db - --tag paper | gzip > paper.jsonl.gz
+    """
+    import sys
+
+    from lm_deluge.cache.archive import export as write
+    from lm_deluge.cli.cache.printing import print_json, say
+    from lm_deluge.cli.stores import open_store
+    from lm_deluge.errors import ConfigError
+
+    if file == "-" and as_json:
+        raise ConfigError("--json and the entries would both go to standard output. Name a file.")
+    chosen = make_filter(
+        namespace=namespace, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
+    )
+    with closing(open_store(store)) as opened:
+        report = write(opened, sys.stdout.buffer.write if file == "-" else Path(file), chosen)
+    sys.stdout.flush()
+    if as_json:
+        print_json(report)
+    else:
+        say(str(report))
+
+
+def import_file(
+    store: StorePlace,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="What export wrote, or a cache file of PyPI lm-deluge.", show_default=False
+        ),
+    ],
+    on_conflict: Annotated[
+        Literal["keep", "replace", "fail"],
+        typer.Option(help="Where another answer is stored under the same key: keep it, replace it, or stop there."),
+    ] = "keep",
+    cache_key: Annotated[
+        str | None,
+        typer.Option(help="Store all entries under this cache_key.", metavar="NAME", show_default="their own"),
+    ] = None,
+    create: Annotated[bool, typer.Option("--create", help="Make the SQLite file if it is not there.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put entries from a file into a cache.
+
+    Nothing in the file is believed: checksums are checked, and each key is
+    made anew from its request. What does not fit is left out and named. Doing
+    it again, after an interruption for example, does no harm.
+
+    Exit codes: 0 done, 1 stopped early or lines were damaged, 2 not done.
+
+    Examples:
+      deluge cache import my_cache.db answers.jsonl.gz --dry-run
+      deluge cache import new_cache.db old_cache.db --create
+    """
+    from lm_deluge.cli.cache.importing import import_into
+    from lm_deluge.cli.cache.printing import print_json, say
+
+    report, whole = import_into(
+        store, file, on_conflict=on_conflict, namespace=cache_key, create=create, dry_run=dry_run
+    )
+    if as_json:
+        print_json(report)
+    else:
+        say(str(report))
+    raise typer.Exit(0 if whole else 1)
+
+
+def rekey(
+    store: StorePlace,
+    namespace: Namespace = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="Move them to this cache_key.", metavar="NAME", show_default="their own"),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give each entry the key that its stored request has today.
+
+    After an upgrade that changes how keys are made, this keeps old answers
+    in service. Each answer is under one of its keys at any moment.
+
+    Examples:
+      deluge cache rekey my_cache.db --dry-run
+      deluge cache rekey my_cache.db --namespace draft --to final
+    """
+    from lm_deluge.cache.archive import rekey as give_new_keys
+    from lm_deluge.cli.cache.printing import print_json, say
+    from lm_deluge.cli.stores import open_store
+
+    with closing(open_store(store, writing=not dry_run)) as opened:
+        report = give_new_keys(opened, dry_run=dry_run, namespace_from=namespace, namespace_to=to)
+    if as_json:
+        print_json(report)
+    else:
+        say(str(report))

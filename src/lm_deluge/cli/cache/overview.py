@@ -1,0 +1,136 @@
+"""The tables of ``deluge cache stats`` and ``deluge cache drift``."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lm_deluge.cache.housekeeping import Drift, Group, Ledger, Stats
+from lm_deluge.cli.cache.printing import Column, ago, date, day, entries_of, make_console, print_table, say, size
+from lm_deluge.cli.terminal import shown
+from lm_deluge.events import RunReport
+from lm_deluge.progress.text import count, money
+from lm_deluge.usage import Usage
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["print_drift", "print_stats"]
+
+_NOTHING = "–"
+_MOST_GROUPS = 20
+
+
+def print_stats(stats: Stats, location: str) -> None:
+    """All of it: a sentence, groups of entries, and runs."""
+    console = make_console()
+    console.print(_headline(stats, location), soft_wrap=True)
+    if len(stats.namespaces) > 1:
+        _print_groups(console, "namespace", stats.namespaces)
+    if stats.models:
+        _print_groups(console, "model", stats.models)
+    if stats.ledger is not None and stats.ledger.runs:
+        _print_ledger(console, stats.ledger)
+
+
+def _headline(stats: Stats, location: str) -> str:
+    found = stats.all
+    aside = f"; {entries_of(stats.set_aside)} set aside" if stats.set_aside else ""
+    if not found.entries:
+        return f"{location}: no entries{aside}."
+    facts = f"{entries_of(found.entries)}, {size(stats.disk_bytes)} on disk{aside}"
+    stored = "" if found.oldest is None else f" Stored from {date(found.oldest)} to {date(found.newest)}."
+    return f"{location}: {facts}.{stored}"
+
+
+def _print_groups(console: "Console", what: str, all_groups: Sequence[Group]) -> None:
+    groups = all_groups[:_MOST_GROUPS]
+    columns = [
+        Column(name=what, cells=[shown(group.name or _NOTHING) for group in groups], share=1),
+        _numbers("entries", [group.entries for group in groups]),
+        Column(name="size", cells=[size(group.bytes) for group in groups], right=True, rank=3),
+        _numbers("input", [group.usage.input_tokens for group in groups]),
+        _numbers("cache read", [group.usage.cache_read_tokens for group in groups], rank=1),
+        _numbers("cache write", [group.usage.cache_write_tokens for group in groups], rank=2),
+        _numbers("output", [group.usage.output_tokens for group in groups]),
+        _dollars("paid", [group.cost for group in groups]),
+        _numbers("unpriced", [group.unpriced for group in groups], rank=1),
+        Column(name="newest", cells=[date(group.newest) for group in groups], rank=4),
+    ]
+    print_table(console, [column for column in columns if set(column.cells) != {_NOTHING}])
+    if len(all_groups) > _MOST_GROUPS:
+        console.print(f"and {len(all_groups) - _MOST_GROUPS:,} more; --json has all of them.")
+
+
+def _print_ledger(console: "Console", ledger: Ledger) -> None:
+    total = ledger.total
+    unfinished = f" ({ledger.unfinished:,} without an account: under way, or killed)" if ledger.unfinished else ""
+    paid, avoided = money(total.cost), money(total.cost_avoided)
+    saved = total.cost_without_prompt_caching - total.cost
+    by_provider = f", {money(saved)} saved by the provider's prompt cache" if total.prompt_cache_hits else ""
+    console.print(f"{count(ledger.runs, 'run')}{unfinished}: {paid} paid, {avoided} avoided by hits{by_provider}.")
+    _print_list(console, "Tokens paid", _tokens(total.usage))
+    _print_list(console, "Tokens avoided", _tokens(total.usage_avoided))
+    _print_list(console, "Hits", {f"in {store}": hits for store, hits in total.hits_by_store.items()})
+    _print_list(console, "Prompt cache", {f"at {name}": hits for name, hits in total.prompt_cache_hits.items()})
+    runs = ledger.latest
+    reports = [run.report or RunReport() for run in runs]
+    columns = [
+        Column(name="the latest", cells=[date(run.started) for run in runs]),
+        Column(name="name", cells=[shown(run.name or _NOTHING) for run in runs], share=1),
+        Column(name="tags", cells=[shown(", ".join(run.tags)) or _NOTHING for run in runs], share=1, rank=1),
+        _numbers("prompts", [report.prompts for report in reports]),
+        _numbers("hits", [report.hits for report in reports]),
+        _numbers("calls", [report.calls for report in reports]),
+        _numbers("errors", [report.errors for report in reports]),
+        _dollars("paid", [report.cost for report in reports]),
+        _dollars("avoided", [report.cost_avoided for report in reports]),
+    ]
+    print_table(console, [column for column in columns if set(column.cells) != {_NOTHING}])
+
+
+def _print_list(console: "Console", what: str, numbers: Mapping[str, int]) -> None:
+    told = ", ".join(f"{number:,} {shown(name)}" for name, number in numbers.items() if number)
+    if told:
+        console.print(f"{what}: {told}.", soft_wrap=True)
+
+
+def _tokens(usage: Usage) -> dict[str, int]:
+    return {
+        "input": usage.input_tokens,
+        "cache write": usage.cache_write_tokens,
+        "cache read": usage.cache_read_tokens,
+        "output": usage.output_tokens,
+    }
+
+
+def _numbers(name: str, values: Sequence[int], *, rank: int = 0) -> Column:
+    return Column(name=name, cells=[f"{value:,}" if value else _NOTHING for value in values], right=True, rank=rank)
+
+
+def _dollars(name: str, values: Sequence[float]) -> Column:
+    return Column(name=name, cells=[money(value) if value else _NOTHING for value in values], right=True)
+
+
+def print_drift(found: Sequence[Drift]) -> None:
+    """A row for each model that answered under a name."""
+    if not found:
+        say("No name has been answered by more than one model.")
+        return
+    console = make_console()
+    rows = [(each.asked if not number else "", one) for each in found for number, one in enumerate(each.resolved)]
+    print_table(
+        console,
+        [
+            Column(name="asked", cells=[shown(asked) for asked, _ in rows], share=1),
+            Column(name="answered by", cells=[shown(one.model) for _, one in rows], share=1),
+            _numbers("entries", [one.entries for _, one in rows]),
+            Column(name="from", cells=[day(one.first) for _, one in rows], rank=1),
+            Column(name="to", cells=[day(one.last) for _, one in rows], rank=1),
+        ],
+    )
+    for each in found:
+        mixed = each.resolved[-2].last >= each.since
+        console.print(
+            f"{shown(each.asked)}: {shown(each.resolved[-1].model)} since {day(each.since)} ({ago(each.since)})"
+            f"{', beside the one before it' if mixed else ''}.",
+            soft_wrap=True,
+        )

@@ -1,0 +1,71 @@
+"""Prompts and tools from what users have in files."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lm_deluge.cli.rows import Row
+from lm_deluge.errors import ConfigError, PromptError
+from lm_deluge.prompt import Conversation, as_conversation
+from lm_deluge.tool import Tool
+
+__all__ = ["conversation_of", "read_json", "read_tools"]
+
+
+def conversation_of(row: Row, system: Conversation | None = None) -> Conversation | str:
+    """The prompt of a row, or what is wrong with it.
+
+    Args:
+        row: the row.
+        system: a conversation to begin with, if the prompt has no system message.
+    """
+    if row.problem is not None:
+        return row.problem
+    try:
+        prompt = as_conversation(row.prompt)
+    except PromptError as error:
+        return f"Line {row.line} has a prompt that cannot be read: {error}"
+    if system is None or any(message.role == "system" for message in prompt.messages):
+        return prompt
+    for message in prompt.messages:
+        system = system.add(message)
+    return system
+
+
+def read_tools(path: Path) -> list[Tool]:
+    """Tools as providers' APIs write them: OpenAI's, with or without ``"function"``, or Anthropic's.
+
+    Raises:
+        ConfigError: the file holds something else.
+        OSError: it cannot be read.
+    """
+    listed = read_json(path)
+    if not isinstance(listed, list):
+        raise ConfigError(f"{path} does not hold a list of tools.")
+    return [_read_tool(item, f"Tool {number} of {path}") for number, item in enumerate(listed, 1)]
+
+
+def _read_tool(item: Any, where: str) -> Tool:
+    fields = item.get("function", item) if isinstance(item, dict) else None
+    if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
+        raise ConfigError(f"{where} is not an object with a name.")
+    return Tool(
+        name=fields["name"],
+        description=fields.get("description") or "",
+        parameters=fields.get("parameters") or fields.get("input_schema") or {},
+        strict=fields.get("strict"),
+    )
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ConfigError: it is not JSON.
+        OSError: it cannot be read.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error

@@ -1,0 +1,209 @@
+"""``deluge cache verify``, ``prune``, ``delete`` and ``reject``."""
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from lm_deluge.prompt import Conversation
+
+from .conftest import Deluge
+from .stores import Place, response, rows
+
+LONG_AGO, YEARS_AHEAD = 9_000, -9_000
+"""Days before the tests' ``NOW``: before and after any day on which they may run."""
+
+
+def keys(deluge: Deluge, place: Place) -> set[str]:
+    return {row["key"] for row in rows(deluge.cache("list", place.name, "--limit", "0", "--json"))}
+
+
+def spoil(file: Place, column: str, key: str) -> None:
+    with sqlite3.connect(file.name) as connection:
+        connection.execute(f"UPDATE entries SET {column} = x'0102' WHERE key = ?", (bytes.fromhex(key),))
+    connection.close()
+
+
+# Verify
+
+
+def test_a_sound_cache_passes(deluge: Deluge, place: Place) -> None:
+    place.put("a")
+    done = deluge.cache("verify", place.name)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.endswith(": 1 entry read, nothing wrong.\n")
+    (report,) = rows(deluge.cache("verify", place.name, "--json"))
+    assert (report["entries"], report["damaged"], report["problems"]) == (1, 0, [])
+
+
+def test_damage_is_found_told_and_set_aside(deluge: Deluge, file: Place) -> None:
+    damaged, halved, whole = file.put("a"), file.put("b"), file.put("c")
+    spoil(file, "response", damaged)
+    spoil(file, "request", halved)
+    done = deluge.cache("verify", file.name)
+    assert done.returncode == 1
+    assert damaged[:8] in done.stdout
+    assert "is served" in done.stdout
+    assert "3 entries read: 1 damaged answer, 1 damaged request. Use --fix to set damaged answers aside." in done.stderr
+    assert keys(deluge, file) == {damaged, halved, whole}, "without --fix nothing changes"
+    assert deluge.cache("verify", file.name, "--json").returncode == 1
+
+    assert deluge.cache("verify", file.name, "--fix").returncode == 1, "the damaged request is still there"
+    assert keys(deluge, file) == {halved, whole}
+    deluge.cache("delete", file.name, halved)
+    assert deluge.cache("verify", file.name).returncode == 0
+
+
+def test_setting_all_damage_aside_is_success(deluge: Deluge, file: Place) -> None:
+    key = file.put("a")
+    spoil(file, "response", key)
+    assert deluge.cache("verify", file.name, "--fix").returncode == 0
+    (aside,) = rows(deluge.cache("list", file.name, "--set-aside", "--json"))
+    assert aside["key"] == key
+
+
+def test_a_damaged_file_is_made_anew_from_what_can_be_read(deluge: Deluge, file: Place, tmp_path: Path) -> None:
+    stored = {file.put(f"question {number}", "".join(map(chr, range(200, 900)))) for number in range(40)}
+    with sqlite3.connect(file.name) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        (value,) = connection.execute("SELECT response FROM entries WHERE rowid = 20").fetchone()
+    connection.close()
+    spoiled = b"\xa5" * size
+    with Path(file.name).open("r+b") as raw:
+        raw.seek(raw.read().index(value) // size * size)  # the page on which that answer begins
+        raw.write(spoiled)
+    damaged = deluge.cache("verify", file.name)
+    assert damaged.returncode == 1
+    assert "--rebuild to make the file anew" in damaged.stderr
+    assert deluge.cache("verify", file.name, "--rebuild").returncode == 0
+    left = keys(deluge, file)
+    assert left < stored
+    assert len(left) > 20
+    (kept,) = tmp_path.glob("sqlite.damaged-*")
+    assert spoiled in kept.read_bytes()
+
+
+def test_what_is_no_file_cannot_be_made_anew(deluge: Deluge, tmp_path: Path) -> None:
+    place = Place("leveldb", tmp_path)
+    place.put("a")
+    done = deluge.cache("verify", place.name, "--rebuild")
+    assert done.returncode == 2
+    assert done.stderr == "deluge: leveldb is not an SQLite file, so there is nothing to rebuild.\n"
+
+
+# Prune
+
+
+def test_old_entries_go_and_the_price_is_told(deluge: Deluge, place: Place) -> None:
+    old = {place.put("a", days=LONG_AGO, cost=0.5), place.put("b", days=LONG_AGO, cost=None)}
+    young = place.put("c", days=YEARS_AHEAD)
+    options = ("prune", place.name, "--older-than", "30d")
+    price = "To get the answers again would cost $0.5000 (+ 1 answer of unknown price)."
+    rehearsed = deluge.cache(*options, "--dry-run")
+    assert re.fullmatch(r"Would remove 2 entries \(.* bytes\); 1 would stay\. .*\n", rehearsed.stderr)
+    assert price in rehearsed.stderr
+    assert keys(deluge, place) == {*old, young}
+    done = deluge.cache(*options)
+    assert done.stderr.startswith("Removed 2 entries")
+    assert price in done.stderr
+    assert keys(deluge, place) == {young}
+    assert deluge.cache(*options).stderr == "Nothing to remove; 1 stays.\n"
+
+
+def test_conditions_narrow_each_other(deluge: Deluge, file: Place) -> None:
+    file.put("a", days=LONG_AGO, model="gpt-4", namespace="x")
+    left = {
+        file.put("b", days=LONG_AGO, model="claude", namespace="x"),
+        file.put("c", days=LONG_AGO, model="gpt-4", namespace="y"),
+        file.put("d", days=YEARS_AHEAD, model="gpt-4", namespace="x"),
+    }
+    (report,) = rows(
+        deluge.cache(
+            "prune", file.name, "--unused-for", "2w", "--model", "gpt-*", "--namespace", "x", "--json", "--dry-run"
+        )
+    )
+    assert (report["entries"], report["kept"], report["dry_run"]) == (1, 3, True)
+    deluge.cache("prune", file.name, "--unused-for", "2w", "--model", "gpt-*", "--namespace", "x")
+    assert keys(deluge, file) == left
+
+
+def test_a_size_is_reached(deluge: Deluge, file: Place) -> None:
+    for number in range(30):
+        file.put(f"question {number}", "".join(map(chr, range(200 + number, 3_000))), days=100 - number)
+    size = rows(deluge.cache("stats", file.name, "--json"))[0]["disk_bytes"]
+    deluge.cache("prune", file.name, "--max-bytes", f"{size // 2000}kB")
+    left = rows(deluge.cache("list", file.name, "--json"))
+    assert 10 <= len(left) <= 18
+    assert [row["prompt"] for row in left] == [f"question {number}" for number in range(29, 29 - len(left), -1)]
+    now = rows(deluge.cache("stats", file.name, "--json"))[0]["disk_bytes"]
+    assert now < 0.7 * size
+    done = deluge.cache("prune", file.name, "--max-bytes", "1GB")
+    assert done.stderr.startswith("Nothing to remove")
+
+
+def test_what_expired_goes(deluge: Deluge, file: Place) -> None:
+    left = file.put("a")
+    with file.open(days=LONG_AGO, ttl=60) as cache:
+        cache.put(Conversation.user("b"), response("yes"))
+    deluge.cache("prune", file.name, "--expired")
+    assert keys(deluge, file) == {left}
+
+
+# Delete and reject
+
+
+def test_entries_are_deleted_by_the_beginning_of_their_keys(deluge: Deluge, place: Place) -> None:
+    first, second, third = place.put("a"), place.put("b"), place.put("c")
+    done = deluge.cache("delete", place.name, first[:12], second)
+    assert (done.returncode, done.stderr) == (0, "2 entries deleted.\n")
+    assert keys(deluge, place) == {third}
+    assert rows(deluge.cache("delete", place.name, third, "--json")) == [{"deleted": 1}]
+
+
+def test_one_unknown_key_deletes_nothing(deluge: Deluge, file: Place) -> None:
+    key = file.put("a")
+    assert deluge.cache("delete", file.name, key, "0" * 64).returncode == 2
+    assert keys(deluge, file) == {key}
+
+
+def test_filters_delete_only_with_yes(deluge: Deluge, file: Place) -> None:
+    file.put("a", model="gpt-4")
+    left = file.put("b", model="claude")
+    asked = deluge.cache("delete", file.name, "--model", "gpt-*")
+    assert (asked.returncode, asked.stderr) == (2, "deluge: 1 entry would be deleted. Add --yes to do it.\n")
+    assert len(keys(deluge, file)) == 2
+    done = deluge.cache("delete", file.name, "--model", "gpt-*", "--yes")
+    assert (done.returncode, done.stderr) == (0, "1 entry deleted.\n")
+    assert keys(deluge, file) == {left}
+    assert deluge.cache("delete", file.name, "--model", "gpt-*", "--yes").stderr == "No entries match.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["delete", "--yes"], "Give keys, or filters such as --model together with --yes."),
+        (["delete", "abcd", "--model", "x"], "Give keys or filters, not both."),
+        (["prune"], "Nothing says which entries may go, so all of them would."),
+        (["prune", "--max-bytes", "5"], "'5' is not a size such as 800kB, 500MB or 2GB."),
+        (["reject", "abcd"], "Missing option '--reason'"),
+    ],
+)
+def test_what_is_not_clear_is_not_done(deluge: Deluge, file: Place, arguments: list[str], message: str) -> None:
+    file.put("a")
+    done = deluge.cache(arguments[0], file.name, *arguments[1:])
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert len(keys(deluge, file)) == 1
+
+
+def test_a_rejected_answer_is_not_served_and_is_kept(deluge: Deluge, place: Place) -> None:
+    key = place.put("a")
+    done = deluge.cache("reject", place.name, key[:12], "--reason", "wrong unit")
+    assert done.returncode == 0
+    assert keys(deluge, place) == set()
+    (aside,) = rows(deluge.cache("list", place.name, "--set-aside", "--json"))
+    assert (aside["key"], aside["reason"]) == (key, "rejected: wrong unit")
+    with place.open() as cache:
+        assert cache.backend.get_many([bytes.fromhex(key)]) == [None]

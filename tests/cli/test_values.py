@@ -1,0 +1,124 @@
+"""Durations, sizes, and the words in which the library's messages reach the terminal."""
+
+import pytest
+import typer
+
+from lm_deluge.cli.cache.printing import Column, ago, date, print_table, size
+from lm_deluge.cli.terminal import shown
+from lm_deluge.cli.values import parse_duration, parse_size
+from lm_deluge.cli.wording import in_options
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000), ("2w", 1_209_600), ("1.5 H", 5_400), ("0s", 0)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("800kB", 800_000),
+        ("500MB", 500_000_000),
+        ("2gb", 2 * 10**9),
+        ("1.5 GiB", 3 * 2**29),
+        ("1TB", 10**12),
+        ("7B", 7),
+    ],
+)
+def test_sizes(text: str, number: int) -> None:
+    assert parse_size(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "5", "d", "-1d", "1e9d", "1y", "1d2h", "²d", "1" * 40 + "d"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="such as 90s"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["", "5", "MB", "-1MB", "1PB", "1 M B", "1kiloB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="such as 800kB"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("temperature=7.0 is out of range.", "--temperature 7.0 is out of range."),
+        ("and max_tokens_per_minute=100,000, so it never", "and --max-tokens-per-minute 100000, so it never"),
+        ("so cache='tools_only' has no effect", "so --cache-pattern tools_only has no effect"),
+        ("Leave cache= out to silence this.", "Leave --cache-pattern out to silence this."),
+        ('To keep them apart, give the cache scope="request".', "To keep them apart, give --scope request."),
+        ("Set A or B, or pass api_key= to LLMClient.", "Set A or B."),
+        ("or pass base_url= with the address.", "or pass --base-url with the address."),
+        ("or cache_mode='refresh'.", "or --cache-mode refresh."),
+        ("single_flight=True shares", "--single-flight shares"),
+        ("give entries an end with ttl=.", "give entries an end with --ttl."),
+        ("my_temperature=1, xtools= and cache_keys=2 stay", "my_temperature=1, xtools= and cache_keys=2 stay"),
+    ],
+)
+def test_arguments_become_options(message: str, said: str) -> None:
+    assert in_options(message) == said
+
+
+# Printing
+
+
+def test_what_could_deceive_is_spelled_out() -> None:
+    hostile = "a\x1b[31mred\x07 \x9b1m \u202eevil\u2066 \u200bhidden\r\ud800 \ue000"
+    told = shown(hostile)
+    assert told == r"a\x1b[31mred\x07 \x9b1m \u202eevil\u2066 \u200bhidden \ud800 \ue000"
+    assert shown("one\n\ttwo", lines=True) == "one\n\\ttwo"
+    assert shown("naïve 日本語\u3000👩\u200d🚀 ــ") == "naïve 日本語 👩\u200d🚀 ــ"
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1_000, "1.0 kB"), (12_345_678, "12 MB")]
+)
+def test_sizes_are_told(number: int, told: str) -> None:
+    assert size(number) == told
+
+
+@pytest.mark.parametrize("when", [None, 0, float("nan"), float("inf"), -1e300, 1e300])
+def test_no_time_breaks_a_table(when: float | None) -> None:
+    assert date(when) == "–"
+    assert ago(when or 0.0, now=1.0)
+
+
+def test_times_are_told_from_now() -> None:
+    assert [ago(100, now=now) for now in (100, 101, 220, 86_500 * 3, 40)] == [
+        "just now",
+        "1 second ago",
+        "2 minutes ago",
+        "3 days ago",
+        "in 1 minute",
+    ]
+
+
+def test_a_table_keeps_numbers_whole_and_leaves_out_what_matters_least() -> None:
+    from rich.console import Console
+
+    columns = [
+        Column(name="name", cells=["long " * 40, "[bold]short[/]"], share=1),
+        Column(name="number", cells=["1,234,567", "1"], right=True),
+        Column(name="extra", cells=["some more detail", ""], rank=1),
+        Column(name="least", cells=["the least of all", ""], rank=2),
+    ]
+    printed = {}
+    for width in (40, 60, 120):
+        console = Console(width=width)
+        with console.capture() as captured:
+            print_table(console, columns)
+        lines = captured.get().splitlines()
+        assert max(map(len, lines)) <= width
+        assert any(line.rstrip().endswith("1,234,567") for line in lines) or width > 40
+        printed[width] = captured.get()
+        assert "1,234,567" in printed[width]
+        assert "[bold]short[/]" in printed[width]
+    assert "extra" not in printed[40]
+    assert "extra" in printed[60]
+    assert "least" not in printed[60]
+    assert "least" in printed[120]
