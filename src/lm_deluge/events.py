@@ -36,7 +36,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         cost_avoided: US dollars that local hits saved.
         cost_without_prompt_caching: what the paid answers would have cost had the provider's prompt cache been unused.
         unpriced: answers whose price is not known; they count 0 in the sums.
-        cache_failures: lookups and stores that the local cache failed at; each was treated as a miss or left unstored.
+        cache_failures: what the local cache failed at: a lookup was a miss, an answer was not stored, a lease of single
+            flight was done without, an account or an explanation was left out.
         damaged_entries: stored entries that did not decode; each was treated as a miss and set aside.
         not_stored: answers that were not stored because they are refused, filtered, empty or not admitted.
         prompt_cache_hits: answers of which the provider read part of the prompt from its own cache, by provider.

@@ -7,9 +7,12 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lm_deluge.cache import LevelDBCache, SqliteCache
+from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.stores import _sqlite_database as database
+from lm_deluge.cache.stores.overlay import OverlayStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheError
 from lm_deluge.prompt import Conversation, Message
@@ -64,20 +67,23 @@ def construct(path: str) -> None:
     say("constructed")
 
 
-def upgrade_until(path: str, call: str) -> None:
-    """Open a file of the previous format, and stop for ever when the blobs of so many requests are known."""
-    calls = 0
-    refers_of = database.refers_of
+def upgrade_until(path: str, statement: str) -> None:
+    """Open a file of the previous format, and stop for ever before a statement of the upgrade."""
+    upgrade = database.upgrade
+    done = 0
 
-    def stop(request: bytes) -> tuple[bytes, ...]:
-        nonlocal calls
-        calls += 1
-        if calls == int(call):
+    def stop(_: str) -> None:
+        nonlocal done
+        done += 1
+        if done == int(statement):
             say("inside")
             listen()
-        return refers_of(request)
 
-    database.refers_of = stop
+    def watched(connection: sqlite3.Connection, found: Any) -> None:
+        connection.set_trace_callback(stop)
+        upgrade(connection, found)
+
+    database.upgrade = watched
     SqliteStore(path)
     say("not stopped")
 
@@ -126,6 +132,19 @@ def open_leveldb(path: str) -> None:
         LevelDBCache(path)
     except CacheError as error:
         say(f"{type(error).__name__}: {error}")
+
+
+def read_base_as_nobody(own: str, base: str, key: str) -> None:
+    """Use a base that may not be written, without the rights of root."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    store = OverlayStore(SqliteStore(own), SqliteStore(base, read_only=True))
+    say(*[(value or b"").decode() for value in store.get_many([bytes.fromhex(key)])])
+    store.put_many([Entry(key=bytes(32), value=b"value")])
+    say(*[(value or b"").decode() for value in store.get_many([bytes(32)])])
+    store.close()
 
 
 def open_as_nobody(path: str) -> None:
@@ -213,6 +232,7 @@ if __name__ == "__main__":
         hold,
         count,
         open_leveldb,
+        read_base_as_nobody,
         open_as_nobody,
         fill_up,
         create_without_room,

@@ -85,7 +85,7 @@ def blob(data: bytes, *refers: bytes) -> dict[bytes, Blob]:
     return {hashlib.sha256(data).digest(): Blob(data, refers)}
 
 
-def entry(text: object, value: bytes = b"value", *, created: float = 1.0, blobs: Mapping[bytes, Blob] = {}) -> Entry:  # noqa: B006
+def entry(text: object, value: bytes = b"value", *, created: float = 1.0, blobs: Mapping[bytes, Blob] = {}) -> Entry:
     """An entry that refers to all blobs which no other of them refers to."""
     inner = {name for one in blobs.values() for name in one.refers}
     refers = tuple(name for name in blobs if name not in inner)

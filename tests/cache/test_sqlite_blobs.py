@@ -169,8 +169,18 @@ def test_blobs_that_cannot_be_read_are_left_out(store: SqliteStore) -> None:
     first, second, third = blobs
     with closing(sqlite3.connect(store.location, isolation_level=None)) as connection:
         connection.execute("UPDATE blobs SET data = x'ffff' WHERE digest = ?", (first,))
-        connection.execute("UPDATE blobs SET data = (SELECT data FROM blobs WHERE digest = ?) WHERE digest = ?", (third, second))
+        connection.execute(
+            "UPDATE blobs SET data = (SELECT data FROM blobs WHERE digest = ?) WHERE digest = ?", (third, second)
+        )
     assert store.read_blobs([first, second, third, bytes(32)]) == {third: b"three" * 500}
     said = list(store.verify())
     assert len(said) == 2
     assert all(name.hex()[:16] in " ".join(said) for name in (first, second))
+
+
+def test_a_key_that_is_deleted_twice_counts_once(store: SqliteStore) -> None:
+    store.put_many([entry(number, blobs=blob(LONG)) for number in range(600)])
+    keys = [key(number) for number in range(599)]
+    assert store.delete_many([*keys, *keys[:5], key(1)]) == 599
+    assert list(store.read_blobs(list(blob(LONG))).values()) == [LONG]
+    assert rows(store, "SELECT count FROM holders") == [(1,)]

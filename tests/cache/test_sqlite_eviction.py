@@ -46,7 +46,7 @@ def test_a_limited_file_stays_below_its_limit(store: SqliteStore) -> None:
     assert left == list(range(2_000 - len(left), 2_000))  # the oldest have gone
     assert len(left) * 1_000 > LIMIT / 2  # and no more than had to
     store.close()
-    assert os.path.getsize(store.location) <= LIMIT * 1.1
+    assert Path(store.location).stat().st_size <= LIMIT * 1.1
 
 
 def test_without_a_limit_nothing_goes(store: SqliteStore) -> None:
@@ -64,7 +64,7 @@ def test_a_full_file_shrinks_below_a_limit_that_it_is_given(store: SqliteStore) 
     assert store.usage()["bytes"] <= LIMIT
     assert kept(store, [2_000]) == [2_000]
     store.close()
-    assert os.path.getsize(store.location) <= LIMIT * 1.6  # the rest is kept for new entries
+    assert Path(store.location).stat().st_size <= LIMIT * 1.6  # the rest is kept for new entries
 
 
 def test_what_was_used_lately_stays(store: SqliteStore) -> None:
@@ -78,6 +78,16 @@ def test_what_was_used_lately_stays(store: SqliteStore) -> None:
     store.touch([key(number) for number in favorites[:2]], now=10_000.0)
     fill(store, range(3_000, 4_000))
     assert kept(store, favorites) == favorites[:2]
+
+
+def test_all_that_was_used_counts_before_anything_goes(store: SqliteStore) -> None:
+    """More than one put writes down."""
+    fill(store, range(1_500), size=100)
+    store.touch([key(number) for number in range(900)], now=10_000.0)
+    store.limit(store.usage()["bytes"])
+    fill(store, range(1_500, 1_520), size=100)
+    assert kept(store, range(900)) == list(range(900))
+    assert kept(store, range(900, 1_500)) != list(range(900, 1_500))
 
 
 def test_a_touch_is_written_with_the_next_put_and_on_close(store: SqliteStore) -> None:
@@ -162,7 +172,7 @@ def test_the_room_of_removed_entries_goes_back_to_the_disk(store: SqliteStore) -
     assert kept(store, range(3_900, 4_000)) == list(range(3_900, 4_000))
     assert list(store.verify()) == []
     store.close()
-    assert os.path.getsize(store.location) < 700_000
+    assert Path(store.location).stat().st_size < 700_000
 
 
 @pytest.mark.parametrize("max_bytes", [0, -1])

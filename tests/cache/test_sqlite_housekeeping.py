@@ -20,7 +20,7 @@ from lm_deluge.prompt import Conversation
 from lm_deluge.testing import FakeClock
 from lm_deluge.usage import Usage
 
-from .helpers import answer, blob, entry, finish, fingerprints, key, prompt, start_child
+from .helpers import answer, blob, entry, fingerprints, finish, key, prompt, start_child
 
 
 @pytest.fixture

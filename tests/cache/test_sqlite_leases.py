@@ -78,7 +78,12 @@ def test_a_lease_does_not_wait_for_the_disk_and_entries_still_do(tmp_path: Path)
         with store._database.writing() as writer:
             writer.set_trace_callback(None)
             assert writer.execute("PRAGMA synchronous").fetchone() == (2,)
-        wanted = ("PRAGMA synchronous = NORMAL", "PRAGMA synchronous = FULL", "COMMIT", "INSERT OR REPLACE INTO entries")
+        wanted = (
+            "PRAGMA synchronous = NORMAL",
+            "PRAGMA synchronous = FULL",
+            "COMMIT",
+            "INSERT OR REPLACE INTO entries",
+        )
         short, full, commit, put = wanted
         order = [what for line in said for what in wanted if line.startswith(what)]
         assert order == [short, commit, full, put, commit, short, commit, full]

@@ -5,11 +5,13 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lm_deluge.cache import SqliteCache
 from lm_deluge.cache.record import refers_of
+from lm_deluge.cache.stores import _sqlite_database as database
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheFileError
 
@@ -112,7 +114,7 @@ def test_requests_and_blobs_that_do_not_unpack_stop_nothing(old: Path) -> None:
 def test_killed_in_the_middle_it_is_as_before(old: Path, wal: bool) -> None:
     enlarge(old, wal=wal)
     before = contents(old)
-    for stop_at in (1, 7, 1_500, 3_011):
+    for stop_at in (1, 8, 1_500, 3_020):
         child = start_child("upgrade_until", old, stop_at)
         assert child.stdout is not None
         assert child.stdout.readline() == "inside\n"
@@ -146,15 +148,56 @@ def test_processes_that_upgrade_at_once_all_succeed(old: Path) -> None:
         assert list(store.verify()) == []
 
 
-def test_damaged_pages_do_not_stop_it(old: Path) -> None:
+@pytest.mark.parametrize("which", [0, 1], ids=["one", "the other"])
+def test_damaged_pages_do_not_stop_it(old: Path, which: int) -> None:
+    """A page of the table, and one of its index."""
     enlarge(old, wal=False, rows=400)
     data = bytearray(old.read_bytes())
-    page = data.index(hashlib.sha256(b"200").digest()) // 4_096
+    needle = hashlib.sha256(b"200").digest()
+    first = data.index(needle)
+    page = (first, data.index(needle, first + 1))[which] // 4_096
     data[page * 4_096 : page * 4_096 + 8] = b"\xff" * 8
     old.write_bytes(data)
     with closing(SqliteStore(old)) as store:
         found = store.get_many([hashlib.sha256(b"%d" % number).digest() for number in range(400)])
         assert sum(value == bytes(1_500) for value in found) > 200
+        assert any(store.verify())
+
+
+def test_what_is_stored_by_the_old_version_meanwhile_counts(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    references = database.references
+    calls = 0
+
+    def slow(connection: sqlite3.Connection, *refers: Any) -> list[Any]:
+        nonlocal calls
+        calls += 1
+        found = references(connection, *refers)
+        if calls == 1:
+            enlarge(old, wal=False, rows=50)
+        return found
+
+    monkeypatch.setattr(database, "references", slow)
+    with closing(SqliteStore(old)) as store:
+        keys = [hashlib.sha256(b"%d" % number).digest() for number in range(50)]
+        blobs = store.usage()["blobs"]
+        assert store.delete_many([entry.key for entry in store.scan() if entry.key not in keys]) == 11
+        assert 0 < store.usage()["blobs"] < blobs
+        assert store.delete_many(keys) == 50
+        assert store.usage()["blobs"] == 0
+    assert calls == 2
+
+
+def test_damaged_pages_of_blobs_do_not_stop_it(old: Path) -> None:
+    before = contents(old)
+    with closing(sqlite3.connect(old)) as connection:
+        ((page, size),) = connection.execute(
+            "SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_schema WHERE name = 'blobs'"
+        )
+    data = bytearray(old.read_bytes())
+    data[(page - 1) * size : (page - 1) * size + 8] = b"\xff" * 8
+    old.write_bytes(data)
+    with closing(SqliteStore(old)) as store:
+        assert store.get_many(list(before)) == [row[-2] for row in before.values()]
         assert any(store.verify())
 
 

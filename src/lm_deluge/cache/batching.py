@@ -56,6 +56,10 @@ class Batcher(Generic[T]):
 
         Cancelling does not take it back: it is written all the same.
         """
+        await self.submit(item)
+
+    def submit(self, item: T) -> "asyncio.Future[None]":
+        """Accept ``item``, which will be written from now on whatever happens; the future is done when it is."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._queue.get()
         with queue.changed:
@@ -66,7 +70,7 @@ class Batcher(Generic[T]):
             queue.waiting.append((item, future))
             if not queue.writing:
                 queue.changed.notify_all()
-        await future
+        return future
 
     def flush(self) -> None:
         """Return once everything that was accepted so far is written or has failed. Blocks."""

@@ -12,7 +12,7 @@ from lm_deluge.cache.found import Asked, Found, RunContext
 from lm_deluge.cache.record import unpack_request
 from lm_deluge.cache.responses import Context, ResponseCache
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores import AwaitableStore, JournalStore, LeaseStore, ScanStore
+from lm_deluge.cache.stores import AwaitableStore, LeaseStore, ScanStore
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -76,10 +76,9 @@ class RunCache:
     async def store(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> bytes | None:
         cache = self._cache
         cache.check_open()
-        context = cache.context(None) if parameters is None else self._contexts[parameters.model]
 
         def pack() -> Entry:
-            return cache.entry(asked.prompt, response, context, sample=asked.sample, run=self._run.run)
+            return self._entry(asked, response, parameters)
 
         # Packing a usual answer takes less time than handing it to a thread, and the writer's thread, which competes
         # with this one for the interpreter, is left with little but the store's own work.
@@ -92,6 +91,10 @@ class RunCache:
             self._store.put_many([entry])
         return entry.key
 
+    def keep(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> None:
+        self._cache.check_open()
+        self._cache.batcher.submit(self._entry(asked, response, parameters))
+
     async def differences(self, entry: bytes) -> str | None:
         store = self._store
         if not isinstance(store, ScanStore) or not self._run.parameters:
@@ -102,10 +105,15 @@ class RunCache:
         # Even where the store does not block, searching thousands of entries would hold up the event loop.
         return await asyncio.to_thread(self._explain, asked)
 
-    async def record(self, run: Run) -> None:
-        store = self._store
-        if isinstance(store, JournalStore):
-            await self._call(lambda: store.record_run(run))
+    def record(self, run: Run) -> "asyncio.Future[None] | None":
+        return self._cache.record(run)
+
+    def time(self) -> float:
+        return self._cache.clock.time()
+
+    def _entry(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Entry:
+        context = self._cache.context(None) if parameters is None else self._contexts[parameters.model]
+        return self._cache.entry(asked.prompt, response, context, sample=asked.sample, run=self._run.run)
 
     def _explain(self, asked: Asked) -> str:
         from lm_deluge.cache.explain import Searcher  # needed by few runs
@@ -131,7 +139,10 @@ class RunCache:
         return await self._call(lambda: self._read(keys(), oldest))
 
     async def _call(self, function: Callable[[], T]) -> T:
-        return await asyncio.to_thread(function) if self._store.blocks else function()
+        if not self._store.blocks:
+            return function()
+        # In threads of its own: those of the event loop may all be taken, and a hit waits for nobody.
+        return await asyncio.get_running_loop().run_in_executor(self._cache.readers, function)
 
     def _read(self, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
         values = self._store.get_many(keys)
@@ -158,7 +169,7 @@ class RunCache:
         if isinstance(decoded, str):
             return Found(damage=decoded)
         if oldest is not None and self._cache.is_older(decoded, oldest):
-            return Found(stale=True)
+            return _MISS
         return Found(decoded.response, key, decoded.fingerprint not in self._own and any(decoded.fingerprint))
 
 

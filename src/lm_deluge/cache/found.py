@@ -1,7 +1,7 @@
 """What the engine asks of a cache, and what it gets: the values between the two."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -10,6 +10,9 @@ from lm_deluge.cache.stores import LeaseStore
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Asked", "EngineCache", "Found", "Prompt", "RunContext"]
 
@@ -43,7 +46,6 @@ class Found(msgspec.Struct, frozen=True, gc=False):
         response: the stored response as it was put, or None.
         entry: the key of the entry that holds it.
         differs: whether it was asked of another model or with other parameters.
-        stale: whether there is an entry, but an older one than was asked for.
         damage: what was wrong with the stored entry, if there was one that did not decode.
         failure: why the cache could not be asked, if it could not.
     """
@@ -51,7 +53,6 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     response: APIResponse | None = None
     entry: bytes | None = None
     differs: bool = False
-    stale: bool = False
     damage: str | None = None
     failure: str | None = None
 
@@ -107,6 +108,10 @@ class EngineCache(Protocol):
         """
         ...
 
+    def keep(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> None:
+        """Accept a response, to be stored whatever happens. For the end of an event loop, when nobody can wait."""
+        ...
+
     async def differences(self, entry: bytes) -> str | None:
         """How the request of an entry differs from those of this run, in words, where the cache knows."""
         ...
@@ -115,8 +120,13 @@ class EngineCache(Protocol):
         """Why a prompt is a miss, in a sentence, where the cache knows."""
         ...
 
-    async def record(self, run: Run) -> None:
-        """Keep the account of a run, where the cache can."""
+    def record(self, run: Run) -> "asyncio.Future[None] | None":
+        """Accept the account of a run: it will be kept, and the future is done when it is. None where it is already, or
+        where the cache keeps none."""
+        ...
+
+    def time(self) -> float:
+        """Now, on the clock by which the cache tells the age of entries, in seconds since the Unix epoch."""
         ...
 
     @property

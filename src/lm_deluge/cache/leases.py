@@ -7,8 +7,11 @@ import secrets
 import socket
 import threading
 import time
+import weakref
+from collections import Counter
 from collections.abc import Sequence
 
+from lm_deluge.cache._per_process import PerProcess
 from lm_deluge.cache.stores import LeaseStore
 from lm_deluge.cache.stores._leases import Leases
 
@@ -18,56 +21,82 @@ LEASE_SECONDS = 6.0
 """How long a lease lasts that nobody renews: a holder that died is replaced within this time."""
 
 _RENEWALS = 3  # in the life of a lease
+_IDLE_SECONDS = 2.0
 
 
 class InProcessLeases:
     """Leases among the threads of this process, for stores that offer none."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._leases = Leases()
+        self._state = PerProcess(lambda: (threading.Lock(), Leases()))
 
     def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        with self._lock:
-            return self._leases.acquire(keys, holder, now=now, seconds=seconds)
+        lock, leases = self._state.get()
+        with lock:
+            return leases.acquire(keys, holder, now=now, seconds=seconds)
 
     def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        with self._lock:
-            return self._leases.renew(keys, holder, now=now, seconds=seconds)
+        lock, leases = self._state.get()
+        with lock:
+            return leases.renew(keys, holder, now=now, seconds=seconds)
 
     def release(self, keys: Sequence[bytes], holder: bytes) -> None:
-        with self._lock:
-            self._leases.release(keys, holder)
+        lock, leases = self._state.get()
+        with lock:
+            leases.release(keys, holder)
+
+
+_Waiting = tuple[bytes, bool, "asyncio.Future[bool]"]
+
+
+class _State:
+    """What a keeper and its thread share."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.wanted: list[_Waiting] = []
+        self.returned: list[bytes] = []
+        self.held: Counter[bytes] = Counter()
+        self.running = False
+        self.talking = False
+        self.renewed = time.monotonic()
+        # Readable for whoever looks into the store; unique because of its last part.
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}".encode()
 
 
 class LeaseKeeper:
     """The leases of one client on one event loop.
 
-    What is asked in one pass of the event loop goes to the store together, and what is held is renewed until it is
-    released, by a task that lives only as long as something is held. Time is the machine's own, whatever clock the
-    client has: leases are an agreement with others.
+    A thread talks to the store: what gathers while it talks goes there together, and what is held is renewed until it
+    is released. It is a thread and not a task, because a lease must not run out while the event loop or its executor
+    are busy with other things, and must be given back even when the loop is over. Time is the machine's own, whatever
+    clock the client has: leases are an agreement with others.
+
+    Attributes:
+        trouble: why leases could not be renewed, if that has happened; another may have asked as well then.
     """
 
     def __init__(self, store: LeaseStore, *, seconds: float = LEASE_SECONDS) -> None:
         self._store = store
         self._seconds = seconds
-        # Readable for whoever looks into the store; unique because of its last part.
-        self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}".encode()
-        self._wanted: list[tuple[bytes, asyncio.Future[bool]]] = []
-        self._returned: list[bytes] = []
-        self._held: set[bytes] = set()
-        self._asking: asyncio.Task[None] | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._state = PerProcess(_State)
+        self.trouble: Exception | None = None
+        weakref.finalize(self, _finish, self._state)
 
-    async def acquire(self, key: bytes) -> bool:
+    async def acquire(self, key: bytes, *, renew: bool = True) -> bool:
         """Whether the lease is ours now.
+
+        Args:
+            key: of the answer.
+            renew: whether to renew it until it is released; otherwise it runs out by itself.
 
         Raises:
             Exception: whatever the store raises.
         """
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._wanted.append((key, future))
-        self._ask()
+        with self._state.get().changed:
+            self._state.get().wanted.append((key, renew, future))
+            self._wake()
         try:
             return await future
         except asyncio.CancelledError:
@@ -76,64 +105,104 @@ class LeaseKeeper:
             raise
 
     def release(self, key: bytes) -> None:
-        """Give a lease back, soon."""
-        self._held.discard(key)
-        self._returned.append(key)
-        self._ask()
+        """Give a lease back, soon. Never waits."""
+        state = self._state.get()
+        with state.changed:
+            if state.held[key] > 1:
+                state.held[key] -= 1  # another prompt of ours has it too
+                return
+            del state.held[key]
+            state.returned.append(key)
+            self._wake()
 
-    async def flush(self) -> None:
-        """Return once what was released is given back."""
-        while self._asking is not None:
-            await asyncio.wait([self._asking])
-        if not self._held and self._renewing is not None:
-            self._renewing.cancel()
+    def flush(self) -> None:
+        """Return once what was released so far is given back. Blocks."""
+        _finish(self._state)
 
-    def _ask(self) -> None:
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._talk())
+    def _wake(self) -> None:
+        state = self._state.get()
+        if not state.running:
+            threading.Thread(target=self._work, args=(state,), name="lm_deluge leases", daemon=True).start()
+            state.running = True
+        state.changed.notify_all()
 
-    async def _talk(self) -> None:
+    def _work(self, state: _State) -> None:
+        while True:
+            with state.changed:
+                state.talking = False
+                state.changed.notify_all()
+                pause = self._until_renewal(state) if state.held else _IDLE_SECONDS
+                busy = state.changed.wait_for(lambda: bool(state.wanted or state.returned), max(pause, 0.0))
+                if not busy and not state.held:
+                    state.running = False
+                    return
+                state.talking = True
+                wanted, state.wanted = state.wanted, []
+                returned, state.returned = state.returned, []
+                due = list(state.held) if self._until_renewal(state) <= 0 else []
+            if due:
+                self._renew(state, due)
+            if wanted or returned:
+                self._exchange(state, returned, wanted)
+
+    def _until_renewal(self, state: _State) -> float:
+        return state.renewed + self._seconds / _RENEWALS - time.monotonic()
+
+    def _renew(self, state: _State, keys: list[bytes]) -> None:
+        state.renewed = time.monotonic()
         try:
-            while self._wanted or self._returned:
-                returned, self._returned = self._returned, []
-                wanted, self._wanted = self._wanted, []
-                await self._exchange(returned, wanted)
-        finally:
-            self._asking = None
+            self._store.renew(keys, state.holder, now=time.time(), seconds=self._seconds)
+        except Exception as error:  # noqa: BLE001 - the next renewal may succeed; whoever holds a lease reports it
+            self.trouble = error
 
-    async def _exchange(self, returned: list[bytes], wanted: list[tuple[bytes, asyncio.Future[bool]]]) -> None:
-        keys = [key for key, _ in wanted]
-        now = time.time()
-
-        def ask() -> list[bool]:
+    def _exchange(self, state: _State, returned: list[bytes], wanted: list[_Waiting]) -> None:
+        began = time.monotonic()
+        try:
             if returned:
-                self._store.release(returned, self._holder)
-            return self._store.acquire(keys, self._holder, now=now, seconds=self._seconds) if keys else []
-
-        try:
-            outcome = await asyncio.to_thread(ask)
+                self._store.release(returned, state.holder)
+            keys = [key for key, _, _ in wanted]
+            got = self._acquire(state, keys) if keys else []
+            if keys and time.monotonic() - began > self._seconds / _RENEWALS:
+                # The store was long in answering, and the leases are as old as the question.
+                got = [had and has for had, has in zip(got, self._acquire(state, keys), strict=True)]
+            outcome: list[bool] | Exception = got
         except Exception as error:  # noqa: BLE001 - whoever waits is told; a lease that is not given back runs out
-            for _, future in wanted:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        for (key, future), got in zip(wanted, outcome, strict=True):
-            if not future.done():
-                future.set_result(got)
-                if got:
-                    self._held.add(key)
-            elif got:
-                self._returned.append(key)  # its waiter was cancelled meanwhile
-        if self._held and self._renewing is None:
-            self._renewing = asyncio.create_task(self._renew())
+            outcome = error
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, bool | Exception]]] = {}
+        for position, waiting in enumerate(wanted):
+            result = outcome if isinstance(outcome, Exception) else outcome[position]
+            by_loop.setdefault(waiting[2].get_loop(), []).append((waiting, result))
+        with state.changed:
+            if not state.held:
+                state.renewed = time.monotonic()
+            for (key, renew, _), result in (item for items in by_loop.values() for item in items):
+                if result is True and renew:
+                    state.held[key] += 1
+        for loop, results in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(self._settle, results)
+            except RuntimeError:  # the loop is closed, so nobody waits
+                for (key, renew, _), result in results:
+                    if result is True and renew:
+                        self.release(key)
 
-    async def _renew(self) -> None:
-        try:
-            while self._held:
-                await asyncio.sleep(self._seconds / _RENEWALS)
-                keys, now = list(self._held), time.time()
-                # If it fails, at worst another asks as well; and the next renewal may succeed.
-                with contextlib.suppress(Exception):
-                    await asyncio.to_thread(self._store.renew, keys, self._holder, now=now, seconds=self._seconds)
-        finally:
-            self._renewing = None
+    def _acquire(self, state: _State, keys: list[bytes]) -> list[bool]:
+        return self._store.acquire(keys, state.holder, now=time.time(), seconds=self._seconds)
+
+    def _settle(self, results: Sequence[tuple[_Waiting, bool | Exception]]) -> None:
+        for (key, renew, future), result in results:
+            if future.done():  # its waiter was cancelled
+                if result is True and renew:
+                    self.release(key)
+            elif isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+
+def _finish(held: PerProcess[_State]) -> None:
+    if not held.is_own:
+        return  # they are the parent's
+    state = held.get()
+    with state.changed, contextlib.suppress(RuntimeError):
+        state.changed.wait_for(lambda: not state.running or not (state.returned or state.talking), LEASE_SECONDS)

@@ -6,12 +6,14 @@ at once and keeps disks and networks off the event loop.
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import msgspec
 
 from lm_deluge._clock import Clock, SystemClock
+from lm_deluge.cache._per_process import PerProcess
 from lm_deluge.cache.admission import Admit, policy
 from lm_deluge.cache.batching import Batcher
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
@@ -19,7 +21,8 @@ from lm_deluge.cache.entry import Entry, Facts
 from lm_deluge.cache.found import EngineCache, Found, Prompt, RunContext
 from lm_deluge.cache.leases import InProcessLeases
 from lm_deluge.cache.record import PackedParameters, Scope, pack_request
-from lm_deluge.cache.stores import BoundedStore, LeaseStore, Store
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores import BoundedStore, JournalStore, LeaseStore, Store
 from lm_deluge.canonical import namespaced, sampled, scoped
 from lm_deluge.errors import CacheError, CacheWarning, ConfigError, DamagedEntryError
 from lm_deluge.prompt import Conversation
@@ -27,6 +30,8 @@ from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 
 if TYPE_CHECKING:
+    import asyncio
+
     from lm_deluge.cache.explain import Explanation, Searcher
 
 __all__ = ["Context", "ResponseCache"]
@@ -96,21 +101,24 @@ class ResponseCache:
         if max_bytes is not None:
             self._limit(max_bytes)
         self.batcher: Batcher[Entry] = Batcher(store.put_many)
+        self._accounts: Batcher[Run] = Batcher(self._record_all)
+        self._readers = PerProcess(lambda: ThreadPoolExecutor(2, thread_name_prefix="lm_deluge cache reader"))
         self._closed = False
 
-    def get(self, prompt: Conversation, parameters: Parameters | None = None) -> APIResponse | None:
+    def get(self, prompt: Conversation, parameters: Parameters | None = None, *, sample: int = 0) -> APIResponse | None:
         """The stored response of a prompt, or None. Blocks. A damaged entry is set aside with a warning, and is None.
 
         Args:
             prompt: a conversation.
             parameters: what is asked beside it, such as ``client.parameters()[0]``; needed with ``scope="request"``.
+            sample: which of several independent answers.
 
         Raises:
             CacheError: the cache is closed, or the store cannot be asked.
             ConfigError: ``parameters`` are needed and missing.
         """
         self.check_open()
-        key = self.key(prompt, self.context(parameters))
+        key = self.key(prompt, self.context(parameters), sample)
         found = self.decoded(key, self.backend.get_many([key])[0])
         if isinstance(found, str):
             warnings.warn(f"A damaged cache entry counts as a miss: {found}", CacheWarning, stacklevel=2)
@@ -120,22 +128,25 @@ class ResponseCache:
         self.touch([key])
         return found.response
 
-    def put(self, prompt: Conversation, response: APIResponse, parameters: Parameters | None = None) -> None:
+    def put(
+        self, prompt: Conversation, response: APIResponse, parameters: Parameters | None = None, *, sample: int = 0
+    ) -> None:
         """Store a response, whatever it is. It is committed when this returns. Blocks.
 
         Args:
             prompt: a conversation.
             response: its answer.
             parameters: what was asked beside it; needed with ``scope="request"``.
+            sample: which of several independent answers.
 
         Raises:
             CacheError: the cache is closed, or the store cannot be written.
             ConfigError: ``parameters`` are needed and missing.
         """
         self.check_open()
-        self.backend.put_many([self.entry(prompt, response, self.context(parameters))])
+        self.backend.put_many([self.entry(prompt, response, self.context(parameters), sample=sample)])
 
-    def delete(self, prompt: Conversation, parameters: Parameters | None = None) -> bool:
+    def delete(self, prompt: Conversation, parameters: Parameters | None = None, *, sample: int = 0) -> bool:
         """Remove the stored response of a prompt; whether there was one. Blocks.
 
         Raises:
@@ -143,7 +154,7 @@ class ResponseCache:
             ConfigError: ``parameters`` are needed and missing.
         """
         self.check_open()
-        return self.backend.delete(self.key(prompt, self.context(parameters)))
+        return self.backend.delete(self.key(prompt, self.context(parameters), sample))
 
     def reject(self, response: APIResponse, *, reason: str = "") -> bool:
         """Take an answer out of service because it is bad. It is kept for audit, and bought again when asked next.
@@ -230,6 +241,7 @@ class ResponseCache:
         """Write what is still under way, and release the store. Closing twice is fine. Blocks."""
         self._closed = True
         self.batcher.flush()
+        self._accounts.flush()
         self.backend.close()
 
     def __enter__(self) -> Self:
@@ -260,6 +272,25 @@ class ResponseCache:
         """Raise if the cache is closed."""
         if self._closed:
             raise CacheError(f"The cache {self.location} is closed. Make a new one to go on.")
+
+    @property
+    def readers(self) -> ThreadPoolExecutor:
+        """Where lookups run that block."""
+        return self._readers.get()
+
+    def record(self, run: Run) -> "asyncio.Future[None] | None":
+        """Accept the account of a run, where the store keeps any."""
+        if not isinstance(self.backend, JournalStore):
+            return None
+        if self.backend.blocks:
+            return self._accounts.submit(run)
+        self.backend.record_run(run)
+        return None
+
+    def _record_all(self, runs: Sequence[Run]) -> None:
+        if isinstance(self.backend, JournalStore):
+            for run in runs:
+                self.backend.record_run(run)
 
     def context(self, parameters: Parameters | None) -> Context:
         """The forms that parameters take in entries of this cache."""

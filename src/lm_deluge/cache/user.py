@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import sqlite3
 import threading
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -117,14 +118,28 @@ class UserCache:
         if inspect.isawaitable(outcome):
             await outcome
 
+    def keep(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> None:
+        """Hand the response to the object's ``put``, unless that has to be awaited.
+
+        Raises:
+            CacheError: it has to be.
+        """
+        if inspect.iscoroutinefunction(self._cache.put):
+            raise CacheError(f"put() of {self.location} cannot be awaited any more, because the event loop has ended")
+        self._threads.get().submit(self._put, asked.prompt, response)
+
     async def differences(self, entry: bytes) -> None:
         """Nothing: the object knows responses alone."""
 
     async def explain(self, asked: Asked) -> None:
         """Nothing: the object cannot be searched."""
 
-    async def record(self, run: Run) -> None:
+    def record(self, run: Run) -> None:
         """Nothing: the object keeps no accounts."""
+
+    def time(self) -> float:
+        """The machine's clock; the object cannot tell ages."""
+        return time.time()
 
     @property
     def location(self) -> str:
@@ -148,7 +163,8 @@ class UserCache:
     async def _call(self, function: Callable[[], T]) -> T:
         if not self._inline:
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads.get(), function)
+                # Shielded: an answer on its way into the cache gets there even if its event loop is wound up.
+                return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._threads.get(), function))
             except sqlite3.ProgrammingError as error:
                 # Opened for one thread only. Better called there, if that is where we are, than not at all.
                 if not _is_bound_to_a_thread(error) or threading.get_ident() != self._home:

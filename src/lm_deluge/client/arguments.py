@@ -1,5 +1,6 @@
 """What a client is given, from a mapping or a YAML file, and what a call is given, checked before it begins."""
 
+import operator
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -107,10 +108,10 @@ def run_options(function: str, *, has_cache: bool, **given: Unpack[RunArguments]
         pattern=check_pattern(given.get("cache")),
         cache_mode=_cache_mode(given.get("cache_mode"), has_cache=has_cache),
         max_age=_max_age(given.get("max_age")),
-        on_miss=_one_of("on_miss", given.get("on_miss", "error"), OnMiss),
-        samples=_samples(given.get("samples", 1), function),
-        run_name=given.get("run_name"),
-        tags=_tags(given.get("tags", ())),
+        on_miss=_one_of("on_miss", given.get("on_miss") or "error", OnMiss),
+        samples=1 if given.get("samples") is None else _samples(given["samples"], function),
+        run_name=_run_name(given.get("run_name")),
+        tags=_tags(given.get("tags") or ()),
     )
 
 
@@ -142,25 +143,33 @@ def _cache_mode(mode: CacheMode | None, *, has_cache: bool) -> CacheMode:
     return mode
 
 
-def _max_age(seconds: float | None) -> float | None:
-    if seconds is not None and not seconds > 0:
-        raise ConfigError(f"max_age={seconds!r} leaves no time; give seconds above 0, or cache_mode='refresh'.")
-    return seconds
+def _max_age(seconds: object) -> float | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise ConfigError(f"max_age={seconds!r} is no time; give seconds above 0, or cache_mode='refresh'.")
+    return float(seconds)
 
 
 def _samples(count: int, function: str) -> int:
     at_least_one("samples", count)
     if count > 1 and function.startswith("start"):
         raise ConfigError(f"{function} gives one answer; samples= is for process_prompts_*.")
-    return count
+    return int(count)
 
 
-def _tags(tags: Sequence[str]) -> tuple[str, ...]:
-    given = (tags,) if isinstance(tags, str) else tuple(tags)
-    for tag in given:
-        if not tag or type(tag) is not str:
-            raise ConfigError(f"tags={tags!r} is not a list of words.")
-    return given
+def _run_name(name: object) -> str | None:
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ConfigError(f"run_name={name!r} is not a name.")
+    return name
+
+
+def _tags(tags: object) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        tags = [tags]
+    if not isinstance(tags, Collection) or not all(isinstance(tag, str) and tag for tag in tags):
+        raise ConfigError(f"tags={tags!r} is not a list of words.")
+    return tuple(tags)
 
 
 def _one_of(name: str, value: T, known: Any) -> T:
@@ -169,11 +178,15 @@ def _one_of(name: str, value: T, known: Any) -> T:
     return value
 
 
-def at_least_one(name: str, value: int) -> None:
+def at_least_one(name: str, value: Any) -> None:
     """Refuse a setting that is not a whole number above 0.
 
     Raises:
         ConfigError: it is not.
     """
-    if value < 1 or value != int(value):
+    try:
+        whole = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        whole = 0
+    if whole < 1:
         raise ConfigError(f"{name}={value!r} is not a whole number above 0.")

@@ -7,7 +7,7 @@ What is missing goes to workers: as many as calls may be under way, and a few mo
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -24,12 +24,15 @@ from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.shared import Shared
 from lm_deluge.errors import CacheMissError
 from lm_deluge.events import AnswerReceived, Event, RunReport
-from lm_deluge.prompt import PromptLike
+from lm_deluge.prompt import Conversation, PromptLike
 from lm_deluge.response import APIResponse
 
 __all__ = ["Batch"]
 
 _MOST_FOR_EACH_SLOT = 4
+_MOST_WAITING_FOR_EACH_SLOT = 64
+_AT_ONCE = 512
+_ACCOUNT_SECONDS = 1.0
 
 
 class Batch:
@@ -91,6 +94,7 @@ class Batch:
             notices=self._notices,
             emit=emit,
             on_rest=self._on_rest,
+            on_wait=self._on_wait,
             parameters=parameters,
         )
         self._model = models[0]
@@ -100,6 +104,7 @@ class Batch:
         self._tasks: set[asyncio.Task[None]] = set()
         self._workers = 0
         self._resting = 0
+        self._waiting = 0
         self._closing = False
 
     def report(self) -> RunReport:
@@ -113,11 +118,9 @@ class Batch:
         """Responses as they come, in lists. Leaving early cancels the calls under way."""
         self._caller.prepare()  # warns of what no request will hold, before the first one
         self._notices.sending = True
-        recording: asyncio.Task[None] | None = None
         if self._keeps_account:
-            # At the beginning, so that the entries of a run that is killed can still be told by its name and tags. Not
-            # waited for: readers never wait for a writer, and this run may have nothing to write but its account.
-            recording = asyncio.create_task(self._local.record(self._run))
+            # At the beginning, so that the entries of a run that is killed can still be told by its name and tags.
+            self._local.record(self._run)
         feeder = asyncio.create_task(self._feed(chunks))
         try:
             while (ready := await self._outbox.take()) is not None:
@@ -130,12 +133,20 @@ class Batch:
             feeder.cancel()
             for task in self._tasks:
                 task.cancel()
+            if self._tasks:
+                self._close_account()  # where the event loop is being wound up, what follows may not get its turn
             await asyncio.gather(feeder, *self._tasks, return_exceptions=True)
             await self._caller.finish()
-            self._ended = self._shared.clock.monotonic()
-            if recording is not None:
-                await recording
-                await self._local.record(msgspec.structs.replace(self._run, report=self.report()))
+            recorded = self._close_account()
+            if recorded is not None:
+                # It is written in any case. Who looks at once should find it, but nobody waits for a writer elsewhere.
+                await asyncio.wait([recorded], timeout=_ACCOUNT_SECONDS)
+
+    def _close_account(self) -> "asyncio.Future[None] | None":
+        self._ended = self._shared.clock.monotonic()
+        if not self._keeps_account:
+            return None
+        return self._local.record(msgspec.structs.replace(self._run, report=self.report()))
 
     async def _feed(self, chunks: AsyncGenerator[list[PromptLike], None]) -> None:
         try:
@@ -148,8 +159,12 @@ class Batch:
             self._outbox.close()
 
     async def _take_in(self, prompts: Sequence[PromptLike]) -> None:
-        jobs = await self._jobs(prompts)
-        # All of the chunk counts as waiting before it is looked up, so an answer that is stored meanwhile is noticed.
+        for jobs in self._jobs(await prepare(prompts)):
+            await self._look_up(jobs)
+            await asyncio.sleep(0)  # many samples of one chunk leave the event loop its turns
+
+    async def _look_up(self, jobs: Sequence[Job]) -> None:
+        # All of them count as waiting before they are looked up, so an answer that is stored meanwhile is noticed.
         unasked = deque(jobs)
         pending = self._shared.pending
         pending.add(jobs)
@@ -178,17 +193,22 @@ class Batch:
             for job in unasked:
                 pending.remove(job)
 
-    async def _jobs(self, prompts: Sequence[PromptLike]) -> list[Job]:
+    def _jobs(self, prepared: Sequence[Conversation | str]) -> Iterator[list[Job]]:
+        """What is to be answered, in lists that are short enough to be looked up at once."""
         jobs: list[Job] = []
         now = self._shared.clock.monotonic()
-        for id, prepared in enumerate(await prepare(prompts), self._next_id):
-            for sample in range(self._options.samples):
-                if isinstance(prepared, str):
-                    self._outbox.add(self._failed(id, prepared, sample))
-                else:
-                    jobs.append(Job(id, prepared, now, sample=sample))
-        self._next_id += len(prompts)
-        return jobs
+        samples = self._options.samples
+        for prompt in prepared:
+            for sample in range(samples):
+                if isinstance(prompt, str):
+                    self._outbox.add(self._failed(self._next_id, prompt, sample))
+                    continue
+                jobs.append(Job(self._next_id, prompt, now, sample=sample))
+                if samples > 1 and len(jobs) >= _AT_ONCE:
+                    yield jobs
+                    jobs = []
+            self._next_id += 1
+        yield jobs
 
     async def _miss(self, job: Job) -> APIResponse:
         """The response of a prompt that an offline run has no answer for.
@@ -209,11 +229,13 @@ class Batch:
 
     def _hire(self) -> None:
         """Start another worker if there is work and a call more may be under way."""
-        # A worker that waits for a retry makes no call; another takes its place meanwhile, but not without end.
+        # A worker that waits for a retry makes no call; another takes its place meanwhile, but not without end. One
+        # that waits for a duplicate's answer holds nothing but its prompt, so there may be many more of those.
         most = self._shared.settings.max_concurrent
         if self._closing or not self._misses:
             return
-        if self._workers - self._resting < most and self._workers < _MOST_FOR_EACH_SLOT * most:
+        waiting = min(self._waiting, _MOST_WAITING_FOR_EACH_SLOT * most)
+        if self._workers - self._resting < most and self._workers - waiting < _MOST_FOR_EACH_SLOT * most:
             self._workers += 1
             task = asyncio.create_task(self._work())
             self._tasks.add(task)
@@ -223,6 +245,10 @@ class Batch:
         self._resting += change
         if change > 0:
             self._hire()
+
+    def _on_wait(self, change: int) -> None:
+        self._waiting += change
+        self._on_rest(change)
 
     async def _work(self) -> None:
         try:

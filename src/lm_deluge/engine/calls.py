@@ -56,6 +56,7 @@ class Caller:
 
     Args:
         on_rest: called with 1 when a prompt starts to wait for a retry, and with -1 when it goes on.
+        on_wait: the same for a prompt that waits for another's answer.
         parameters: what is asked beside the prompts, by the name of the model; empty where there is no cache.
     """
 
@@ -69,6 +70,7 @@ class Caller:
         notices: Notices,
         emit: Callable[[Event], None],
         on_rest: Callable[[int], None],
+        on_wait: Callable[[int], None],
         parameters: Mapping[str, Parameters],
     ) -> None:
         self._shared = shared
@@ -80,14 +82,12 @@ class Caller:
         self._notices = notices
         self._emit = emit
         self._on_rest = on_rest
+        self._on_wait = on_wait
         self._parameters = parameters
-        # Under ``"refresh"`` what another process buys may be older than what was asked for.
-        leases = local.leases if self._settings.single_flight and local.mode == "use" else None
-        self._keeper = None if leases is None else shared.keeper(leases)
         self._single_flight = self._make_single_flight() if self._settings.single_flight else None
         self._routes: dict[str, _Route] = {}
         self._logged = False
-        self._finishing: set[asyncio.Future[APIResponse]] = set()
+        self._finishing: set[asyncio.Future[APIResponse | Failure]] = set()
 
     def prepare(self) -> None:
         """Work out what is the same for all calls to each model, with its warnings."""
@@ -98,8 +98,6 @@ class Caller:
         """Return once every answer that has come is stored."""
         while self._finishing:
             await asyncio.wait(self._finishing)
-        if self._keeper is not None:
-            await self._keeper.flush()
 
     async def answer(self, job: Job) -> APIResponse:
         """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
@@ -197,23 +195,26 @@ class Caller:
                     return hit
             request = await self._build(job, route)
             sent = True
-            outcome = await self._send(route.model, request)
+            received = await self._send(route.model, request)
         finally:
             gate.leave()
             if not sent:
                 limits.give_back(tokens)
-        if isinstance(outcome, Failure):
-            return outcome
-        reply, response = outcome
-        if reply.usage is not None:
-            limits.settle(tokens, reply.usage.total_tokens)
+        if isinstance(received, Failure):
+            return received
+        # What is paid for is read and stored even if the run is cancelled from this moment on. So this is a task of its
+        # own, and nothing may be awaited before it is one.
+        finishing = asyncio.ensure_future(self._finish(job, route, received, tokens))
         if not self._local.keeps:
-            return await self._finish(job, route.model, reply, response)
-        # An answer that is paid for is stored even if the run is cancelled in this moment.
-        finishing = asyncio.ensure_future(self._finish(job, route.model, reply, response))
+            try:
+                return await finishing
+            except asyncio.CancelledError:
+                finishing.cancel()
+                raise
         job.finishing = finishing
         self._finishing.add(finishing)
         finishing.add_done_callback(self._finishing.discard)
+        finishing.add_done_callback(lambda done: self._rescue(job, route, received) if done.cancelled() else None)
         return await asyncio.shield(finishing)
 
     async def _build(self, job: Job, route: _Route) -> HttpRequest:
@@ -237,13 +238,17 @@ class Caller:
             return await asyncio.to_thread(build, request, credential=route.credential)
         return build(request, credential=route.credential)
 
-    async def _send(self, model: Model, request: HttpRequest) -> tuple[Reply, HttpResponse] | Failure:
+    async def _send(self, model: Model, request: HttpRequest) -> HttpResponse | Failure:
         self._ledger.calls += 1
         self._shared.look_up_rates(model)  # meanwhile
         try:
-            response = await self._shared.transport.send(request, timeout=self._settings.request_timeout)
+            return await self._shared.transport.send(request, timeout=self._settings.request_timeout)
         except TransportError as error:
             return Failure(status=0, message=str(error), retryable=isinstance(error, _WORTH_ANOTHER_TRY))
+
+    async def _finish(self, job: Job, route: _Route, response: HttpResponse, tokens: int) -> APIResponse | Failure:
+        """Read an answer that has come, and store it."""
+        model = route.model
         if not self._shared.pace.step():
             await self._shared.pace.turn()
         now = self._shared.clock.time()
@@ -251,10 +256,11 @@ class Caller:
         if refilled:
             # The headers tell when the limit will be full again; some of it is there much sooner.
             self._pause(model, min(refilled, _BREATHER), "its rate limit is used up")
-        parsed = parse(model, response, now=now)
-        return parsed if isinstance(parsed, Failure) else (parsed, response)
-
-    async def _finish(self, job: Job, model: Model, reply: Reply, response: HttpResponse) -> APIResponse:
+        reply = parse(model, response, now=now)
+        if isinstance(reply, Failure):
+            return reply
+        if reply.usage is not None:
+            self._shared.limits.settle(tokens, reply.usage.total_tokens)
         stored = self._pending.storing(job)
         try:
             rates = await self._rates(model)
@@ -263,27 +269,23 @@ class Caller:
                 cost = uncached = rates.cost(reply.usage)
                 if reply.usage.cache_read_tokens or reply.usage.cache_write_tokens:
                     uncached = rates.uncached_cost(reply.usage)
-            answer = APIResponse(
-                id=job.id,
-                model_internal=model.name,
-                model_external=reply.model,
-                content=reply.content,
-                usage=reply.usage,
-                cost=cost,
-                finish_reason=reply.finish_reason,
-                logprobs=reply.logprobs,
-                status_code=response.status,
-                response_id=reply.response_id,
-                raw_body=response.body,
-                sample=job.sample,
-            )
-            answer = await self._local.store(job, answer, self._routes[model.name].parameters)
+            answer = _answer_of(job, model, reply, response, cost)
+            answer = await self._local.store(job, answer, route.parameters)
         finally:
             if stored is not None:
                 stored.set()
         self._ledger.add_answer(answer, uncached_cost=uncached, provider=model.service.name)
         self._emit(AnswerReceived(cost, reply.usage))
         return answer
+
+    def _rescue(self, job: Job, route: _Route, response: HttpResponse) -> None:
+        """Hand an answer to the cache whose task has been cancelled, because its event loop is being wound up."""
+        reply = parse(route.model, response, now=self._shared.clock.time())
+        if isinstance(reply, Failure):
+            return
+        rates = self._shared.known_rates(route.model)
+        cost = None if rates is None or reply.usage is None else rates.cost(reply.usage)
+        self._local.keep(job, _answer_of(job, route.model, reply, response, cost), route.parameters)
 
     async def _rates(self, model: Model) -> Rates | None:
         look_up = self._shared.look_up_rates(model)
@@ -310,12 +312,19 @@ class Caller:
         self._shared.count_hits(self._ledger, [hit], self._emit, store=self._local.location)
 
     def _make_single_flight(self) -> SingleFlight:
+        # Without a cache, the prompt alone does not say what is asked; and a run that refreshes must not get what was
+        # asked before it began. So these share among their own calls only.
+        shares = self._local.keeps and self._local.mode == "use"
+        leases = self._local.leases if shares else None
+        # Prompts of runs with other parameters, or another idea of what is fresh, meet in the cache at the earliest,
+        # where that is noticed.
+        salt = b"".join(parameters.fingerprint for parameters in self._parameters.values())
         return SingleFlight(
-            # Without a cache, the prompt alone does not say what is asked, so only this run's calls are shared.
-            self._shared.flights if self._local.keeps else Flights(),
-            self._keeper,
+            self._shared.flights if shares else Flights(),
+            None if leases is None else self._shared.keeper(leases),
             self._local,
-            on_wait=self._on_rest,
+            salt=salt + repr(self._options.max_age).encode(),
+            on_wait=self._on_wait,
             on_hit=self._count_hit,
             rng=self._shared.rng,
         )
@@ -327,6 +336,23 @@ class Caller:
         self._ledger.add_answer(response, uncached_cost=None)
         self._emit(AnswerReceived(None, None, message))
         return response
+
+
+def _answer_of(job: Job, model: Model, reply: Reply, response: HttpResponse, cost: float | None) -> APIResponse:
+    return APIResponse(
+        id=job.id,
+        model_internal=model.name,
+        model_external=reply.model,
+        content=reply.content,
+        usage=reply.usage,
+        cost=cost,
+        finish_reason=reply.finish_reason,
+        logprobs=reply.logprobs,
+        status_code=response.status,
+        response_id=reply.response_id,
+        raw_body=response.body,
+        sample=job.sample,
+    )
 
 
 def error_response(id: int, message: str, *, model: str, status: int | None = None, sample: int = 0) -> APIResponse:

@@ -4,18 +4,24 @@ On one event loop the first of them asks, and the others wait for its answer. Am
 cache, a lease in the cache's store says who asks; the others look from time to time whether it is free, and find the
 answer in the cache when it is. A holder that dies stops renewing its lease, and another takes over.
 
-A failure is nobody's answer: after one, twice as many of those who wait may ask by themselves. So one bad moment costs
-one call more, and a prompt that always fails does not keep a thousand duplicates waiting for each other.
+A failure is nobody's answer: after one, twice as many of those who wait on this loop may ask by themselves, and so may
+every other loop and process. So one bad moment costs few calls more, and a prompt that always fails does not keep a
+thousand duplicates waiting for each other.
 """
 
 import asyncio
+import hashlib
 import random
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Literal
 
-from lm_deluge.cache.leases import LeaseKeeper
+from lm_deluge.cache.leases import LEASE_SECONDS, LeaseKeeper
 from lm_deluge.engine.ledger import as_hit
 from lm_deluge.engine.local import Job, LocalCache, raise_if_cancelled
 from lm_deluge.response import APIResponse
+
+if TYPE_CHECKING:
+    from lm_deluge.providers import Failure
 
 __all__ = ["Flights", "SingleFlight"]
 
@@ -94,6 +100,7 @@ class SingleFlight:
         flights: those of the client on this event loop.
         keeper: leases among all who share the cache; None where there is none.
         local: the cache.
+        salt: what else must agree, beside the answer's key, for prompts of several runs to share a call.
         on_wait: called with 1 when a prompt starts to wait for another's answer, and with -1 when that is over.
         on_hit: called with each answer that cost nothing.
         rng: spreads the looks of those who wait.
@@ -105,6 +112,7 @@ class SingleFlight:
         keeper: LeaseKeeper | None,
         local: LocalCache,
         *,
+        salt: bytes,
         on_wait: Callable[[int], None],
         on_hit: Callable[[APIResponse], None],
         rng: random.Random,
@@ -112,6 +120,7 @@ class SingleFlight:
         self._flights = flights
         self._keeper = keeper
         self._local = local
+        self._salt = salt
         self._on_wait = on_wait
         self._on_hit = on_hit
         self._rng = rng
@@ -119,7 +128,8 @@ class SingleFlight:
     async def answer(self, job: Job, ask: Callable[[Job], Awaitable[APIResponse]]) -> APIResponse:
         """The answer that another prompt got, or that ``ask`` gives."""
         key = self._local.key(job)
-        shared = await self._flights.board(key, on_wait=self._on_wait)
+        flight = key + self._salt
+        shared = await self._flights.board(flight, on_wait=self._on_wait)
         if shared is not None:
             return self._hit(as_hit(shared, id=job.id))
         response: APIResponse | None = None
@@ -127,35 +137,63 @@ class SingleFlight:
             response = await self._leased(job, key, ask)
             return response
         finally:
-            _when_stored(job, lambda stored: self._land(key, response or stored))
+            _when_stored(job, lambda stored: self._land(flight, job, response or stored))
 
-    def _land(self, key: bytes, response: APIResponse | None) -> None:
-        good = response is not None and self._admits(response)
-        self._flights.land(key, response if good else None, failed=response is not None and not good)
-
-    def _admits(self, response: APIResponse) -> bool:
-        try:
-            return response.local_cache_hit or self._local.admits(response)
-        except Exception:  # noqa: BLE001 - the user's own policy; storing the answer has counted and reported it
-            return False
+    def _land(self, flight: bytes, job: Job, response: APIResponse | None) -> None:
+        good = response is not None and (job.admitted or response.local_cache_hit)
+        self._flights.land(flight, response if good else None, failed=response is not None and not good)
 
     async def _leased(self, job: Job, key: bytes, ask: Callable[[Job], Awaitable[APIResponse]]) -> APIResponse:
         keeper = self._keeper
-        if keeper is None or not await self._lease(keeper, key):
+        if keeper is None:
             return await ask(job)
+        turn = await self._lease(keeper, key)
+        if turn == "none":
+            return await ask(job)
+        holds = True
         try:
             # Between the first look and the lease another may have asked, and stored what it got.
             found = await self._local.look_again(job)
-            return await ask(job) if found is None else self._hit(found)
+            if found is not None:
+                return self._hit(found)
+            if turn == "waited" and await self._has_failed(keeper, key):
+                # Whoever had the lease has failed. From here on everybody asks by himself, for else all who share the
+                # cache would fail one after another.
+                keeper.release(key)
+                holds = False
+            response = await ask(job)
+            if holds and not job.admitted and not response.local_cache_hit:
+                await self._note_failure(keeper, key)
+            return response
         finally:
-            _when_stored(job, lambda _: keeper.release(key))
+            if holds:
+                _when_stored(job, lambda _: keeper.release(key))
+            if keeper.trouble is not None:
+                self._local.failed("a lease of single flight could not be renewed", keeper.trouble)
+                keeper.trouble = None
 
-    async def _lease(self, keeper: LeaseKeeper, key: bytes) -> bool:
-        """Wait for the lease. False if the store has failed: then everybody asks by himself."""
+    async def _has_failed(self, keeper: LeaseKeeper, key: bytes) -> bool:
+        """Whether the last holder has left a note, rather than died or been cancelled."""
+        if not await self._note_failure(keeper, key):
+            return True
+        keeper.release(_failure_of(key))
+        return False
+
+    async def _note_failure(self, keeper: LeaseKeeper, key: bytes) -> bool:
+        """Leave a note that runs out by itself; False if somebody else has left one."""
+        try:
+            return await asyncio.wait_for(keeper.acquire(_failure_of(key), renew=False), LEASE_SECONDS)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - without notes, others may wait longer
+            raise_if_cancelled(error)
+            self._local.failed("a note for single flight could not be left", error)
+            return True
+
+    async def _lease(self, keeper: LeaseKeeper, key: bytes) -> Literal["free", "waited", "none"]:
+        """Wait for the lease: it was free, or it was another's before. None if the store fails or does not answer."""
         wait = _FIRST_WAIT
         waiting = False
         try:
-            while not await keeper.acquire(key):
+            while not await asyncio.wait_for(keeper.acquire(key), LEASE_SECONDS):
                 if not waiting:
                     waiting = True
                     self._on_wait(1)
@@ -163,16 +201,22 @@ class SingleFlight:
                 wait = min(2 * wait, _LONGEST_WAIT)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - without leases, calls are not shared
             raise_if_cancelled(error)
-            self._local.failed("leases of single flight could not be had", error)
-            return False
+            self._local.failed("a lease of single flight could not be had", error)
+            self._keeper = None  # so the rest of the run does not wait for it as well
+            return "none"
         finally:
             if waiting:
                 self._on_wait(-1)
-        return True
+        return "waited" if waiting else "free"
 
     def _hit(self, response: APIResponse) -> APIResponse:
         self._on_hit(response)
         return response
+
+
+def _failure_of(key: bytes) -> bytes:
+    """The key of the note that the holder of a lease has failed: a lease itself, which runs out."""
+    return hashlib.sha256(b"failed\n" + key).digest()
 
 
 def _when_stored(job: Job, then: Callable[[APIResponse | None], None]) -> None:
@@ -185,5 +229,8 @@ def _when_stored(job: Job, then: Callable[[APIResponse | None], None]) -> None:
         job.finishing.add_done_callback(lambda finished: then(_result(finished)))
 
 
-def _result(finished: "asyncio.Future[APIResponse]") -> APIResponse | None:
-    return None if finished.cancelled() or finished.exception() is not None else finished.result()
+def _result(finished: "asyncio.Future[APIResponse | Failure]") -> APIResponse | None:
+    if finished.cancelled() or finished.exception() is not None:
+        return None
+    result = finished.result()
+    return result if isinstance(result, APIResponse) else None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,6 +19,9 @@ from lm_deluge.errors import CacheWarning
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
+
+if TYPE_CHECKING:
+    from lm_deluge.providers import Failure
 
 __all__ = ["Job", "LocalCache", "Pending", "raise_if_cancelled"]
 
@@ -36,10 +40,11 @@ class Job:
         digest: the prompt's, and the sample's.
         has_media: whether the prompt holds images or files.
         looked_up: when the cache was last asked for it, on the monotonic clock.
-        finishing: set while the answer that has come is stored.
+        finishing: set once an answer has come: it gives the response, or the failure, when that is stored.
+        admitted: whether its answer was good enough to be served again.
     """
 
-    __slots__ = ("digest", "finishing", "has_media", "id", "looked_up", "prompt", "sample")
+    __slots__ = ("admitted", "digest", "finishing", "has_media", "id", "looked_up", "prompt", "sample")
 
     def __init__(self, id: int, prompt: Conversation, looked_up: float, *, sample: int = 0) -> None:
         self.id = id
@@ -48,7 +53,8 @@ class Job:
         self.digest = sampled(prompt.digest, sample)
         self.has_media = prompt.has_media
         self.looked_up = looked_up
-        self.finishing: asyncio.Future[APIResponse] | None = None
+        self.finishing: asyncio.Future[APIResponse | Failure] | None = None
+        self.admitted = False
 
 
 class Pending:
@@ -83,7 +89,7 @@ class Pending:
 
         None if there is no duplicate.
         """
-        if self._waiting[job.digest] == 1:
+        if self._waiting.get(job.digest, 0) < 2:  # none at all if its run has been cancelled meanwhile
             return None
         return self._answered.setdefault(job.digest, asyncio.Event())
 
@@ -118,7 +124,7 @@ class LocalCache:
         self._notices = notices
         self._clock = clock
         # Answers that were bought since the run began are as fresh as those that it would buy.
-        self._since = clock.time() if mode == "refresh" else None
+        self._since = self._cache.time() if self._cache is not None and mode == "refresh" else None
         self._explained = 0
         self._other_reported = False
 
@@ -130,7 +136,7 @@ class LocalCache:
     @property
     def location(self) -> str:
         """Where hits come from, for the account."""
-        return "memory" if self._cache is None else self._cache.location
+        return "shared calls" if self._cache is None else self._cache.location
 
     @property
     def leases(self) -> LeaseStore | None:
@@ -140,10 +146,6 @@ class LocalCache:
     def key(self, job: Job) -> bytes:
         """What identifies an answer among those who share the cache."""
         return job.digest if self._cache is None else self._cache.key(job)
-
-    def admits(self, response: APIResponse) -> bool:
-        """Whether an answer is good enough to be served again."""
-        return (_is_good if self._cache is None else self._cache.admits)(response)
 
     async def look_up(self, jobs: Sequence[Job]) -> list[APIResponse | None]:
         """A response for each job that the cache knows, before anything is asked."""
@@ -172,9 +174,11 @@ class LocalCache:
     async def store(self, job: Job, response: APIResponse, parameters: Parameters | None) -> APIResponse:
         """Keep an answer, and say where it is kept. It is committed on return, or counted as lost to the cache."""
         if self._cache is None:
+            job.admitted = _is_good(response)
             return response
         try:
-            if not self._cache.admits(response):
+            job.admitted = self._cache.admits(response)
+            if not job.admitted:
                 self._ledger.not_stored += 1
                 return response
             entry = await self._cache.store(job, response, parameters)
@@ -183,6 +187,16 @@ class LocalCache:
             self.failed("an answer could not be stored", error)
             return response
         return response if entry is None else msgspec.structs.replace(response, entry=entry.hex())
+
+    def keep(self, job: Job, response: APIResponse, parameters: Parameters | None) -> None:
+        """Hand an answer over without waiting, at the end of an event loop."""
+        if self._cache is None:
+            return
+        try:
+            if self._cache.admits(response):
+                self._cache.keep(job, response, parameters)
+        except Exception as error:  # noqa: BLE001 - there is nobody left who would wait for the answer
+            self.failed("an answer could not be stored", error)
 
     async def explain_miss(self, job: Job) -> str:
         """Why an offline run has no answer."""
@@ -198,15 +212,25 @@ class LocalCache:
             reason = f"The first {_MOST_EXPLAINED} misses say why; client.explain(prompt) does for this one."
         return f"The run is offline and the cache {self.location} has no answer. {reason or ''}".rstrip()
 
-    async def record(self, run: Run) -> None:
-        """Keep the account of the run."""
+    def record(self, run: Run) -> "asyncio.Future[None] | None":
+        """Hand over the account of the run, to be kept whatever happens from now on. Never waits."""
         if self._cache is None:
-            return
+            return None
         try:
-            await self._cache.record(run)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - accounts are not worth a batch
-            raise_if_cancelled(error)
-            self.failed("the account of the run could not be kept", error)
+            recorded = self._cache.record(run)
+        except Exception as error:  # noqa: BLE001 - accounts are not worth a batch
+            self._not_recorded(error)
+            return None
+        if recorded is not None:
+            recorded.add_done_callback(self._see_recorded)
+        return recorded
+
+    def _see_recorded(self, recorded: "asyncio.Future[None]") -> None:
+        if not recorded.cancelled() and (error := recorded.exception()) is not None:
+            self._not_recorded(error)
+
+    def _not_recorded(self, error: BaseException) -> None:
+        self.failed("the account of the run could not be kept", error)
 
     async def _look_up(self, jobs: Sequence[Job]) -> list[APIResponse | None]:
         if self._cache is None or not jobs:

@@ -68,6 +68,11 @@ class Shared:
             look_up = self._rates[model.name] = asyncio.ensure_future(asyncio.to_thread(_rates_or_none, model))
         return look_up
 
+    def known_rates(self, model: Model) -> Rates | None:
+        """A model's prices, if they have been found by now."""
+        look_up = self._rates.get(model.name)
+        return None if look_up is None or not look_up.done() or look_up.cancelled() else look_up.result()
+
     def credential(self, model: Model) -> str | None:
         """The API key for a model: the client's own, or that of the environment as it is now."""
         return self.settings.api_key or credential(model.service, os.environ)

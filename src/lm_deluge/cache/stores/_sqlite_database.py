@@ -11,7 +11,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +27,7 @@ from lm_deluge.cache.stores._sqlite_file import (
     is_blank,
     read_pragma,
 )
-from lm_deluge.cache.stores._sqlite_schema import FORMAT, KEEPS_SHRINKABLE, create, upgrade
+from lm_deluge.cache.stores._sqlite_schema import FORMAT, KEEPS_SHRINKABLE, Reference, create, references, upgrade
 from lm_deluge.cache.stores._sqlite_walk import is_damage
 from lm_deluge.errors import CacheError, CacheFileError
 
@@ -213,21 +213,41 @@ class Database:
 
         It happens before the switch to WAL, so the file itself says what it is from the moment that it has a table.
         """
-        if self._found_format(connection) == FORMAT:
+        found = self._found_format(connection)
+        if found == FORMAT:
+            return
+        if found:
+            self._upgrade(connection)
             return
         if is_blank(connection):
             connection.execute(KEEPS_SHRINKABLE)
         with _transaction(connection):
-            found = self._found_format(connection)  # another process may have been faster
-            if found == FORMAT:
-                return
-            if found:
-                upgrade(connection, refers_of, refers_of_blob)
-            elif is_blank(connection):
-                create(connection)
-            else:
+            if self._found_format(connection):
+                return  # another process was faster
+            if not is_blank(connection):
                 raise CacheFileError(f"{self.path} is an SQLite file of another program. Give another path.")
+            create(connection)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        version = read_pragma(connection, "data_version")
+        found = references(connection, refers_of, refers_of_blob)  # it takes long, so before anybody has to wait
+        try:
+            self._write_upgrade(connection, found, version)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            # Pages that would have to change are damaged. Without references, blobs only stay longer than needed.
+            self._write_upgrade(connection, [], None)
+
+    def _write_upgrade(self, connection: sqlite3.Connection, found: Sequence[Reference], version: int | None) -> None:
+        with _transaction(connection):
+            if self._found_format(connection) == FORMAT:
+                return  # another process was faster
+            if version not in (None, read_pragma(connection, "data_version")):
+                found = references(connection, refers_of, refers_of_blob)  # somebody has written meanwhile
+            upgrade(connection, found)
             connection.execute(f"PRAGMA user_version = {FORMAT}")
 
     def _found_format(self, connection: sqlite3.Connection) -> int:

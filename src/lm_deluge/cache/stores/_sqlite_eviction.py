@@ -19,6 +19,7 @@ _ROW_BYTES = 200  # of an entry, beside its value and its request
 _ORDER = "CREATE INDEX IF NOT EXISTS entries_by_use ON entries (coalesce(used, created))"
 
 Transaction = Callable[[], AbstractContextManager[sqlite3.Connection]]
+"""Begins a transaction, which is committed when the context ends."""
 
 
 def used_bytes(connection: sqlite3.Connection) -> int:
@@ -28,7 +29,7 @@ def used_bytes(connection: sqlite3.Connection) -> int:
 
 
 def shrink(transaction: Transaction) -> None:
-    """Give room that removed entries have left back to the disk, in several transactions. A little is kept for others."""
+    """Give back to the disk what removed entries have left, in several transactions. A little is kept for new ones."""
     before = 0
     while True:
         with transaction() as writer:
@@ -40,13 +41,11 @@ def shrink(transaction: Transaction) -> None:
             before = free
 
 
-def evict(
-    transaction: Callable[[], AbstractContextManager[sqlite3.Connection]], most: int, new: Sequence[bytes]
-) -> None:
+def evict(transaction: Transaction, most: int, new: Sequence[bytes]) -> None:
     """Remove entries until a file is a little smaller than it may be, in several transactions.
 
     Args:
-        transaction: begins one.
+        transaction: for each of them.
         most: the size that the file may have, in bytes.
         new: keys of the entries just stored. They stay, unless the file would be too large with nothing but them; the
             last one stays, unless it is too large alone.

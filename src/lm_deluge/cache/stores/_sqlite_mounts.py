@@ -11,70 +11,13 @@ __all__ = ["file_system", "network_file_system"]
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
-_NETWORK = frozenset(
-    [
-        "9p",
-        "acfs",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "coda",
-        "gfs",
-        "gfs2",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "ncp",
-        "ncpfs",
-        "nfs",
-        "nfs3",
-        "nfs4",
-        "ocfs2",
-        "orangefs",
-        "panfs",
-        "prl_fs",
-        "pvfs2",
-        "smb",
-        "smb2",
-        "smb3",
-        "smbfs",
-        "vboxsf",
-        "vmhgfs",
-        "wekafs",
-    ]
+_NETWORK = re.compile(
+    r"9p|acfs|afs|beegfs|ceph|cifs|coda|gfs|gfs2|glusterfs|gpfs|lustre|ncp|ncpfs|nfs|nfs3|nfs4|ocfs2|orangefs|panfs|"
+    r"prl_fs|pvfs2|smb|smb2|smb3|smbfs|vboxsf|vmhgfs|wekafs|"
+    r"fuse\.(?:beegfs|blobfuse|blobfuse2|ceph|ceph-fuse|cephfs|davfs|davfs2|gcsfuse|gfs|glusterfs|goofys|juicefs|lustre|"
+    r"mfs|moosefs|mount-s3|mountpoint-s3|nfs|quobyte|rclone|s3fs|seaweedfs|smbnetfs|sshfs|vmhgfs-fuse)"
 )
-_NETWORK_FUSE = frozenset(
-    [
-        "beegfs",
-        "blobfuse",
-        "blobfuse2",
-        "ceph",
-        "ceph-fuse",
-        "cephfs",
-        "davfs",
-        "davfs2",
-        "gcsfuse",
-        "gfs",
-        "glusterfs",
-        "goofys",
-        "juicefs",
-        "lustre",
-        "moosefs",
-        "mfs",
-        "mount-s3",
-        "mountpoint-s3",
-        "nfs",
-        "quobyte",
-        "rclone",
-        "s3fs",
-        "seaweedfs",
-        "smbnetfs",
-        "sshfs",
-        "vmhgfs-fuse",
-    ]
-)
-_ANY_NETWORK = re.compile(rf" - (?:fuse\.|{'|'.join(sorted(map(re.escape, _NETWORK)))})")
+_ANY_NETWORK = re.compile(rf" - (?:{_NETWORK.pattern}) ")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -95,8 +38,7 @@ def network_file_system(path: Path) -> str | None:
     # is another system's disk: that of Windows under WSL, or a virtual machine's host.
     if kind == "9p" and mount_point == "/":
         return None
-    family, _, name = kind.partition(".")
-    return kind if kind in _NETWORK or (family == "fuse" and name in _NETWORK_FUSE) else None
+    return kind if _NETWORK.fullmatch(kind) else None
 
 
 def file_system(mounts: str, path: str) -> tuple[str, str]:

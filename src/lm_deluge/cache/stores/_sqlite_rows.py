@@ -11,6 +11,7 @@ from typing import Any
 
 from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, Facts, SetAside, Stored
+from lm_deluge.cache.stores._sqlite_schema import names_in
 from lm_deluge.cache.stores._sqlite_walk import MAX_VARIABLES, Page, marks, read_page
 
 __all__ = [
@@ -128,7 +129,7 @@ def put(writer: sqlite3.Connection, entries: Collection[Entry], packed: Mapping[
 
 
 def remove(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
-    """Remove entries, and the blobs that nobody refers to any more; how many entries there were."""
+    """Remove entries with different keys, and blobs that nobody refers to any more; how many entries there were."""
     names = _names(_select(writer, "SELECT refers FROM entries WHERE key IN", keys))
     removed = _execute(writer, "DELETE FROM entries WHERE key IN", keys)
     _discount(writer, names)
@@ -140,7 +141,9 @@ def set_aside(writer: sqlite3.Connection, key: bytes, value: object, reason: str
     # Another process may have stored a good one meanwhile.
     moved = writer.execute(
         "INSERT INTO set_aside (key, at, reason, refers, response, request) "
-        "SELECT key, ?, ?, refers, response, request FROM entries WHERE key = ? AND response IS ?",
+        # A cell that damage has made text is given out as bytes.
+        "SELECT key, ?1, ?2, refers, response, request FROM entries "
+        "WHERE key = ?3 AND (response IS ?4 OR typeof(response) = 'text' AND CAST(response AS BLOB) IS ?4)",
         (now, reason, key, value),
     )
     if moved.rowcount:
@@ -168,6 +171,8 @@ def hide(writer: sqlite3.Connection, entries: Iterable[Stored], reason: str | No
 
 def touch(writer: sqlite3.Connection, used: Collection[tuple[bytes, float]]) -> None:
     """Note when entries were last used. Those that are gone are left out."""
+    if not used:
+        return
     writer.executemany("UPDATE entries SET used = ?2 WHERE key = ?1 AND coalesce(used, 0) < ?2", used)
 
 
@@ -197,9 +202,7 @@ def _count(writer: sqlite3.Connection, changes: Mapping[bytes, int]) -> None:
 
 def _names(cells: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
     """All names of blobs in cells of ``refers``."""
-    for (cell,) in cells:
-        if isinstance(cell, bytes):
-            yield from (cell[start : start + 32] for start in range(0, len(cell), 32))
+    return chain.from_iterable(names_in(cell) for (cell,) in cells if isinstance(cell, bytes))
 
 
 def _select(connection: sqlite3.Connection, select: str, keys: Sequence[bytes | int]) -> list[tuple[Any, ...]]:

@@ -7,21 +7,21 @@ reference would cost every put two more pages; a count that many entries of a ba
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from lm_deluge.cache.codec import decompress
-from lm_deluge.cache.stores._sqlite_walk import walk
+from lm_deluge.cache.stores._sqlite_walk import is_damage, select_by_key, walk
 from lm_deluge.errors import DamagedEntryError
 
-__all__ = ["FORMAT", "KEEPS_SHRINKABLE", "create", "upgrade"]
+__all__ = ["FORMAT", "KEEPS_SHRINKABLE", "Reference", "create", "names_in", "references", "upgrade"]
 
 FORMAT = 2
 """Version of the tables, kept in ``user_version``."""
 
 KEEPS_SHRINKABLE = "PRAGMA auto_vacuum = INCREMENTAL"
-"""To be said before a file has its first table. Then it can give room back to the disk bit by bit, and not only by being
-written anew as a whole. It costs one page in 800."""
+"""To be said before a file has its first table. Then it can give room back to the disk bit by bit, and not only by
+being written anew as a whole. It costs one page in 800."""
 
 _SCHEMA = """
 CREATE TABLE entries (
@@ -95,6 +95,9 @@ ALTER TABLE entries ADD COLUMN used REAL;
 ALTER TABLE entries ADD COLUMN refers BLOB;
 ALTER TABLE blobs ADD COLUMN refers BLOB;
 ALTER TABLE damaged ADD COLUMN refers BLOB;
+"""
+
+_RENAMED = """
 ALTER TABLE damaged RENAME TO set_aside;
 ALTER TABLE set_aside RENAME COLUMN set_aside TO at;
 """
@@ -103,37 +106,68 @@ Refers = Callable[[bytes], tuple[bytes, ...]]
 """Names of the blobs that some bytes refer to. Raises ``DamagedEntryError`` where they cannot be told."""
 
 
+class Reference(NamedTuple):
+    """What a row of format 1 refers to: its table, its rowid or digest, and the names as ``refers`` holds them."""
+
+    table: str
+    row: int | bytes
+    refers: bytes
+
+
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables. The caller has a transaction."""
     _run(connection, _SCHEMA + _SINCE_2)
 
 
-def upgrade(connection: sqlite3.Connection, refers_of: Refers, refers_of_blob: Refers) -> None:
+def references(connection: sqlite3.Connection, refers_of: Refers, refers_of_blob: Refers) -> list[Reference]:
+    """Who refers to which blobs in a file of format 1, as far as it can be read.
+
+    Args:
+        connection: reads the file; in no transaction that is to go on, for SQLite does nothing more in one that has met
+            a damaged page.
+        refers_of: for stored requests.
+        refers_of_blob: for blobs, not compressed.
+    """
+    try:
+        digests = [digest for (digest,) in connection.execute("SELECT digest FROM blobs").fetchall()]
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return []  # as for the blobs to which nothing leads: what is not counted stays
+    found: list[Reference] = []
+    for digest in digests:
+        rows, _ = select_by_key(connection, "SELECT data FROM blobs WHERE digest IN", [digest])
+        names = _told(lambda packed: refers_of_blob(decompress(packed)), rows[0][0] if rows else None)
+        if names:
+            found.append(Reference("blobs", digest, b"".join(names)))
+    for table in ("entries", "damaged") if digests else ():
+        for rowid, request in walk(connection, table, "request"):
+            names = _told(refers_of, request)
+            if names:
+                found.append(Reference(table, rowid, b"".join(names)))
+    return found
+
+
+def upgrade(connection: sqlite3.Connection, found: Sequence[Reference]) -> None:
     """Turn tables of format 1 into those of format 2. The caller has a transaction.
 
     Args:
         connection: writes the file.
-        refers_of: for stored requests.
-        refers_of_blob: for blobs, not compressed.
+        found: the references in it.
     """
-    _run(connection, _FROM_1 + _SINCE_2)
-    if connection.execute("SELECT 1 FROM blobs").fetchone() is None:
-        return
-    # Blobs to which nothing leads stay: format 1 never removed any, and a request that does not unpack may need them.
+    _run(connection, _FROM_1)
     counts: Counter[bytes] = Counter()
-    for table in ("entries", "set_aside"):
-        for rowid, request in walk(connection, table, "request"):
-            names = _told(refers_of, request)
-            if names:
-                counts.update(names)
-                connection.execute(f"UPDATE {table} SET refers = ? WHERE rowid = ?", (b"".join(names), rowid))  # noqa: S608
-    for (digest,) in connection.execute("SELECT digest FROM blobs").fetchall():
-        (data,) = connection.execute("SELECT data FROM blobs WHERE digest = ?", (digest,)).fetchone()
-        names = _told(lambda packed: refers_of_blob(decompress(packed)), data)
-        if names:
-            counts.update(names)
-            connection.execute("UPDATE blobs SET refers = ? WHERE digest = ?", (b"".join(names), digest))
+    for table, row, refers in found:
+        name = "digest" if table == "blobs" else "rowid"
+        connection.execute(f"UPDATE {table} SET refers = ? WHERE {name} = ?", (refers, row))  # noqa: S608
+        counts.update(names_in(refers))
+    _run(connection, _RENAMED + _SINCE_2)
     connection.executemany("INSERT INTO holders (digest, count) VALUES (?, ?)", counts.items())
+
+
+def names_in(refers: bytes) -> Iterator[bytes]:
+    """The names in a cell of ``refers``."""
+    return (refers[start : start + 32] for start in range(0, len(refers), 32))
 
 
 def _told(refers: Refers, cell: Any) -> tuple[bytes, ...]:

@@ -181,9 +181,10 @@ class SqliteStore:
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         removed = 0
-        for start in range(0, len(keys), _AT_ONCE):
+        different = list(dict.fromkeys(keys))
+        for start in range(0, len(different), _AT_ONCE):
             with self._database.transaction() as writer:
-                removed += rows.remove(writer, keys[start : start + _AT_ONCE])
+                removed += rows.remove(writer, different[start : start + _AT_ONCE])
         shrink(self._database.transaction)
         return removed
 
@@ -219,7 +220,7 @@ class SqliteStore:
                     found = list(problems(reader, own.format))
             finally:
                 own.close()
-        except CacheError as error:
+        except (CacheError, OSError) as error:
             found = [str(error)]
         yield from found
 
@@ -299,6 +300,8 @@ class SqliteStore:
                 rows.touch(writer, used)
 
     def _take_touches(self) -> list[tuple[bytes, float]]:
+        if not self._touched:
+            return []
         with self._touching:
             some = list(islice(self._touched.items(), _AT_ONCE))
             for key, _ in some:
