@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from lm_deluge.cache import MemoryCache, SqliteCache
+from lm_deluge.cache.leases import InProcessLeases
 from lm_deluge.prompt import Conversation
 from lm_deluge.testing import Fault
 
@@ -159,8 +160,18 @@ def test_single_flight_goes_on_without_leases_when_they_do_not_come(emulator, ma
 
 def test_failures_spread_over_event_loops_rather_than_queue(emulator, make_client):
     """Eight threads share a prompt that always fails; they do not fail one after another."""
+
+    holders = set()
+
+    class Watched(InProcessLeases):
+        def acquire(self, keys, holder, *, now, seconds):
+            holders.add(holder)
+            return super().acquire(keys, holder, now=now, seconds=seconds)
+
     emulator.script([Fault.error(400)] * 8)
-    client = make_client(cache=MemoryCache(), single_flight=True)
+    cache = MemoryCache()
+    cache.leases = Watched()
+    client = make_client(cache=cache, single_flight=True)
     outcomes = []
 
     def run():
@@ -171,6 +182,10 @@ def test_failures_spread_over_event_loops_rather_than_queue(emulator, make_clien
         for thread in threads:
             thread.start()
         gate.wait(1, timeout=10)
+        until = time.monotonic() + 10
+        while len(holders) < 8:
+            assert time.monotonic() < until
+            time.sleep(0.01)
         gate.release()  # the first fails
         gate.wait(7, timeout=10)  # and all others ask at once
         gate.open()

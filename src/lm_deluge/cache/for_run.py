@@ -9,10 +9,11 @@ import msgspec
 from lm_deluge.cache._each import look_up_all, look_up_each
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Asked, Found, RunContext
+from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.record import unpack_request
 from lm_deluge.cache.responses import Context, ResponseCache
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores import AwaitableStore, LeaseStore, ScanStore
+from lm_deluge.cache.stores import AwaitableStore, ScanStore
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -43,9 +44,8 @@ class RunCache:
         self._awaits = self._store if isinstance(self._store, AwaitableStore) else None
         self._searcher: Searcher | None = None
 
-    @property
-    def leases(self) -> LeaseStore | None:
-        return self._cache.leases
+    def new_keeper(self) -> LeaseKeeper:
+        return self._cache.new_keeper()
 
     @property
     def location(self) -> str:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores import LeaseStore
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -76,9 +76,8 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
 class EngineCache(Protocol):
     """A cache as one run uses it. Everything asynchronous may raise; the engine counts that and goes on."""
 
-    @property
-    def leases(self) -> LeaseStore | None:
-        """Where all who share the cache agree on who fetches an answer; None if there is no such place."""
+    def new_keeper(self) -> LeaseKeeper:
+        """A holder of leases, by which all who share the cache agree on who fetches an answer."""
         ...
 
     def key(self, asked: Asked) -> bytes:

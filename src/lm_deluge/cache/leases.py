@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 import weakref
-from collections import Counter
 from collections.abc import Sequence
 
 from lm_deluge.cache._per_process import PerProcess
@@ -56,7 +55,7 @@ class _State:
         self.changed = threading.Condition()
         self.wanted: list[_Waiting] = []
         self.returned: list[bytes] = []
-        self.held: Counter[bytes] = Counter()
+        self.held: set[bytes] = set()
         self.running = False
         self.talking = False
         self.renewed = time.monotonic()
@@ -108,10 +107,7 @@ class LeaseKeeper:
         """Give a lease back, soon. Never waits."""
         state = self._state.get()
         with state.changed:
-            if state.held[key] > 1:
-                state.held[key] -= 1  # another prompt of ours has it too
-                return
-            del state.held[key]
+            state.held.discard(key)
             state.returned.append(key)
             self._wake()
 
@@ -160,24 +156,27 @@ class LeaseKeeper:
         try:
             if returned:
                 self._store.release(returned, state.holder)
-            keys = [key for key, _, _ in wanted]
+            # To the store, all prompts of this client are one holder; between them, the first one has it.
+            keys = list(dict.fromkeys(key for key, _, _ in wanted if key not in state.held))
             got = self._acquire(state, keys) if keys else []
             if keys and time.monotonic() - began > self._seconds / _RENEWALS:
                 # The store was long in answering, and the leases are as old as the question.
                 got = [had and has for had, has in zip(got, self._acquire(state, keys), strict=True)]
-            outcome: list[bool] | Exception = got
+            outcome: set[bytes] | Exception = {key for key, has in zip(keys, got, strict=True) if has}
         except Exception as error:  # noqa: BLE001 - whoever waits is told; a lease that is not given back runs out
             outcome = error
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, bool | Exception]]] = {}
-        for position, waiting in enumerate(wanted):
-            result = outcome if isinstance(outcome, Exception) else outcome[position]
+        for waiting in wanted:
+            result: bool | Exception = outcome if isinstance(outcome, Exception) else waiting[0] in outcome
+            if not isinstance(outcome, Exception):
+                outcome.discard(waiting[0])
             by_loop.setdefault(waiting[2].get_loop(), []).append((waiting, result))
         with state.changed:
             if not state.held:
                 state.renewed = time.monotonic()
             for (key, renew, _), result in (item for items in by_loop.values() for item in items):
                 if result is True and renew:
-                    state.held[key] += 1
+                    state.held.add(key)
         for loop, results in by_loop.items():
             try:
                 loop.call_soon_threadsafe(self._settle, results)

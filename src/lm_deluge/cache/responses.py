@@ -5,6 +5,7 @@ at once and keeps disks and networks off the event loop.
 """
 
 import warnings
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -19,7 +20,7 @@ from lm_deluge.cache.batching import Batcher
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
 from lm_deluge.cache.entry import Entry, Facts
 from lm_deluge.cache.found import EngineCache, Found, Prompt, RunContext
-from lm_deluge.cache.leases import InProcessLeases
+from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
 from lm_deluge.cache.record import PackedParameters, Scope, pack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import BoundedStore, JournalStore, LeaseStore, Store
@@ -96,6 +97,7 @@ class ResponseCache:
         self.scope: Scope = scope
         self.ttl = ttl
         self.clock = SystemClock() if clock is None else clock
+        self._keepers: weakref.WeakSet[LeaseKeeper] = weakref.WeakSet()
         self.leases: LeaseStore = store if isinstance(store, LeaseStore) else InProcessLeases()
         self.bounded: BoundedStore | None = None
         if max_bytes is not None:
@@ -242,6 +244,8 @@ class ResponseCache:
         self._closed = True
         self.batcher.flush()
         self._accounts.flush()
+        for keeper in list(self._keepers):
+            keeper.flush()
         self.backend.close()
 
     def __enter__(self) -> Self:
@@ -272,6 +276,12 @@ class ResponseCache:
         """Raise if the cache is closed."""
         if self._closed:
             raise CacheError(f"The cache {self.location} is closed. Make a new one to go on.")
+
+    def new_keeper(self) -> LeaseKeeper:
+        """A holder of leases; what it has given back is in the store before the store is closed."""
+        keeper = LeaseKeeper(self.leases)
+        self._keepers.add(keeper)
+        return keeper
 
     @property
     def readers(self) -> ThreadPoolExecutor:

@@ -20,7 +20,7 @@ from lm_deluge.cache._per_process import PerProcess
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.for_run import RunCache
 from lm_deluge.cache.found import Asked, EngineCache, Found, RunContext
-from lm_deluge.cache.leases import InProcessLeases
+from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
 from lm_deluge.cache.responses import ResponseCache
 from lm_deluge.cache.runs import Run
 from lm_deluge.errors import CacheError, CacheWarning, ConfigError
@@ -73,7 +73,7 @@ class UserCache:
         self._threads = PerProcess(lambda: ThreadPoolExecutor(1, thread_name_prefix="lm_deluge user cache"))
         self._home = threading.get_ident()
         self._inline = False
-        self.leases = InProcessLeases()
+        self._leases = InProcessLeases()
 
     def for_run(self, run: RunContext) -> "UserCache":
         """The cache for a run.
@@ -87,6 +87,10 @@ class UserCache:
                     f"{option}= needs a cache of lm_deluge.cache: get(prompt) of {self.location} does not take it."
                 )
         return self
+
+    def new_keeper(self) -> LeaseKeeper:
+        """A holder of leases among the event loops of one client."""
+        return LeaseKeeper(self._leases)
 
     def key(self, asked: Asked) -> bytes:
         """The prompt's digest: nothing else reaches the object."""

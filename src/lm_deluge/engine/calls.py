@@ -315,13 +315,12 @@ class Caller:
         # Without a cache, the prompt alone does not say what is asked; and a run that refreshes must not get what was
         # asked before it began. So these share among their own calls only.
         shares = self._local.keeps and self._local.mode == "use"
-        leases = self._local.leases if shares else None
         # Prompts of runs with other parameters, or another idea of what is fresh, meet in the cache at the earliest,
         # where that is noticed.
         salt = b"".join(parameters.fingerprint for parameters in self._parameters.values())
         return SingleFlight(
             self._shared.flights if shares else Flights(),
-            None if leases is None else self._shared.keeper(leases),
+            self._shared.keeper(self._local) if shares else None,
             self._local,
             salt=salt + repr(self._options.max_age).encode(),
             on_wait=self._on_wait,

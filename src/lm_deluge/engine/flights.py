@@ -50,8 +50,9 @@ class Flights:
     def __init__(self) -> None:
         self._flights: dict[bytes, _Flight] = {}
 
-    async def board(self, key: bytes, *, on_wait: Callable[[int], None]) -> APIResponse | None:
-        """The answer that another prompt got, or None: then the caller is to ask, and to call ``land``.
+    async def board(self, key: bytes, *, on_wait: Callable[[int], None]) -> APIResponse | Literal["first", "further"]:
+        """The answer that another prompt got. Otherwise the caller is to ask, as the first one or besides others, and
+        to call ``land``.
 
         Args:
             key: of the answer.
@@ -65,7 +66,7 @@ class Flights:
                 return flight.answer
             if flight.asking < flight.allowed:
                 flight.asking += 1
-                return None
+                return "first" if flight.asking == 1 else "further"
             flight.waiting += 1
             on_wait(1)
             try:
@@ -130,11 +131,11 @@ class SingleFlight:
         key = self._local.key(job)
         flight = key + self._salt
         shared = await self._flights.board(flight, on_wait=self._on_wait)
-        if shared is not None:
+        if isinstance(shared, APIResponse):
             return self._hit(as_hit(shared, id=job.id))
         response: APIResponse | None = None
         try:
-            response = await self._leased(job, key, ask)
+            response = await (self._leased(job, key, ask) if shared == "first" else ask(job))
             return response
         finally:
             _when_stored(job, lambda stored: self._land(flight, job, response or stored))

@@ -9,8 +9,8 @@ import msgspec
 from lm_deluge._clock import Clock
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.found import EngineCache, Found
+from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores import LeaseStore
 from lm_deluge.canonical import sampled
 from lm_deluge.engine.ledger import Ledger, as_hit
 from lm_deluge.engine.notices import Notices
@@ -138,10 +138,9 @@ class LocalCache:
         """Where hits come from, for the account."""
         return "shared calls" if self._cache is None else self._cache.location
 
-    @property
-    def leases(self) -> LeaseStore | None:
-        """Where all who share the cache agree on who fetches an answer."""
-        return None if self._cache is None else self._cache.leases
+    def new_keeper(self) -> LeaseKeeper | None:
+        """A holder of leases, by which all who share the cache agree on who fetches an answer."""
+        return None if self._cache is None else self._cache.new_keeper()
 
     def key(self, job: Job) -> bytes:
         """What identifies an answer among those who share the cache."""

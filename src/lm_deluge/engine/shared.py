@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 
 from lm_deluge._clock import Clock
 from lm_deluge.cache.leases import LeaseKeeper
-from lm_deluge.cache.stores import LeaseStore
 from lm_deluge.cache.user import Opener
 from lm_deluge.engine.flights import Flights
 from lm_deluge.engine.ledger import Ledger
-from lm_deluge.engine.local import Pending
+from lm_deluge.engine.local import LocalCache, Pending
 from lm_deluge.engine.pace import Pace
 from lm_deluge.engine.settings import Settings
 from lm_deluge.events import Event, HitsServed
@@ -77,10 +76,10 @@ class Shared:
         """The API key for a model: the client's own, or that of the environment as it is now."""
         return self.settings.api_key or credential(model.service, os.environ)
 
-    def keeper(self, leases: LeaseStore) -> LeaseKeeper:
-        """The leases that this client holds."""
+    def keeper(self, local: LocalCache) -> LeaseKeeper | None:
+        """The leases that this client holds on this event loop."""
         if self._keeper is None:
-            self._keeper = LeaseKeeper(leases)
+            self._keeper = local.new_keeper()
         return self._keeper
 
     @staticmethod

@@ -18,6 +18,7 @@ __all__ = ["BackgroundServer", "build_server", "listen"]
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 10.0
+_LAST_PASSES = 10
 _LAST_ANSWERS_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 75
 
@@ -127,7 +128,10 @@ def build_server(
                 _, late = await asyncio.wait(set(self.server_state.tasks), timeout=_LAST_ANSWERS_SECONDS)
                 for task in late:
                     task.cancel()
-            await asyncio.sleep(0)
+            for _ in range(_LAST_PASSES):  # closing takes the event loop a few
+                for connection in list(self.server_state.connections):
+                    connection.transport.abort()  # one that came late, or whose client has gone without a word
+                await asyncio.sleep(0)
 
     config = uvicorn.Config(
         app,
