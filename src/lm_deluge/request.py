@@ -50,6 +50,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         output_schema: a JSON schema that the answer has to follow.
         breakpoints: where the provider should cache, at most four.
         automatic_cache: leave the place of the breakpoint to the provider.
+        cache_ttl: how long entries live whose place is the provider's own choice; None for its default.
+        cache_tail: let a provider that caches the end of each prompt do so, beyond the last breakpoint. For prompts
+            that go on from each other; a tail that varies would be written each time and never read.
+        prompt_cache_key: keeps prompts with one prefix together, for providers that route by such a key.
+        prefill: ask for no answer, only for the prompt to be cached. ``can_prefill`` tells where that is possible.
         extra_headers: added to the HTTP headers; they win over ours.
         extra_body: merged into the body's top level; it wins over ours.
     """
@@ -62,6 +67,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: Mapping[str, Any] | None = None
     breakpoints: Sequence[Breakpoint] = ()
     automatic_cache: bool = False
+    cache_ttl: str | None = None
+    cache_tail: bool = False
+    prompt_cache_key: str | None = None
+    prefill: bool = False
     extra_headers: Mapping[str, str] = {}
     extra_body: Mapping[str, Any] = {}
 

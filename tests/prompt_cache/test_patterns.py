@@ -37,6 +37,7 @@ def at(*places):
 
 
 LAST_TOOL = (Breakpoint("tools", 2),)
+TEN = [Text(str(number)) for number in range(10)]
 
 TABLE = [
     # system_and_tools: the last block of the last system message, which is read after the tools
@@ -88,6 +89,27 @@ TABLE = [
     ("last_3_user_messages", [user(), ai(), user()], at((0, 0), (2, 0))),
     ("last_3_user_messages", [user(), ai(CALL), tool(), ai(CALL), tool(), ai(), user()], at((0, 0), (4, 0), (6, 0))),
     ("last_3_user_messages", [system(), ai()], ()),
+    # conversation: the system text, where the request before ended, and where this one does
+    ("conversation", [system(), user()], at((0, 0), (1, 0))),
+    ("conversation", [user()], (*LAST_TOOL, *at((0, 0)))),
+    ("conversation", [system(), user(), ai(), user()], at((0, 0), (1, 0), (3, 0))),
+    ("conversation", [system(), user(), ai(), user(), ai()], at((0, 0), (1, 0), (3, 0))),
+    ("conversation", [system(), user(), user(Text("v")), ai(), user()], at((0, 0), (2, 0), (4, 0))),
+    ("conversation", [system(), user(), ai(), user(Text("")), ai(), user()], at((0, 0), (1, 0), (5, 0))),
+    ("conversation", [system(), user(), ai(CALL), tool(RESULT, RESULT)], at((0, 0), (1, 0), (3, 1))),
+    ("conversation", [system(), user(), ai(CALL), tool(), ai(CALL), tool()], at((0, 0), (3, 0), (5, 0))),
+    ("conversation", [system(), user(), ai(CALL), tool(), user(), ai(), user()], at((0, 0), (4, 0), (6, 0))),
+    # ... with a spare one where looking back from there does not reach the one before
+    ("conversation", [user(), ai(*TEN), user(*TEN), ai(), user()], (*LAST_TOOL, *at((0, 0), (2, 9), (4, 0)))),
+    ("conversation", [user(), ai(*TEN), user(*TEN[1:]), ai(), user()], (*LAST_TOOL, *at((2, 8), (4, 0)))),
+    (
+        "conversation",
+        [user(), ai(*[CALL] * 25), tool(*[RESULT] * 25), ai(), user()],
+        (*LAST_TOOL, *at((2, 24), (4, 0))),
+    ),
+    # shared_prefix of one prompt alone
+    ("shared_prefix", [system(), user()], at((0, 0))),
+    ("shared_prefix", [user()], LAST_TOOL),
     # automatic is the provider's own affair
     ("automatic", [system(), user()], ()),
 ]
@@ -138,7 +160,12 @@ def test_marks_are_few_ordered_and_on_parts_that_may_carry_one(pattern, conversa
     marks = plan(pattern, conversation, tools)
     assert len(marks) <= 4
     assert len(set(marks)) == len(marks)
-    assert list(marks) == sorted(marks, key=lambda mark: (mark.section == "messages", mark.index, mark.part))
+
+    def in_order(mark):
+        is_said = mark.section == "messages" and conversation.messages[mark.index].role != "system"
+        return mark.section == "messages", is_said, mark.index, mark.part
+
+    assert list(marks) == sorted(marks, key=in_order)
     for mark in marks:
         assert mark.ttl is None
         if mark.section == "tools":
@@ -149,13 +176,14 @@ def test_marks_are_few_ordered_and_on_parts_that_may_carry_one(pattern, conversa
         assert not isinstance(part, (Thinking, ProviderBlock))
         assert not (isinstance(part, Text) and not part.text.strip())
         assert message.role != "assistant"
-        assert (message.role == "system") == (pattern == "system_and_tools")
+        if pattern != "conversation":
+            assert (message.role == "system") == (pattern in ("system_and_tools", "shared_prefix"))
 
 
 @given(conversations, st.lists(messages.filter(lambda message: message.role != "system"), max_size=4), tools)
 def test_marks_on_the_fixed_part_stay_when_the_history_grows(conversation, later, tools):
     longer = Conversation((*conversation.messages, *later))
-    for pattern in ("system_and_tools", "tools_only"):
+    for pattern in ("system_and_tools", "tools_only", "shared_prefix"):
         assert plan(pattern, longer, tools) == plan(pattern, conversation, tools)
 
 
@@ -174,3 +202,19 @@ def test_the_next_turn_finds_the_marks_of_the_one_before(conversation):
     assert plan("last_user_message", longer) == (new,)
     assert plan("last_2_user_messages", longer) == (*plan("last_user_message", conversation), new)
     assert plan("last_3_user_messages", longer) == (*plan("last_2_user_messages", conversation), new)
+
+
+turns = st.lists(st.sampled_from([Text("a"), CALL, RESULT, THINKING, BLOCK, Text("")]), min_size=1, max_size=30)
+
+
+@given(conversations, st.lists(st.tuples(turns, turns), min_size=1, max_size=4))
+def test_each_turn_of_a_conversation_marks_the_end_of_the_one_before(conversation, rounds):
+    conversation = conversation.user("first")
+    for said, given_back in rounds:
+        last = plan("conversation", conversation)[-1]
+        assert last.index == len(conversation.messages) - 1 or last.index > 0
+        conversation = conversation.add(Message("assistant", said)).add(Message("user", (*given_back, Text("next"))))
+        marks = plan("conversation", conversation)
+        assert len(marks) <= 4
+        assert last in marks[-3:], "what the last turn wrote has a mark"
+        assert marks[-1] == Breakpoint("messages", len(conversation.messages) - 1, len(given_back))

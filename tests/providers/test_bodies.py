@@ -4,13 +4,14 @@ import itertools
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, File, Text, ToolResult
-from lm_deluge.prompt_cache import PATTERNS, plan
+from lm_deluge.prompt_cache import PATTERNS, Planner, PromptCache, plan
 from lm_deluge.providers import build
 from lm_deluge.request import Breakpoint, Request
 
@@ -21,7 +22,10 @@ CLAUDES = [
     resolve(name, environ={})
     for name in ("claude-3-5-haiku", "claude-sonnet-4-5", "claude-opus-4-8", "claude-sonnet-5-5", "claude-opus-5-5")
 ]
-GPTS = [resolve(name, environ={}) for name in ("gpt-4.1", "o3", "gpt-5.2", "gpt-6.1-sol")]
+GPTS = [
+    resolve(name, environ={})
+    for name in ("gpt-4.1", "o3", "gpt-5.2", "gpt-5.6-sol", "gpt-6.1-sol", "mistral/m", "xai/grok-4", "groq/llama")
+]
 ROUTED = resolve("openrouter/anthropic/claude-sonnet-4.5", environ={})
 
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,19 +35,35 @@ quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 def requests(draw, models, files) -> Request:
     conversation = draw(some.conversations(files))
     tools = draw(some.tools)
-    pattern = draw(st.sampled_from([None, *PATTERNS]))
-    ttl = draw(st.sampled_from([None, "5m", "1h"]))
-    marks = plan(pattern, conversation, tools) if pattern else ()
+    model = draw(st.sampled_from(models))
+    caching = {}
+    if pattern := draw(st.sampled_from([None, *PATTERNS])):
+        ttl = draw(st.sampled_from([None, "5m", "30m", "1h", "12h"]))
+        planner = Planner(PromptCache(pattern=pattern, ttl=ttl), model, tools)
+        planner.learn([conversation] * draw(st.integers(0, 2)))
+        planned = msgspec.structs.asdict(planner.plan(conversation, shard=draw(st.integers(0, 2))))
+        caching = {name: value for name, value in planned.items() if name != "prefixes"}
+        if draw(st.booleans()):  # breakpoints of any place are carried as well as planned ones
+            caching["breakpoints"] = draw(some_breakpoints(conversation, tools))
     return Request(
         conversation=conversation,
-        model=draw(st.sampled_from(models)),
+        model=model,
         params=draw(some.params),
         tools=tools,
         tool_choice=draw(some.tool_choices),
         output_schema=draw(some.schemas),
-        breakpoints=[Breakpoint(mark.section, mark.index, mark.part, ttl) for mark in marks],
-        automatic_cache=pattern == "automatic",
+        **caching,
     )
+
+
+def some_breakpoints(conversation: Conversation, tools: list) -> st.SearchStrategy[list[Breakpoint]]:
+    places = [Breakpoint("tools", index, ttl="1h") for index in range(len(tools))]
+    places += [
+        Breakpoint("messages", index, part)
+        for index, message in enumerate(conversation.messages)
+        for part in range(len(message.parts))
+    ]
+    return st.lists(st.sampled_from(places), max_size=3, unique=True)
 
 
 def body_of(request: Request) -> dict[str, Any]:
@@ -118,6 +138,13 @@ def test_openai_bodies(request: Request) -> None:
     body = body_of(request)
     openai_body().validate_json(json.dumps(body), strict=True)
     assert not taken(body, "cache_control")
+    has_marks = request.model.caching.takes_marks
+    assert "prompt_cache_key" not in body or not has_marks
+    assert all(not taken(tool, "prompt_cache_breakpoint") for tool in body.get("tools", ()))
+    marks = len(taken(body, "prompt_cache_breakpoint"))
+    assert marks <= (len(request.breakpoints) if has_marks else 0)
+    options = body.get("prompt_cache_options", {})
+    assert (options.get("mode") == "explicit") == (marks > 0 and not request.cache_tail)
 
     said = [
         block["text"]
@@ -169,7 +196,8 @@ def test_every_pattern_marks_a_long_agent_conversation(pattern: str) -> None:
             automatic_cache=pattern == "automatic",
         )
     )
-    assert len(taken(cached, "cache_control")) == {"last_2_user_messages": 2, "last_3_user_messages": 3}.get(pattern, 1)
+    several = {"last_2_user_messages": 2, "last_3_user_messages": 3, "conversation": 3}
+    assert len(taken(cached, "cache_control")) == several.get(pattern, 1)
     for body in (plain, cached):
         body["system"] = as_blocks(body.get("system", []))
         for message in body["messages"]:

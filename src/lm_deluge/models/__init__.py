@@ -1,7 +1,8 @@
 """Names of models: where and how their requests go, what they take, and what they cost."""
 
+from lm_deluge.models.caching import Caching
 from lm_deluge.models.names import Model, resolve
 from lm_deluge.models.prices import Rates, rates_for
 from lm_deluge.models.services import SERVICES, Service, credential
 
-__all__ = ["SERVICES", "Model", "Rates", "Service", "credential", "rates_for", "resolve"]
+__all__ = ["SERVICES", "Caching", "Model", "Rates", "Service", "credential", "rates_for", "resolve"]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from lm_deluge.errors import ConfigError, UnknownModelError
+from lm_deluge.models.caching import OPENAI_KEYS, Caching
 from lm_deluge.models.catalogue import CATALOGUE, RETIREMENTS, canonical_claude, undated
 from lm_deluge.models.services import GENERIC, SERVICES, Service
 from lm_deluge.models.traits import traits_of
@@ -36,6 +37,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         rejects: sampling parameters that it answers with an error. Ask ``rejected``, which minds the effort.
         sampling_efforts: reasoning efforts at which it takes them after all; None is a request that names no effort.
         min_cache_tokens: the shortest prefix that the provider's prompt cache keeps, in tokens; None if not known.
+        caching: what the prompt cache takes for this model.
         known: whether our catalogue holds the name. Models of other makers than OpenAI and Anthropic never are, so
             False is no reason to doubt a name.
         retired: the day on which its maker stops serving it, where that has been announced. It may lie ahead.
@@ -49,6 +51,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     rejects: frozenset[str] = frozenset()
     sampling_efforts: frozenset[str | None] = frozenset()
     min_cache_tokens: int | None = None
+    caching: Caching = Caching()
     known: bool = False
     retired: date | None = None
 
@@ -137,6 +140,8 @@ def _model(name: str, api_name: str, service: Service) -> Model:
         rejects=frozenset() if service.ignores_unsupported else traits.rejects,
         sampling_efforts=traits.sampling_efforts,
         min_cache_tokens=traits.min_cache_tokens,
+        # A model's rules hold where its maker's do, and not at a gateway.
+        caching=traits.caching if traits.caching and service.caching == OPENAI_KEYS else service.caching,
         known=model_id in CATALOGUE or undated(model_id) in CATALOGUE,
         retired=RETIREMENTS.get(model_id) or RETIREMENTS.get(undated(model_id)),
     )

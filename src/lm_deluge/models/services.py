@@ -9,6 +9,9 @@ from typing import Literal
 
 import msgspec
 
+from lm_deluge.models import caching
+from lm_deluge.models.caching import Caching
+
 __all__ = ["GENERIC", "SERVICES", "Service", "credential"]
 
 
@@ -24,7 +27,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         key_env: environment variables that may hold the API key, in order of preference.
         key_required: whether a request without a key is refused. A server given by ``base_url`` may take any.
         price_provider: its id in ``genai-prices``; None when its prices are not known.
-        marks: how a prompt-cache mark is written; ``"none"`` when the service takes no marks.
+        caching: what its prompt cache takes; a model may have rules of its own.
         max_tokens_field: the field that limits the answer's length.
         ignores_unsupported: whether parameters that a model does not take are ignored rather than refused.
     """
@@ -36,9 +39,14 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     key_env: tuple[str, ...]
     key_required: bool = True
     price_provider: str | None = None
-    marks: Literal["none", "cache_control"] = "none"
+    caching: Caching = Caching()
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     ignores_unsupported: bool = False
+
+    @property
+    def marks(self) -> str:
+        """How a prompt-cache mark is written; ``"none"`` when the service takes no marks."""
+        return self.caching.marks
 
 
 _ROWS = (
@@ -49,7 +57,7 @@ _ROWS = (
         base_url_env="ANTHROPIC_BASE_URL",
         key_env=("ANTHROPIC_API_KEY",),
         price_provider="anthropic",
-        marks="cache_control",
+        caching=caching.ANTHROPIC,
     ),
     Service(
         name="openai",
@@ -57,6 +65,7 @@ _ROWS = (
         base_url_env="OPENAI_BASE_URL",
         key_env=("OPENAI_API_KEY",),
         price_provider="openai",
+        caching=caching.OPENAI_KEYS,
         max_tokens_field="max_completion_tokens",
     ),
     Service(
@@ -96,13 +105,14 @@ _ROWS = (
         base_url="https://api.mistral.ai/v1",
         key_env=("MISTRAL_API_KEY",),
         price_provider="mistral",
+        caching=caching.MISTRAL,
     ),
     Service(
         name="openrouter",
         base_url="https://openrouter.ai/api/v1",
         key_env=("OPENROUTER_API_KEY",),
         price_provider="openrouter",
-        marks="cache_control",  # block-level marks reach Anthropic, Gemini, Bedrock (OpenRouter, prompt caching guide)
+        caching=caching.OPENROUTER,
         ignores_unsupported=True,  # OpenRouter, Claude 4.7 migration guide
     ),
     Service(
@@ -116,6 +126,7 @@ _ROWS = (
         base_url="https://api.x.ai/v1",
         key_env=("XAI_API_KEY",),
         price_provider="x-ai",
+        caching=caching.XAI,
         max_tokens_field="max_completion_tokens",
     ),
 )

@@ -8,6 +8,8 @@ import re
 
 import msgspec
 
+from lm_deluge.models.caching import OPENAI_MARKS, Caching
+
 __all__ = ["Traits", "traits_of"]
 
 
@@ -19,12 +21,14 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
         rejects: sampling parameters that it answers with an error.
         sampling_efforts: reasoning efforts at which it takes them after all; None is a request that names no effort.
         min_cache_tokens: the shortest prefix the provider's prompt cache keeps, in tokens; None where it is not stated.
+        caching: rules of the prompt cache at the model's own maker, where its other models have different ones.
     """
 
     reasoning: bool = False
     rejects: frozenset[str] = frozenset()
     sampling_efforts: frozenset[str | None] = frozenset()
     min_cache_tokens: int | None = None
+    caching: Caching | None = None
 
 
 # OpenAI, reasoning guide: these go with reasoning turned off and are refused otherwise.
@@ -42,8 +46,8 @@ _OPENAI_RULES = (
     (r"gpt-5\.[1-4](?!\d)", _REASONS_ON_REQUEST),
     (r"o\d", msgspec.structs.replace(_REASONS, sampling_efforts=frozenset())),  # they always reason
     (r"gpt-5(\.5)?(?![.\d])", _REASONS),
-    # OpenAI, prompt caching guide: 1,024 tokens from GPT-5.6 on; before, it varies by request.
-    (r"gpt-([5-9]|\d\d)", msgspec.structs.replace(_REASONS, min_cache_tokens=1_024)),
+    # OpenAI, prompt caching guide: breakpoints, and 1,024 tokens, from GPT-5.6 on; before, the minimum varies.
+    (r"gpt-([5-9]|\d\d)", msgspec.structs.replace(_REASONS, min_cache_tokens=1_024, caching=OPENAI_MARKS)),
 )
 
 _CLAUDE_SAMPLING = frozenset({"temperature", "top_p", "top_k"})

@@ -1,7 +1,15 @@
 """Wire formats as pure functions over frozen values: a request becomes bytes, bytes become a reply. No I/O."""
 
 from lm_deluge.providers._values import Delta, Failure, Reply
-from lm_deluge.providers.dispatch import build, dropped_parameters, parse, rate_limit_pause, supports_breakpoints
+from lm_deluge.providers.dispatch import (
+    build,
+    can_prefill,
+    dropped_parameters,
+    parse,
+    rate_limit_pause,
+    supports_breakpoints,
+    supports_prompt_caching,
+)
 from lm_deluge.providers.stream import StreamReader
 
 __all__ = [
@@ -10,8 +18,10 @@ __all__ = [
     "Reply",
     "StreamReader",
     "build",
+    "can_prefill",
     "dropped_parameters",
     "parse",
     "rate_limit_pause",
     "supports_breakpoints",
+    "supports_prompt_caching",
 ]

@@ -23,7 +23,15 @@ from lm_deluge.providers.openai_chat import parse as openai_parse
 from lm_deluge.request import Request
 from lm_deluge.wire import HttpRequest, HttpResponse
 
-__all__ = ["build", "dropped_parameters", "parse", "rate_limit_pause", "supports_breakpoints"]
+__all__ = [
+    "build",
+    "can_prefill",
+    "dropped_parameters",
+    "parse",
+    "rate_limit_pause",
+    "supports_breakpoints",
+    "supports_prompt_caching",
+]
 
 
 class WireFormat(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +43,7 @@ class WireFormat(msgspec.Struct, frozen=True, kw_only=True):
     read_reply: Callable[[dict[str, Any]], Reply]
     pause: Callable[..., float | None]
     dropped_parameters: Callable[..., tuple[str, ...]]
+    can_prefill: Callable[[Request], bool] = lambda _: False
 
 
 _FORMATS: Mapping[str, WireFormat] = {
@@ -45,6 +54,7 @@ _FORMATS: Mapping[str, WireFormat] = {
         read_reply=anthropic_parse.read_reply,
         pause=rate_limits.anthropic_pause,
         dropped_parameters=anthropic_build.dropped_parameters,
+        can_prefill=anthropic_build.can_prefill,
     ),
     "openai-chat": WireFormat(
         url=openai_build.url,
@@ -70,10 +80,12 @@ def build(request: Request, *, credential: str | None, stream: bool = False) -> 
 
     Raises:
         PromptError: the prompt cannot be said in the model's wire format; the message says what to do.
-        ConfigError: a key, a breakpoint or an extra field that cannot be sent.
+        ConfigError: a key, a breakpoint or an extra field that cannot be sent, or a prefill that is not possible.
     """
     model = request.model
     wire = _FORMATS[model.service.wire]
+    if request.prefill and (stream or not wire.can_prefill(request)):
+        raise ConfigError(f"{model.name} cannot cache this prompt without answering it. Send it as it is.")
     extra = {name.lower(): value for name, value in request.extra_headers.items()}
     headers = {
         "content-type": "application/json",
@@ -83,6 +95,12 @@ def build(request: Request, *, credential: str | None, stream: bool = False) -> 
         **extra,
     }
     body = wire.build_body(request, stream=stream)
+    if request.prompt_cache_key is not None:
+        caching = model.caching
+        if caching.key_field is not None:
+            body[caching.key_field] = request.prompt_cache_key
+        if caching.key_header is not None:
+            headers.setdefault(caching.key_header, request.prompt_cache_key)
     body.update(request.extra_body)
     return HttpRequest(method="POST", url=wire.url(model), headers=headers, body=_encoded(body))
 
@@ -136,7 +154,17 @@ def dropped_parameters(model: Model, params: SamplingParams, *, has_schema: bool
 
 def supports_breakpoints(model: Model) -> bool:
     """Whether breakpoints reach the service that answers for the model. Where they do not, they are left out."""
-    return model.service.marks != "none"
+    return model.caching.takes_marks
+
+
+def supports_prompt_caching(model: Model) -> bool:
+    """Whether anything can be done for the prompt cache of the model's provider: a breakpoint, or a routing key."""
+    return model.caching.takes_marks or model.caching.takes_key
+
+
+def can_prefill(request: Request) -> bool:
+    """Whether the provider caches such a prompt on request without answering it. See ``Request.prefill``."""
+    return _FORMATS[request.model.service.wire].can_prefill(request)
 
 
 def _checked(credential: str | None, model: Model) -> str | None:

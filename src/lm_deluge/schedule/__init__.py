@@ -4,5 +4,6 @@ from lm_deluge.schedule.choice import Choice
 from lm_deluge.schedule.gate import Gate
 from lm_deluge.schedule.limits import Limits
 from lm_deluge.schedule.retry import RetryPolicy
+from lm_deluge.schedule.warmth import Turn, Warmth
 
-__all__ = ["Choice", "Gate", "Limits", "RetryPolicy"]
+__all__ = ["Choice", "Gate", "Limits", "RetryPolicy", "Turn", "Warmth"]

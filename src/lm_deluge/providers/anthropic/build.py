@@ -30,7 +30,7 @@ from lm_deluge.providers.anthropic.thinking import plan_thinking
 from lm_deluge.request import Request
 from lm_deluge.tool import Tool
 
-__all__ = ["build_body", "build_headers", "dropped_parameters", "url"]
+__all__ = ["build_body", "build_headers", "can_prefill", "dropped_parameters", "url"]
 
 VERSION = "2023-06-01"
 """The API version that is sent. It takes everything that this module writes, and every gateway knows it."""
@@ -84,11 +84,14 @@ def build_body(request: Request, *, stream: bool) -> dict[str, Any]:
         PromptError: the prompt holds something that the API has no place for.
         ConfigError: a breakpoint with an impossible lifetime, or too many of them.
     """
-    marker = Marker(request.breakpoints, reserved=1 if request.automatic_cache else 0)
+    caching = request.model.caching
+    marker = Marker(caching, request.breakpoints, reserved=1 if request.automatic_cache else 0)
     body: dict[str, Any] = {"model": request.model.api_name}
     _add_sampling(body, request)
+    if request.prefill:
+        body["max_tokens"] = 0
     if request.automatic_cache:
-        body["cache_control"] = cache_control()
+        body["cache_control"] = cache_control(caching.ttl(request.cache_ttl))
     # In the order in which the provider reads them, which is the order of its cache: tools, system, messages.
     if request.tools:
         body["tools"] = [_tool(tool, index, marker) for index, tool in enumerate(request.tools)]
@@ -102,6 +105,14 @@ def build_body(request: Request, *, stream: bool) -> dict[str, Any]:
     if stream:
         body["stream"] = True
     return body
+
+
+def can_prefill(request: Request) -> bool:
+    """Whether ``max_tokens: 0`` is taken (Anthropic, prompt caching guide). The output format shapes the prompt."""
+    plan = plan_thinking(request.model, request.params)
+    thinks = plan.thinking is not None and plan.thinking["type"] == "enabled"
+    forces = bool(request.tools) and request.tool_choice not in (None, "auto", "none")
+    return not (thinks or forces or request.output_schema is not None)
 
 
 def _add_sampling(body: dict[str, Any], request: Request) -> None:
@@ -205,7 +216,7 @@ def _blocks(message: Message, index: int, marker: Marker) -> list[Block]:
         block = _WRITERS[kind](part)
         if block is not None:
             blocks.append(block)
-        marker.visit("messages", index, position, block if kind in _MARKABLE else None)
+        marker.visit("messages", index, position, block if marker.takes(part) else None)
     return blocks
 
 
@@ -291,4 +302,3 @@ _WRITERS: Mapping[type[Part], Callable[[Any], Block | None]] = {
     Thinking: _thinking,
     ProviderBlock: _provider_block,
 }
-_MARKABLE = frozenset({Text, Image, File, ToolCall, ToolResult})

@@ -51,7 +51,7 @@ def build_body(request: Request, *, stream: bool) -> dict[str, Any]:
         PromptError: the prompt holds something that the API has no place for.
         ConfigError: a breakpoint with an impossible lifetime, or too many of them.
     """
-    marker = Marker(request.breakpoints if request.model.service.marks == "cache_control" else ())
+    marker = Marker(request.model.caching, request.breakpoints)
     body: dict[str, Any] = {"model": request.model.api_name}
     _add_sampling(body, request)
     if request.tools:
@@ -61,6 +61,7 @@ def build_body(request: Request, *, stream: bool) -> dict[str, Any]:
     body["messages"] = _messages(request.conversation.messages, marker)
     for message in body["messages"]:  # at the end, because a mark may still move back to an earlier message
         _shorten(message)
+    _add_cache_options(body, request, marks=marker.count)
     if stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
@@ -80,6 +81,22 @@ def _add_sampling(body: dict[str, Any], request: Request) -> None:
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif params.json_mode:
         body["response_format"] = {"type": "json_object"}
+
+
+def _add_cache_options(body: Block, request: Request, *, marks: int) -> None:
+    """Options of models that also cache the end of each prompt, unless that is turned off (prompt caching guide)."""
+    caching = request.model.caching
+    if caching.marks != "prompt_cache_breakpoint":
+        return
+    options: Block = {}
+    if marks and not request.cache_tail:  # without a mark, "explicit" would turn all caching off
+        options["mode"] = "explicit"
+    elif marks or request.automatic_cache:
+        ttl = caching.ttl(request.cache_ttl)
+        if ttl is not None:
+            options["ttl"] = ttl
+    if options:
+        body["prompt_cache_options"] = options
 
 
 def _left_out(model: Model, params: SamplingParams) -> frozenset[str]:
@@ -133,8 +150,8 @@ class _Writer:
                 calls.append(_tool_call(part))
             elif (block := _WRITERS[kind](part)) is not None:
                 content.append(block)
-            # OpenRouter, prompt caching guide: only text parts take a mark. Empty text takes none anywhere.
-            takes_mark = block is not None and kind in (Text, ToolResult) and block["text"]
+            # Empty text takes no mark anywhere.
+            takes_mark = block is not None and self._marker.takes(part) and block.get("text") != ""
             self._marker.visit("messages", index, position, block if takes_mark else None)
         if calls:
             self.written.append({"role": "assistant", "content": content, "tool_calls": calls})

@@ -1,0 +1,132 @@
+"""What each provider's prompt cache takes and promises, as rows of a table.
+
+Where sources conflict a row holds the careful reading and a comment says so.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+
+from lm_deluge.errors import ConfigError
+
+__all__ = ["LIFETIMES", "Caching"]
+
+LIFETIMES: Mapping[str, float] = MappingProxyType({"5m": 300.0, "30m": 1_800.0, "1h": 3_600.0, "12h": 43_200.0})
+"""The lifetimes of cache entries that some provider has, in seconds."""
+
+EVERYTHING = frozenset({"tool", "text", "image", "file", "tool_call", "tool_result"})
+"""What a mark may stand on anywhere."""
+
+
+class Caching(msgspec.Struct, frozen=True, kw_only=True):
+    """How prompt caching is asked for, and what is known of it. The defaults are those of a service without any.
+
+    Attributes:
+        marks: how a breakpoint is written; ``"none"`` where none is taken.
+        max_marks: breakpoints in one request.
+        markable: what takes one: ``"tool"``, and parts by their tags. A breakpoint on anything else moves to the
+            nearest block before it that does, and is left out where there is none.
+        lifetimes: what a breakpoint's ``ttl`` may be, the shortest first.
+        default_lifetime: seconds that an entry lives after its last use, where no ``ttl`` is named.
+        caches_tail: whether the end of each prompt is cached too unless the request says otherwise.
+        system_first: whether all system text is read before the messages, wherever it stands.
+        lookback: how many blocks back from a breakpoint an entry is found; None for entries at breakpoints alone.
+        runs_count_once: whether calls that follow each other count as one block of the look-back, and so do results.
+        key_field: the body's field for a key that keeps prompts with one prefix together.
+        key_header: the header for it.
+        key_limit: requests a minute that one key takes; above that it is split.
+        guaranteed: whether what was written can be relied on to be read.
+    """
+
+    marks: Literal["none", "cache_control", "prompt_cache_breakpoint"] = "none"
+    max_marks: int = 4
+    markable: frozenset[str] = EVERYTHING
+    lifetimes: tuple[str, ...] = ()
+    default_lifetime: float = 300.0
+    caches_tail: bool = False
+    system_first: bool = False
+    lookback: int | None = None
+    runs_count_once: bool = False
+    key_field: str | None = None
+    key_header: str | None = None
+    key_limit: float | None = None
+    guaranteed: bool = False
+
+    @property
+    def takes_marks(self) -> bool:
+        """Whether breakpoints reach the provider."""
+        return self.marks != "none"
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether a routing key reaches the provider."""
+        return self.key_field is not None or self.key_header is not None
+
+    def ttl(self, asked: str | None) -> str | None:
+        """The provider's own lifetime for the one that was asked for; None for its default.
+
+        The shortest that lasts as long as asked, and the longest where none does.
+
+        Raises:
+            ConfigError: no provider has such a lifetime.
+        """
+        if asked is None or not self.lifetimes:
+            return None
+        wanted = lifetime(asked)
+        return next((each for each in self.lifetimes if LIFETIMES[each] >= wanted), self.lifetimes[-1])
+
+    def seconds(self, ttl: str | None) -> float:
+        """How long an entry lives after its last use.
+
+        Raises:
+            ConfigError: no provider has such a lifetime.
+        """
+        return self.default_lifetime if ttl is None else lifetime(ttl)
+
+
+def lifetime(ttl: str) -> float:
+    """Seconds of a lifetime.
+
+    Raises:
+        ConfigError: no provider has such a lifetime.
+    """
+    seconds = LIFETIMES.get(ttl)
+    if seconds is None:
+        raise ConfigError(f"ttl={ttl!r} is no lifetime of a cache entry; known are {', '.join(LIFETIMES)}.")
+    return seconds
+
+
+# Anthropic, prompt caching guide. One copy of it counts a run of calls, or of results, as one position.
+ANTHROPIC = Caching(
+    marks="cache_control",
+    lifetimes=("5m", "1h"),
+    system_first=True,
+    lookback=20,
+    runs_count_once=True,
+    guaranteed=True,
+)
+
+# OpenAI, prompt caching guide, GPT-5.6 and later. Chat Completions takes 30m alone. The newest copy of the guide says
+# that a routing key only separates accounts there, older copies recommend one, so none is sent; extra_body can.
+OPENAI_MARKS = Caching(
+    marks="prompt_cache_breakpoint",
+    markable=frozenset({"text", "image", "file", "tool_result"}),
+    lifetimes=("30m",),
+    default_lifetime=1_800.0,
+    caches_tail=True,
+    guaranteed=True,
+)
+
+# The same guide, earlier models: cached by itself, for five to ten minutes; a key keeps requests on one machine.
+OPENAI_KEYS = Caching(key_field="prompt_cache_key", key_limit=15.0)
+
+# OpenRouter, prompt caching guide: marks on text are passed to Anthropic and others. Who answers may change between
+# requests, so nothing is certain, and a run of calls is not counted as one block everywhere.
+OPENROUTER = Caching(
+    marks="cache_control", markable=frozenset({"tool", "text", "tool_result"}), lifetimes=("5m", "1h"), lookback=20
+)
+
+MISTRAL = Caching(key_field="prompt_cache_key")  # Mistral, prompt caching: nothing is cached without the key
+XAI = Caching(key_header="x-grok-conv-id")  # xAI, prompt caching: the header keeps requests on one server

@@ -1,0 +1,223 @@
+"""What is wrong with how prompts are cached, in words: what happens, why, and what to do about it.
+
+Providers say none of this. A mark on a prefix that is too short, or on a block that changes, costs money in silence.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from lm_deluge.models import Caching, Model
+from lm_deluge.prompt import Conversation, Text
+from lm_deluge.prompt_cache.marked import Prefix
+from lm_deluge.prompt_cache.options import PromptCache
+from lm_deluge.prompt_cache.planner import CachePlan
+from lm_deluge.prompt_cache.reading import Block, Reader
+from lm_deluge.request import Breakpoint
+from lm_deluge.tool import Tool
+
+__all__ = [
+    "Advice",
+    "advise",
+    "lifetime_differs",
+    "lifetimes_out_of_order",
+    "nothing_marked",
+    "nothing_shared",
+    "prefix_too_short",
+    "retired",
+    "too_many_marks",
+    "tools_reordered",
+]
+
+Planned: TypeAlias = tuple[Conversation, CachePlan]
+
+_ENOUGH = 3  # prompts; two that differ may be an accident
+_SHOWN = 24  # characters of each side
+_GOES_ON = frozenset({"conversation", "automatic"})  # where each prompt has its own prefix, and later ones read it
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """One thing worth saying.
+
+    Attributes:
+        kind: which, so that it is said once.
+        message: for the user.
+    """
+
+    kind: Literal[
+        "too_short", "nothing_marked", "nothing_shared", "tools_reordered", "too_many", "ttl_order", "ttl", "retired"
+    ]
+    message: str
+
+
+def advise(
+    cache: PromptCache, model: Model, tools: Sequence[Tool], planned: Sequence[Planned], *, today: date
+) -> list[Advice]:
+    """What can be said of a batch from its first prompts.
+
+    Args:
+        cache: what the user asked for.
+        model: where the prompts go.
+        tools: the tools that all of them have.
+        planned: some prompts of the batch with their plans; a hundred are plenty.
+        today: for models that are switched off.
+    """
+    cacheable = [plan.prefixes for _, plan in planned if plan.prefixes]
+    found = [
+        nothing_marked(cache, model, planned),
+        # The longest, for a shorter one inside it may well be below the minimum.
+        prefix_too_short(max((each[-1] for each in cacheable), key=lambda each: each.tokens), model)
+        if cacheable
+        else None,
+        None if cache.pattern in _GOES_ON else nothing_shared(model, tools, planned),
+        lifetime_differs(cache, model),
+        retired(model, today),
+    ]
+    return [each for each in found if each is not None]
+
+
+def prefix_too_short(prefix: Prefix, model: Model) -> Advice | None:
+    """A prefix that the model does not cache. The provider answers as if it had not been asked to."""
+    if prefix.is_cacheable:
+        return None
+    return Advice(
+        "too_short",
+        f"The cached part of the prompts has about {prefix.tokens:,} tokens, and {model.name} caches nothing below "
+        f"{prefix.minimum:,}. Put more of what the prompts share before the mark, or leave cache= out.",
+    )
+
+
+def nothing_marked(cache: PromptCache, model: Model, planned: Sequence[Planned]) -> Advice | None:
+    """A pattern that finds nothing to mark, in any of the prompts."""
+    caching = model.caching
+    if cache.pattern == "automatic" or not planned or not (caching.takes_marks or caching.takes_key):
+        return None
+    if any(plan.prefixes for _, plan in planned):
+        return None
+    has_tool_marks = any(mark.section == "tools" for _, plan in planned for mark in plan.breakpoints)
+    if has_tool_marks and "tool" not in caching.markable:
+        return Advice(
+            "nothing_marked",
+            f"{model.name} takes no cache mark on tools, so cache={cache.pattern!r} has no effect. "
+            "Give the prompts a system message and use cache='system_and_tools', which covers the tools too.",
+        )
+    reason = {
+        "shared_prefix": "no two prompts begin with the same blocks, or what they share is too short to be cached",
+        "tools_only": "the prompts have no tools",
+        "system_and_tools": "the prompts have neither a system message nor tools",
+    }.get(cache.pattern, "the prompts have no user message with content")
+    return Advice("nothing_marked", f"cache={cache.pattern!r} has no effect: {reason}. Use another pattern.")
+
+
+def nothing_shared(model: Model, tools: Sequence[Tool], planned: Sequence[Planned]) -> Advice | None:
+    """A mark on what varies: every prompt writes a prefix of its own, and none reads another's."""
+    marked = [(conversation, plan) for conversation, plan in planned if plan.prefixes]
+    ids = [prefix.id for _, plan in marked for prefix in plan.prefixes]
+    if len(marked) < _ENOUGH or len(set(ids)) < len(ids):
+        return None
+    where = _first_difference(Reader(model, tools), marked[0][0], marked[1][0])
+    return Advice(
+        "nothing_shared",
+        f"The cached part differs in every one of {len(marked)} prompts, so each pays for a write that nobody reads. "
+        f"{where} Move what varies behind the mark, or use cache='shared_prefix'.",
+    )
+
+
+def tools_reordered(before: Sequence[Tool], after: Sequence[Tool]) -> Advice | None:
+    """The same tools in another order. They are the first thing that is read, so everything after them is lost."""
+    if [tool.name for tool in before] == [tool.name for tool in after]:
+        changed = next((one.name for one, two in zip(before, after, strict=True) if _is_shuffled(one, two)), None)
+        if changed is None:
+            return None
+        what = f"The schema of tool {changed!r} has its keys in another order"
+    elif sorted(tool.name for tool in before) == sorted(tool.name for tool in after):
+        what = "The same tools come in another order"
+    else:
+        return None
+    return Advice(
+        "tools_reordered",
+        f"{what} than in the request before, so the provider's cache is lost from the first tool on. "
+        "Keep the order, for example by sorting them by name.",
+    )
+
+
+def too_many_marks(breakpoints: Sequence[Breakpoint], caching: Caching, *, reserved: int = 0) -> Advice | None:
+    """More marks than the provider takes."""
+    asked = len(breakpoints) + reserved
+    if not caching.takes_marks or asked <= caching.max_marks:
+        return None
+    return Advice(
+        "too_many",
+        f"{asked} cache marks are asked for, and a request takes {caching.max_marks}. "
+        "Those between the first and the last ones are left out; set fewer to choose which.",
+    )
+
+
+def lifetimes_out_of_order(breakpoints: Sequence[Breakpoint], caching: Caching) -> Advice | None:
+    """A lasting mark behind a short-lived one, which Anthropic refuses. Marks in the order in which they are read."""
+    for before, after in pairwise(breakpoints):
+        if caching.seconds(caching.ttl(before.ttl)) < caching.seconds(caching.ttl(after.ttl)):
+            return Advice(
+                "ttl_order",
+                f"A cache mark of {after.ttl} stands behind one of {before.ttl or 'the default lifetime'}; providers "
+                f"want the longest first. Give the first one ttl={after.ttl!r} too.",
+            )
+    return None
+
+
+def lifetime_differs(cache: PromptCache, model: Model) -> Advice | None:
+    """A lifetime that the provider does not have."""
+    got = model.caching.ttl(cache.ttl)
+    if cache.ttl is None or got in (None, cache.ttl):
+        return None
+    return Advice(
+        "ttl",
+        f"{model.name} has no cache lifetime of {cache.ttl}; {got} is used. "
+        f"Known there: {', '.join(model.caching.lifetimes)}.",
+    )
+
+
+def retired(model: Model, today: date) -> Advice | None:
+    """A model that its maker has switched off, or will within a month."""
+    if model.retired is None or (model.retired - today).days > 30:
+        return None
+    tense = "stopped being served" if model.retired <= today else "stops being served"
+    return Advice(
+        "retired",
+        f"{model.name} {tense} on {model.retired.isoformat()}. Choose its successor; caches do not carry over.",
+    )
+
+
+def _first_difference(reader: Reader, one: Conversation, two: Conversation) -> str:
+    for first, second in zip(reader.blocks(one), reader.blocks(two), strict=False):
+        if first != second:
+            return f"The first two part in {_place(first)}{_characters(first, second)}."
+    return "One of the first two ends where the other goes on."
+
+
+def _place(block: Block) -> str:
+    section, index, part = block.place
+    if section == "tools":
+        return f"tools[{index}]"
+    return f"messages[{index}] ({block.role})" + (f", part {part}" if part else "")
+
+
+def _characters(first: Block, second: Block) -> str:
+    if not isinstance(first.value, Text) or not isinstance(second.value, Text):
+        return ""
+    texts = first.value.text, second.value.text
+    pairs = zip(*texts, strict=False)
+    at = next((at for at, (one, two) in enumerate(pairs) if one != two), min(map(len, texts)))
+    shown = (repr(text[at : at + _SHOWN]) for text in texts)
+    return f" at character {at:,}: {' and '.join(shown)}"
+
+
+def _is_shuffled(one: Tool, two: Tool) -> bool:
+    encoder = msgspec.json.Encoder()
+    ordered = msgspec.json.Encoder(order="deterministic")
+    return ordered.encode(one.parameters) == ordered.encode(two.parameters) and encoder.encode(
+        one.parameters
+    ) != encoder.encode(two.parameters)

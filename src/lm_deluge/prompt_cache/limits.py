@@ -1,0 +1,66 @@
+"""What providers refuse: more than a few marks, and a lasting mark behind a short-lived one.
+
+A user can set marks of their own, in blocks that only one provider knows. They count, and ours give way.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from lm_deluge.models import Caching
+from lm_deluge.prompt import Conversation, ProviderBlock
+from lm_deluge.prompt_cache.reading import Block, Place
+from lm_deluge.request import Breakpoint
+
+__all__ = ["fewer", "longest_first", "may_have_marks"]
+
+
+def may_have_marks(conversation: Conversation) -> bool:
+    """Whether the prompt holds blocks in which a user can have set a mark."""
+    return any(type(part) is ProviderBlock for message in conversation.messages for part in message.parts)
+
+
+def fewer(marks: Sequence[Breakpoint], most: int) -> tuple[Breakpoint, ...]:
+    """At most so many marks: the outermost, which most prompts share, and the innermost ones."""
+    if len(marks) <= most:
+        return tuple(marks)
+    if most <= 1:
+        return tuple(marks[-1:]) if most == 1 else ()
+    return (marks[0], *marks[len(marks) - most + 1 :])
+
+
+def longest_first(marks: Sequence[Breakpoint], blocks: Iterable[Block], caching: Caching) -> tuple[Breakpoint, ...]:
+    """The marks with lifetimes that never get longer from one to the next, those of the user included.
+
+    Where a mark of ours stands before a longer one of the user, it lives as long as that; behind a shorter one, as
+    short.
+    """
+    ours: dict[Place, Breakpoint] = {(mark.section, mark.index, mark.part): mark for mark in marks}
+    order: list[Breakpoint | str] = []
+    for block in blocks:
+        if (theirs := block.users_mark) is not None:
+            order.append(theirs)
+        elif (mark := ours.get(block.place)) is not None:
+            order.append(mark)
+    shortest: float | None = None
+    result: list[Breakpoint] = []
+    for at, item in enumerate(order):
+        wanted = _seconds(item, caching)
+        if isinstance(item, Breakpoint):
+            wanted = max(_seconds(each, caching) for each in order[at:])
+            wanted = wanted if shortest is None else min(wanted, shortest)
+            result.append(msgspec.structs.replace(item, ttl=_name(wanted, item, caching)))
+        shortest = wanted if shortest is None else min(wanted, shortest)
+    return tuple(result)
+
+
+def _seconds(item: Breakpoint | str, caching: Caching) -> float:
+    ttl = item.ttl if isinstance(item, Breakpoint) else item
+    known = ttl is None or ttl in caching.lifetimes
+    return caching.seconds(ttl if known else caching.ttl(ttl))
+
+
+def _name(seconds: float, mark: Breakpoint, caching: Caching) -> str | None:
+    if seconds == _seconds(mark, caching):
+        return mark.ttl
+    return next((ttl for ttl in caching.lifetimes if caching.seconds(ttl) == seconds), mark.ttl)

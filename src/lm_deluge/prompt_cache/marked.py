@@ -1,0 +1,96 @@
+"""What a request's marks stand for: the prefixes that its provider writes or reads."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from lm_deluge.models import Model
+from lm_deluge.prompt import Conversation
+from lm_deluge.prompt_cache.reading import Place, Reader
+from lm_deluge.request import Breakpoint
+from lm_deluge.tool import Tool
+
+__all__ = ["Prefix", "cache_key", "minimum_of", "prefix", "prefixes", "shards_for"]
+
+USUAL_MINIMUM = 1_024
+"""Tokens below which most models cache nothing; for those that say nothing."""
+
+# Estimates count four bytes to a token. Tokenizers of today find up to a third more in the same text.
+_ESTIMATE_MAY_BE_LOW = 0.75
+
+
+class Prefix(msgspec.Struct, frozen=True, gc=False):
+    """The part of a prompt up to and including a mark, as one model's cache knows it.
+
+    Attributes:
+        id: digest of model, tools, system text and messages up to the mark. Equal where the cache has one entry.
+        tokens: about how many tokens it has.
+        minimum: the shortest prefix that the model caches, in tokens.
+        seconds: how long its entry lives after each use.
+    """
+
+    id: bytes
+    tokens: int
+    minimum: int = USUAL_MINIMUM
+    seconds: float = 300.0
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether it may be long enough. In doubt it is: the number of tokens is an estimate."""
+        return self.tokens >= self.minimum * _ESTIMATE_MAY_BE_LOW
+
+
+def prefix(
+    conversation: Conversation, tools: Sequence[Tool], breakpoints: Sequence[Breakpoint], *, model: Model
+) -> Prefix | None:
+    """The longest prefix that a request's marks ask for; None without a mark on anything that is sent."""
+    found = prefixes(Reader(model, tools), conversation, breakpoints, model=model)
+    return found[-1] if found else None
+
+
+def prefixes(
+    reader: Reader, conversation: Conversation, breakpoints: Sequence[Breakpoint], *, model: Model
+) -> tuple[Prefix, ...]:
+    """The prefixes of all marks, each a part of the next one."""
+    minimum = minimum_of(model)
+    wanted: dict[Place, str | None] = {(mark.section, mark.index, mark.part): mark.ttl for mark in breakpoints}
+    found: list[Prefix] = []
+    last: Prefix | None = None  # that ends with a block which takes a mark
+    tokens = 0
+    for block, digest, size in reader.chain(conversation):
+        if not wanted:
+            break
+        tokens += size
+        if reader.takes_mark(block):
+            last = Prefix(digest, tokens, minimum, 0.0)
+        if block.place in wanted:
+            seconds = model.caching.seconds(model.caching.ttl(wanted.pop(block.place)))
+            if last is None:
+                continue  # there is nothing that the mark could stand on
+            if found and found[-1].id == last.id:
+                seconds = max(seconds, found.pop().seconds)
+            found.append(msgspec.structs.replace(last, seconds=seconds))
+    return tuple(found)
+
+
+def minimum_of(model: Model) -> int:
+    """The shortest prefix that the model caches, in tokens; the usual one where that is not known."""
+    return USUAL_MINIMUM if model.min_cache_tokens is None else model.min_cache_tokens
+
+
+def cache_key(prefix_id: bytes, shard: int = 0) -> str:
+    """The routing key of requests that share a prefix: the same in every process, 26 characters or a few more."""
+    name = hashlib.sha256(b"lm_deluge cache key 1\n" + prefix_id).hexdigest()[:24]
+    return f"{name}-{shard}"
+
+
+def shards_for(requests_per_minute: float, key_limit: float | None) -> int:
+    """Into how many keys a prefix is split, so that none gets more requests a minute than it takes.
+
+    Each key is a cache of its own, and each has to be written once.
+    """
+    if key_limit is None or not math.isfinite(requests_per_minute):
+        return 1
+    return max(1, math.ceil(requests_per_minute / key_limit))

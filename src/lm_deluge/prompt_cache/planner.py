@@ -1,0 +1,116 @@
+"""From the user's wish to the fields of a request: marks, mode, key, and the prefixes that they stand for."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from lm_deluge.models import Caching, Model
+from lm_deluge.prompt import Conversation
+from lm_deluge.prompt_cache.limits import fewer, longest_first, may_have_marks
+from lm_deluge.prompt_cache.marked import Prefix, cache_key, prefixes
+from lm_deluge.prompt_cache.options import PromptCache
+from lm_deluge.prompt_cache.patterns import GROWING, plan
+from lm_deluge.prompt_cache.reading import Reader
+from lm_deluge.prompt_cache.sharing import PrefixIndex
+from lm_deluge.request import Breakpoint
+from lm_deluge.tool import Tool
+
+__all__ = ["CachePlan", "Planner"]
+
+
+class CachePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request says about caching. The first five are fields of ``Request``.
+
+    Attributes:
+        breakpoints: where the provider should cache.
+        automatic_cache: leave the place to the provider.
+        cache_ttl: how long entries live whose place is the provider's choice.
+        cache_tail: let the provider also cache the end of the prompt.
+        prompt_cache_key: keeps prompts with one prefix together.
+        prefixes: what the marks stand for, the shortest first; each is a part of the next one.
+    """
+
+    breakpoints: tuple[Breakpoint, ...] = ()
+    automatic_cache: bool = False
+    cache_ttl: str | None = None
+    cache_tail: bool = False
+    prompt_cache_key: str | None = None
+    prefixes: tuple[Prefix, ...] = ()
+
+
+class Planner:
+    """Plans the requests of one run to one model.
+
+    Args:
+        cache: what the user asked for.
+        model: where the requests go.
+        tools: the tools that all of them have.
+        scope: whatever else separates caches, as bytes: ``Parameters.fingerprint`` is enough.
+        reserved: marks that the request carries besides, for example in ``extra_body``.
+    """
+
+    def __init__(
+        self, cache: PromptCache, model: Model, tools: Sequence[Tool] = (), *, scope: bytes = b"", reserved: int = 0
+    ) -> None:
+        self.cache = cache
+        self._model = model
+        self._tools = tuple(tools)
+        self._reserved = reserved
+        self._grows = cache.pattern in GROWING
+        self._reader = Reader(model, tools, scope=scope)
+        self._index = PrefixIndex(model, tools, reader=self._reader) if cache.pattern == "shared_prefix" else None
+
+    @property
+    def warms(self) -> bool:
+        """Whether requests wait for the first with their prefix. See ``PromptCache.warm``."""
+        caching = self._model.caching
+        if self.cache.warm is None:
+            return caching.guaranteed
+        return bool(self.cache.warm) and (caching.takes_marks or caching.takes_key)
+
+    def learn(self, conversations: Iterable[Conversation]) -> None:
+        """See more prompts, before the first of them is planned. Only ``shared_prefix`` needs it."""
+        if self._index is not None:
+            self._index.add(conversations)
+
+    def plan(self, conversation: Conversation, *, shard: int = 0) -> CachePlan:
+        """What the request for a prompt says.
+
+        Args:
+            conversation: the prompt, with its media loaded.
+            shard: which of ``shards_for(...)`` keys it goes with.
+        """
+        caching = self._model.caching
+        automatic = self.cache.pattern == "automatic"
+        marks = self._marks(conversation, caching) if caching.takes_marks or caching.takes_key else ()
+        found = prefixes(self._reader, conversation, marks, model=self._model)
+        key = None
+        if caching.takes_key and found:
+            # Of the shortest: prompts that part behind it are neighbors all the same.
+            key = cache_key(found[0].id, shard)
+            if shard:
+                found = tuple(msgspec.structs.replace(each, id=each.id + key.encode()) for each in found)
+        return CachePlan(
+            breakpoints=() if automatic else marks,
+            automatic_cache=automatic,
+            cache_ttl=self.cache.ttl,
+            cache_tail=self._grows,
+            prompt_cache_key=key,
+            prefixes=() if automatic else found,
+        )
+
+    def _marks(self, conversation: Conversation, caching: Caching) -> tuple[Breakpoint, ...]:
+        most = caching.max_marks - self._reserved
+        if self._grows and caching.caches_tail:
+            most -= 1  # the end of the prompt is one of them
+        theirs = may_have_marks(conversation)
+        if theirs:
+            most -= sum(block.users_mark is not None for block in self._reader.blocks(conversation))
+        if self._index is not None:
+            marks = self._index.marks(conversation, most=max(0, most))
+        else:
+            # Where the place is the provider's choice, a key still has to say which prompts belong together.
+            pattern = "system_and_tools" if self.cache.pattern == "automatic" else self.cache.pattern
+            marks = fewer(plan(pattern, conversation, self._tools), most)
+        marks = tuple(msgspec.structs.replace(mark, ttl=self.cache.ttl) for mark in marks)
+        return longest_first(marks, self._reader.blocks(conversation), caching) if theirs else marks

@@ -1,0 +1,106 @@
+"""Prefixes that many prompts share, found while the prompts come in.
+
+Every prompt is a chain of blocks, so prompts form a tree, and a mark belongs where branches part: on the last block
+that several prompts have in common. Behind it each goes its own way, and a mark there would be written and never read.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from lm_deluge.models import Model
+from lm_deluge.prompt import Conversation
+from lm_deluge.prompt_cache.marked import Prefix, minimum_of
+from lm_deluge.prompt_cache.reading import Link, Reader
+from lm_deluge.request import Breakpoint
+from lm_deluge.tool import Tool
+
+__all__ = ["PrefixIndex"]
+
+
+class _Place(NamedTuple):
+    """Where a mark may go, and how many tokens there are up to it."""
+
+    tokens: int
+    link: Link
+
+    @property
+    def mark(self) -> Breakpoint:
+        section, index, part = self.link.block.place
+        return Breakpoint("tools" if section == "tools" else "messages", index, part)
+
+
+class PrefixIndex:
+    """Knows which prefixes are shared. Prompts are added in chunks, each before its own marks are asked for.
+
+    A place that was marked once stays marked, whatever comes later: other requests read what was written there.
+
+    Args:
+        model: who reads the prompts.
+        tools: what they all start with.
+        capacity: blocks to remember. Beyond it those that only one prompt had are forgotten, the oldest first.
+        reader: reads for the same model and tools, where there is one already.
+    """
+
+    def __init__(
+        self, model: Model, tools: Sequence[Tool] = (), *, capacity: int = 65_536, reader: Reader | None = None
+    ) -> None:
+        self._reader = Reader(model, tools) if reader is None else reader
+        self._minimum = minimum_of(model)
+        self._capacity = max(2, capacity)
+        self._prompts: dict[bytes, int] = {}  # how many went through a block, by the digest of all up to it
+        self._used: dict[bytes, None] = {}  # where marks are, in the order in which they were set
+
+    def __len__(self) -> int:
+        """Blocks that are remembered."""
+        return len(self._prompts)
+
+    def add(self, conversations: Iterable[Conversation]) -> None:
+        """Learn from more prompts. Their images and files have to be loaded."""
+        for conversation in conversations:
+            for _, digest, _ in self._reader.chain(conversation):
+                self._prompts[digest] = self._prompts.get(digest, 0) + 1
+            if len(self._prompts) > self._capacity:
+                self._forget()
+
+    def marks(self, conversation: Conversation, *, most: int = 4) -> tuple[Breakpoint, ...]:
+        """Where a prompt leaves prefixes that it shares with others, the outermost first.
+
+        Args:
+            conversation: one of the prompts that were added.
+            most: marks at most; those that other prompts had before come first, then the outermost.
+        """
+        new: list[_Place] = []
+        used: list[_Place] = []
+        last: _Place | None = None  # the last shared block so far that takes a mark
+        tokens = before = 0
+        for link in self._reader.chain(conversation):
+            prompts = self._prompts.get(link.digest, 0)
+            if prompts < before and last is not None:
+                new.append(last)  # here some prompts part
+                last = None
+            if prompts < 2:
+                break
+            before = prompts
+            tokens += link.tokens
+            if self._reader.takes_mark(link.block):
+                place = _Place(tokens, link)
+                if link.digest in self._used:
+                    used.append(place)
+                    last = None
+                elif Prefix(link.digest, tokens, self._minimum).is_cacheable:
+                    last = place
+        if last is not None:
+            new.append(last)
+        chosen = sorted((used + new)[:most], key=lambda place: place.tokens)
+        for place in chosen:
+            self._used[place.link.digest] = None
+        while len(self._used) > self._capacity:
+            del self._used[next(iter(self._used))]
+        return tuple(place.mark for place in chosen)
+
+    def _forget(self) -> None:
+        """Down to half: first what one prompt alone had, then what fewer prompts had, the oldest of them first."""
+        surplus = len(self._prompts) - self._capacity // 2
+        by_use = sorted(self._prompts, key=lambda digest: (digest in self._used, self._prompts[digest]))
+        for digest in by_use[:surplus]:  # sorted keeps the order of arrival among equals
+            del self._prompts[digest]

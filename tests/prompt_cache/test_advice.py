@@ -1,0 +1,146 @@
+"""What is said about caching that does not work, and that nothing is said about caching that does."""
+
+from datetime import date
+
+import pytest
+
+from lm_deluge.models import resolve
+from lm_deluge.prompt import Conversation, Image, Message, Text
+from lm_deluge.prompt_cache import Planner, PromptCache
+from lm_deluge.prompt_cache.advice import (
+    advise,
+    lifetimes_out_of_order,
+    retired,
+    too_many_marks,
+    tools_reordered,
+)
+from lm_deluge.request import Breakpoint
+from lm_deluge.tool import Tool
+
+CLAUDE = resolve("claude-sonnet-4-6", environ={})
+GPT = resolve("gpt-6.1-sol", environ={})
+OLD = resolve("gpt-4.1", environ={})
+GROQ = resolve("groq/llama-3.3-70b", environ={})
+TODAY = date(2026, 11, 23)
+RULES = "Be kind. " * 1_000
+TOOLS = (Tool(name="a", description=RULES), Tool(name="b"))
+
+
+def said(prompts, model=CLAUDE, tools=(), **options):
+    cache = PromptCache(**options)
+    planner = Planner(cache, model, tools)
+    planner.learn(prompts)
+    return {
+        each.kind: each.message
+        for each in advise(cache, model, tools, [(each, planner.plan(each)) for each in prompts], today=TODAY)
+    }
+
+
+def prompts(text="{}", system=RULES, count=4):
+    start = Conversation() if system is None else Conversation.system(system)
+    return [start.user(text.format(number)) for number in range(count)]
+
+
+@pytest.mark.parametrize("model", [CLAUDE, GPT, OLD])
+@pytest.mark.parametrize("pattern", ["system_and_tools", "shared_prefix", "conversation", "automatic"])
+def test_nothing_is_said_about_what_works(model, pattern):
+    assert said(prompts(), model, pattern=pattern) == {}
+
+
+def test_a_prefix_below_the_minimum():
+    message = said(prompts(system="Be kind. " * 100))["too_short"]
+    assert "about 225 tokens" in message
+    assert "nothing below 1,024" in message
+    assert said(prompts(system="Be kind. " * 100), GPT).keys() == {"too_short"}
+
+
+def test_a_mark_on_what_varies_names_the_first_character_that_does():
+    clock = [Conversation.system(f"{RULES}It is 12:0{number}.").user("Hi") for number in range(4)]
+    message = said(clock)["nothing_shared"]
+    assert "differs in every one of 4 prompts" in message
+    assert "messages[0] (system) at character 9,010: '0.' and '1.'" in message
+    assert "shared_prefix" in message
+    questions = said(prompts("question {}"), pattern="last_user_message")["nothing_shared"]
+    assert "messages[1] (user) at character 9: '0' and '1'" in questions
+
+
+def test_a_difference_that_is_no_text_is_placed():
+    images = [Image(data=b"\x89PNG\r\n\x1a\n" + bytes([number]), media_type="image/png") for number in range(3)]
+    varying = [Conversation([Message("user", (Text(RULES), image))]) for image in images]
+    assert "part in messages[0] (user), part 1." in said(varying, pattern="last_user_message")["nothing_shared"]
+
+
+def test_two_prompts_prove_nothing():
+    assert said(prompts("question {}", count=2), pattern="last_user_message") == {}
+
+
+@pytest.mark.parametrize(
+    ("model", "tools", "pattern", "words"),
+    [
+        (CLAUDE, (), "system_and_tools", "neither a system message nor tools"),
+        (CLAUDE, (), "tools_only", "have no tools"),
+        (CLAUDE, (), "shared_prefix", "no two prompts begin"),
+        (GPT, TOOLS, "tools_only", "takes no cache mark on tools.*'system_and_tools'"),
+        (OLD, (), "tools_only", "have no tools"),
+    ],
+)
+def test_a_pattern_that_finds_nothing(model, tools, pattern, words):
+    import re
+
+    found = said(prompts(system=None), model, tools, pattern=pattern)
+    assert found.keys() == {"nothing_marked"}
+    assert re.search(words, found["nothing_marked"])
+
+
+def test_nothing_is_said_where_nothing_can_be_done():
+    assert said(prompts(system=None), GROQ) == {}
+
+
+def test_tools_in_another_order():
+    assert "another order" in tools_reordered(TOOLS, TOOLS[::-1]).message
+    assert tools_reordered(TOOLS, TOOLS) is None
+    assert tools_reordered(TOOLS, (*TOOLS, Tool(name="c"))) is None
+    shuffled = [
+        Tool(name="f", parameters={"type": "object", "properties": {name: {"type": "string"} for name in names}})
+        for names in ("ab", "ba")
+    ]
+    assert "schema of tool 'f'" in tools_reordered(shuffled[:1], shuffled[1:]).message
+
+
+def test_more_marks_than_are_taken():
+    marks = [Breakpoint("messages", number) for number in range(4)]
+    assert too_many_marks(marks, CLAUDE.caching) is None
+    assert too_many_marks(marks, CLAUDE.caching, reserved=1).message.startswith("5 cache marks")
+    assert too_many_marks([*marks, marks[0]], OLD.caching) is None
+
+
+@pytest.mark.parametrize(
+    ("ttls", "wrong"),
+    [(["1h", "5m"], False), ([None, None], False), (["1h", None], False), ([None, "1h"], True), (["5m", "12h"], True)],
+)
+def test_lifetimes_that_get_longer(ttls, wrong):
+    found = lifetimes_out_of_order([Breakpoint("messages", at, 0, ttl) for at, ttl in enumerate(ttls)], CLAUDE.caching)
+    assert (found is not None) == wrong
+    assert found is None or f"ttl={ttls[1]!r}" in found.message
+
+
+def test_a_lifetime_that_the_provider_does_not_have():
+    assert "no cache lifetime of 30m; 1h is used" in said(prompts(), ttl="30m")["ttl"]
+    assert "12h; 30m is used" in said(prompts(), GPT, ttl="12h")["ttl"]
+    assert said(prompts(), ttl="1h") == {}
+    assert said(prompts(), OLD, ttl="1h") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("claude-sonnet-4-5", "stops being served on 2026-11-30"),
+        ("o3-mini", "stopped being served on 2026-10-23"),
+        ("gpt-4.1", None),
+        ("claude-opus-5-5", None),
+    ],
+)
+def test_models_that_are_switched_off(name, words):
+    found = retired(resolve(name, environ={}), TODAY)
+    assert (found is None) == (words is None)
+    assert found is None or words in found.message

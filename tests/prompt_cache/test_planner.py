@@ -1,0 +1,255 @@
+"""From a pattern to the fields of a request, for each kind of provider."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lm_deluge.errors import ConfigError
+from lm_deluge.models import resolve
+from lm_deluge.prompt import Conversation, Image, Message, ProviderBlock, Text, ToolCall, ToolResult
+from lm_deluge.prompt_cache import PATTERNS, CachePlan, Planner, PromptCache, cache_key, prefix, shards_for
+from lm_deluge.request import Breakpoint
+from lm_deluge.tool import Tool
+
+CLAUDE = resolve("claude-sonnet-4-5", environ={})
+GPT_6 = resolve("gpt-6.1-sol", environ={})
+GPT_4 = resolve("gpt-4.1", environ={})
+ROUTED = resolve("openrouter/anthropic/claude-sonnet-4.5", environ={})
+MISTRAL = resolve("mistral/mistral-large-latest", environ={})
+GROQ = resolve("groq/llama-3.3-70b", environ={})
+
+SYSTEM = "abc " * 2_000
+BASE = Conversation.system(SYSTEM)
+PROMPT = BASE.user("One").ai("1").user("Two")
+TOOLS = (Tool(name="f", description="Does."),)
+
+
+def planned(pattern: str, model=CLAUDE, conversation=PROMPT, tools=TOOLS, **options) -> CachePlan:
+    return Planner(PromptCache(pattern=pattern, **options), model, tools).plan(conversation)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "places"),
+    [
+        ("system_and_tools", [(0, 0)]),
+        ("last_user_message", [(3, 0)]),
+        ("last_2_user_messages", [(1, 0), (3, 0)]),
+        ("conversation", [(0, 0), (1, 0), (3, 0)]),
+        ("shared_prefix", []),
+        ("automatic", []),
+    ],
+)
+def test_marks_and_lifetimes(pattern, places):
+    plan = planned(pattern, ttl="1h")
+    assert plan.breakpoints == tuple(Breakpoint("messages", *place, "1h") for place in places)
+    assert plan.automatic_cache == (pattern == "automatic")
+    assert plan.cache_ttl == "1h"
+    assert len(plan.prefixes) == len(places)
+    assert all(each.seconds == 3_600.0 for each in plan.prefixes)
+
+
+def test_only_prompts_that_go_on_from_each_other_have_their_end_cached():
+    grows = {pattern for pattern in PATTERNS if planned(pattern).cache_tail}
+    assert set(PATTERNS) - grows == {"system_and_tools", "tools_only", "shared_prefix"}
+
+
+def test_shared_prefixes_are_learned():
+    planner = Planner(PromptCache(pattern="shared_prefix"), CLAUDE, TOOLS)
+    prompts = [BASE.user(f"question {number}") for number in range(3)]
+    planner.learn(prompts)
+    assert {planner.plan(each).breakpoints for each in prompts} == {(Breakpoint("messages", 0),)}
+    assert len({planner.plan(each).prefixes for each in prompts}) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "warm", "warms"),
+    [
+        (CLAUDE, None, True),
+        (CLAUDE, False, False),
+        (CLAUDE, "prefill", True),
+        (GPT_6, None, True),
+        (ROUTED, None, False),
+        (ROUTED, True, True),
+        (GPT_4, None, False),
+        (GPT_4, True, True),
+        (GROQ, True, False),
+    ],
+)
+def test_requests_wait_where_the_provider_keeps_its_promises(model, warm, warms):
+    assert Planner(PromptCache(warm=warm), model).warms is warms
+
+
+# Prefixes
+
+
+def test_a_prefix_is_what_stands_before_the_mark_and_nothing_else():
+    def of(conversation, tools=TOOLS, model=CLAUDE):
+        return planned("system_and_tools", model, conversation, tools).prefixes[-1]
+
+    one = of(PROMPT)
+    assert one == of(BASE.user("Something else"))
+    assert one.tokens == pytest.approx(2_000, abs=20)
+    assert one.is_cacheable
+    others = [
+        of(Conversation.system(SYSTEM + " ").user("One")),
+        of(PROMPT, (Tool(name="f", description="Does not."),)),
+        of(PROMPT, (*TOOLS, *TOOLS)),
+        of(PROMPT, ()),
+        of(PROMPT, model=resolve("claude-opus-5-5", environ={})),
+        of(PROMPT, model=resolve("claude-sonnet-4-5", base_url="http://localhost:1", environ={})),
+        Planner(PromptCache(), CLAUDE, TOOLS, scope=b"effort").plan(PROMPT).prefixes[-1],
+    ]
+    assert len({one.id, *(each.id for each in others)}) == 8
+
+
+def test_the_order_of_a_schemas_properties_is_part_of_the_prefix():
+    one, two = (
+        Tool(name="f", parameters={"type": "object", "properties": {name: {"type": "string"} for name in names}})
+        for names in ("ab", "ba")
+    )
+    assert planned("tools_only", tools=(one,)).prefixes != planned("tools_only", tools=(two,)).prefixes
+
+
+def test_marks_nest():
+    plan = planned("conversation")
+    again = planned("conversation", conversation=PROMPT.ai("2").user("Three"))
+    assert [each.tokens for each in plan.prefixes] == sorted(each.tokens for each in plan.prefixes)
+    assert again.prefixes[1] == plan.prefixes[2], "this turn reads what the last one wrote"
+
+
+def test_system_text_anywhere_belongs_to_the_prefix_where_it_is_read_first():
+    later = Conversation([*PROMPT.messages, Message.system("More rules")])
+    assert planned("last_user_message", CLAUDE, later).prefixes != planned("last_user_message", CLAUDE).prefixes
+    assert planned("last_user_message", GPT_6, later).prefixes == planned("last_user_message", GPT_6).prefixes
+
+
+def test_a_prefix_by_itself():
+    marks = (Breakpoint("messages", 0),)
+    assert prefix(PROMPT, TOOLS, marks, model=CLAUDE) == planned("system_and_tools").prefixes[0]
+    assert prefix(PROMPT, TOOLS, (), model=CLAUDE) is None
+    image = Conversation([Message("user", (Image(data=b"\x89PNG\r\n\x1a\n", media_type="image/png"),))])
+    assert prefix(image, (), marks, model=CLAUDE).tokens == pytest.approx(1_600, abs=10)
+
+
+@pytest.mark.parametrize(("length", "cacheable"), [(700, False), (800, True), (2_000, True)])
+def test_a_prefix_below_the_minimum_is_told_with_some_leeway(length, cacheable):
+    assert (
+        planned("system_and_tools", conversation=Conversation.system("abc " * length)).prefixes[0].is_cacheable
+        == cacheable
+    )
+
+
+# Other providers
+
+
+def test_no_mark_on_a_tool_where_none_is_taken():
+    assert planned("tools_only", GPT_6).prefixes == ()
+    assert planned("tools_only", CLAUDE).prefixes != ()
+
+
+def test_three_marks_beside_the_one_that_the_provider_sets():
+    many = [Text(str(number)) for number in range(30)]
+    long = Conversation(
+        [*BASE.user("One").messages, Message("assistant", many), *BASE.user("x").ai("y").user("z").messages[1:]]
+    )
+    assert len(planned("conversation", CLAUDE, long).breakpoints) == 4
+    assert len(planned("conversation", GPT_6, long).breakpoints) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "has_key"), [(GPT_4, True), (MISTRAL, True), (GPT_6, False), (CLAUDE, False), (GROQ, False)]
+)
+def test_a_key_for_providers_that_route_by_it(model, has_key):
+    plans = [planned("system_and_tools", model, BASE.user(text)) for text in ("a", "b")]
+    assert (plans[0].prompt_cache_key is not None) == has_key
+    assert plans[0].prompt_cache_key == plans[1].prompt_cache_key
+    other = planned("system_and_tools", model, Conversation.system("Other").user("a"))
+    assert not has_key or other.prompt_cache_key != plans[0].prompt_cache_key
+
+
+def test_a_key_is_all_there_is_to_automatic_caching_where_keys_are_taken():
+    assert planned("automatic", MISTRAL).prompt_cache_key == planned("system_and_tools", MISTRAL).prompt_cache_key
+    assert planned("automatic", MISTRAL).breakpoints == ()
+    assert planned("automatic", CLAUDE).prompt_cache_key is None
+
+
+def test_the_turns_of_a_conversation_keep_their_key():
+    one, two = (planned("conversation", GPT_4, each) for each in (PROMPT, PROMPT.ai("2").user("Three")))
+    assert one.prompt_cache_key == two.prompt_cache_key
+
+
+def test_shards_are_caches_of_their_own():
+    planner = Planner(PromptCache(), GPT_4)
+    plans = [planner.plan(PROMPT, shard=number) for number in range(3)]
+    assert len({plan.prompt_cache_key for plan in plans}) == 3
+    assert len({plan.prefixes[0].id for plan in plans}) == 3
+    assert plans[0] == planner.plan(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("rate", "limit", "shards"),
+    [(1, 15, 1), (15, 15, 1), (16, 15, 2), (1_000, 15, 67), (1_000, None, 1), (float("inf"), 15, 1)],
+)
+def test_how_many_shards(rate, limit, shards):
+    assert shards_for(rate, limit) == shards
+
+
+def test_keys_are_the_same_in_every_process():
+    code = "from lm_deluge.prompt_cache import cache_key; print(cache_key(b'prefix', 3))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert found == cache_key(b"prefix", 3) == "cb9fd4e93acc4fd8679ff4e6-3"
+    assert len(found) <= 64
+
+
+# Marks that the user set
+
+
+def marked(ttl=None) -> ProviderBlock:
+    mark = {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": ttl}
+    return ProviderBlock("anthropic", {"type": "text", "text": "theirs", "cache_control": mark})
+
+
+def test_their_marks_count():
+    theirs = Conversation(
+        [Message.system(SYSTEM), Message("user", (marked(), marked(), Text("x"))), *PROMPT.messages[2:]]
+    )
+    assert [mark.index for mark in planned("conversation", conversation=theirs).breakpoints] == [0, 3]
+    planner = Planner(PromptCache(pattern="conversation"), CLAUDE, reserved=3)
+    assert [mark.index for mark in planner.plan(PROMPT).breakpoints] == [3]
+    planner = Planner(PromptCache(pattern="conversation"), CLAUDE, reserved=4)
+    assert planner.plan(PROMPT).breakpoints == ()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "before", "after"),
+    [(None, "1h", "1h", "5m"), ("1h", None, "1h", None), ("1h", "1h", "1h", "1h"), ("5m", None, None, None)],
+)
+def test_lifetimes_never_get_longer_along_the_prompt(theirs, ours, before, after):
+    prompt = Conversation(
+        [Message.system(SYSTEM), Message("user", (marked(theirs),)), Message.ai("x"), Message.user("y")]
+    )
+    first, *_, last = planned("conversation", conversation=prompt, ttl=ours).breakpoints
+    assert (first.index, last.index) == (0, 3)
+    assert (first.ttl, last.ttl) == (before, after)
+
+
+def test_blocks_of_other_providers_are_not_marks():
+    block = ProviderBlock("elsewhere", {"cache_control": {"type": "ephemeral", "ttl": "5m"}})
+    prompt = Conversation([Message("user", (block,)), *PROMPT.messages])
+    assert {mark.ttl for mark in planned("conversation", conversation=prompt, ttl="1h").breakpoints} == {"1h"}
+
+
+def test_an_impossible_lifetime_of_theirs_is_named():
+    prompt = Conversation([Message.system(SYSTEM), Message("user", (marked("2h"),))])
+    with pytest.raises(ConfigError, match="'2h'"):
+        planned("system_and_tools", conversation=prompt)
+
+
+def test_the_results_of_an_agents_turn_open_it_in_the_prefix_too():
+    """Anthropic is sent results first, so a mark on the text before them covers the results."""
+    turn = [Message.user("Go"), Message("assistant", (ToolCall("1", "f"),))]
+    text_first = Conversation([*turn, Message("user", (Text("Now"), ToolResult("1", "r" * 5_000)))])
+    marks = (Breakpoint("messages", 2, 0),)
+    assert prefix(text_first, (), marks, model=CLAUDE).tokens > 1_000
+    assert prefix(text_first, (), marks, model=resolve("openrouter/x/y", environ={})).tokens > 1_000
