@@ -72,7 +72,10 @@ class TestModes:
             client = make_client(cache=cache)
             ask(client, ["What is the capital of France?", "Name a prime number above 100."])
             (miss,) = ask(client, ["What is the capital of Frances?"], cache_mode="offline")
-        assert re.search(r'messages\[0\]\.text: asked "What is the capital of Frances\?", stored "What is the capital of France\?"', miss.error_message), miss.error_message
+        assert re.search(
+            r'messages\[0\]\.text: asked "What is the capital of Frances\?", stored "What is the capital of France\?"',
+            miss.error_message,
+        ), miss.error_message
         assert "gpt-4.1-mini" in miss.error_message
 
     def test_an_offline_miss_can_be_raised(self, emulator, make_client):
@@ -125,6 +128,11 @@ class TestModes:
         [
             ({"cache_mode": "read"}, "'use', 'refresh', 'bypass', 'offline'"),
             ({"max_age": 0}, "max_age"),
+            ({"max_age": "1h"}, "max_age"),
+            ({"tags": 5}, "tags"),
+            ({"run_name": 5}, "run_name"),
+            ({"samples": "2"}, "samples"),
+            ({"samples": 2.0}, "samples"),
             ({"on_miss": "ignore"}, "on_miss"),
             ({"samples": 0}, "samples"),
             ({"samples": 1.5}, "samples"),
@@ -179,9 +187,9 @@ class TestAge:
             def put(self, prompt, response):
                 raise NotImplementedError
 
-        with pytest.raises(ConfigError, match="max_age= needs a cache of lm_deluge.cache"):
+        with pytest.raises(ConfigError, match=r"max_age= needs a cache of lm_deluge\.cache"):
             ask(make_client(cache=Own()), ["p"], max_age=5)
-        with pytest.raises(ConfigError, match="samples= needs a cache of lm_deluge.cache"):
+        with pytest.raises(ConfigError, match=r"samples= needs a cache of lm_deluge\.cache"):
             ask(make_client(cache=Own()), ["p"], samples=2)
 
 
@@ -289,6 +297,7 @@ class TestScope:
             ({"scope": "prompt"}, "scope"),
             ({"admit": "all"}, "admit"),
             ({"ttl": 0}, "ttl"),
+            ({"ttl": "7d"}, "ttl"),
             ({"max_bytes": -1}, "max_bytes"),
         ],
     )
@@ -317,6 +326,19 @@ class TestAdmission:
         cache = MemoryCache(admit=lambda response: response.completion.endswith("2"))
         client = make_client(base_url=numbered.openai_base_url, api_key="any", cache=cache)
         assert [ask(client, ["p"])[0].local_cache_hit for _ in range(3)] == [False, False, True]
+
+    def test_a_coroutine_function_cannot_decide(self):
+        async def admit(response):
+            return False
+
+        with pytest.raises(ConfigError, match="coroutine"):
+            MemoryCache(admit=admit)
+
+    def test_only_a_truth_value_is_a_decision(self, emulator, make_client):
+        client = make_client(cache=MemoryCache(admit=lambda response: "no"))
+        with pytest.warns(CacheWarning, match="'no'; True or False"):
+            (response,) = ask(client, ["p"])
+        assert response.entry is None
 
     def test_a_function_that_raises_costs_no_answer(self, emulator, make_client):
         cache = MemoryCache(admit=lambda response: 1 / 0)

@@ -1,9 +1,10 @@
 """Which answers are worth keeping. A stored answer is replayed for ever, so a bad one must not get in."""
 
+import inspect
 from collections.abc import Callable
 from typing import Literal, get_args
 
-from lm_deluge.errors import ConfigError
+from lm_deluge.errors import CacheError, ConfigError
 from lm_deluge.prompt import Text, Thinking
 from lm_deluge.response import APIResponse
 
@@ -31,9 +32,21 @@ def policy(admit: Admit) -> Policy:
     if admit == "complete":
         return lambda response: _is_answer(response) and response.finish_reason != "length"
     if callable(admit):
-        return lambda response: _is_answer(response) and bool(admit(response))
+        if inspect.iscoroutinefunction(admit):
+            raise ConfigError("admit= is a coroutine function; it has to decide at once. Use a plain function.")
+        return lambda response: _is_answer(response) and _decision(admit, response)
     known = " or ".join(map(repr, get_args(get_args(Admit)[0])))
     raise ConfigError(f"admit={admit!r} is not known; use {known}, or a function of the response.")
+
+
+def _decision(admit: Policy, response: APIResponse) -> bool:
+    try:
+        decision: object = admit(response)
+    except Exception as error:
+        raise CacheError(f"the function given as admit= raised {type(error).__name__}: {error}") from error
+    if not isinstance(decision, bool):
+        raise CacheError(f"the function given as admit= returned {decision!r}; True or False is needed")
+    return decision
 
 
 def _is_answer(response: APIResponse) -> bool:

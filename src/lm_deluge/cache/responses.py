@@ -65,8 +65,10 @@ class ResponseCache:
             or with other parameters is served too. ``"request"``: also the model, all sampling parameters, tools, tool
             choice, output schema, extra body, extra headers but for credentials, and the endpoint.
         admit: which answers to keep, beside errors, refusals, filtered and empty answers, which are never kept:
-            ``"answers"`` for all, ``"complete"`` for those that were not cut short, or a function that decides.
-        ttl: seconds after which an answer is not served any more; None for never.
+            ``"answers"`` for all, ``"complete"`` for those that were not cut short, or a function that decides. It
+            is called on the event loop, so it should be quick.
+        ttl: seconds after which an answer is not served any more by this object; None for never. Redis also drops
+            what was stored with it.
         max_bytes: keep the store below this size by removing the least recently used entries; None for no limit.
         clock: what tells the time; for tests.
 
@@ -89,8 +91,8 @@ class ResponseCache:
             raise ConfigError(f"cache_key is {cache_key!r}; a name that is not empty is needed.")
         if scope not in get_args(Scope):
             raise ConfigError(f"scope={scope!r} is not known; use 'conversation' or 'request'.")
-        if ttl is not None and not ttl > 0:
-            raise ConfigError(f"ttl={ttl!r} leaves no time; give seconds above 0, or None for no end.")
+        if ttl is not None and (isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not ttl > 0):
+            raise ConfigError(f"ttl={ttl!r} is no time; give seconds above 0, or None for no end.")
         self.admits = policy(admit)
         self.backend = store
         self.namespace = cache_key
@@ -99,7 +101,8 @@ class ResponseCache:
         self.clock = SystemClock() if clock is None else clock
         self._keepers: weakref.WeakSet[LeaseKeeper] = weakref.WeakSet()
         self.leases: LeaseStore = store if isinstance(store, LeaseStore) else InProcessLeases()
-        self.bounded: BoundedStore | None = None
+        # When entries were last served is kept even without a limit: one may be set later, and people prune by it.
+        self._bounded = store if isinstance(store, BoundedStore) else None
         if max_bytes is not None:
             self._limit(max_bytes)
         self.batcher: Batcher[Entry] = Batcher(store.put_many)
@@ -173,6 +176,8 @@ class ResponseCache:
             ConfigError: the response is in no cache.
         """
         self.check_open()
+        if not isinstance(response, APIResponse):
+            raise ConfigError(f"reject() takes a response of a client, not {type(response).__name__}.")
         if response.entry is None:
             raise ConfigError("This response is in no cache: it is an error, was not admitted, or was never stored.")
         key = bytes.fromhex(response.entry)
@@ -360,8 +365,8 @@ class ResponseCache:
 
     def touch(self, keys: Sequence[bytes]) -> None:
         """Entries were served."""
-        if self.bounded is not None and keys:
-            self.bounded.touch(keys, now=self.clock.time())
+        if self._bounded is not None and keys:
+            self._bounded.touch(keys, now=self.clock.time())
 
     def entry(
         self,
@@ -393,10 +398,9 @@ class ResponseCache:
     def _limit(self, max_bytes: Any) -> None:
         if type(max_bytes) is not int or max_bytes <= 0:
             raise ConfigError(f"max_bytes={max_bytes!r} is not a number of bytes above 0.")
-        if not isinstance(self.backend, BoundedStore):
+        if self._bounded is None:
             raise ConfigError(f"{self.location} cannot be limited: max_bytes= needs SqliteCache or MemoryCache.")
-        self.bounded = self.backend
-        self.bounded.limit(max_bytes)
+        self._bounded.limit(max_bytes)
 
 
 def _facts(response: APIResponse, created: float, run: int) -> Facts:

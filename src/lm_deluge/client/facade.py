@@ -62,8 +62,8 @@ class LLMClient:
         cache: a local cache: one of ``lm_deluge.cache``, or any object with ``get(prompt)`` and
             ``put(prompt, response)``, synchronous or asynchronous.
         single_flight: let identical prompts share one call: in this client, and among all threads and processes that
-            share the local cache, where it is SQLite, Redis, LevelDB or memory. Without it, duplicates each make a
-            call until the first of them has finished.
+            share the local cache: processes where it is SQLite or Redis, threads elsewhere. Without it, duplicates each
+            make a call until the first of them has finished.
         extra_headers: sent with every call; they win over ours.
         extra_body: merged into every request body; it wins over ours.
         base_url: the server to talk to instead of the provider's own.
