@@ -42,7 +42,7 @@ def raw(cache: ResponseCache, text: str) -> tuple[bytes, bytes]:
 
 def overwrite(cache: ResponseCache, key: bytes, value: bytes) -> None:
     """Put bytes under a key as damage would, past all encoding."""
-    entry = msgspec.structs.replace(cache.entry(prompt("any"), answer("any")), key=key, value=value, blobs={})
+    entry = msgspec.structs.replace(cache.core.entry(prompt("any"), answer("any")), key=key, value=value, blobs={})
     cache.backend.put_many([entry])
 
 

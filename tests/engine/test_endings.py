@@ -170,7 +170,7 @@ def test_failures_spread_over_event_loops_rather_than_queue(emulator, make_clien
 
     emulator.script([Fault.error(400)] * 8)
     cache = MemoryCache()
-    cache.leases = Watched()
+    cache.core.leases = Watched()
     client = make_client(cache=cache, single_flight=True)
     outcomes = []
 

@@ -192,7 +192,7 @@ class BrokenLeases:
 
 def test_a_store_whose_leases_fail_costs_calls_and_no_answer(emulator, make_client):
     cache = MemoryCache()
-    cache.leases = BrokenLeases()
+    cache.core.leases = BrokenLeases()
     client = make_client(cache=cache, single_flight=True)
     with pytest.warns(CacheWarning, match="a lease of single flight could not be had"):
         responses = client.process_prompts_sync(["p", "q", "p"], show_progress=False)

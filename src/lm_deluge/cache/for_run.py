@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from lm_deluge.cache._each import look_up_all, look_up_each
+from lm_deluge.cache.core import Context, Core
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Asked, Found, RunContext
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.record import unpack_request
-from lm_deluge.cache.responses import Context, ResponseCache
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import AwaitableStore, ScanStore
 from lm_deluge.prompt import Conversation
@@ -32,7 +32,7 @@ T = TypeVar("T")
 class RunCache:
     """One run's view of a ``ResponseCache``; see ``EngineCache`` for what its methods promise."""
 
-    def __init__(self, cache: ResponseCache, run: RunContext) -> None:
+    def __init__(self, cache: Core, run: RunContext) -> None:
         self._cache = cache
         self._store = cache.backend
         self._run = run

@@ -5,54 +5,26 @@ at once and keeps disks and networks off the event loop.
 """
 
 import warnings
-import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Self
 
-import msgspec
-
-from lm_deluge._clock import Clock, SystemClock
-from lm_deluge.cache._per_process import PerProcess
-from lm_deluge.cache.admission import Admit, policy
-from lm_deluge.cache.batching import Batcher
-from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
-from lm_deluge.cache.entry import Entry, Facts
+from lm_deluge._clock import Clock
+from lm_deluge.cache.admission import Admit
+from lm_deluge.cache.codec import Decoded
+from lm_deluge.cache.core import Core
 from lm_deluge.cache.found import EngineCache, Found, Prompt, RunContext
-from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
-from lm_deluge.cache.record import PackedParameters, Scope, pack_request
-from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores import BoundedStore, JournalStore, LeaseStore, Store
-from lm_deluge.canonical import namespaced, sampled, scoped
-from lm_deluge.errors import CacheError, CacheWarning, ConfigError, DamagedEntryError
+from lm_deluge.cache.record import Scope
+from lm_deluge.cache.stores import Store
+from lm_deluge.errors import CacheWarning, ConfigError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 
 if TYPE_CHECKING:
-    import asyncio
+    from lm_deluge.cache.explain import Explanation
 
-    from lm_deluge.cache.explain import Explanation, Searcher
-
-__all__ = ["Context", "ResponseCache"]
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What is asked beside a prompt, in the forms that entries need. Made once for all prompts of a run.
-
-    Attributes:
-        digest: for keys; None where keys do not have it.
-        fingerprint: for the entry's head.
-        packed: for the stored request.
-    """
-
-    digest: bytes | None = None
-    fingerprint: bytes = UNKNOWN
-    packed: PackedParameters | None = None
-
-
-_ALONE = Context()
+__all__ = ["ResponseCache"]
 
 
 class ResponseCache:
@@ -87,28 +59,27 @@ class ResponseCache:
         max_bytes: int | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if type(cache_key) is not str or not cache_key:
-            raise ConfigError(f"cache_key is {cache_key!r}; a name that is not empty is needed.")
-        if scope not in get_args(Scope):
-            raise ConfigError(f"scope={scope!r} is not known; use 'conversation' or 'request'.")
-        if ttl is not None and (isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not ttl > 0):
-            raise ConfigError(f"ttl={ttl!r} is no time; give seconds above 0, or None for no end.")
-        self.admits = policy(admit)
-        self.backend = store
-        self.namespace = cache_key
-        self.scope: Scope = scope
-        self.ttl = ttl
-        self.clock = SystemClock() if clock is None else clock
-        self._keepers: weakref.WeakSet[LeaseKeeper] = weakref.WeakSet()
-        self.leases: LeaseStore = store if isinstance(store, LeaseStore) else InProcessLeases()
-        # When entries were last served is kept even without a limit: one may be set later, and people prune by it.
-        self._bounded = store if isinstance(store, BoundedStore) else None
-        if max_bytes is not None:
-            self._limit(max_bytes)
-        self.batcher: Batcher[Entry] = Batcher(store.put_many)
-        self._accounts: Batcher[Run] = Batcher(self._record_all)
-        self._readers = PerProcess(lambda: ThreadPoolExecutor(2, thread_name_prefix="lm_deluge cache reader"))
-        self._closed = False
+        self._core = Core(
+            store, cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, max_bytes=max_bytes, clock=clock
+        )
+
+    @property
+    def core(self) -> Core:
+        """What runs use of the cache. Not for users."""
+        return self._core
+
+    @property
+    def backend(self) -> Store:
+        """The store, for housekeeping: ``cache.backend.usage()``, for example."""
+        return self._core.backend
+
+    def key(self, prompt: Conversation, parameters: Parameters | None = None, *, sample: int = 0) -> bytes:
+        """The key of an answer: 32 bytes.
+
+        Raises:
+            ConfigError: ``scope="request"`` and no ``parameters``.
+        """
+        return self._core.key(prompt, self._core.context(parameters), sample)
 
     def get(self, prompt: Conversation, parameters: Parameters | None = None, *, sample: int = 0) -> APIResponse | None:
         """The stored response of a prompt, or None. Blocks. A damaged entry is set aside with a warning, and is None.
@@ -122,15 +93,15 @@ class ResponseCache:
             CacheError: the cache is closed, or the store cannot be asked.
             ConfigError: ``parameters`` are needed and missing.
         """
-        self.check_open()
-        key = self.key(prompt, self.context(parameters), sample)
-        found = self.decoded(key, self.backend.get_many([key])[0])
+        self._core.check_open()
+        key = self.key(prompt, parameters, sample=sample)
+        found = self._core.decoded(key, self.backend.get_many([key])[0])
         if isinstance(found, str):
             warnings.warn(f"A damaged cache entry counts as a miss: {found}", CacheWarning, stacklevel=2)
             return None
-        if found is None or self.is_older(found, self.oldest(None)):
+        if found is None or self._core.is_older(found, self._core.oldest(None)):
             return None
-        self.touch([key])
+        self._core.touch([key])
         return found.response
 
     def put(
@@ -148,8 +119,8 @@ class ResponseCache:
             CacheError: the cache is closed, or the store cannot be written.
             ConfigError: ``parameters`` are needed and missing.
         """
-        self.check_open()
-        self.backend.put_many([self.entry(prompt, response, self.context(parameters), sample=sample)])
+        self._core.check_open()
+        self.backend.put_many([self._core.entry(prompt, response, self._core.context(parameters), sample=sample)])
 
     def delete(self, prompt: Conversation, parameters: Parameters | None = None, *, sample: int = 0) -> bool:
         """Remove the stored response of a prompt; whether there was one. Blocks.
@@ -158,8 +129,8 @@ class ResponseCache:
             CacheError: the cache is closed, or the store cannot be written.
             ConfigError: ``parameters`` are needed and missing.
         """
-        self.check_open()
-        return self.backend.delete(self.key(prompt, self.context(parameters), sample))
+        self._core.check_open()
+        return self.backend.delete(self.key(prompt, parameters, sample=sample))
 
     def reject(self, response: APIResponse, *, reason: str = "") -> bool:
         """Take an answer out of service because it is bad. It is kept for audit, and bought again when asked next.
@@ -175,14 +146,14 @@ class ResponseCache:
             CacheError: the cache is closed, or the store cannot be written.
             ConfigError: the response is in no cache.
         """
-        self.check_open()
+        self._core.check_open()
         if not isinstance(response, APIResponse):
             raise ConfigError(f"reject() takes a response of a client, not {type(response).__name__}.")
         if response.entry is None:
             raise ConfigError("This response is in no cache: it is an error, was not admitted, or was never stored.")
         key = bytes.fromhex(response.entry)
         value = self.backend.get_many([key])[0]
-        found = self.decoded(key, value)
+        found = self._core.decoded(key, value)
         if not isinstance(found, Decoded):
             return False
         stored = found.response
@@ -197,7 +168,6 @@ class ResponseCache:
         *,
         sample: int = 0,
         max_age: float | None = None,
-        searcher: "Searcher | None" = None,
     ) -> "Explanation":
         """Whether there is an answer to a prompt, and if not, why: the nearest entries and how they differ. Blocks.
 
@@ -206,25 +176,12 @@ class ResponseCache:
             parameters: what would be asked beside it, of each model that may answer, as ``client.parameters()`` gives.
             sample: which of several independent answers.
             max_age: seconds; older entries do not count.
-            searcher: for many prompts in turn; it reads the store once.
 
         Raises:
             CacheError: the cache is closed, or the store cannot be read.
             ConfigError: ``scope="request"`` and no parameters.
         """
-        from lm_deluge.cache.explain import Wanted, explain  # needed by few
-
-        self.check_open()
-        wanted = Wanted(
-            conversation=prompt.load(),
-            parameters=tuple(parameters),
-            namespace=self.namespace,
-            scope=self.scope,
-            sample=sample,
-            max_age=max_age,
-            ttl=self.ttl,
-        )
-        return explain(self.backend, wanted, now=self.clock.time(), searcher=searcher)
+        return self._core.explain(prompt, parameters, sample=sample, max_age=max_age)
 
     async def get_many(self, prompts: Sequence[Conversation], parameters: Parameters | None = None) -> list[Found]:
         """Look many prompts up, off the event loop where the store blocks. Prompts must be loaded.
@@ -246,12 +203,7 @@ class ResponseCache:
 
     def close(self) -> None:
         """Write what is still under way, and release the store. Closing twice is fine. Blocks."""
-        self._closed = True
-        self.batcher.flush()
-        self._accounts.flush()
-        for keeper in list(self._keepers):
-            keeper.flush()
-        self.backend.close()
+        self._core.close()
 
     def __enter__(self) -> Self:
         return self
@@ -262,8 +214,8 @@ class ResponseCache:
         self.close()
 
     def __repr__(self) -> str:
-        scope = "" if self.scope == "conversation" else f", scope={self.scope!r}"
-        return f"{type(self).__name__}({self.backend.location!r}, cache_key={self.namespace!r}{scope})"
+        scope = "" if self._core.scope == "conversation" else f", scope={self._core.scope!r}"
+        return f"{type(self).__name__}({self.backend.location!r}, cache_key={self._core.namespace!r}{scope})"
 
     @property
     def location(self) -> str:
@@ -273,147 +225,4 @@ class ResponseCache:
     def _for_call(self, parameters: Parameters | None) -> EngineCache:
         from lm_deluge.cache.for_run import RunCache  # a view of this class, so it cannot be imported above
 
-        return RunCache(self, RunContext(parameters=() if parameters is None else (parameters,)))
-
-    # For RunCache
-
-    def check_open(self) -> None:
-        """Raise if the cache is closed."""
-        if self._closed:
-            raise CacheError(f"The cache {self.location} is closed. Make a new one to go on.")
-
-    def new_keeper(self) -> LeaseKeeper:
-        """A holder of leases; what it has given back is in the store before the store is closed."""
-        keeper = LeaseKeeper(self.leases)
-        self._keepers.add(keeper)
-        return keeper
-
-    @property
-    def readers(self) -> ThreadPoolExecutor:
-        """Where lookups run that block."""
-        return self._readers.get()
-
-    def record(self, run: Run) -> "asyncio.Future[None] | None":
-        """Accept the account of a run, where the store keeps any."""
-        if not isinstance(self.backend, JournalStore):
-            return None
-        if self.backend.blocks:
-            return self._accounts.submit(run)
-        self.backend.record_run(run)
-        return None
-
-    def _record_all(self, runs: Sequence[Run]) -> None:
-        if isinstance(self.backend, JournalStore):
-            for run in runs:
-                self.backend.record_run(run)
-
-    def context(self, parameters: Parameters | None) -> Context:
-        """The forms that parameters take in entries of this cache."""
-        if parameters is None:
-            if self.scope == "request":
-                raise ConfigError(
-                    'With scope="request" the key needs what is asked beside the prompt: pass parameters=, for example '
-                    "client.parameters()[0]."
-                )
-            return _ALONE
-        digest = parameters.digest if self.scope == "request" else None
-        return Context(digest, parameters.fingerprint, PackedParameters.of(parameters))
-
-    def key(self, prompt: Conversation, context: Context = _ALONE, sample: int = 0) -> bytes:
-        """The key of an answer."""
-        digest = prompt.digest
-        if context.digest is not None:
-            digest = scoped(digest, context.digest)
-        return namespaced(self.namespace, sampled(digest, sample) if sample else digest)
-
-    def oldest(self, max_age: float | None, since: float | None = None) -> float | None:
-        """The time of the oldest answers that count; None if all do."""
-        ages = [age for age in (self.ttl, max_age) if age is not None]
-        limits = [self.clock.time() - min(ages)] if ages else []
-        if since is not None:
-            limits.append(since)
-        return max(limits, default=None)
-
-    @staticmethod
-    def is_older(found: Decoded, oldest: float | None) -> bool:
-        """Whether an entry was stored before that time. One of which that is not known was."""
-        return oldest is not None and not found.created >= oldest  # not so for NaN, in a hostile file
-
-    def decoded(self, key: bytes, value: object) -> Decoded | str | None:
-        """What a store gave, or what is wrong with it, in which case it is set aside."""
-        found = self.try_decode(key, value)
-        if not isinstance(found, str):
-            return found
-        try:
-            self.backend.set_aside(key, value, found)
-        except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
-            return f"{found}. It could not be set aside: {error}"
-        return f"{found}. It was set aside."
-
-    def try_decode(self, key: bytes, value: object) -> Decoded | str | None:
-        """What a store gave, or what is wrong with it."""
-        if value is None:
-            return None
-        try:
-            if not isinstance(value, bytes):
-                raise DamagedEntryError(f"the store gave a {type(value).__name__} where bytes were put")
-            if not value:
-                raise DamagedEntryError("the store cannot read it")
-            return decode(key, value)
-        except DamagedEntryError as error:
-            return f"{key.hex()[:16]}… in {self.location}: {error}"
-
-    def touch(self, keys: Sequence[bytes]) -> None:
-        """Entries were served."""
-        if self._bounded is not None and keys:
-            self._bounded.touch(keys, now=self.clock.time())
-
-    def entry(
-        self,
-        prompt: Conversation,
-        response: APIResponse,
-        context: Context = _ALONE,
-        *,
-        sample: int = 0,
-        run: int = 0,
-    ) -> Entry:
-        """One answer as the store gets it."""
-        key = self.key(prompt, context, sample)
-        request = pack_request(prompt.load(), context.packed, scope=self.scope, sample=sample)
-        # What is kept is the answer, not the circumstances in which it was asked for.
-        content = None if response.content is None else response.content.load()
-        kept = msgspec.structs.replace(response, id=0, local_cache_hit=False, entry=None, content=content)
-        created = self.clock.time()
-        return Entry(
-            key=key,
-            value=encode(key, kept, created=created, fingerprint=context.fingerprint),
-            namespace=self.namespace,
-            request=request.data,
-            refers=request.refers,
-            blobs=request.blobs,
-            facts=_facts(kept, created, run),
-            expires=None if self.ttl is None else created + self.ttl,
-        )
-
-    def _limit(self, max_bytes: Any) -> None:
-        if type(max_bytes) is not int or max_bytes <= 0:
-            raise ConfigError(f"max_bytes={max_bytes!r} is not a number of bytes above 0.")
-        if self._bounded is None:
-            raise ConfigError(f"{self.location} cannot be limited: max_bytes= needs SqliteCache or MemoryCache.")
-        self._bounded.limit(max_bytes)
-
-
-def _facts(response: APIResponse, created: float, run: int) -> Facts:
-    usage = response.usage
-    return Facts(
-        created=created,
-        asked=response.model_internal or None,
-        model=response.model_external or response.model_internal or None,
-        finish_reason=response.finish_reason,
-        input_tokens=None if usage is None else usage.input_tokens,
-        output_tokens=None if usage is None else usage.output_tokens,
-        cache_read_tokens=None if usage is None else usage.cache_read_tokens,
-        cache_write_tokens=None if usage is None else usage.cache_write_tokens,
-        cost=response.cost,
-        run=run,
-    )
+        return RunCache(self._core, RunContext(parameters=() if parameters is None else (parameters,)))

@@ -46,7 +46,7 @@ def adapt(cache: Any) -> Opener | None:
     if cache is None:
         return None
     if isinstance(cache, ResponseCache):
-        return lambda run: RunCache(cache, run)
+        return lambda run: RunCache(cache.core, run)
     if isinstance(cache, type):
         raise TypeError(f"cache= got the class {cache.__name__}; it needs an object, such as {cache.__name__}(...).")
     missing = [name for name in ("get", "put") if not callable(getattr(cache, name, None))]

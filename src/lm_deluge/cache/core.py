@@ -1,0 +1,279 @@
+"""What every response cache is made of: keys and entries, their ages, and what is written in the background.
+
+``ResponseCache`` is this for users, who block; ``RunCache`` for runs, which do not.
+"""
+
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, get_args
+
+import msgspec
+
+from lm_deluge._clock import Clock, SystemClock
+from lm_deluge.cache._per_process import PerProcess
+from lm_deluge.cache.admission import Admit, policy
+from lm_deluge.cache.batching import Batcher
+from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
+from lm_deluge.cache.entry import Entry, Facts
+from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
+from lm_deluge.cache.record import PackedParameters, Scope, pack_request
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores import BoundedStore, JournalStore, LeaseStore, Store
+from lm_deluge.canonical import namespaced, sampled, scoped
+from lm_deluge.errors import CacheError, ConfigError, DamagedEntryError
+from lm_deluge.prompt import Conversation
+from lm_deluge.request import Parameters
+from lm_deluge.response import APIResponse
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from lm_deluge.cache.explain import Explanation, Searcher
+
+__all__ = ["Context", "Core"]
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What is asked beside a prompt, in the forms that entries need. Made once for all prompts of a run.
+
+    Attributes:
+        digest: for keys; None where keys do not have it.
+        fingerprint: for the entry's head.
+        packed: for the stored request.
+    """
+
+    digest: bytes | None = None
+    fingerprint: bytes = UNKNOWN
+    packed: PackedParameters | None = None
+
+
+_ALONE = Context()
+
+
+class Core:
+    """A store with the rules of one cache over it; ``ResponseCache`` documents the arguments.
+
+    Attributes:
+        backend: the store.
+        namespace: the cache's ``cache_key``.
+        scope: what keys are made from.
+        admits: whether a response is worth keeping.
+        ttl: seconds after which an answer is not served any more.
+        clock: by which ages are told.
+        leases: where all who share the cache agree on who fetches an answer.
+        batcher: writes entries behind the running commit.
+    """
+
+    def __init__(
+        self,
+        backend: Store,
+        *,
+        cache_key: str,
+        scope: Scope,
+        admit: Admit,
+        ttl: float | None,
+        max_bytes: int | None,
+        clock: Clock | None,
+    ) -> None:
+        if type(cache_key) is not str or not cache_key:
+            raise ConfigError(f"cache_key is {cache_key!r}; a name that is not empty is needed.")
+        if scope not in get_args(Scope):
+            raise ConfigError(f"scope={scope!r} is not known; use 'conversation' or 'request'.")
+        if ttl is not None and (type(ttl) not in (int, float) or not ttl > 0):
+            raise ConfigError(f"ttl={ttl!r} is no time; give seconds above 0, or None for no end.")
+        self.admits = policy(admit)
+        self.backend = backend
+        self.namespace = cache_key
+        self.scope: Scope = scope
+        self.ttl = ttl
+        self.clock = SystemClock() if clock is None else clock
+        self._keepers: weakref.WeakSet[LeaseKeeper] = weakref.WeakSet()
+        self.leases: LeaseStore = backend if isinstance(backend, LeaseStore) else InProcessLeases()
+        # When entries were last served is kept even without a limit: one may be set later, and people prune by it.
+        self._bounded = backend if isinstance(backend, BoundedStore) else None
+        if max_bytes is not None:
+            self._limit(max_bytes)
+        self.batcher: Batcher[Entry] = Batcher(backend.put_many)
+        self._accounts: Batcher[Run] = Batcher(self._record_all)
+        self._readers = PerProcess(lambda: ThreadPoolExecutor(2, thread_name_prefix="lm_deluge cache reader"))
+        self._closed = False
+
+    def close(self) -> None:
+        """Write what is still under way, and release the store."""
+        self._closed = True
+        self.batcher.flush()
+        self._accounts.flush()
+        for keeper in list(self._keepers):
+            keeper.flush()
+        self.backend.close()
+
+    @property
+    def location(self) -> str:
+        """Where the entries are, for messages."""
+        return self.backend.location
+
+    def explain(
+        self,
+        prompt: Conversation,
+        parameters: Sequence[Parameters],
+        *,
+        sample: int,
+        max_age: float | None,
+        searcher: "Searcher | None" = None,
+    ) -> "Explanation":
+        """Why a prompt is a hit or a miss; ``searcher`` reads the store once for many prompts."""
+        from lm_deluge.cache.explain import Wanted, explain  # needed by few
+
+        self.check_open()
+        wanted = Wanted(
+            conversation=prompt.load(),
+            parameters=tuple(parameters),
+            namespace=self.namespace,
+            scope=self.scope,
+            sample=sample,
+            max_age=max_age,
+            ttl=self.ttl,
+        )
+        return explain(self.backend, wanted, now=self.clock.time(), searcher=searcher)
+
+    def check_open(self) -> None:
+        """Raise if the cache is closed."""
+        if self._closed:
+            raise CacheError(f"The cache {self.location} is closed. Make a new one to go on.")
+
+    def new_keeper(self) -> LeaseKeeper:
+        """A holder of leases; what it has given back is in the store before the store is closed."""
+        keeper = LeaseKeeper(self.leases)
+        self._keepers.add(keeper)
+        return keeper
+
+    @property
+    def readers(self) -> ThreadPoolExecutor:
+        """Where lookups run that block."""
+        return self._readers.get()
+
+    def record(self, run: Run) -> "asyncio.Future[None] | None":
+        """Accept the account of a run, where the store keeps any."""
+        if not isinstance(self.backend, JournalStore):
+            return None
+        if self.backend.blocks:
+            return self._accounts.submit(run)
+        self.backend.record_run(run)
+        return None
+
+    def _record_all(self, runs: Sequence[Run]) -> None:
+        if isinstance(self.backend, JournalStore):
+            for run in runs:
+                self.backend.record_run(run)
+
+    def context(self, parameters: Parameters | None) -> Context:
+        """The forms that parameters take in entries of this cache."""
+        if parameters is None:
+            if self.scope == "request":
+                raise ConfigError(
+                    'With scope="request" the key needs what is asked beside the prompt: pass parameters=, for example '
+                    "client.parameters()[0]."
+                )
+            return _ALONE
+        digest = parameters.digest if self.scope == "request" else None
+        return Context(digest, parameters.fingerprint, PackedParameters.of(parameters))
+
+    def key(self, prompt: Conversation, context: Context = _ALONE, sample: int = 0) -> bytes:
+        """The key of an answer."""
+        digest = prompt.digest
+        if context.digest is not None:
+            digest = scoped(digest, context.digest)
+        return namespaced(self.namespace, sampled(digest, sample) if sample else digest)
+
+    def oldest(self, max_age: float | None, since: float | None = None) -> float | None:
+        """The time of the oldest answers that count; None if all do."""
+        ages = [age for age in (self.ttl, max_age) if age is not None]
+        limits = [self.clock.time() - min(ages)] if ages else []
+        if since is not None:
+            limits.append(since)
+        return max(limits, default=None)
+
+    @staticmethod
+    def is_older(found: Decoded, oldest: float | None) -> bool:
+        """Whether an entry was stored before that time. One of which that is not known was."""
+        return oldest is not None and not found.created >= oldest  # not so for NaN, in a hostile file
+
+    def decoded(self, key: bytes, value: object) -> Decoded | str | None:
+        """What a store gave, or what is wrong with it, in which case it is set aside."""
+        found = self.try_decode(key, value)
+        if not isinstance(found, str):
+            return found
+        try:
+            self.backend.set_aside(key, value, found)
+        except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
+            return f"{found}. It could not be set aside: {error}"
+        return f"{found}. It was set aside."
+
+    def try_decode(self, key: bytes, value: object) -> Decoded | str | None:
+        """What a store gave, or what is wrong with it."""
+        if value is None:
+            return None
+        try:
+            if not isinstance(value, bytes):
+                raise DamagedEntryError(f"the store gave a {type(value).__name__} where bytes were put")
+            if not value:
+                raise DamagedEntryError("the store cannot read it")
+            return decode(key, value)
+        except DamagedEntryError as error:
+            return f"{key.hex()[:16]}… in {self.location}: {error}"
+
+    def touch(self, keys: Sequence[bytes]) -> None:
+        """Entries were served."""
+        if self._bounded is not None and keys:
+            self._bounded.touch(keys, now=self.clock.time())
+
+    def entry(
+        self,
+        prompt: Conversation,
+        response: APIResponse,
+        context: Context = _ALONE,
+        *,
+        sample: int = 0,
+        run: int = 0,
+    ) -> Entry:
+        """One answer as the store gets it."""
+        key = self.key(prompt, context, sample)
+        request = pack_request(prompt.load(), context.packed, scope=self.scope, sample=sample)
+        # What is kept is the answer, not the circumstances in which it was asked for.
+        content = None if response.content is None else response.content.load()
+        kept = msgspec.structs.replace(response, id=0, local_cache_hit=False, entry=None, content=content)
+        created = self.clock.time()
+        return Entry(
+            key=key,
+            value=encode(key, kept, created=created, fingerprint=context.fingerprint),
+            namespace=self.namespace,
+            request=request.data,
+            refers=request.refers,
+            blobs=request.blobs,
+            facts=_facts(kept, created, run),
+            expires=None if self.ttl is None else created + self.ttl,
+        )
+
+    def _limit(self, max_bytes: Any) -> None:
+        if type(max_bytes) is not int or max_bytes <= 0:
+            raise ConfigError(f"max_bytes={max_bytes!r} is not a number of bytes above 0.")
+        if self._bounded is None:
+            raise ConfigError(f"{self.location} cannot be limited: max_bytes= needs SqliteCache or MemoryCache.")
+        self._bounded.limit(max_bytes)
+
+
+def _facts(response: APIResponse, created: float, run: int) -> Facts:
+    usage = response.usage
+    return Facts(
+        created=created,
+        asked=response.model_internal or None,
+        model=response.model_external or response.model_internal or None,
+        finish_reason=response.finish_reason,
+        input_tokens=None if usage is None else usage.input_tokens,
+        output_tokens=None if usage is None else usage.output_tokens,
+        cache_read_tokens=None if usage is None else usage.cache_read_tokens,
+        cache_write_tokens=None if usage is None else usage.cache_write_tokens,
+        cost=response.cost,
+        run=run,
+    )
