@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lm_deluge.client import LLMClient
     from lm_deluge.config import SamplingParams
     from lm_deluge.prompt import Conversation, File, Image, Message, Text, Thinking, ToolCall, ToolResult
+    from lm_deluge.prompt_cache import PromptCache
     from lm_deluge.response import APIResponse
     from lm_deluge.tool import Tool
     from lm_deluge.usage import Usage
@@ -19,6 +20,7 @@ _WHERE = {
     "Image": "prompt",
     "LLMClient": "client",
     "Message": "prompt",
+    "PromptCache": "prompt_cache",
     "SamplingParams": "config",
     "Text": "prompt",
     "Thinking": "prompt",
@@ -35,6 +37,7 @@ __all__ = [
     "Image",
     "LLMClient",
     "Message",
+    "PromptCache",
     "SamplingParams",
     "Text",
     "Thinking",

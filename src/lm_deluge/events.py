@@ -41,6 +41,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         damaged_entries: stored entries that did not decode; each was treated as a miss and set aside.
         not_stored: answers that were not stored because they are refused, filtered, empty or not admitted.
         prompt_cache_hits: answers of which the provider read part of the prompt from its own cache, by provider.
+        waited_for_prefix: prompts that waited until another had written the prefix that they share.
+        longest_wait_for_prefix: seconds that one of them waited at most.
         seconds: how long the run took.
     """
 
@@ -60,6 +62,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     damaged_entries: int = 0
     not_stored: int = 0
     prompt_cache_hits: dict[str, int] = {}
+    waited_for_prefix: int = 0
+    longest_wait_for_prefix: float = 0.0
     seconds: float = 0.0
 
     def __add__(self, other: "RunReport") -> "RunReport":
@@ -68,7 +72,9 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         summed: dict[str, Any] = {}
         for name in self.__struct_fields__:
             ours, theirs = getattr(self, name), getattr(other, name)
-            if isinstance(ours, dict):
+            if name == "longest_wait_for_prefix":
+                summed[name] = max(ours, theirs)
+            elif isinstance(ours, dict):
                 summed[name] = {key: ours.get(key, 0) + theirs.get(key, 0) for key in {**ours, **theirs}}
             else:
                 summed[name] = ours + theirs

@@ -424,8 +424,8 @@ class TestBadInput:
             quiet(make_client(), ["x"], cache="everything")
 
     def test_a_provider_without_marks_is_reported_once(self, emulator, make_client):
-        client = make_client("gpt-4.1-mini")
-        with pytest.warns(PromptCacheWarning, match="gpt-4.1-mini") as caught:
+        client = make_client("llama-4", base_url=emulator.openai_base_url, api_key="any")
+        with pytest.warns(PromptCacheWarning, match="llama-4") as caught:
             responses = quiet(client, ["a", "b"], cache="system_and_tools")
         assert [r.is_error for r in responses] == [False, False]
         assert len(caught) == 1
@@ -438,7 +438,8 @@ class TestBadInput:
 
     def test_warnings_as_errors_are_raised_before_the_first_call(self, emulator, make_client):
         with pytest.raises(PromptCacheWarning):
-            quiet(make_client("gpt-4.1-mini"), ["a"], cache="system_and_tools")
+            client = make_client("llama-4", base_url=emulator.openai_base_url, api_key="any")
+            quiet(client, ["a"], cache="system_and_tools")
         assert emulator.calls == 0
 
     @pytest.mark.parametrize(

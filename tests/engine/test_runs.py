@@ -321,8 +321,10 @@ def test_a_slow_generator_does_not_hold_the_loop(emulator, make_client):
 
     async def main():
         first = None
+        client = make_client()
+        await client.start("the price of an answer is looked up once")
         began = time.monotonic()
-        async for _ in make_client().process_prompts_iter(prompts(), show_progress=False):
+        async for _ in client.process_prompts_iter(prompts(), show_progress=False):
             first = first or time.monotonic() - began
         return first, time.monotonic() - began
 

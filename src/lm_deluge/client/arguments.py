@@ -10,7 +10,7 @@ from lm_deluge._optional import require
 from lm_deluge.config import SamplingParams
 from lm_deluge.engine import CacheMode, OnMiss, RunOptions
 from lm_deluge.errors import ConfigError
-from lm_deluge.prompt_cache import Pattern, check_pattern
+from lm_deluge.prompt_cache import Pattern, PromptCache, as_prompt_cache
 from lm_deluge.tool import Tool
 
 __all__ = ["RunArguments", "at_least_one", "from_mapping", "read_yaml", "run_options"]
@@ -62,8 +62,9 @@ class RunArguments(TypedDict, total=False):
 
     Attributes:
         tools: tools that the model may call.
-        cache: a pattern of the provider's prompt cache, such as ``"system_and_tools"``. The local cache is an argument
-            of the client.
+        cache: how the provider should cache prompts: a pattern such as ``"system_and_tools"``, or a ``PromptCache``.
+            Prompts that share a prefix then wait until the first of them has written it, where the provider promises
+            that it is read. The local cache is an argument of the client.
         tool_choice: ``"auto"``, ``"none"``, ``"required"`` or a tool's name.
         output_schema: a JSON schema that answers have to follow.
         cache_mode: how the local cache is used. ``"use"``, the default; ``"refresh"``: ask anew, and store what comes;
@@ -79,7 +80,7 @@ class RunArguments(TypedDict, total=False):
     """
 
     tools: Sequence[Tool] | None
-    cache: Pattern | None
+    cache: Pattern | PromptCache | None
     tool_choice: str | None
     output_schema: Mapping[str, Any] | None
     cache_mode: CacheMode | None
@@ -105,7 +106,7 @@ def run_options(function: str, *, has_cache: bool, **given: Unpack[RunArguments]
         tools=_tools(tools),
         tool_choice=_tool_choice(given.get("tool_choice"), _tools(tools)),
         output_schema=given.get("output_schema"),
-        pattern=check_pattern(given.get("cache")),
+        prompt_cache=as_prompt_cache(given.get("cache")),
         cache_mode=_cache_mode(given.get("cache_mode"), has_cache=has_cache),
         max_age=_max_age(given.get("max_age")),
         on_miss=_one_of("on_miss", given.get("on_miss") or "error", OnMiss),

@@ -30,11 +30,12 @@ from lm_deluge.progress import ProgressStyle, listener
 from lm_deluge.prompt import PromptLike, as_conversation, as_prompts
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
-from lm_deluge.schedule import Choice, Limits, RetryPolicy
+from lm_deluge.schedule import Choice, Limits, RetryPolicy, Warmth
 from lm_deluge.transport import PyreqwestTransport, Transport
 
 if TYPE_CHECKING:
     from lm_deluge.cache.explain import Explanation
+    from lm_deluge.engine.warming import Waiter
 
 __all__ = ["LLMClient"]
 
@@ -144,6 +145,7 @@ class LLMClient:
         self._choice = Choice(self._settings.models, model_weights)
         self._limits = Limits(requests_per_minute=max_requests_per_minute, tokens_per_minute=max_tokens_per_minute)
         self._cache = adapt(cache)
+        self._warmth: Warmth[Waiter] = Warmth()
         self._transport = PyreqwestTransport() if transport is None else transport
         self._clock = SystemClock() if clock is None else clock
         self._progress = progress
@@ -422,6 +424,7 @@ class LLMClient:
                         limits=self._limits,
                         choice=self._choice,
                         transport=self._transport,
+                        warmth=self._warmth,
                         clock=self._clock,
                         rng=random.Random(),
                     )

@@ -174,6 +174,8 @@ class Batch:
             if hits:
                 self._shared.count_hits(self._ledger, hits, self._emit, store=self._local.location)
                 self._outbox.add(*hits)
+            if self._local.mode != "offline":
+                self._caller.learn([job for job, response in zip(jobs, found, strict=True) if response is None])
             for response in found:
                 job = unasked.popleft()
                 if response is not None:

@@ -2,31 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-
-import msgspec
 
 from lm_deluge.engine.flights import Flights, SingleFlight
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Job, LocalCache, raise_if_cancelled
 from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.routes import Route, Routes
+from lm_deluge.engine.sending import Sender
 from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.shared import Shared
-from lm_deluge.errors import (
-    ConnectError,
-    ConnectionDropped,
-    LMDelugeError,
-    ModelWarning,
-    PromptCacheWarning,
-    RequestTimeout,
-    TransportError,
-)
+from lm_deluge.engine.warming import Warming, WarmTurn
+from lm_deluge.errors import LMDelugeError, ModelWarning
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model, Rates
-from lm_deluge.prompt_cache import Pattern, plan
-from lm_deluge.providers import Failure, Reply, build, dropped_parameters, parse, rate_limit_pause, supports_breakpoints
-from lm_deluge.request import Parameters, Request
+from lm_deluge.prompt_cache import CachePlan
+from lm_deluge.providers import Failure, Reply, parse, rate_limit_pause
+from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 from lm_deluge.wire import HttpRequest, HttpResponse
 
@@ -36,19 +29,6 @@ _log = logging.getLogger("lm_deluge")
 
 _ASKS_FOR_A_PAUSE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529})
 _BREATHER = 1.0
-_WORTH_ANOTHER_TRY = (ConnectError, ConnectionDropped, RequestTimeout)
-
-
-class _Route(msgspec.Struct, frozen=True):
-    """What is the same for all calls of a run to one model."""
-
-    model: Model
-    credential: str | None
-    pattern: Pattern | None
-    parameters: Parameters | None
-
-    def __repr__(self) -> str:
-        return f"_Route({self.model.name})"
 
 
 class Caller:
@@ -84,20 +64,28 @@ class Caller:
         self._on_rest = on_rest
         self._on_wait = on_wait
         self._parameters = parameters
+        self._warming = Warming(shared.warmth, shared.clock, ledger, on_wait=on_wait)
         self._single_flight = self._make_single_flight() if self._settings.single_flight else None
-        self._routes: dict[str, _Route] = {}
+        self._routes = Routes(shared, options, parameters)
+        self._sender = Sender(shared.transport, shared.clock, timeout=self._settings.request_timeout)
         self._logged = False
         self._finishing: set[asyncio.Future[APIResponse | Failure]] = set()
 
     def prepare(self) -> None:
-        """Work out what is the same for all calls to each model, with its warnings."""
-        for model in self._settings.models:
-            self._route(model)
+        """Warn of what requests will not hold."""
+        for route in self._routes:
+            route.warn(self._notices)
+
+    def learn(self, jobs: Sequence[Job]) -> None:
+        """See prompts that will be asked, so that what they share is known before the first of them is."""
+        self._routes.learn([job.prompt for job in jobs])
 
     async def finish(self) -> None:
         """Return once every answer that has come is stored."""
         while self._finishing:
             await asyncio.wait(self._finishing)
+        for route in self._routes:
+            route.advise(self._notices, now=self._shared.clock.time())
 
     async def answer(self, job: Job) -> APIResponse:
         """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
@@ -121,7 +109,7 @@ class Caller:
         attempt = 0
         while True:
             model = self._shared.pick_model()
-            route = self._routes[model.name]
+            route = self._routes[model]
             if route.credential is None and model.service.key_required:
                 return self._failed(job, _no_key(model), model=model)
             outcome = await self._attempt(job, route, tokens)
@@ -159,48 +147,16 @@ class Caller:
             )
         return min(prompt + (self._settings.params.max_new_tokens or 0), int(budget))
 
-    def _route(self, model: Model) -> None:
-        """Work out what all calls to a model share, with a warning for each thing that it will not be asked."""
-        options = self._options
-        for name in dropped_parameters(model, self._settings.params, has_schema=options.output_schema is not None):
-            self._notices.warn(
-                ("dropped", model.name, name),
-                f"{model.name} does not take {name}; it is left out of its requests. Remove it to silence this.",
-                ModelWarning,
-            )
-        pattern = options.pattern
-        if pattern is not None and not supports_breakpoints(model):
-            self._notices.warn(
-                ("marks", model.name),
-                f"{model.name} ({model.service.name}) takes no cache breakpoints, so cache={pattern!r} has no effect; "
-                "its provider may cache prompts on its own. Leave cache= out to silence this.",
-                PromptCacheWarning,
-            )
-            pattern = None
-        self._routes[model.name] = _Route(
-            model, self._shared.credential(model), pattern, self._parameters.get(model.name)
-        )
-
-    async def _attempt(self, job: Job, route: _Route, tokens: int) -> APIResponse | Failure:
+    async def _attempt(self, job: Job, route: Route, tokens: int) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
-        gate, limits = self._shared.gate, self._shared.limits
-        if not gate.try_enter(route.model.name, tokens):
-            await gate.enter(route.model.name, tokens)
-        sent = False
+        plan = route.plan(job.prompt, job.id)
+        # Before the gate, so that a prompt which waits for its prefix holds no slot.
+        turn = await self._warming.enter(route.shared(plan))
         try:
-            if self._local.may_know_by_now(job):
-                hit = await self._local.look_again(job)
-                if hit is not None:
-                    self._count_hit(hit)
-                    return hit
-            request = await self._build(job, route)
-            sent = True
-            received = await self._send(route.model, request)
+            received = await self._exchange(job, route, tokens, plan, turn)
         finally:
-            gate.leave()
-            if not sent:
-                limits.give_back(tokens)
-        if isinstance(received, Failure):
+            turn.close()
+        if not isinstance(received, HttpResponse):
             return received
         # What is paid for is read and stored even if the run is cancelled from this moment on. So this is a task of its
         # own, and nothing may be awaited before it is one.
@@ -217,36 +173,41 @@ class Caller:
         finishing.add_done_callback(lambda done: self._rescue(job, route, received) if done.cancelled() else None)
         return await asyncio.shield(finishing)
 
-    async def _build(self, job: Job, route: _Route) -> HttpRequest:
+    async def _exchange(
+        self, job: Job, route: Route, tokens: int, plan: CachePlan, turn: WarmTurn
+    ) -> HttpResponse | APIResponse | Failure:
+        """The provider's response, or a hit."""
+        gate, limits = self._shared.gate, self._shared.limits
+        if not gate.try_enter(route.model.name, tokens):
+            await gate.enter(route.model.name, tokens)
+        sent = False
+        try:
+            if self._local.may_know_by_now(job):
+                hit = await self._local.look_again(job)
+                if hit is not None:
+                    self._count_hit(hit)
+                    return hit
+            # Others wait for its beginning, which does not show in an answer that comes as a whole.
+            streams = turn.leads
+            request = await self._build(job, route, plan, stream=streams)
+            sent = True
+            self._ledger.calls += 1
+            self._shared.look_up_rates(route.model)  # meanwhile
+            return await self._sender.send(route.model, request, turn, stream=streams)
+        finally:
+            gate.leave()
+            if not sent:
+                limits.give_back(tokens)
+
+    async def _build(self, job: Job, route: Route, plan: CachePlan, *, stream: bool) -> HttpRequest:
         if not self._shared.pace.step():
             await self._shared.pace.turn()
-        settings, options = self._settings, self._options
-        request = Request(
-            conversation=job.prompt,
-            model=route.model,
-            params=settings.params,
-            tools=options.tools,
-            tool_choice=options.tool_choice,
-            output_schema=options.output_schema,
-            breakpoints=() if route.pattern is None else plan(route.pattern, job.prompt, options.tools),
-            automatic_cache=route.pattern == "automatic",
-            extra_headers=settings.extra_headers,
-            extra_body=settings.extra_body,
-        )
         # Built only now, so requests that wait for the limits hold no body. Encoding media takes a thread.
         if job.has_media:
-            return await asyncio.to_thread(build, request, credential=route.credential)
-        return build(request, credential=route.credential)
+            return await asyncio.to_thread(route.build, job.prompt, plan, stream=stream)
+        return route.build(job.prompt, plan, stream=stream)
 
-    async def _send(self, model: Model, request: HttpRequest) -> HttpResponse | Failure:
-        self._ledger.calls += 1
-        self._shared.look_up_rates(model)  # meanwhile
-        try:
-            return await self._shared.transport.send(request, timeout=self._settings.request_timeout)
-        except TransportError as error:
-            return Failure(status=0, message=str(error), retryable=isinstance(error, _WORTH_ANOTHER_TRY))
-
-    async def _finish(self, job: Job, route: _Route, response: HttpResponse, tokens: int) -> APIResponse | Failure:
+    async def _finish(self, job: Job, route: Route, response: HttpResponse, tokens: int) -> APIResponse | Failure:
         """Read an answer that has come, and store it."""
         model = route.model
         if not self._shared.pace.step():
@@ -278,7 +239,7 @@ class Caller:
         self._emit(AnswerReceived(cost, reply.usage))
         return answer
 
-    def _rescue(self, job: Job, route: _Route, response: HttpResponse) -> None:
+    def _rescue(self, job: Job, route: Route, response: HttpResponse) -> None:
         """Hand an answer to the cache whose task has been cancelled, because its event loop is being wound up."""
         reply = parse(route.model, response, now=self._shared.clock.time())
         if isinstance(reply, Failure):

@@ -52,6 +52,8 @@ class Ledger:
         self.cache_failures = 0
         self.damaged_entries = 0
         self.not_stored = 0
+        self._waited = 0
+        self._longest_wait = 0.0
         self._hits_by_store: Counter[str] = Counter()
         self._prompt_cache_hits: Counter[str] = Counter()
 
@@ -81,6 +83,20 @@ class Ledger:
             self._cost += response.cost
             self._cost_uncached += response.cost if uncached_cost is None else uncached_cost
 
+    def add_wait(self, seconds: float) -> None:
+        """Count a prompt that waited for another to write its prefix."""
+        self._waited += 1
+        self._longest_wait = max(self._longest_wait, seconds)
+
+    def add_prefill(self, usage: Usage | None, *, cost: float | None, uncached_cost: float | None) -> None:
+        """Count what a request cost that only wrote a prefix."""
+        self._paid.add(usage)
+        if cost is None:
+            self._unpriced += 1
+        else:
+            self._cost += cost
+        self._cost_uncached += uncached_cost or 0.0
+
     def report(self, *, seconds: float) -> RunReport:
         """What was counted so far."""
         return RunReport(
@@ -100,6 +116,8 @@ class Ledger:
             damaged_entries=self.damaged_entries,
             not_stored=self.not_stored,
             prompt_cache_hits=dict(self._prompt_cache_hits),
+            waited_for_prefix=self._waited,
+            longest_wait_for_prefix=self._longest_wait,
             seconds=seconds,
         )
 

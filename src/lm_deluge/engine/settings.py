@@ -7,7 +7,7 @@ import msgspec
 
 from lm_deluge.config import SamplingParams
 from lm_deluge.models import Model
-from lm_deluge.prompt_cache import Pattern
+from lm_deluge.prompt_cache import PromptCache
 from lm_deluge.request import Parameters
 from lm_deluge.schedule import RetryPolicy
 from lm_deluge.tool import Tool
@@ -45,7 +45,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         tools: tools that the model may call.
         tool_choice: ``"auto"``, ``"none"``, ``"required"`` or a tool's name.
         output_schema: a JSON schema that answers have to follow.
-        pattern: where the provider should cache.
+        prompt_cache: how the provider should cache.
         cache_mode: how the local cache is used.
         max_age: seconds; older entries of the local cache are misses.
         on_miss: what a miss is when ``cache_mode`` is ``"offline"``.
@@ -57,7 +57,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     tools: Sequence[Tool] = ()
     tool_choice: str | None = None
     output_schema: Mapping[str, Any] | None = None
-    pattern: Pattern | None = None
+    prompt_cache: PromptCache | None = None
     cache_mode: CacheMode = "use"
     max_age: float | None = None
     on_miss: OnMiss = "error"

@@ -14,10 +14,11 @@ from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import LocalCache, Pending
 from lm_deluge.engine.pace import Pace
 from lm_deluge.engine.settings import Settings
+from lm_deluge.engine.warming import Waiter
 from lm_deluge.events import Event, HitsServed
 from lm_deluge.models import Model, Rates, credential, rates_for
 from lm_deluge.response import APIResponse
-from lm_deluge.schedule import Choice, Gate, Limits
+from lm_deluge.schedule import Choice, Gate, Limits, Warmth
 from lm_deluge.transport import Transport
 
 __all__ = ["Shared"]
@@ -36,6 +37,7 @@ class Shared:
         limits: Limits,
         choice: Choice[Model],
         transport: Transport,
+        warmth: Warmth[Waiter],
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -43,6 +45,7 @@ class Shared:
         self.cache = cache
         self.limits = limits
         self.transport = transport
+        self.warmth = warmth
         self.clock = clock
         self.rng = rng
         self.pending = Pending()

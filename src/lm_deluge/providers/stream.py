@@ -7,6 +7,8 @@ then read by the same function. So both ways cannot drift apart.
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
+
 from lm_deluge.errors import ProtocolError
 from lm_deluge.models import Model
 from lm_deluge.providers._json import decode_object
@@ -64,6 +66,10 @@ class StreamReader:
     def feed(self, chunk: bytes) -> list[Delta]:
         """Take bytes in, and return what they added to the answer. Never raises."""
         return [delta for data in self._decoder.feed(chunk) for delta in self._take(data)]
+
+    def body(self) -> bytes:
+        """The answer as the provider would have sent it at once, as far as it has come."""
+        return msgspec.json.encode(self._fold.answer())
 
     def result(self) -> Reply | Failure:
         """The answer, once the body has ended.

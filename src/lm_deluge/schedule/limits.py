@@ -59,6 +59,11 @@ class Limits:
         self._paused_until: dict[str, float] = {}
 
     @property
+    def requests_per_minute(self) -> float:
+        """What the bucket holds when it is full."""
+        return self._requests.capacity
+
+    @property
     def tokens_per_minute(self) -> float:
         """What the bucket holds when it is full."""
         return self._tokens.capacity

@@ -1,0 +1,136 @@
+"""What is the same for all calls of a run to one model, worked out once, and what is worth saying about it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.settings import RunOptions, parameters_of
+from lm_deluge.engine.shared import Shared
+from lm_deluge.errors import ModelWarning, PromptCacheWarning
+from lm_deluge.models import Model
+from lm_deluge.prompt import Conversation
+from lm_deluge.prompt_cache import CachePlan, Planner, Prefix, advise, shards_for
+from lm_deluge.providers import build, dropped_parameters, supports_prompt_caching
+from lm_deluge.request import Parameters, Request
+from lm_deluge.wire import HttpRequest
+
+__all__ = ["Route", "Routes"]
+
+_NO_PLAN = CachePlan()
+_ENOUGH_FOR_ADVICE = 100
+
+
+class Route:
+    """Calls of a run to one model.
+
+    Attributes:
+        model: which one.
+        parameters: what is asked beside the prompts, for the local cache; None where there is none.
+        credential: the API key, if there is one.
+    """
+
+    def __init__(self, shared: Shared, options: RunOptions, model: Model, parameters: Parameters | None) -> None:
+        self.model = model
+        self.parameters = parameters
+        self.credential = shared.credential(model)
+        self._settings = shared.settings
+        self._options = options
+        self._shards = shards_for(shared.limits.requests_per_minute, model.caching.key_limit)
+        self._planner: Planner | None = None
+        self._planned: list[tuple[Conversation, CachePlan]] = []
+        if options.prompt_cache is not None and supports_prompt_caching(model):
+            self._planner = Planner(
+                options.prompt_cache,
+                model,
+                options.tools,
+                scope=parameters_of(shared.settings, options)[model.name].fingerprint,
+                reserved=int("cache_control" in shared.settings.extra_body),
+            )
+
+    def __repr__(self) -> str:
+        return f"Route({self.model.name})"
+
+    def learn(self, prompts: Iterable[Conversation]) -> None:
+        """See prompts that will be asked, so that what they share is known before the first of them is."""
+        if self._planner is not None:
+            self._planner.learn(prompts)
+
+    def plan(self, prompt: Conversation, number: int) -> CachePlan:
+        """What the request for a prompt says about the provider's cache."""
+        if self._planner is None:
+            return _NO_PLAN
+        plan = self._planner.plan(prompt, shard=number % self._shards)
+        if len(self._planned) < _ENOUGH_FOR_ADVICE:
+            self._planned.append((prompt, plan))
+        return plan
+
+    def shared(self, plan: CachePlan) -> tuple[Prefix, ...]:
+        """The prefixes that requests wait for until the first of them has written it."""
+        return plan.prefixes if self._planner is not None and self._planner.warms else ()
+
+    def build(self, prompt: Conversation, plan: CachePlan, *, stream: bool) -> HttpRequest:
+        """The HTTP request for a prompt."""
+        settings, options = self._settings, self._options
+        request = Request(
+            conversation=prompt,
+            model=self.model,
+            params=settings.params,
+            tools=options.tools,
+            tool_choice=options.tool_choice,
+            output_schema=options.output_schema,
+            breakpoints=plan.breakpoints,
+            automatic_cache=plan.automatic_cache,
+            cache_ttl=plan.cache_ttl,
+            cache_tail=plan.cache_tail,
+            prompt_cache_key=plan.prompt_cache_key,
+            extra_headers=settings.extra_headers,
+            extra_body=settings.extra_body,
+        )
+        return build(request, credential=self.credential, stream=stream)
+
+    def warn(self, notices: Notices) -> None:
+        """Say what requests will not hold."""
+        options, model = self._options, self.model
+        for name in dropped_parameters(model, self._settings.params, has_schema=options.output_schema is not None):
+            notices.warn(
+                ("dropped", model.name, name),
+                f"{model.name} does not take {name}; it is left out of its requests. Remove it to silence this.",
+                ModelWarning,
+            )
+        cache = options.prompt_cache
+        if cache is not None and self._planner is None:
+            notices.warn(
+                ("marks", model.name),
+                f"{model.name} ({model.service.name}) takes no cache breakpoints, so cache={cache.pattern!r} has no "
+                "effect; its provider may cache prompts on its own. Leave cache= out to silence this.",
+                PromptCacheWarning,
+            )
+
+    def advise(self, notices: Notices, *, now: float) -> None:
+        """Say what is wrong with how the first prompts are cached, which providers never do."""
+        cache = self._options.prompt_cache
+        if cache is None or not self._planned:
+            return
+        today = datetime.fromtimestamp(now, UTC).date()
+        for advice in advise(cache, self.model, self._options.tools, self._planned, today=today):
+            notices.warn((advice.kind, self.model.name), advice.message, PromptCacheWarning)
+
+
+class Routes:
+    """The routes of one run, by the name of the model."""
+
+    def __init__(self, shared: Shared, options: RunOptions, parameters: Mapping[str, Parameters]) -> None:
+        self._routes = {
+            model.name: Route(shared, options, model, parameters.get(model.name)) for model in shared.settings.models
+        }
+
+    def __getitem__(self, model: Model) -> Route:
+        return self._routes[model.name]
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes.values())
+
+    def learn(self, prompts: Sequence[Conversation]) -> None:
+        """See prompts that will be asked."""
+        for route in self:
+            route.learn(prompts)

@@ -1,0 +1,113 @@
+"""Warm fan-out: of prompts that share a prefix one goes first, and the rest follow once its answer has begun.
+
+An entry of the provider's cache can be read only once the answer that wrote it has begun. Two hundred prompts at once
+would pay the write price two hundred times. ``schedule.warmth`` decides who goes; here prompts wait and are woken.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from lm_deluge._clock import Clock
+from lm_deluge.engine.ledger import Ledger
+from lm_deluge.prompt_cache import Prefix
+from lm_deluge.schedule import Turn, Warmth
+
+__all__ = ["Waiter", "WarmTurn", "Warming"]
+
+
+class Waiter:
+    """A prompt that waits, on whatever event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Let it ask again. May be called from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._woken.set)
+        except RuntimeError:
+            return  # its event loop is closed, so nobody waits
+
+    async def wait(self, seconds: float) -> None:
+        """Return when woken, or after a time."""
+        try:
+            await asyncio.wait_for(self._woken.wait(), max(seconds, 0.0))
+        except TimeoutError:
+            return
+        self._woken.clear()
+
+
+class WarmTurn:
+    """What one request may do, and how it ended. A turn that is over ignores what comes later."""
+
+    def __init__(self, warming: "Warming", turn: Turn | None) -> None:
+        self._warming = warming
+        self._turn = turn
+
+    @property
+    def leads(self) -> bool:
+        """Whether others wait for this request's answer to begin, or may come to."""
+        return self._turn is not None and bool(self._turn.leads)
+
+    def began(self, *, started: float) -> None:
+        """The answer has begun to a request that was sent at ``started``, on the monotonic clock."""
+        self._end(lambda warmth, turn: warmth.began(turn, started=started, now=self._warming.now()))
+
+    def failed(self) -> None:
+        """The request ended without an answer."""
+        self._end(lambda warmth, turn: warmth.failed(turn))
+
+    def close(self) -> None:
+        """The request is over; if nothing else was said, it was given up."""
+        self._end(lambda warmth, turn: warmth.cancelled(turn))
+
+    def _end(self, tell: Callable[[Warmth[Waiter], Turn], list[Waiter]]) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            for waiter in tell(self._warming.warmth, turn):
+                waiter.wake()
+
+
+class Warming:
+    """How one run takes turns.
+
+    Args:
+        warmth: the client's, shared by its runs and event loops.
+        clock: its monotonic reading is the one that ``warmth`` goes by.
+        ledger: counts those who waited.
+        on_wait: called with 1 when a prompt starts to wait, and with -1 when it goes on.
+    """
+
+    def __init__(self, warmth: Warmth[Waiter], clock: Clock, ledger: Ledger, *, on_wait: Callable[[int], None]) -> None:
+        self.warmth = warmth
+        self._clock = clock
+        self._ledger = ledger
+        self._on_wait = on_wait
+
+    def now(self) -> float:
+        """The time that ``warmth`` goes by."""
+        return self._clock.monotonic()
+
+    async def enter(self, prefixes: tuple[Prefix, ...]) -> WarmTurn:
+        """The turn of a request with these prefixes, once it may be sent."""
+        if not prefixes:
+            return WarmTurn(self, None)
+        waiter = Waiter()
+        turn = self.warmth.enter(prefixes, self.now(), waiter)
+        if turn.role != "wait":
+            return WarmTurn(self, turn)
+        began = self.now()
+        self._on_wait(1)
+        try:
+            while turn.role == "wait":
+                await waiter.wait(turn.until - self.now())
+                turn = self.warmth.enter(prefixes, self.now(), waiter)
+        except BaseException:
+            for other in self.warmth.cancelled(turn, waiter):
+                other.wake()
+            raise
+        finally:
+            self._on_wait(-1)
+            self._ledger.add_wait(self.now() - began)
+        return WarmTurn(self, turn)
