@@ -231,6 +231,36 @@ def test_an_agent_loop_reads_each_turn_what_the_last_one_wrote(emulator, make_cl
     assert max(uncached) < 50
 
 
+def test_a_prefix_can_be_written_without_an_answer(emulator, make_client):
+    base = many_shot()
+    client = make_client(ANTHROPIC)
+    responses = ask(
+        client,
+        [base.user(f"{n}") for n in range(30)],
+        cache=PromptCache(pattern="system_and_tools", warm="prefill"),
+    )
+    assert emulator.calls == client.last_report.calls == 31
+    assert emulator.requests[0].json["max_tokens"] == 0
+    assert (writes(emulator), reads(emulator)) == (1, 30)
+    assert all(response.cache_hit for response in responses)
+    paid = sum(response.cost for response in responses)
+    assert client.last_report.cost > paid  # the write is on the account, though on no answer
+
+
+def test_where_there_is_no_such_request_a_prompt_leads(emulator, make_client):
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    base = many_shot()
+    responses = ask(
+        make_client(ANTHROPIC),
+        [base.user(f"{n}") for n in range(10)],
+        cache=PromptCache(pattern="system_and_tools", warm="prefill"),
+        output_schema=schema,
+    )
+    assert not any(response.is_error for response in responses)
+    assert emulator.calls == 10
+    assert writes(emulator) == 1
+
+
 def test_the_documented_fan_out_at_full_size(emulator, make_client):
     base = many_shot(shots=100)
     client = make_client(ANTHROPIC, max_concurrent_requests=225)

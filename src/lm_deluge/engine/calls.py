@@ -187,6 +187,8 @@ class Caller:
                 if hit is not None:
                     self._count_hit(hit)
                     return hit
+            if turn.leads:
+                await self._prefill(job, route, plan, turn)
             # Others wait for its beginning, which does not show in an answer that comes as a whole.
             streams = turn.leads
             request = await self._build(job, route, plan, stream=streams)
@@ -198,6 +200,25 @@ class Caller:
             gate.leave()
             if not sent:
                 limits.give_back(tokens)
+
+    async def _prefill(self, job: Job, route: Route, plan: CachePlan, turn: WarmTurn) -> None:
+        """Have the prefix written without an answer, if that was asked for. If it fails, the prompt goes anyway."""
+        request = route.build_prefill(job.prompt, plan)
+        if request is None:
+            return
+        self._ledger.calls += 1
+        response = await self._sender.send(route.model, request, turn, stream=False)
+        if isinstance(response, Failure):
+            return
+        reply = parse(route.model, response, now=self._shared.clock.time())
+        if isinstance(reply, Failure) or reply.usage is None:
+            return
+        rates = await self._rates(route.model)
+        self._ledger.add_prefill(
+            reply.usage,
+            cost=None if rates is None else rates.cost(reply.usage),
+            uncached_cost=0.0,  # nobody would have sent it
+        )
 
     async def _build(self, job: Job, route: Route, plan: CachePlan, *, stream: bool) -> HttpRequest:
         if not self._shared.pace.step():

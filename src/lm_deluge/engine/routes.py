@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.shared import Shared
@@ -10,7 +12,7 @@ from lm_deluge.errors import ModelWarning, PromptCacheWarning
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import CachePlan, Planner, Prefix, advise, shards_for
-from lm_deluge.providers import build, dropped_parameters, supports_prompt_caching
+from lm_deluge.providers import build, can_prefill, dropped_parameters, supports_prompt_caching
 from lm_deluge.request import Parameters, Request
 from lm_deluge.wire import HttpRequest
 
@@ -70,8 +72,20 @@ class Route:
 
     def build(self, prompt: Conversation, plan: CachePlan, *, stream: bool) -> HttpRequest:
         """The HTTP request for a prompt."""
+        return build(self._request(prompt, plan), credential=self.credential, stream=stream)
+
+    def build_prefill(self, prompt: Conversation, plan: CachePlan) -> HttpRequest | None:
+        """The HTTP request that only writes a prompt's prefix, where that is wanted and the provider has one."""
+        if self._options.prompt_cache is None or self._options.prompt_cache.warm != "prefill":
+            return None
+        request = self._request(prompt, plan)
+        if not can_prefill(request):
+            return None
+        return build(msgspec.structs.replace(request, prefill=True), credential=self.credential)
+
+    def _request(self, prompt: Conversation, plan: CachePlan) -> Request:
         settings, options = self._settings, self._options
-        request = Request(
+        return Request(
             conversation=prompt,
             model=self.model,
             params=settings.params,
@@ -86,7 +100,6 @@ class Route:
             extra_headers=settings.extra_headers,
             extra_body=settings.extra_body,
         )
-        return build(request, credential=self.credential, stream=stream)
 
     def warn(self, notices: Notices) -> None:
         """Say what requests will not hold."""
