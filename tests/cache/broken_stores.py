@@ -225,6 +225,25 @@ class ForgetsWhatItSetAside(MemoryStore):
         return iter(list(super().set_aside_entries())[-1:])
 
 
+class RemovesNothingSetAside(MemoryStore):
+    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+        return sum(aside.key in keys for aside in self.set_aside_entries())
+
+
+class RemovesWhatIsInServiceToo(MemoryStore):
+    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+        self.delete_many(keys)
+        return super().delete_set_aside(keys)
+
+
+class KeepsBlobsOfWhatWasSetAside(MemoryStore):
+    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+        for aside, refers in self._aside:
+            if aside.key in keys:
+                self._blobs.hold(refers, {})
+        return super().delete_set_aside(keys)
+
+
 class CountsNothing(MemoryStore):
     def usage(self) -> Mapping[str, int]:
         return dict.fromkeys(super().usage(), 0)

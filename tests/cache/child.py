@@ -127,6 +127,13 @@ def count(path: str) -> None:
     connection.close()
 
 
+def touch_and_end(path: str, key: str, now: str) -> None:
+    """Note the use of an entry, and end without closing anything."""
+    global _kept
+    _kept = SqliteStore(path)
+    _kept.touch([bytes.fromhex(key)], now=float(now))
+
+
 def open_leveldb(path: str) -> None:
     try:
         LevelDBCache(path)
@@ -231,6 +238,7 @@ if __name__ == "__main__":
         construct_slowly,
         hold,
         count,
+        touch_and_end,
         open_leveldb,
         read_base_as_nobody,
         open_as_nobody,

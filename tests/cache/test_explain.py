@@ -9,6 +9,7 @@ import pytest
 from lm_deluge.cache.codec import compress, encode
 from lm_deluge.cache.entry import Entry, Facts
 from lm_deluge.cache.explain import Explanation, Searcher, Wanted, explain
+from lm_deluge.cache.explanation import Near
 from lm_deluge.cache.record import PackedParameters, Scope, pack_request
 from lm_deluge.cache.stores.mapping import MappingStore
 from lm_deluge.cache.stores.memory import MemoryStore
@@ -77,6 +78,23 @@ def why(store, conversation: Conversation, **wanted) -> Explanation:
     assert explanation.short.isprintable()
     assert msgspec.json.decode(msgspec.json.encode(explanation), type=Explanation) == explanation
     return explanation
+
+
+def test_samples_of_one_prompt_are_one_place(store):
+    asked, other = BASE.user("How many?"), BASE.user("How many apples?")
+    store.put_many([entry(other, sample=number) for number in range(5)])
+    store.put_many([entry(BASE.user("How many pears?"))])
+    miss = why(store, asked)
+    assert sorted(near.samples for near in miss.nearest) == [1, 5]
+    assert str(miss).count("It stands for 4 other samples of the same prompt too.") == 1
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [(0.0000543, "$0.0000543"), (0.00000000012, "$0.00000000012"), (0.25, "$0.25"), (1234.5, "$1,234.50"), (0.0, "$0")],
+)
+def test_money_is_written_without_powers_of_ten(cost, said):
+    assert Near(key="k", namespace="n", cost=cost).price == f"cost {said}"
 
 
 def test_a_hit_names_the_entry_and_what_is_no_part_of_the_key(store):

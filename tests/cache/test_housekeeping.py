@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from lm_deluge.cache.archive.filters import Filter
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry, Facts
-from lm_deluge.cache.housekeeping import drift, find, prune, stats, verify
-from lm_deluge.cache.record import pack_request
+from lm_deluge.cache.housekeeping import VerifyReport, drift, find, prune, restore, stats, verify
+from lm_deluge.cache.record import pack_request, unpack_request
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores.leveldb import LevelDBStore
 from lm_deluge.cache.stores.memory import MemoryStore
+from lm_deluge.cache.stores.overlay import OverlayStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.canonical import namespaced
 from lm_deluge.errors import CacheError, ConfigError
@@ -50,7 +53,24 @@ def entry(
     key = namespaced(namespace, prompt.digest)
     packed = pack_request(prompt)
     created = NOW - days * DAY
-    response = msgspec.structs.replace(answer(f"answer to {text}"), model_internal="alias", model_external=model)
+    facts = Facts(
+        created=created,
+        asked=asked,
+        model=model,
+        finish_reason="stop",
+        input_tokens=10,
+        output_tokens=2,
+        cache_read_tokens=0,
+        cache_write_tokens=0,
+        cost=cost,
+    )
+    response = msgspec.structs.replace(
+        answer(f"answer to {text}"),
+        model_internal=asked or "alias",
+        model_external=model,
+        usage=Usage(input_tokens=10, output_tokens=2),
+        cost=cost,
+    )
     whole = Entry(
         key=key,
         value=encode(key, response, created=created),
@@ -58,7 +78,7 @@ def entry(
         request=packed.data,
         refers=packed.refers,
         blobs=packed.blobs,
-        facts=Facts(created=created, asked=asked, model=model, input_tokens=10, output_tokens=2, cost=cost),
+        facts=facts,
     )
     return msgspec.structs.replace(whole, **changes)
 
@@ -91,6 +111,7 @@ def test_everything_is_added_up_and_grouped(store: Any) -> None:
         ("model-2", 1, 1),
     ]
     assert found.disk_bytes >= found.all.bytes
+    assert found.on_disk == isinstance(store, SqliteStore)
     assert stats(store, Filter(namespace="other")).all.entries == 1
 
 
@@ -106,13 +127,14 @@ def test_accounts_of_runs_are_added_up(store: Any) -> None:
     store.record_run(Run(id=1, started=NOW - 20, name="one", tags=("x",), report=report))
     store.record_run(Run(id=2, started=NOW - 10, name="two", tags=("x", "y"), report=report))
     store.record_run(Run(id=3, started=NOW))
+    store.record_run(Run(id=4, started=NOW - 30, imported=True))
     ledger = stats(store).ledger
     assert ledger is not None
-    assert (ledger.runs, ledger.unfinished) == (3, 1)
+    assert (ledger.runs, ledger.unfinished, ledger.imported) == (4, 1, 1)
     assert (ledger.total.prompts, ledger.total.hits, ledger.total.calls) == (20, 8, 12)
     assert (ledger.total.cost, ledger.total.cost_avoided) == (3.0, 1.0)
     assert ledger.total.usage == Usage(input_tokens=14)
-    assert [run.id for run in ledger.latest] == [3, 2, 1]
+    assert [run.id for run in ledger.latest] == [3, 2, 1, 4]
     one = stats(store, Filter(run="one")).ledger
     tagged = stats(store, Filter(tag="y")).ledger
     assert one is not None
@@ -157,6 +179,15 @@ def test_what_was_served_lately_counts_as_used(store: Any) -> None:
     assert forgotten.key not in remaining(store)
 
 
+def test_a_store_that_keeps_no_use_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("plyvel")
+    with closing(LevelDBStore(tmp_path / "cache")) as store:
+        store.put_many([entry("a", days=50)])
+        with pytest.raises(ConfigError, match="Use older_than"):
+            prune(store, unused_for=30 * DAY, now=NOW)
+        assert prune(store, older_than=30 * DAY, now=NOW).entries == 1
+
+
 def test_only_what_expired_goes(store: Any) -> None:
     over, running, lasting = entry("a", expires=NOW - 1), entry("b", expires=NOW + 1), entry("c")
     store.put_many([over, running, lasting])
@@ -170,7 +201,10 @@ def test_a_size_is_reached_by_removing_what_was_used_longest_ago(store: Any) -> 
     size = store.usage()["bytes"]
     rehearsed = prune(store, keep_bytes=size // 2, dry_run=True, now=NOW)
     done = prune(store, keep_bytes=size // 2, now=NOW)
-    assert rehearsed.entries == done.entries == pytest.approx(250, abs=3)
+    assert rehearsed.entries == pytest.approx(250, abs=3)
+    assert done.entries >= rehearsed.entries
+    assert 0.9 * size // 2 < store.usage()["bytes"] <= size // 2
+    assert done.kept == 500 - done.entries
     assert remaining(store) == {each.key for each in given[done.entries :]}
     assert prune(store, keep_bytes=size, now=NOW).entries == 0
 
@@ -212,20 +246,128 @@ def test_damaged_answers_are_found_and_set_aside(store: Any) -> None:
 
 
 def test_an_answer_whose_request_is_damaged_is_reported_and_goes_on_being_served(store: Any) -> None:
-    damaged = entry("a", request=b"\x00nonsense")
-    store.put_many([damaged])
-    report = verify(store, fix=True)
-    assert (report.damaged, report.requests, report.is_sound) == (0, 1, False)
-    assert report.problems[0].served
-    assert store.get_many([damaged.key]) == [damaged.value]
+    damaged, whole = entry("a", request=b"\x00nonsense"), entry("b")
+    store.put_many([damaged, whole])
+    store.touch([damaged.key], now=NOW + 9 * DAY)
+    found = verify(store)
+    assert (found.damaged, found.requests, found.dropped, found.is_sound) == (0, 1, 0, False)
+    assert found.problems[0].served
+    assert "the stored request" in found.problems[0].what
+    assert "entry" not in found.problems[0].what
+    fixed = verify(store, fix=True)
+    assert (fixed.entries, fixed.requests, fixed.dropped, fixed.is_sound) == (2, 1, 1, True)
+    assert "1 request could not be read; their answers are whole and are still served" in str(fixed)
+    assert verify(store) == VerifyReport(entries=2)
+    assert store.get_many([damaged.key, whole.key]) == [damaged.value, whole.value]
+    assert [one.request for one in store.read([damaged.key, whole.key])] == [b"", whole.request]
+    store.put_many([])  # writes when it was used
+    assert store.read([damaged.key])[0].used == NOW + 9 * DAY
 
 
 def test_a_piece_that_requests_share_is_missed(store: Any) -> None:
     long = entry("long " * 1000)
     store.put_many([msgspec.structs.replace(long, blobs={})])
-    report = verify(store)
-    assert report.requests == 1
+    report = verify(store, fix=True)
+    assert (report.requests, report.dropped) == (1, 1)
     assert report.store >= 1, "the store knows of it too"
+    assert not report.is_sound
+    assert verify(store).is_sound, "nobody needs it any more"
+
+
+def test_facts_are_compared_with_the_answer_and_put_right(store: Any) -> None:
+    right = entry("a")
+    wrong = {
+        name: msgspec.structs.replace(entry(name), facts=msgspec.structs.replace(right.facts, **{name: value}))
+        for name, value in {
+            "created": 5.0,
+            "cost": 99.0,
+            "model": "other",
+            "asked": "other",
+            "finish_reason": "length",
+            "input_tokens": 1,
+            "output_tokens": 1,
+            "cache_read_tokens": 1,
+            "cache_write_tokens": 1,
+        }.items()
+    }
+    unknown = msgspec.structs.replace(entry("b"), facts=Facts(created=NOW))
+    store.put_many([right, unknown, *wrong.values()])
+    found = verify(store)
+    said = {problem.key: problem.what for problem in found.problems}
+    assert said == {
+        one.key.hex(): f"the store has another {name} than the answer itself" for name, one in wrong.items()
+    }
+    assert (found.facts, found.is_sound) == (9, False)
+    fixed = verify(store, fix=True)
+    assert (fixed.facts, fixed.corrected, fixed.is_sound) == (9, 9, True)
+    assert verify(store) == VerifyReport(entries=11)
+    assert all(one.facts == right.facts for one in store.read([one.key for one in wrong.values()]))
+    assert all(one.request for one in store.scan())
+
+
+# Restoring
+
+
+def set_aside(store: Any, one: Entry, reason: str) -> None:
+    store.put_many([one])
+    assert store.set_aside(one.key, one.value, reason)
+
+
+def test_what_was_set_aside_is_served_again(store: Any) -> None:
+    given = entry("long " * 1000, namespace="other")
+    store.put_many([entry("a", namespace="more"), entry("b", namespace="other")])
+    set_aside(store, given, "rejected")
+    assert restore(store, given.key)
+    (back,) = store.read([given.key])
+    assert (back.value, back.request, back.namespace) == (given.value, given.request, "other")
+    assert back.facts == given.facts
+    assert unpack_request(back.request, store.read_blobs).conversation == Conversation.user("long " * 1000)
+    assert list(store.set_aside_entries()) == []
+    assert verify(store).is_sound
+    store.delete(given.key)
+    assert store.usage()["blobs"] == 0, "its blobs are counted once"
+
+
+def test_the_newest_that_can_be_read_comes_back_and_the_others_are_kept(store: Any) -> None:
+    older, newer = entry("a", days=2), entry("a", days=1)
+    set_aside(store, older, "rejected")
+    set_aside(store, newer, "rejected")
+    set_aside(store, msgspec.structs.replace(newer, value=b"torn"), "damaged")
+    assert restore(store, newer.key)
+    assert store.get_many([newer.key]) == [newer.value]
+    assert [aside.value for aside in store.set_aside_entries()] == [older.value, newer.value, b"torn"]
+
+
+def test_nothing_comes_back_over_an_answer_in_service_or_from_nothing(store: Any) -> None:
+    older, newer, torn = entry("a", days=2), entry("a", days=1), entry("b", value=b"torn")
+    set_aside(store, older, "rejected")
+    set_aside(store, torn, "damaged")
+    store.put_many([newer])
+    assert not restore(store, newer.key)
+    assert not restore(store, torn.key)
+    assert not restore(store, entry("c").key)
+    assert store.get_many([newer.key, torn.key]) == [newer.value, None]
+    assert len(list(store.set_aside_entries())) == 2
+
+
+def test_an_answer_whose_request_is_lost_comes_back_without_it(store: Any) -> None:
+    given = entry("a", request=b"nonsense")
+    set_aside(store, given, "rejected")
+    assert restore(store, given.key)
+    assert store.read([given.key])[0].request == b""
+    assert store.get_many([given.key]) == [given.value]
+
+
+def test_what_was_rejected_of_a_base_comes_back_as_ones_own(tmp_path: Path) -> None:
+    given = entry("long " * 1000)
+    with closing(SqliteStore(tmp_path / "base.db")) as base:
+        base.put_many([given])
+        with closing(OverlayStore(SqliteStore(tmp_path / "own.db"), base)) as both:
+            assert both.set_aside(given.key, given.value, "rejected")
+            assert both.get_many([given.key]) == [None]
+            assert restore(both, given.key)
+            assert both.get_many([given.key]) == [given.value]
+            assert verify(both).is_sound
 
 
 # Drift

@@ -14,7 +14,7 @@ from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import BoundedStore, JournalStore, LeaseStore, ScanStore
 from lm_deluge.cache.stores.overlay import OverlayStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
-from lm_deluge.errors import CacheFileError
+from lm_deluge.errors import CacheFileError, ConfigError
 
 from .helpers import answer, blob, entry, fingerprints, key, prompt, run_child
 
@@ -95,10 +95,26 @@ def test_what_is_set_aside_is_not_served_again(store: OverlayStore, base: Path, 
         assert [one.value for one in again.set_aside_entries()] == [b"base 2", b"own 2"]
 
 
-def test_an_own_entry_that_is_set_aside_uncovers_the_base(store: OverlayStore) -> None:
+def test_setting_an_own_entry_aside_does_not_bring_the_bases_back(
+    store: OverlayStore, base: Path, tmp_path: Path
+) -> None:
     store.put_many([entry(2, b"own 2")])
-    assert store.set_aside(key(2), b"own 2", "damaged")
-    assert values(store, 2) == [b"base 2"]
+    assert not store.set_aside(key(2), b"something else", "seen before")
+    assert values(store, 2) == [b"own 2"]
+    assert store.set_aside(key(2), b"own 2", "rejected")
+    assert values(store, 2, 3) == [None, b"base 3"]
+    assert key(2) not in {one.key for one in store.scan()}
+    with closing(over(base, tmp_path)) as again:
+        assert values(again, 2) == [None]
+        again.put_many([entry(2, b"newer 2")])
+        assert values(again, 2) == [b"newer 2"]
+
+
+def test_what_was_set_aside_is_removed_from_the_own_file_and_stays_hidden(store: OverlayStore) -> None:
+    assert store.set_aside(key(2), b"base 2", "rejected")
+    assert store.delete_set_aside([key(2), key(3)]) == 1
+    assert list(store.set_aside_entries()) == []
+    assert values(store, 2, 3) == [None, b"base 3"]
 
 
 def test_both_files_are_looked_through(store: OverlayStore) -> None:
@@ -183,6 +199,14 @@ def test_a_base_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(CacheFileError, match="no cache file"):
         SqliteCache(tmp_path / "own.db", base=tmp_path / "missing.db")
     assert not (tmp_path / "missing.db").exists()
+
+
+def test_a_file_cannot_lie_over_itself(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "own.db")
+    SqliteStore(tmp_path / "own.db").close()
+    for base in ("own.db", "link.db"):
+        with pytest.raises(ConfigError, match="cannot lie over itself"):
+            OverlayStore(SqliteStore(tmp_path / "own.db"), SqliteStore(tmp_path / base, read_only=True))
 
 
 def test_a_cache_over_a_base(tmp_path: Path) -> None:

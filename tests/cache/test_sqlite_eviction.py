@@ -13,7 +13,7 @@ from lm_deluge.cache.stores import _sqlite_eviction as eviction
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import ConfigError
 
-from .helpers import blob, entry, key
+from .helpers import blob, entry, key, run_child
 
 LIMIT = 500_000
 
@@ -91,6 +91,7 @@ def test_all_that_was_used_counts_before_anything_goes(store: SqliteStore) -> No
 
 
 def test_a_touch_is_written_with_the_next_put_and_on_close(store: SqliteStore) -> None:
+    store.limit(LIMIT)
     fill(store, range(3))
     store.touch([key(0), key("unknown")], now=50.0)
     assert store.read([key(0)])[0].used is None  # type: ignore[union-attr]
@@ -179,3 +180,75 @@ def test_the_room_of_removed_entries_goes_back_to_the_disk(store: SqliteStore) -
 def test_a_limit_has_to_leave_room(store: SqliteStore, max_bytes: int) -> None:
     with pytest.raises(ConfigError, match="max_bytes"):
         store.limit(max_bytes)
+
+
+# When entries were used, in a file without a limit
+
+DAY = 86_400.0
+
+
+def uses(path: Path, *numbers: int) -> list[float | None]:
+    """What a file says itself of when entries were last used."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = dict(connection.execute("SELECT key, used FROM entries"))
+    return [found[key(number)] for number in numbers]
+
+
+def changes(store: SqliteStore) -> int:
+    """Rows that the store has changed since it was opened."""
+    with store._database.writing() as writer:
+        return writer.total_changes
+
+
+def test_uses_are_kept_without_a_limit_to_the_day(store: SqliteStore) -> None:
+    path = Path(store.location)
+    fill(store, range(10))
+    store.touch([key(number) for number in range(5)], now=3 * DAY)
+    assert uses(path, 0, 9) == [None, None]  # remembered, and written with the next put
+    fill(store, [10])
+    assert uses(path, 0, 4, 5) == [3 * DAY, 3 * DAY, None]
+    before = changes(store)
+    store.touch([key(number) for number in range(5)], now=3.9 * DAY)
+    fill(store, [10])
+    assert uses(path, 0) == [3 * DAY]
+    assert changes(store) - before == 1  # nothing but the put
+    store.touch([key(0)], now=4.1 * DAY)
+    store.close()
+    assert uses(path, 0, 1) == [4.1 * DAY, 3 * DAY]
+
+
+def test_uses_are_written_when_the_process_ends_or_the_store_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "cache.db"
+    store = SqliteStore(path)
+    fill(store, range(3))
+    store.touch([key(1)], now=5 * DAY)
+    del store
+    assert uses(path, 0, 1) == [None, 5 * DAY]
+    run_child("touch_and_end", path, key(2).hex(), 7 * DAY)
+    assert uses(path, 1, 2) == [5 * DAY, 7 * DAY]
+
+
+def test_uses_that_cannot_be_written_fail_nothing(tmp_path: Path) -> None:
+    """Nor is a file made again that somebody has removed."""
+    path = tmp_path / "cache.db"
+    store = SqliteStore(path)
+    fill(store, range(3))
+    store.touch([key(1)], now=5 * DAY)
+    path.unlink()
+    store.close()
+    assert not path.exists()
+
+
+def test_a_lookup_beside_a_writer_waits_for_nothing_to_note_its_use(store: SqliteStore) -> None:
+    fill(store, range(3))
+    with closing(sqlite3.connect(store.location, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        store.touch([key(0)], now=0.5 * DAY)
+        store.close()  # it was used within the day: there is nothing to write, and so nobody to wait for
+
+
+def test_many_uses_are_remembered_and_not_without_end(store: SqliteStore) -> None:
+    fill(store, range(3))
+    for start in range(0, 200_000, 1_000):
+        store.touch([number.to_bytes(32, "big") for number in range(start, start + 1_000)], now=DAY)
+    assert len(store._touches._held) == 65_536

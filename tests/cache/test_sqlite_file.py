@@ -15,6 +15,15 @@ from lm_deluge.errors import CacheError, CacheFileError, CacheVersionError, Conf
 from .helpers import answer, fingerprints, finish, kill, prompt, run_child, start_child
 
 
+@pytest.mark.parametrize("url", ["redis://user:secret@host:6379/0", "rediss://host", "unix:///tmp/socket"])
+def test_a_url_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"RedisCache\(url\)") as caught:
+        SqliteCache(url)
+    assert "secret" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 

@@ -1,6 +1,7 @@
 """Looking through a file: what it holds, what is wrong with it, what became of it when pages are damaged."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from lm_deluge.cache import SqliteCache
 from lm_deluge.cache.entry import Entry, Facts
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, ScanStore
+from lm_deluge.cache.stores.overlay import OverlayStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheError, CacheFileError, CacheWarning
 from lm_deluge.events import RunReport
@@ -148,6 +150,24 @@ def test_the_accounts_of_runs_come_back(store: SqliteStore) -> None:
     assert list(store.runs()) == [finished, first]
 
 
+def test_runs_that_were_imported_are_told_from_killed_ones(store: SqliteStore) -> None:
+    killed, imported = Run(id=1, started=2.0), Run(id=2, started=1.0, name="n", imported=True)
+    store.record_run(killed)
+    store.record_run(imported)
+    assert list(store.runs()) == [killed, imported]
+
+
+def test_a_wal_that_has_grown_is_cut_once_it_is_emptied(store: SqliteStore) -> None:
+    wal = Path(f"{store.location}-wal")
+    with store._database.transaction() as writer:  # one that keeps the WAL from being emptied until it ends
+        for number in range(40):
+            writer.execute("INSERT INTO leases VALUES (?, ?, 0)", (key(number), bytes(1_000_000)))
+    assert wal.stat().st_size > 30_000_000
+    for number in range(3):
+        store.put_many([entry(number)])
+    assert wal.stat().st_size <= 8 * 1024 * 1024
+
+
 def test_runs_can_be_read_without_this_package(store: SqliteStore) -> None:
     store.record_run(Run(id=5, started=10.0, name="n", tags=("t",), models=("m",), report=REPORT))
     with closing(sqlite3.connect(store.location)) as connection:
@@ -254,7 +274,7 @@ def test_rebuilding_keeps_all_that_can_be_read(tmp_path: Path) -> None:
         assert store.set_aside(last.key, last.value, "rejected")
         store.record_run(run)
         first, middle = list(store.scan())[::100]
-        store.touch([first.key], now=123.0)
+        store.touch([first.key], now=9_999_999_999.0)
     path.chmod(0o640)
     damage(path, middle.value)
     inode = path.stat().st_ino
@@ -263,7 +283,9 @@ def test_rebuilding_keeps_all_that_can_be_read(tmp_path: Path) -> None:
         with pytest.warns(CacheWarning):
             before = {one.key: one for one in store.scan()}
         assert 150 < len(before) < 200
-        assert store.rebuild() == len(before)
+        report = store.rebuild()
+        assert report.entries == len(before)
+        assert report.lost == 200 - len(before)
         assert list(store.verify()) == []
         assert {one.key: one for one in store.scan()} == before
         assert list(store.runs()) == [run]
@@ -273,6 +295,7 @@ def test_rebuilding_keeps_all_that_can_be_read(tmp_path: Path) -> None:
         assert store.get_many([key("after")]) == [b"value"]
     (old,) = [found for found in tmp_path.iterdir() if ".damaged-" in found.name]
     assert old.stat().st_ino == inode
+    assert (report.kept, report.kept_bytes) == (str(old), old.stat().st_size)
     assert path.stat().st_mode & 0o777 == 0o640
     assert {found.name for found in tmp_path.iterdir()} == {"cache.db", old.name}
 
@@ -294,8 +317,87 @@ def test_rebuilding_waits_for_nobody_who_has_the_file_open(tmp_path: Path) -> No
                 store.rebuild()
             assert fingerprints(tmp_path) == before
             assert another.get_many([key(0)]) == [right(0)]
-        assert store.rebuild() == 50
+        assert store.rebuild().entries == 50
         assert store.get_many([key(0)]) == [right(0)]
+
+
+@pytest.mark.parametrize("left", [0.3, 0.6, 0.95])
+@pytest.mark.parametrize("cut_within_a_page", [False, True])
+def test_a_truncated_file_is_made_anew(tmp_path: Path, left: float, cut_within_a_page: bool) -> None:
+    path = tmp_path / "cache.db"
+    filled(path)
+    pages = int(path.stat().st_size / 4_096 * left)
+    os.truncate(path, pages * 4_096 + 1_000 * cut_within_a_page)
+    before = fingerprints(tmp_path)
+    with pytest.raises(CacheFileError, match=r"deluge cache verify \S+cache.db --rebuild"):
+        SqliteStore(path)
+    assert fingerprints(tmp_path) == before
+    report = SqliteStore.rebuild_file(path, clock=FakeClock())
+    kept = Path(report.kept)
+    assert fingerprints(tmp_path)[kept.name] == before["cache.db"], "the old file is kept as it was"
+    assert {found.name for found in tmp_path.iterdir()} == {"cache.db", kept.name}
+    assert report.kept_bytes == kept.stat().st_size
+    with closing(SqliteStore(path)) as store:
+        assert list(store.verify()) == []
+        found = {one.key: one.value for one in store.scan()}
+        assert len(found) == report.entries
+        assert report.entries > 600 * left / 2
+        assert 1 <= report.lost <= 600 - report.entries
+        whole = {key(n): right(n) for n in range(600)}
+        wrong = [each for each, value in found.items() if value != whole[each]]
+        assert len(wrong) <= 8 * cut_within_a_page, "the codec finds what a cut page has made of its entries"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"a diary", b"SQLite format 3\0" + bytes(4_080), "another program's"])
+def test_what_is_not_ours_is_not_rebuilt(tmp_path: Path, content: bytes | str | None) -> None:
+    path = tmp_path / "cache.db"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE diary (text)")
+        os.truncate(path, 4_096)
+    before = fingerprints(tmp_path)
+    with pytest.raises(CacheFileError, match=r"nothing to rebuild|not a cache"):
+        SqliteStore.rebuild_file(path)
+    assert fingerprints(tmp_path) == before
+
+
+def test_a_file_of_the_previous_format_is_made_anew(tmp_path: Path) -> None:
+    path = Path(shutil.copy(Path(__file__).parent / "golden" / "format_1.db", tmp_path / "cache.db"))
+    with closing(SqliteStore(shutil.copy(path, tmp_path / "copy.db"))) as store:
+        wanted = {one.key: one.value for one in store.scan()}
+    report = SqliteStore.rebuild_file(path)
+    assert (report.entries, report.lost) == (len(wanted), 0)
+    with closing(SqliteStore(path)) as store:
+        assert {one.key: one.value for one in store.scan()} == wanted
+        assert list(store.verify()) == []
+
+
+def test_columns_are_made_anew_from_the_answers(tmp_path: Path) -> None:
+    path = tmp_path / "cache.db"
+    with SqliteCache(path) as cache:
+        cache.put(prompt("p"), answer("x"))
+        store = cache.backend
+        assert isinstance(store, SqliteStore)
+        (before,) = store.scan()
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("UPDATE entries SET cost = 99, created = 5, model = NULL, input_tokens = 'many'")
+        store.rebuild()
+        assert list(store.scan()) == [before]
+
+
+def test_what_was_lost_does_not_uncover_the_base(tmp_path: Path) -> None:
+    filled(tmp_path / "own.db")
+    with closing(SqliteStore(tmp_path / "base.db")) as base:
+        base.put_many([entry(n, b"older") for n in range(600)])
+    damage(tmp_path / "own.db", b"value 300 ")
+    report = SqliteStore.rebuild_file(tmp_path / "own.db")
+    assert report.lost > 0
+    with closing(OverlayStore(SqliteStore(tmp_path / "own.db"), SqliteStore(tmp_path / "base.db"))) as both:
+        values = both.get_many([key(n) for n in range(600)])
+    assert values.count(None) == report.lost
+    assert b"older" not in values
 
 
 def test_a_file_opened_for_reading_only_is_not_written(tmp_path: Path) -> None:

@@ -54,8 +54,10 @@ class SqliteCache(ResponseCache):
         max_bytes: int | None = None,
         clock: Clock | None = None,
     ) -> None:
+        # The base first: if it is not there, no file of our own is left behind.
+        below = None if base is None else SqliteStore(base, read_only=True)
         own = SqliteStore(path, synchronous=synchronous)
-        store = own if base is None else OverlayStore(own, SqliteStore(base, read_only=True))
+        store = own if below is None else OverlayStore(own, below)
         super().__init__(
             store, cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, max_bytes=max_bytes, clock=clock
         )

@@ -116,9 +116,9 @@ def decompress(packed: bytes) -> bytes:
     try:
         plain = inflate.decompress(packed, _MAX_PLAIN_BYTES)
     except zlib.error as error:
-        raise DamagedEntryError(f"the entry does not unpack: {error}") from error
+        raise DamagedEntryError("it does not unpack") from error
     if not inflate.eof:
-        raise DamagedEntryError("the entry is cut short, or unpacks to more than any answer has")
+        raise DamagedEntryError("it is cut short, or unpacks to more than any answer has")
     return plain
 
 

@@ -15,7 +15,8 @@ from lm_deluge.cache._per_process import PerProcess
 from lm_deluge.cache.admission import Admit, policy
 from lm_deluge.cache.batching import Batcher
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
-from lm_deluge.cache.entry import Entry, Facts
+from lm_deluge.cache.entry import Entry
+from lm_deluge.cache.facts import facts_of
 from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
 from lm_deluge.cache.record import PackedParameters, Scope, pack_request
 from lm_deluge.cache.runs import Run
@@ -251,7 +252,7 @@ class Core:
             request=request.data,
             refers=request.refers,
             blobs=request.blobs,
-            facts=_facts(kept, created, run),
+            facts=facts_of(kept, created=created, run=run),
             expires=None if self.ttl is None else created + self.ttl,
         )
 
@@ -261,19 +262,3 @@ class Core:
         if self._bounded is None:
             raise ConfigError(f"{self.location} cannot be limited: max_bytes= needs SqliteCache or MemoryCache.")
         self._bounded.limit(max_bytes)
-
-
-def _facts(response: APIResponse, created: float, run: int) -> Facts:
-    usage = response.usage
-    return Facts(
-        created=created,
-        asked=response.model_internal or None,
-        model=response.model_external or response.model_internal or None,
-        finish_reason=response.finish_reason,
-        input_tokens=None if usage is None else usage.input_tokens,
-        output_tokens=None if usage is None else usage.output_tokens,
-        cache_read_tokens=None if usage is None else usage.cache_read_tokens,
-        cache_write_tokens=None if usage is None else usage.cache_write_tokens,
-        cost=response.cost,
-        run=run,
-    )

@@ -149,7 +149,7 @@ class _Explaining:
             if (aside := self._searcher.set_aside.get(key)) is not None:
                 said = escaped(aside.reason, _SENTENCE_WIDTH).rstrip(".")
                 return self._because("set_aside", f"The entry was set aside on {when(aside.when)}: {said}.")
-        nearest = self._nearest()[:most]
+        nearest = _grouped(self._nearest())[:most]
         if nearest and nearest[0].similarity == 1:
             nearest = [near for near in nearest if near.similarity == 1]
         return self._because(*self._reason(nearest[0] if nearest else None), nearest=tuple(nearest))
@@ -309,6 +309,17 @@ class _Explaining:
         if wanted.scope == "request" and roots - {"sample", "cache_key"}:
             return "parameters", "The same conversation is stored, but was asked with other parameters."
         return "namespace", "The same conversation is stored under another cache_key, with another sample index."
+
+
+def _grouped(found: list[Near]) -> list[Near]:
+    """Samples of one prompt in one place: that of the nearest."""
+    groups: dict[tuple[object, ...], Near] = {}
+    for near in found:
+        others = [difference for difference in near.differences if difference.path != "sample"]
+        group = (near.namespace, near.similarity, near.more, *map(str, others))
+        first = groups.get(group)
+        groups[group] = near if first is None else msgspec.structs.replace(first, samples=first.samples + 1)
+    return list(groups.values())
 
 
 def _near(key: bytes, namespace: str, found: Decoded, different: tuple[Difference, ...]) -> Near:

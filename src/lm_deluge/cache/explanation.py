@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -51,6 +52,7 @@ class Near(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         differences: the first places where the requests differ.
         more: how many places beyond those.
         redacted: whether the stored request was changed on export, so that it is not quite what was asked then.
+        samples: how many entries are meant, of which this is the nearest: they differ in nothing but their sample.
     """
 
     key: str
@@ -62,6 +64,7 @@ class Near(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     differences: tuple[Difference, ...] = ()
     more: int = 0
     redacted: bool = False
+    samples: int = 1
 
     @property
     def facts(self) -> str:
@@ -72,7 +75,7 @@ class Near(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def price(self) -> str:
         """What it cost, in words."""
-        return "cost unknown" if self.cost is None else f"cost ${self.cost:.3g}"
+        return "cost unknown" if self.cost is None else f"cost {_dollars(self.cost)}"
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -145,6 +148,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         for number, near in enumerate(self.nearest):
             yield ""
             yield f"{'Nearest' if not number else f'{number + 1}.'} {near.facts}, {_alike(near.similarity)}"
+            if others := near.samples - 1:
+                yield f"  It stands for {others:,} other sample{'s' * (others != 1)} of the same prompt too."
             if near.redacted:
                 yield "  Its request was redacted, so some of this may not be what was asked then."
             yield from _difference_lines(near)
@@ -172,6 +177,11 @@ def age(seconds: float) -> str:
             number = f"{seconds / size:,.1f}".removesuffix(".0")
             return f"{number} {unit}{'s' * (number != '1')}"
     return f"{seconds:.3g} second{'s' * (seconds != 1)}"
+
+
+def _dollars(cost: float) -> str:
+    """Three digits that count, and none of them as a power of ten."""
+    return f"${cost:,.2f}" if cost >= 1 else f"${Decimal(f'{cost:.3g}'):f}"
 
 
 def _alike(similarity: float) -> str:

@@ -49,9 +49,5 @@ def corrected(facts: Facts, decoded: Decoded) -> Facts:
 def mistaken(facts: Facts, decoded: Decoded) -> list[str]:
     """Names of the facts that are not what the answer says. Those that a store does not have are no mistakes."""
     right = corrected(facts, decoded)
-    wrong = [
-        name
-        for name in _TOLD
-        if (noted := getattr(facts, name)) is not None and noted != getattr(right, name)
-    ]
+    wrong = [name for name in _TOLD if (noted := getattr(facts, name)) is not None and noted != getattr(right, name)]
     return ["created", *wrong] if facts.created and facts.created != right.created else wrong

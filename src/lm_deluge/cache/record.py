@@ -155,7 +155,7 @@ def unpack_request(request: bytes, read_blobs: Callable[[Sequence[bytes]], Mappi
             # Nothing is stored so. A path in a stranger's file must not make us read one of ours.
             raise DamagedEntryError("the stored request names a local file instead of holding its content")
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedEntryError(f"the stored request does not unpack: {error}") from error
+        raise DamagedEntryError("the stored request has another shape") from error
     return Request(
         conversation=conversation,
         parameters=parameters,
@@ -175,7 +175,7 @@ def refers_of(request: bytes) -> tuple[bytes, ...]:
         stored = stored_decoder.decode(decompress(request))
         names = _refers(stored.messages)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedEntryError(f"the stored request does not unpack: {error}") from error
+        raise DamagedEntryError("the stored request has another shape") from error
     if stored.head is not None:
         names[stored.head] = None
     if isinstance(stored.parameters, bytes):

@@ -1,9 +1,10 @@
 """Checks of what every store does."""
 
-from collections.abc import Iterator
+from collections.abc import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -196,8 +197,11 @@ class BasicChecks(Checks):
             expect(found, [name.encode() for name in names], "what four threads stored")
 
     def test_processes(self, tmp_path: Path) -> None:
-        with self.opened(tmp_path) as store:
+        with self.opened(tmp_path) as store, contextlib.ExitStack() as ending:
             children = [self.start_child(tmp_path, "put", name, 50) for name in ("one", "two")]
+            for child in children:
+                ending.enter_context(child)
+                ending.callback(child.kill)  # before it is waited for, whatever fails below
             for own in numbered("own", 50):
                 store.put_many([own])
             for child in children:

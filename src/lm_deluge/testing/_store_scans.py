@@ -152,6 +152,26 @@ class ScanChecks(Checks):
             usage = scanned.usage()
             expect((usage["entries"], usage["set_aside"]), (0, 3), "how many entries there are, and how many set aside")
 
+    def test_what_was_set_aside_can_be_removed(self, tmp_path: Path) -> None:
+        with self.scanning(tmp_path) as (store, scanned):
+            store.put_many([entry("a", b"1", blobs=[_LEAF]), entry("b", b"2", blobs=[_OTHER]), entry("c", b"3")])
+            for name, value in (("a", b"1"), ("b", b"2"), ("c", b"3")):
+                store.set_aside(key_of(name), value, "a reason")
+            store.put_many([entry("a", b"4")])
+            store.set_aside(key_of("a"), b"4", "another")
+            store.put_many([entry("a", b"5")])
+            expect(scanned.delete_set_aside([]), 0, "how much of what was set aside was removed for no keys")
+            found = scanned.delete_set_aside([key_of("a"), key_of("none"), key_of("c"), key_of("a")])
+            expect(found, 3, "how much of what was set aside was removed for two keys, one of which had two")
+            left = [aside.key for aside in scanned.set_aside_entries()]
+            expect(left, [key_of("b")], "what is left of what was set aside")
+            expect(store.get_many([key_of("a")]), [b"5"], "an entry in service whose set-aside namesakes were removed")
+            kept = set(scanned.read_blobs(list(_NAMES)))
+            expect(blob_name(_OTHER.data) in kept, True, "whether the blob of what is still set aside is there")
+            if self.reclaims_blobs:
+                expect(blob_name(_LEAF.data) in kept, False, "whether the blob of what was removed is there")
+            expect(list(scanned.verify()), [], "what is wrong with a healthy store")
+
     def test_usage(self, tmp_path: Path) -> None:
         with self.scanning(tmp_path) as (store, scanned):
             expect(scanned.usage()["entries"], 0, "how many entries an empty store has")

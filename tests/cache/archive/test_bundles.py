@@ -168,7 +168,7 @@ def test_names_and_tags_of_runs_travel_and_their_bills_do_not() -> None:
     store.record_run(run)
     store.record_run(Run(id=9, started=NOW, name="another"))
     other, _ = loaded(bundle(store))
-    assert list(other.runs()) == [msgspec.structs.replace(run, report=None)]
+    assert list(other.runs()) == [msgspec.structs.replace(run, report=None, imported=True)]
     other.record_run(run)
     loaded(bundle(store), other)
     assert list(other.runs()) == [run]

@@ -27,6 +27,21 @@ from lm_deluge.request import Parameters
 from ..helpers import answer, prompt
 from .making import NOW, bundle, contents, entry, filled, loaded, resealed
 
+# What is said of it
+
+
+def test_reports_count_in_the_singular_and_a_rehearsal_says_would() -> None:
+    one, ours = filled(entry(prompt("b"), answer("b"))), filled(entry(prompt("a"), answer("ours")))
+    assert str(loaded(bundle(one), ours)[1]) == "1 entry added, 0 were there already"
+    assert str(loaded(bundle(one), ours)[1]) == "0 entries added, 1 was there already"
+    theirs = bundle(filled(entry(prompt("a"), answer("theirs"))))
+    _, rehearsed = loaded(theirs, ours, on_conflict="replace", dry_run=True)
+    assert "0 entries would be added" in str(rehearsed)
+    assert "1 is there with another answer; would be replaced" in str(rehearsed)
+    _, done = loaded(theirs, ours, on_conflict="replace")
+    assert "1 is there with another answer; replaced" in str(done)
+
+
 # Conflicts
 
 

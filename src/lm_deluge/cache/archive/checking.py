@@ -92,7 +92,7 @@ def sound_facts(facts: Facts) -> Facts:
 
 
 def sound_run(run: Run) -> Run:
-    """A run that every store can keep, without a report.
+    """A run that every store can keep, without a report, and marked as imported.
 
     Raises:
         DamagedEntryError: a number is out of range.
@@ -100,7 +100,7 @@ def sound_run(run: Run) -> Run:
     if not 0 < run.id <= _MOST:
         raise DamagedEntryError(f"its id is {run.id}")
     sound_time(run.started)
-    return msgspec.structs.replace(run, report=None)
+    return msgspec.structs.replace(run, report=None, imported=True)
 
 
 def sound_time(seconds: float) -> None:

@@ -16,7 +16,7 @@ from lm_deluge.cache.archive._recent import remembering
 from lm_deluge.cache.archive.bundle import BundleWriter, EntryLine, RunLine
 from lm_deluge.cache.archive.filters import Filter, entries, runs_of, scannable
 from lm_deluge.cache.archive.reading import is_bundle
-from lm_deluge.cache.archive.reports import Left, shortened
+from lm_deluge.cache.archive.reports import Left, counted, shortened
 from lm_deluge.cache.archive.sharing import divide
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
 from lm_deluge.cache.entry import Stored
@@ -60,7 +60,8 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     left: tuple[Left, ...] = ()
 
     def __str__(self) -> str:
-        said = [f"{self.entries:,} entries written ({self.lines:,} lines, {self.bytes:,} bytes)"]
+        size = f"{counted(self.lines, 'line')}, {self.bytes:,} bytes"
+        said = [f"{counted(self.entries, 'entry', 'entries')} written ({size})"]
         for count, what in (
             (self.redacted, "redacted"),
             (self.without_request, "written without their request"),
@@ -149,7 +150,7 @@ class _Export:
         if request is not None:
             line = msgspec.structs.replace(line, request=divide(request, self._writer))
         if (run := self._runs.get(stored.facts.run)) is not None:
-            self._writer.share(RunLine(msgspec.structs.replace(run, report=None)))
+            self._writer.share(RunLine(msgspec.structs.replace(run, report=None, imported=False)))
         self._writer.add(line)
         self._without_request += request is None
         self._redacted += request is not None and request.redacted

@@ -31,7 +31,7 @@ from lm_deluge.cache.archive.filters import runs_of
 from lm_deluge.cache.archive.incoming import Conflict, Incoming, OnConflict
 from lm_deluge.cache.archive.keys import key_of
 from lm_deluge.cache.archive.reading import RawLine, Source, lines_of
-from lm_deluge.cache.archive.reports import Cut, Left, shortened
+from lm_deluge.cache.archive.reports import Cut, Left, contradicted, counted, shortened, there
 from lm_deluge.cache.archive.sharing import SharedLines
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry
@@ -77,17 +77,15 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         return self.stopped is None and not self.refused
 
     def __str__(self) -> str:
-        kept = "replaced" if self.replaced else "what was there is kept"
-        said = [
-            f"{self.added:,} entries {'would be ' if self.dry_run else ''}added, {self.identical:,} were there already"
-        ]
+        would = "would be " if self.dry_run else ""
+        said = [f"{counted(self.added, 'entry', 'entries')} {would}added, {self.identical:,} {there(self.identical)}"]
         if self.unchecked:
             said.append(f"{self.unchecked:,} of them redacted or without their request, so their keys are not checked")
         if self.conflicts:
-            said.append(f"{self.conflicts:,} are there with another answer; {kept}")
+            said.append(contradicted(self.conflicts, replaced=self.replaced > 0, dry_run=self.dry_run))
             said.extend(shortened(self.first_conflicts, self.conflicts))
         if self.refused:
-            said.append(f"{self.refused:,} lines left out")
+            said.append(f"{counted(self.refused, 'line')} left out")
             said.extend(shortened(self.left, self.refused))
         if self.stopped is not None:
             said.append(f"Stopped early: {self.stopped}. What came before it is kept.")

@@ -19,7 +19,7 @@ from lm_deluge._optional import require
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.archive.incoming import Conflict, Incoming, OnConflict
 from lm_deluge.cache.archive.keys import key_of
-from lm_deluge.cache.archive.reports import Cut, shortened
+from lm_deluge.cache.archive.reports import Cut, contradicted, counted, shortened, there
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry, Facts
 from lm_deluge.cache.record import Request, pack_request
@@ -76,11 +76,11 @@ class ReferenceReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     def __str__(self) -> str:
         said = [
-            f"{self.added:,} entries {'would be ' if self.dry_run else ''}added, {self.identical:,} were there already"
+            f"{counted(self.added, 'entry', 'entries')} {'would be ' if self.dry_run else ''}added, "
+            f"{self.identical:,} {there(self.identical)}"
         ]
         if self.conflicts:
-            kept = "replaced" if self.replaced else "what was there is kept"
-            said.append(f"{self.conflicts:,} are there with another answer; {kept}")
+            said.append(contradicted(self.conflicts, replaced=self.replaced > 0, dry_run=self.dry_run))
             said.extend(shortened(self.first_conflicts, self.conflicts))
         if self.left_out:
             said.append(f"{sum(self.left_out.values()):,} left out:")

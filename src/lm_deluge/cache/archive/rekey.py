@@ -7,7 +7,7 @@ import msgspec
 from lm_deluge.cache.archive._recent import remembering
 from lm_deluge.cache.archive.filters import Filter, entries, scannable
 from lm_deluge.cache.archive.keys import key_of
-from lm_deluge.cache.archive.reports import Left, day, shortened
+from lm_deluge.cache.archive.reports import Left, counted, day, shortened
 from lm_deluge.cache.codec import Decoded, decode, encode
 from lm_deluge.cache.entry import Entry, Stored
 from lm_deluge.cache.record import PackedParameters, Request, pack_request, unpack_request
@@ -44,8 +44,10 @@ class RekeyReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     left: tuple[Left, ...] = ()
 
     def __str__(self) -> str:
+        verb = "would get" if self.dry_run else "has" if self.moved == 1 else "have"
         said = [
-            f"{self.moved:,} entries {'would get' if self.dry_run else 'have'} a new key, {self.right:,} were right"
+            f"{counted(self.moved, 'entry', 'entries')} {verb} a new key, "
+            f"{self.right:,} {'was' if self.right == 1 else 'were'} right"
         ]
         for count, what in (
             (self.conflicts, "conflicts: of two answers the newer is served, and the older set aside"),

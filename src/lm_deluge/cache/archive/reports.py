@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-__all__ = ["Cut", "Left", "day", "shortened"]
+__all__ = ["Cut", "Left", "contradicted", "counted", "day", "shortened", "there"]
 
 _SHOWN = 10
 
@@ -39,6 +39,24 @@ def shortened(left: Sequence[object], count: int) -> list[str]:
     if lines and count > len(lines):
         lines.append(f"  and {count - len(lines):,} more")
     return lines
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number of things, in words: ``1 entry``, ``1,200 entries``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def contradicted(conflicts: int, *, replaced: bool, dry_run: bool) -> str:
+    """What is said of entries that are stored with another answer than the one that came."""
+    kept = "what was there is kept"
+    if replaced:
+        kept = "would be replaced" if dry_run else "replaced"
+    return f"{conflicts:,} {'is' if conflicts == 1 else 'are'} there with another answer; {kept}"
+
+
+def there(count: int) -> str:
+    """What is said of entries that are stored already."""
+    return f"{'was' if count == 1 else 'were'} there already"
 
 
 def day(seconds: float) -> str:

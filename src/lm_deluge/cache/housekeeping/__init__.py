@@ -6,6 +6,7 @@ Functions over any store that can be scanned. They block, hold no more than they
 from lm_deluge.cache.housekeeping.drift import Drift, Resolved, drift
 from lm_deluge.cache.housekeeping.find import find
 from lm_deluge.cache.housekeeping.prune import PruneReport, prune
+from lm_deluge.cache.housekeeping.restore import restore
 from lm_deluge.cache.housekeeping.stats import Group, Ledger, Stats, stats
 from lm_deluge.cache.housekeeping.verify import Problem, VerifyReport, verify
 
@@ -21,6 +22,7 @@ __all__ = [
     "drift",
     "find",
     "prune",
+    "restore",
     "stats",
     "verify",
 ]

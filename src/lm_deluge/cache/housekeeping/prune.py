@@ -9,12 +9,13 @@ import msgspec
 
 from lm_deluge.cache.archive.filters import Filter, entries, scannable
 from lm_deluge.cache.entry import Stored
-from lm_deluge.cache.stores import ScanStore, Store
+from lm_deluge.cache.stores import BoundedStore, ScanStore, Store
 from lm_deluge.errors import ConfigError
 
 __all__ = ["PruneReport", "prune"]
 
 _BATCH = 256
+_ROOM = 0.01  # by which more has to go where the estimate proved too low, so that it is not proved so many times
 
 
 class _Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -45,6 +46,17 @@ class PruneReport(msgspec.Struct, frozen=True, kw_only=True):
     kept: int = 0
     dry_run: bool = False
 
+    def __add__(self, other: "PruneReport") -> "PruneReport":
+        """This and what was removed after it."""
+        return PruneReport(
+            entries=self.entries + other.entries,
+            bytes=self.bytes + other.bytes,
+            cost=self.cost + other.cost,
+            unpriced=self.unpriced + other.unpriced,
+            kept=self.kept - other.entries,
+            dry_run=self.dry_run,
+        )
+
 
 def prune(
     store: Store,
@@ -61,13 +73,15 @@ def prune(
     """Remove entries that meet all conditions.
 
     With ``keep_bytes``, only as many of them as it takes to bring the store down to that size, those that were used
-    longest ago first. What an entry takes on disk is estimated by its share of all entries, so the store may end up a
-    little above or below.
+    longest ago first. How many these are is estimated from the share that an entry has in all of them; where that
+    proves too few, more go, so a rehearsal may name a few less. What the store keeps free for new entries is not
+    counted, nor SQLite's write-ahead log.
 
     Args:
         store: the store.
         older_than: seconds since the entry was stored.
-        unused_for: seconds since it was last served, or stored if it never was or the store does not keep that.
+        unused_for: seconds since it was last served, or stored if it never was. Uses within a day of another may not
+            have been noted.
         namespace: its ``cache_key``.
         model: the model that was asked or that answered; ``*`` and ``?`` stand for other characters.
         keep_bytes: what the store may take.
@@ -76,22 +90,36 @@ def prune(
         now: seconds since the Unix epoch; the machine's time by default.
 
     Raises:
-        ConfigError: there is no condition at all, so everything would go.
+        ConfigError: there is no condition at all, so everything would go; or ``unused_for`` for a store that does not
+            keep when its entries were served.
         CacheError: the store cannot be read or written, or cannot say what it holds.
     """
     now = time.time() if now is None else now
     if not expired and all(each is None for each in (older_than, unused_for, namespace, model, keep_bytes)):
         raise ConfigError("Nothing says which entries may go, so all of them would. Give at least one condition.")
     whole = scannable(store)
-    usage = whole.usage()
-    may_go = _candidates(
-        entries(store, Filter(namespace=namespace, model=model, older_than=_before(now, older_than))),
-        expired_by=now if expired else None,
-        unused_since=_before(now, unused_for),
-    )
-    if keep_bytes is not None:
-        may_go = _longest_unused(may_go, usage["bytes"] - keep_bytes, usage["bytes"] / max(_entry_bytes(whole), 1))
-    return _remove(whole, may_go, before=usage["entries"], dry_run=dry_run)
+    if unused_for is not None and not isinstance(store, BoundedStore):
+        raise ConfigError(
+            f"{store.location} does not keep when its entries were last used, so unused_for cannot tell which may go. "
+            "Use older_than: the time since they were stored."
+        )
+    chosen = Filter(namespace=namespace, model=model, older_than=_before(now, older_than))
+    removed = PruneReport(kept=whole.usage()["entries"], dry_run=dry_run)
+    room = 0.0
+    while True:
+        size = whole.usage()["bytes"]
+        may_go = _candidates(
+            entries(store, chosen), expired_by=now if expired else None, unused_since=_before(now, unused_for)
+        )
+        if keep_bytes is not None:
+            excess = size - keep_bytes + room if size > keep_bytes else 0.0
+            may_go = _longest_unused(may_go, excess, size / max(_entry_bytes(whole), 1))
+        done = _remove(whole, may_go, dry_run=dry_run)
+        removed += done
+        # Only stores with limits of their own get smaller at once; others, as LevelDB, must not lose more for it.
+        if dry_run or not done.entries or keep_bytes is None or not isinstance(store, BoundedStore):
+            return removed
+        room = _ROOM * keep_bytes
 
 
 def _before(now: float, seconds: float | None) -> float | None:
@@ -122,7 +150,7 @@ def _entry_bytes(store: ScanStore) -> int:
     return sum(stored.size for stored in store.scan())
 
 
-def _remove(store: ScanStore, found: Iterable[_Candidate], *, before: int, dry_run: bool) -> PruneReport:
+def _remove(store: ScanStore, found: Iterable[_Candidate], *, dry_run: bool) -> PruneReport:
     entries = size = unpriced = 0
     cost = 0.0
     for batch in _batches(found):
@@ -132,8 +160,7 @@ def _remove(store: ScanStore, found: Iterable[_Candidate], *, before: int, dry_r
         size += sum(candidate.size for candidate in batch)
         cost += sum(candidate.cost or 0.0 for candidate in batch)
         unpriced += sum(candidate.cost is None for candidate in batch)
-    kept = before - entries
-    return PruneReport(entries=entries, bytes=size, cost=cost, unpriced=unpriced, kept=kept, dry_run=dry_run)
+    return PruneReport(entries=entries, bytes=size, cost=cost, unpriced=unpriced, dry_run=dry_run)
 
 
 def _batches(found: Iterable[_Candidate]) -> Iterator[list[_Candidate]]:

@@ -46,12 +46,14 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         runs: how many there are.
         unfinished: how many of them have no account: they are under way, or were killed.
+        imported: how many came with imported entries; their accounts are where they were made.
         total: the sum of the others.
         latest: the last few, the newest first.
     """
 
     runs: int = 0
     unfinished: int = 0
+    imported: int = 0
     total: RunReport = RunReport()
     latest: tuple[Run, ...] = ()
 
@@ -61,6 +63,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         disk_bytes: what the whole store takes, whatever was selected.
+        on_disk: whether it takes that on a disk, and not in the memory of this process or of a server.
         blobs: pieces of requests that entries share, in the whole store.
         set_aside: entries that are kept but not served, in the whole store.
         all: all entries that were selected.
@@ -70,6 +73,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     disk_bytes: int = 0
+    on_disk: bool = True
     blobs: int = 0
     set_aside: int = 0
     all: Group = Group()
@@ -102,6 +106,7 @@ def stats(store: Store, filter: Filter = Filter()) -> Stats:  # noqa: B008 - fro
     usage = scannable(store).usage()
     return Stats(
         disk_bytes=usage["bytes"],
+        on_disk=bool(usage.get("on_disk", 1)),
         blobs=usage["blobs"],
         set_aside=usage["set_aside"],
         all=whole.group(),
@@ -162,7 +167,8 @@ def _ledger(store: JournalStore, filter: Filter) -> Ledger:
     reports = [run.report for run in runs if run.report is not None]
     return Ledger(
         runs=len(runs),
-        unfinished=len(runs) - len(reports),
+        unfinished=sum(run.report is None and not run.imported for run in runs),
+        imported=sum(run.imported for run in runs),
         total=sum(reports, RunReport()),
         latest=tuple(runs[:_LATEST_RUNS]),
     )

@@ -119,8 +119,14 @@ class ScanStore(Protocol):
         """What was taken out of service, the oldest first."""
         ...
 
+    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+        """Remove for good all that was set aside under some keys, and blobs that nobody refers to any more; how much
+        there was. Entries in service stay."""
+        ...
+
     def usage(self) -> Mapping[str, int]:
-        """How much there is: ``entries``, ``blobs``, ``set_aside`` and ``bytes`` (on disk, or of values in memory)."""
+        """How much there is: ``entries``, ``blobs``, ``set_aside`` and ``bytes``; ``on_disk`` is 1 where those are on a
+        disk, and 0 where they are in somebody's memory."""
         ...
 
     def verify(self) -> Iterator[str]:
@@ -134,7 +140,10 @@ class BoundedStore(Protocol):
     """A store that keeps below a size by removing the least recently used entries, in small batches."""
 
     def limit(self, max_bytes: int) -> None:
-        """Keep below ``max_bytes`` from now on: after each ``put_many``, remove what was used longest ago."""
+        """Keep below ``max_bytes`` from now on: after each ``put_many``, remove what was used longest ago.
+
+        What is written and not yet in its place, such as SQLite's write-ahead log, is not counted.
+        """
         ...
 
     def touch(self, keys: Sequence[bytes], *, now: float) -> None:

@@ -26,6 +26,7 @@ from lm_deluge.cache.stores._sqlite_file import (
     is_being_changed,
     is_blank,
     read_pragma,
+    remedy,
 )
 from lm_deluge.cache.stores._sqlite_schema import FORMAT, KEEPS_SHRINKABLE, Reference, create, references, upgrade
 from lm_deluge.cache.stores._sqlite_walk import is_damage
@@ -34,6 +35,7 @@ from lm_deluge.errors import CacheError, CacheFileError
 __all__ = ["Database", "Synchronous"]
 
 _BUSY_SECONDS = 60.0
+_WAL_BYTES = 8 * 1024 * 1024  # to which a WAL that has grown beyond need is cut, once it has been emptied
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.008
 
 Synchronous = Literal["NORMAL", "FULL"]
@@ -113,21 +115,21 @@ class Database:
                     writer.execute("PRAGMA synchronous = FULL")
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[sqlite3.Connection]:
-        """The only connection to the file: nobody else may have it open, and nobody can until this ends.
-
-        The WAL has been emptied into the file, so the file is all there is.
-
-        Raises:
-            CacheFileError: somebody has it open.
-        """
+    def released(self) -> Iterator[None]:
+        """No connection of this process has the file open until this ends."""
         self.check_open()
         self.check_writable()
-        with self._writing, self._reading, self._reported("written"):
-            self._drop()
-            connection = self._connect(alone=True)
-            with contextlib.closing(connection):
-                yield connection
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file is still there, and not another one in its place."""
+        found = _identity(self.path)
+        return found is not None and (self._writer is None or found == self._identity)
 
     def check_open(self) -> None:
         """Refuse to use what is closed.
@@ -176,20 +178,18 @@ class Database:
         self._identity = _identity(self.path)
         return self._writer
 
-    def _connect(self, *, alone: bool = False) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         while True:
             before = _identity(self.path)
             connection = self._sqlite("mode=rw")  # never makes a file: that is create_private's to do
             try:
-                if alone:
-                    _take_alone(connection, self.path)
                 self._prepare(connection)
                 if before != _identity(self.path):
                     connection.close()  # it was replaced while we waited for it
                     continue
-                if not alone:
-                    _when_free(connection, "PRAGMA journal_mode = WAL")
-                    connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+                _when_free(connection, "PRAGMA journal_mode = WAL")
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+                connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             except BaseException:
                 connection.close()
                 raise
@@ -293,7 +293,8 @@ class Database:
             if not is_damage(error):
                 raise
             raise damaged(
-                f"The cache file {self.path} is damaged ({error}). Restore it from a copy, or remove it."
+                f"The cache file {self.path} is damaged ({error}). Restore it from a copy, or make it anew from what "
+                f"can be read: {remedy(self.path)}"
             ) from error
 
 
@@ -327,20 +328,6 @@ def _when_free(connection: sqlite3.Connection, statement: str) -> None:
                 raise
         time.sleep(pause * random.random())
         pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-def _take_alone(connection: sqlite3.Connection, path: Path) -> None:
-    """Lock everybody else out, and empty the WAL into the file and leave that mode: then there is no other file."""
-    connection.execute("PRAGMA busy_timeout = 0")
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    try:
-        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
-        connection.execute("BEGIN EXCLUSIVE")
-        connection.execute("COMMIT")  # the lock stays
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-            raise
-        raise CacheFileError(f"{path} is in use. Close every other program that has it open, and try again.") from error
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

@@ -6,6 +6,7 @@ those of its other caches in the same file included (SQLite, "How To Corrupt An 
 """
 
 import os
+import shlex
 import sqlite3
 import stat
 import threading
@@ -22,9 +23,11 @@ __all__ = [
     "check_shares_memory",
     "check_version",
     "create_private",
+    "identify",
     "is_being_changed",
     "is_blank",
     "read_pragma",
+    "remedy",
 ]
 
 APPLICATION_ID = 0x6C6D6431  # "lmd1"
@@ -57,8 +60,31 @@ def check_file(path: Path) -> None:
         if not looks_left:
             raise CacheFileError(
                 f"{path} is truncated or damaged: it has {size:,} bytes, and its header says otherwise. "
-                "It was left as it is. Restore it from a copy, or remove it."
+                f"It was left as it is. Restore it from a copy, or make it anew from what can be read: {remedy(path)}"
             )
+
+
+def identify(path: Path) -> bool:
+    """Whether a file that is to be made anew has all its pages, or will have once SQLite has completed its last change.
+
+    Raises:
+        CacheFileError: it is missing or empty, or not a cache of ours. It is left untouched.
+        CacheVersionError: a newer version of this package wrote it. It is left untouched.
+    """
+    if not _size(path):
+        raise CacheFileError(f"{path} is missing or empty, so there is nothing to rebuild.")
+    foreign = CacheFileError(f"{path} is not a cache of lm_deluge, so it was left as it is. Give another path.")
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            connection.execute("PRAGMA writable_schema = ON")  # else SQLite opens nothing that is truncated
+            application_id = read_pragma(connection, "application_id")
+            user_version = read_pragma(connection, "user_version")
+    except sqlite3.Error as error:
+        raise foreign from error
+    if application_id != APPLICATION_ID:
+        raise foreign
+    check_version(path, user_version)
+    return is_being_changed(path) or _is_whole(path, _size(path))
 
 
 def check_shares_memory(path: Path) -> None:
@@ -73,6 +99,11 @@ def check_shares_memory(path: Path) -> None:
             f"{path} is on a network file system ({kind}), where SQLite loses writes and damages files, because its "
             "users share no memory. Give a path on a local disk; for several machines use RedisCache."
         )
+
+
+def remedy(path: Path) -> str:
+    """The command that makes a damaged file anew."""
+    return f"deluge cache verify {shlex.quote(str(path))} --rebuild"
 
 
 def _size(path: Path) -> int:

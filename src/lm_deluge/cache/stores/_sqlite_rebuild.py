@@ -1,76 +1,193 @@
-"""Making a damaged file anew from all that can be read of it."""
+"""Making a damaged file anew from all that can be read of it. The old one is kept beside it, and never written."""
 
 import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
+from pathlib import Path
 
 import msgspec
 
-from lm_deluge.cache.entry import Blob, Entry, Stored
+from lm_deluge.cache.codec import decode
+from lm_deluge.cache.entry import Blob, Entry, Facts, Stored
+from lm_deluge.cache.facts import corrected
 from lm_deluge.cache.record import refers_of, refers_of_blob
 from lm_deluge.cache.stores._sqlite_check import read_blob
 from lm_deluge.cache.stores._sqlite_database import Database
-from lm_deluge.cache.stores._sqlite_rows import aside, columns, put, set_aside, stored, touch
+from lm_deluge.cache.stores._sqlite_file import identify, read_pragma
+from lm_deluge.cache.stores._sqlite_rows import aside, aside_table, columns, hide, put, set_aside, stored, touch
 from lm_deluge.cache.stores._sqlite_runs import read_runs, record_run
-from lm_deluge.cache.stores._sqlite_schema import FORMAT
 from lm_deluge.cache.stores._sqlite_walk import is_damage, select_by_key, walk
-from lm_deluge.errors import CacheFileError, DamagedEntryError
+from lm_deluge.errors import CacheError, CacheFileError, DamagedEntryError
 
-__all__ = ["rebuild"]
+__all__ = ["RebuildReport", "rebuild"]
 
 _AT_ONCE = 256
+_KEY_BYTES = 32
 
 
-def rebuild(database: Database, now: float) -> int:
-    """Put a new file in the place of a damaged one, which is kept beside it; how many entries could be read."""
-    path = database.path
+class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a damaged file.
+
+    Attributes:
+        entries: how many could be read, and are in the new file.
+        lost: at least how many could not. There may have been more of which nothing was left to count.
+        kept: path of the old file.
+        kept_bytes: its size.
+    """
+
+    entries: int
+    lost: int
+    kept: str
+    kept_bytes: int
+
+
+def rebuild(path: Path, now: float) -> RebuildReport:
+    """Put a new file in the place of a damaged one.
+
+    Args:
+        path: absolute.
+        now: seconds since the Unix epoch; they become part of the name under which the old file is kept.
+
+    Raises:
+        CacheFileError: the file is missing, empty or not a cache, somebody has it open, or the new one cannot be
+            written. Nothing has changed.
+        CacheVersionError: a newer version of this package wrote it. Nothing has changed.
+        CacheError: it is too damaged to be read at all. Nothing has changed.
+    """
+    is_whole = identify(path)
     kept = path.with_name(f"{path.name}.damaged-{int(now)}")
     new_path = path.with_name(f"{path.name}.new-{os.getpid()}")
     try:
-        with database.exclusive() as old:
+        with _alone(path, is_whole=is_whole) as old:
             new_path.unlink(missing_ok=True)
             new = Database(new_path, synchronous="FULL")
             try:
-                count = _copy(old, new)
+                entries, lost = _copy(old, new)
             finally:
                 new.close()
             new_path.chmod(path.stat().st_mode & 0o777)
+            size = path.stat().st_size
+            if not is_whole:  # it is still in WAL mode, and the empty WAL must not come to lie beside the new file
+                path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
             kept.hardlink_to(path)  # not moved: there is a whole file under the name at every moment
             new_path.replace(path)
     except OSError as error:
         raise CacheFileError(f"The cache file {path} cannot be replaced: {error}. It was left as it is.") from error
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise CacheFileError(f"The cache file {path} cannot be read: {error}. It was left as it is.") from error
+        raise CacheError(
+            f"The cache file {path} is too damaged to be read at all ({error}). Restore it from a copy."
+        ) from error
     finally:
         for leftover in (new_path, path.with_name(f"{new_path.name}-wal"), path.with_name(f"{new_path.name}-shm")):
             with contextlib.suppress(OSError):
                 leftover.unlink(missing_ok=True)
-    return count
+    return RebuildReport(entries=entries, lost=lost, kept=str(kept), kept_bytes=size)
 
 
-def _copy(old: sqlite3.Connection, new: Database) -> int:
+@contextlib.contextmanager
+def _alone(path: Path, *, is_whole: bool) -> Iterator[sqlite3.Connection]:
+    """The only connection to a file: nobody else may have it open, and nobody can until this ends.
+
+    What was in a WAL has been moved into the file, so the file is all there is.
+
+    Raises:
+        CacheFileError: somebody has it open.
+    """
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)) as connection:
+        connection.text_factory = bytes  # a damaged file may hold text that is not UTF-8
+        connection.execute("PRAGMA writable_schema = ON")  # else SQLite opens nothing that has fewer pages than it says
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        try:
+            if is_whole:
+                connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("COMMIT")  # the lock stays
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            raise CacheFileError(
+                f"{path} is in use. Close every other program that has it open, and try again."
+            ) from error
+        yield connection
+
+
+def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
+    """How many entries were copied, and at least how many could not be."""
+    format_ = read_pragma(old, "user_version")
     blobs = _Blobs(old)
     # First what was set aside: on its way it is an entry, in the place of the good one that may have its key.
-    for row in walk(old, "set_aside", "key, at, reason, response, request"):
+    at = "at" if format_ > 1 else "set_aside"
+    for row in walk(old, aside_table(format_), f"key, {at}, reason, response, request"):
         found = aside(row)
         with new.transaction() as writer:
             put(writer, [blobs.complete(Entry(key=found.key, value=found.value, request=found.request))], {})
             set_aside(writer, found.key, found.value, found.reason, found.when)
-    count = 0
-    entries = (stored(row[1:]) for row in walk(old, "entries", columns(FORMAT)))
-    while some := list(islice(entries, _AT_ONCE)):
+    count = holes = 0
+
+    def hole() -> None:
+        nonlocal holes
+        holes += 1
+
+    entries = (stored(row[1:]) for row in walk(old, "entries", columns(format_), on_damage=hole))
+    while read := list(islice(entries, _AT_ONCE)):
+        some = [one for one in read if len(one.key) == _KEY_BYTES]
+        holes += len(read) - len(some)  # no entry: a page that was cut, for example, goes on as zeros
         with new.transaction() as writer:
             put(writer, [blobs.complete(_entry(one)) for one in some], {})
             touch(writer, [(one.key, one.used) for one in some if one.used is not None])
         count += len(some)
+    if format_ > 1:
+        _copy_rest(old, new)
+    return count, max(holes, _hide_lost(old, new))
+
+
+def _copy_rest(old: sqlite3.Connection, new: Database) -> None:
     with new.transaction() as writer:
         for run in read_runs(old):
             record_run(writer, run)
         try:
-            writer.executemany("INSERT INTO hidden (key) VALUES (?)", old.execute("SELECT key FROM hidden").fetchall())
+            hide(writer, [key for (key,) in old.execute("SELECT key FROM hidden").fetchall()])
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise  # else entries of a base show again, and are found to be bad again
+
+
+def _hide_lost(old: sqlite3.Connection, new: Database) -> int:
+    """How many entries are in the old file's index of keys and not in the new file.
+
+    They are marked, so that where the file lies over a base, an older answer of that does not come in their place.
+    """
+    count = 0
+    keys = _indexed(old)
+    while some := list(islice(keys, _AT_ONCE)):
+        with new.transaction() as writer:
+            there = {key for (key,) in select_by_key(writer, "SELECT key FROM entries WHERE key IN", some)[0]}
+            lost = [key for key in some if key not in there]
+            hide(writer, lost)
+        count += len(lost)
     return count
+
+
+def _indexed(old: sqlite3.Connection) -> Iterator[bytes]:
+    """Keys of entries by the index alone, which lies on other pages than they: from both ends, as far as it goes."""
+    last = b""
+    for order in ("ASC", "DESC"):
+        select = f"SELECT key FROM entries WHERE key > ? ORDER BY key {order}"  # noqa: S608
+        try:
+            with closing(old.execute(select, (last,))) as cursor:
+                for (key,) in cursor:
+                    if isinstance(key, bytes) and len(key) == _KEY_BYTES:
+                        yield key
+                        last = key if order == "ASC" else last
+            return
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
 
 
 def _entry(one: Stored) -> Entry:
@@ -79,9 +196,17 @@ def _entry(one: Stored) -> Entry:
         value=one.value,
         namespace=one.namespace,
         request=one.request,
-        facts=one.facts,
+        facts=_facts(one),
         expires=one.expires,
     )
+
+
+def _facts(one: Stored) -> Facts:
+    """As the answer tells them, for damage may have changed the columns."""
+    try:
+        return corrected(one.facts, decode(one.key, one.value))
+    except DamagedEntryError:
+        return one.facts  # a lookup sets it aside
 
 
 class _Blobs:

@@ -12,14 +12,17 @@ from typing import Any
 from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, Facts, SetAside, Stored
 from lm_deluge.cache.stores._sqlite_schema import names_in
-from lm_deluge.cache.stores._sqlite_walk import MAX_VARIABLES, Page, marks, read_page
+from lm_deluge.cache.stores._sqlite_walk import MAX_VARIABLES, Page, marks, read_page, select_by_key
 
 __all__ = [
     "aside",
     "aside_table",
     "columns",
+    "delete_set_aside",
+    "due_touches",
     "hide",
     "missing_blobs",
+    "note_aside",
     "put",
     "read_set_aside",
     "remove",
@@ -158,22 +161,50 @@ def remove_set_aside(writer: sqlite3.Connection, rowids: Sequence[int]) -> None:
     _discount(writer, names)
 
 
-def hide(writer: sqlite3.Connection, entries: Iterable[Stored], reason: str | None, now: float) -> None:
-    """Note that entries of a base are not to be served, and why; None where they were only deleted."""
-    for entry in entries:
-        writer.execute("INSERT OR IGNORE INTO hidden (key) VALUES (?)", (entry.key,))
-        if reason is not None:
-            writer.execute(
-                "INSERT INTO set_aside (key, at, reason, response, request) VALUES (?, ?, ?, ?, ?)",
-                (entry.key, now, reason, entry.value, entry.request),
-            )
+def delete_set_aside(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
+    """Remove what was set aside under some keys, and the blobs that nobody refers to any more; how much there was."""
+    rowids = [rowid for (rowid,) in _select(writer, "SELECT rowid FROM set_aside WHERE key IN", keys)]
+    remove_set_aside(writer, rowids)
+    return len(rowids)
 
 
-def touch(writer: sqlite3.Connection, used: Collection[tuple[bytes, float]]) -> None:
-    """Note when entries were last used. Those that are gone are left out."""
+def hide(writer: sqlite3.Connection, keys: Iterable[bytes]) -> None:
+    """Note that entries of a base are not to be served."""
+    writer.executemany("INSERT OR IGNORE INTO hidden (key) VALUES (?)", ((key,) for key in keys))
+
+
+def note_aside(writer: sqlite3.Connection, entries: Iterable[Stored], reason: str, now: float) -> None:
+    """Note what entries of a base held that were set aside, and why."""
+    writer.executemany(
+        "INSERT INTO set_aside (key, at, reason, response, request) VALUES (?, ?, ?, ?, ?)",
+        ((entry.key, now, reason, entry.value, entry.request) for entry in entries),
+    )
+
+
+def due_touches(
+    reader: sqlite3.Connection, used: Sequence[tuple[bytes, float]], within: float
+) -> list[tuple[bytes, float]]:
+    """Those uses of entries that ``touch`` would write."""
+    select = "SELECT key, coalesce(used, created) FROM entries WHERE key IN"
+    found, _ = select_by_key(reader, select, [key for key, _ in used])
+    known = {key: _number(last) for key, last in found}
+    return [(key, when) for key, when in used if (last := known.get(key)) is not None and last < when - within]
+
+
+def touch(writer: sqlite3.Connection, used: Collection[tuple[bytes, float]], within: float = 0.0) -> None:
+    """Note when entries were last used. Those that are gone are left out.
+
+    Args:
+        writer: in a transaction.
+        used: keys, and seconds since the Unix epoch.
+        within: seconds by which a use has to be later than the one that is noted, or than the storing.
+    """
     if not used:
         return
-    writer.executemany("UPDATE entries SET used = ?2 WHERE key = ?1 AND coalesce(used, 0) < ?2", used)
+    writer.executemany(
+        "UPDATE entries SET used = ?2 WHERE key = ?1 AND coalesce(used, created) < ?2 - ?3",
+        [(key, when, within) for key, when in used],
+    )
 
 
 def _discount(writer: sqlite3.Connection, names: Iterable[bytes]) -> None:

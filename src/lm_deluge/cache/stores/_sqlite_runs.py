@@ -12,6 +12,7 @@ from lm_deluge.events import RunReport
 __all__ = ["read_runs", "record_run"]
 
 _FIGURES = ("prompts", "calls", "hits", "errors", "cost", "cost_avoided")
+_IMPORTED = b'{"imported": true}'  # in place of the report of a run that came with entries from elsewhere
 
 
 def record_run(writer: sqlite3.Connection, run: Run) -> None:
@@ -27,6 +28,8 @@ def record_run(writer: sqlite3.Connection, run: Run) -> None:
     if report is not None:
         row |= {name: getattr(report, name) for name in _FIGURES}
         row["report"] = msgspec.json.encode(report).decode()
+    elif run.imported:
+        row["report"] = _IMPORTED.decode()
     writer.execute(
         f"INSERT OR REPLACE INTO runs ({', '.join(row)}) VALUES ({marks(len(row))})",  # noqa: S608
         list(row.values()),
@@ -46,7 +49,8 @@ def _run(number: int, started: Any, name: Any, tags: Any, models: Any, report: A
         name=name.decode(errors="replace") if isinstance(name, bytes) else None,
         tags=_decoded(tags, tuple[str, ...], ()),
         models=_decoded(models, tuple[str, ...], ()),
-        report=_decoded(report, RunReport | None, None),
+        report=None if report == _IMPORTED else _decoded(report, RunReport | None, None),
+        imported=report == _IMPORTED,
     )
 
 

@@ -210,12 +210,29 @@ class LevelDBStore:
             if (aside := _decode(_ASIDE, packed)) is not None:
                 yield aside
 
+    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+        unwanted, gone = set(keys), 0
+        with self._written() as (db, batch):
+            links = Links(db, batch)
+            for place, _ in self._pairs(_DAMAGED, values=False):
+                if place[1:] in unwanted:
+                    batch.delete(place)
+                    gone += 1
+            for place, _ in self._pairs(_ASIDE, values=False):
+                if place[-_NAME_BYTES:] in unwanted:
+                    batch.delete(place)
+                    links.replace(place[1:], (), {})
+                    gone += 1
+            links.remove_orphans()
+        return gone
+
     def usage(self) -> Mapping[str, int]:
         return {
             "entries": sum(1 for _ in self._pairs(_ENTRY, values=False)),
             "blobs": sum(1 for _ in self._pairs(BLOB, values=False)),
             "set_aside": sum(1 for prefix in (_ASIDE, _DAMAGED) for _ in self._pairs(prefix, values=False)),
             "bytes": sum(file.stat().st_size for file in self._path.iterdir() if file.is_file()),
+            "on_disk": 1,
         }
 
     def verify(self) -> Iterator[str]:

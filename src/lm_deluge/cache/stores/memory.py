@@ -36,7 +36,7 @@ class MemoryStore:
         self._turn = PerProcess(threading.Lock)
         self._entries: OrderedDict[bytes, _Kept] = OrderedDict()  # in the order of their use, the oldest first
         self._blobs = _Blobs()
-        self._aside: list[SetAside] = []
+        self._aside: list[tuple[SetAside, tuple[bytes, ...]]] = []  # with the names of the blobs that each holds
         self._bytes = 0  # of values and requests in service
         self._max_bytes: int | None = None
         self._leases = Leases()
@@ -73,9 +73,8 @@ class MemoryStore:
             self._bytes -= kept.stored.size
             # It goes on holding its blobs: without them nobody could tell what was asked.
             stored = kept.stored
-            self._aside.append(
-                SetAside(key=key, when=time.time(), reason=reason, value=stored.value, request=stored.request)
-            )
+            aside = SetAside(key=key, when=time.time(), reason=reason, value=stored.value, request=stored.request)
+            self._aside.append((aside, kept.refers))
             return True
 
     def delete(self, key: bytes) -> bool:
@@ -124,17 +123,28 @@ class MemoryStore:
 
     def set_aside_entries(self) -> Iterator[SetAside]:
         self._opened()
-        yield from list(self._aside)
+        yield from [aside for aside, _ in self._aside]
+
+    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+        with self._turn.get():
+            self._opened()
+            unwanted = set(keys)
+            gone = [refers for aside, refers in self._aside if aside.key in unwanted]
+            self._aside = [kept for kept in self._aside if kept[0].key not in unwanted]
+            for refers in gone:
+                self._blobs.release(refers)
+            return len(gone)
 
     def usage(self) -> Mapping[str, int]:
         with self._turn.get():
             self._opened()
-            aside = sum(len(entry.value) + len(entry.request) for entry in self._aside)
+            aside = sum(len(entry.value) + len(entry.request) for entry, _ in self._aside)
             return {
                 "entries": len(self._entries),
                 "blobs": len(self._blobs),
                 "set_aside": len(self._aside),
                 "bytes": self._bytes + self._blobs.bytes + aside,
+                "on_disk": 0,
             }
 
     def verify(self) -> Iterator[str]:

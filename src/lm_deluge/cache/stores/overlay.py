@@ -6,11 +6,13 @@ What the base has is served from there; what is new, and every other change, goe
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import chain
+from pathlib import Path
 from typing import ClassVar
 
 from lm_deluge.cache.entry import Entry, SetAside, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores.sqlite import SqliteStore
+from lm_deluge.errors import ConfigError
 
 __all__ = ["OverlayStore"]
 
@@ -20,12 +22,19 @@ class OverlayStore:
 
     Args:
         own: takes all writes: entries, leases, accounts of runs, what is set aside.
-        base: is never written. Open it with ``read_only=True``.
+        base: is never written. Open it with ``read_only=True``, and first: then nothing is made where it is missing.
+
+    Raises:
+        ConfigError: both are one file. They are closed.
     """
 
     blocks: ClassVar[bool] = True
 
     def __init__(self, own: SqliteStore, base: SqliteStore) -> None:
+        if Path(own.location).samefile(base.location):
+            own.close()
+            base.close()
+            raise ConfigError(f"{own.location} cannot lie over itself. Give another file as the base.")
         self._own = own
         self._base = base
 
@@ -45,7 +54,8 @@ class OverlayStore:
         self._own.put_many(entries)
 
     def set_aside(self, key: bytes, value: object, reason: str) -> bool:
-        if self._own.set_aside(key, value, reason):
+        # Whoever rejects an answer does not mean an older one of the base to come back in its place.
+        if self._own.set_aside(key, value, reason, hide=True):
             return True
         (entry,) = self._of_base([key])
         # What the base cannot read has no bytes here either.
@@ -81,6 +91,7 @@ class OverlayStore:
         self._own.limit(max_bytes)
 
     def touch(self, keys: Sequence[bytes], *, now: float) -> None:
+        """Entries were served. Of those of the base it is not kept, for the base is never written."""
         self._own.touch(keys, now=now)
 
     def record_run(self, run: Run) -> None:
@@ -122,10 +133,14 @@ class OverlayStore:
     def set_aside_entries(self) -> Iterator[SetAside]:
         return merge(self._own.set_aside_entries(), self._base.set_aside_entries(), key=lambda aside: aside.when)
 
+    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+        """Of what was set aside in the own file; the base stays as it is. What is hidden stays hidden."""
+        return self._own.delete_set_aside(keys)
+
     def usage(self) -> Mapping[str, int]:
         """How much there is in both files together; what is in both counts twice."""
         own, base = self._own.usage(), self._base.usage()
-        return {name: own[name] + base[name] for name in own}
+        return {**{name: own[name] + base[name] for name in own}, "on_disk": 1}
 
     def verify(self) -> Iterator[str]:
         return chain(self._own.verify(), self._base.verify())

@@ -247,8 +247,23 @@ class RedisStore:
             yield from filter(None, (_decode(_aside_decoder, one) for one in packed))
             start += len(packed)
 
+    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+        """Remove what was set aside under some keys; how much there was. Its blobs stay."""
+        unwanted, gone, start, packed = set(keys), 0, 0, [b""]
+        while packed:
+            with self._used() as client:
+                packed = client.lrange(self._prefix + b"aside", start, start + _KEYS_AT_ONCE - 1)
+                removed = 0
+                for one in packed:
+                    aside = _decode(_aside_decoder, one)
+                    if aside is not None and aside.key in unwanted:
+                        removed += client.lrem(self._prefix + b"aside", 1, one)  # by its bytes: places move
+            gone += removed
+            start += len(packed) - removed
+        return gone
+
     def usage(self) -> Mapping[str, int]:
-        """As the protocol says; ``bytes`` are those of values, requests, facts and blobs as they are stored."""
+        """As the protocol says; ``bytes`` are those of values, requests, facts and blobs in the server's memory."""
         count = dict.fromkeys((b"value", b"request", b"facts", b"blob"), 0)
         size = 0
         for kind in count:
@@ -260,7 +275,7 @@ class RedisStore:
                     size += sum(batch.execute())
         with self._used() as client:
             aside = client.llen(self._prefix + b"aside")
-        return {"entries": count[b"value"], "blobs": count[b"blob"], "set_aside": aside, "bytes": size}
+        return {"entries": count[b"value"], "blobs": count[b"blob"], "set_aside": aside, "bytes": size, "on_disk": 0}
 
     def verify(self) -> Iterator[str]:
         needed: set[bytes] = set()

@@ -4,11 +4,10 @@ An entry is committed when ``put_many`` returns, so killing the process loses no
 opened, what is in its tables and how it is kept small are in modules of their own; here is what a store does with them.
 """
 
-import threading
+import re
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -21,15 +20,15 @@ from lm_deluge.cache.stores import _sqlite_rows as rows
 from lm_deluge.cache.stores._sqlite_check import problems, read_blob
 from lm_deluge.cache.stores._sqlite_database import Database, Synchronous
 from lm_deluge.cache.stores._sqlite_eviction import evict, shrink, used_bytes
-from lm_deluge.cache.stores._sqlite_rebuild import rebuild
+from lm_deluge.cache.stores._sqlite_rebuild import RebuildReport, rebuild
 from lm_deluge.cache.stores._sqlite_runs import read_runs, record_run
+from lm_deluge.cache.stores._sqlite_touches import Touches
 from lm_deluge.cache.stores._sqlite_walk import read_page, select_by_key
 from lm_deluge.errors import CacheError, CacheFileError, CacheWarning, ConfigError, DamagedEntryError
 
-__all__ = ["SqliteStore", "Synchronous"]
+__all__ = ["RebuildReport", "SqliteStore", "Synchronous"]
 
 _UNREADABLE = b""
-_TOUCHES_HELD = 65_536
 _SEEN_HELD = 4096
 _AT_ONCE = 512  # changes in one transaction, where there may be many
 
@@ -49,7 +48,7 @@ class SqliteStore:
         CacheFileError: the file is not a cache, is truncated, is on a network file system, or cannot be written. It is
             left untouched.
         CacheVersionError: a newer version of this package wrote it. It is left untouched.
-        ConfigError: another value of ``synchronous``, or ``":memory:"`` for the path.
+        ConfigError: another value of ``synchronous``, or ``":memory:"`` or a URL for the path.
     """
 
     blocks: ClassVar[bool] = True
@@ -66,14 +65,16 @@ class SqliteStore:
             raise ConfigError(f"synchronous is {synchronous!r}; NORMAL or FULL is needed.")
         if str(path) == ":memory:":
             raise ConfigError("SqliteCache needs a file. For a cache in memory use MemoryCache().")
+        if re.match(r"[a-z][a-z+.-]+://", str(path)):
+            # Not quoted: there may be a password in it.
+            raise ConfigError("SqliteCache needs the path of a file, not a URL. For Redis use RedisCache(url).")
         self._synchronous = synchronous
         self._clock = SystemClock() if clock is None else clock
         self._max_bytes: int | None = None
         self._seen: set[bytes] = set()  # blobs that are in the file, unless somebody has removed them since
-        self._touched: dict[bytes, float] = {}
-        self._touching = threading.Lock()
         self._database = Database(Path(path).expanduser().absolute(), synchronous=synchronous, read_only=read_only)
-        weakref.finalize(self, self._database.close)
+        self._touches = Touches(self._database)
+        weakref.finalize(self, self._touches.close)
 
     # As every store
 
@@ -88,29 +89,28 @@ class SqliteStore:
         last = {entry.key: entry for entry in entries}
         blobs = {digest: blob for entry in last.values() for digest, blob in entry.blobs.items()}
         packed = self._packed(blobs)
-        used = self._take_touches()
         with self._database.transaction() as writer:
             rows.put(writer, last.values(), packed)
-            rows.touch(writer, used)
         if len(self._seen) > _SEEN_HELD:
             self._seen.clear()
         self._seen.update(blobs)
+        self._touches.write_some()
         if self._max_bytes is not None:
             self._keep_below(self._max_bytes, list(last))
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+    def set_aside(self, key: bytes, value: object, reason: str, *, hide: bool = False) -> bool:
+        """As the protocol says; with ``hide``, an entry of a base under the same key is not served any more either."""
         with self._database.transaction() as writer:
-            return rows.set_aside(writer, key, value, reason, self._clock.time())
+            moved = rows.set_aside(writer, key, value, reason, self._clock.time())
+            if moved and hide:
+                rows.hide(writer, [key])
+            return moved
 
     def delete(self, key: bytes) -> bool:
         return self.delete_many([key]) > 0
 
     def close(self) -> None:
-        try:
-            if not (self._database.closed or self._database.read_only):
-                self._write_touches()
-        finally:
-            self._database.close()
+        self._touches.close()
 
     @property
     def location(self) -> str:
@@ -198,6 +198,15 @@ class SqliteStore:
                 return
             position = page.position
 
+    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+        removed = 0
+        different = list(dict.fromkeys(keys))
+        for start in range(0, len(different), _AT_ONCE):
+            with self._database.transaction() as writer:
+                removed += rows.delete_set_aside(writer, different[start : start + _AT_ONCE])
+        shrink(self._database.transaction)
+        return removed
+
     def usage(self) -> Mapping[str, int]:
         with self._database.reading() as reader:
             tables = {"entries": "entries", "blobs": "blobs", "set_aside": rows.aside_table(self._database.format)}
@@ -205,7 +214,7 @@ class SqliteStore:
                 name: int(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
                 for name, table in tables.items()
             }
-            return {**counts, "bytes": used_bytes(reader)}
+            return {**counts, "bytes": used_bytes(reader), "on_disk": 1}
 
     def verify(self) -> Iterator[str]:
         database = self._database
@@ -224,18 +233,28 @@ class SqliteStore:
             found = [str(error)]
         yield from found
 
-    def rebuild(self) -> int:
+    def rebuild(self) -> RebuildReport:
         """Make the file anew from what can be read of it. The old one is kept beside it, with ``.damaged-`` and the
         time behind its name.
-
-        Returns:
-            How many entries could be read.
 
         Raises:
             CacheFileError: somebody else has the file open, or the new one cannot be written. Nothing has changed.
             CacheError: it is too damaged to be read at all.
         """
-        return rebuild(self._database, self._clock.time())
+        with self._database.released():
+            return rebuild(self._database.path, self._clock.time())
+
+    @classmethod
+    def rebuild_file(cls, path: str | Path, *, clock: Clock | None = None) -> RebuildReport:
+        """As ``rebuild``, for a file that is damaged so that it cannot be opened: a truncated one, for example.
+
+        Raises:
+            CacheFileError: the file is missing, empty or not a cache, or as in ``rebuild``. Nothing has changed.
+            CacheVersionError: a newer version of this package wrote it. Nothing has changed.
+            CacheError: it is too damaged to be read at all. Nothing has changed.
+        """
+        clock = SystemClock() if clock is None else clock
+        return rebuild(Path(path).expanduser().absolute(), clock.time())
 
     # BoundedStore
 
@@ -244,14 +263,10 @@ class SqliteStore:
             raise ConfigError(f"max_bytes={max_bytes!r} leaves no room; give a number of bytes above 0.")
         self._database.check_writable()
         self._max_bytes = max_bytes
+        self._touches.within = 0.0
 
     def touch(self, keys: Sequence[bytes], *, now: float) -> None:
-        with self._touching:
-            for key in keys:
-                self._touched.pop(key, None)  # so that it moves to the end
-                self._touched[key] = now
-            for key in list(islice(self._touched, max(0, len(self._touched) - _TOUCHES_HELD))):
-                del self._touched[key]
+        self._touches.add(keys, now)
 
     # JournalStore
 
@@ -269,7 +284,9 @@ class SqliteStore:
     def hide(self, entries: Sequence[Stored], reason: str | None = None) -> None:
         """Note that entries of a base are not to be served any more; with a reason, they count as set aside too."""
         with self._database.transaction() as writer:
-            rows.hide(writer, entries, reason, self._clock.time())
+            rows.hide(writer, [entry.key for entry in entries])
+            if reason is not None:
+                rows.note_aside(writer, entries, reason, self._clock.time())
 
     def hidden(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of some keys whose entries in a base are not to be served."""
@@ -290,20 +307,6 @@ class SqliteStore:
         with self._database.writing() as writer:
             if used_bytes(writer) <= max_bytes:
                 return
-        self._write_touches()
+        self._touches.write()
         evict(self._database.transaction, max_bytes, new)
         shrink(self._database.transaction)
-
-    def _write_touches(self) -> None:
-        while used := self._take_touches():
-            with self._database.transaction() as writer:
-                rows.touch(writer, used)
-
-    def _take_touches(self) -> list[tuple[bytes, float]]:
-        if not self._touched:
-            return []
-        with self._touching:
-            some = list(islice(self._touched.items(), _AT_ONCE))
-            for key, _ in some:
-                del self._touched[key]
-            return some
