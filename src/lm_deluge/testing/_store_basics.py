@@ -1,10 +1,10 @@
 """Checks of what every store does."""
 
-from collections.abc import contextlib
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
