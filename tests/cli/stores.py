@@ -51,7 +51,7 @@ class Place:
         prompt = Conversation.system("You grade.").user(text)
         with self.open(days=days, namespace=namespace) as cache:
             cache.put(prompt, response(answer, **facts))
-            return cache.key(prompt, cache.context(None)).hex()
+            return cache.key(prompt).hex()
 
 
 def response(answer: str, *, model: str = "model-1", cost: float | None = 0.25) -> APIResponse:

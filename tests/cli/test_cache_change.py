@@ -1,7 +1,9 @@
 """``deluge cache verify``, ``prune``, ``delete`` and ``reject``."""
 
+import io
 import re
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,14 +46,14 @@ def test_damage_is_found_told_and_set_aside(deluge: Deluge, file: Place) -> None
     done = deluge.cache("verify", file.name)
     assert done.returncode == 1
     assert damaged[:8] in done.stdout
-    assert "is served" in done.stdout
-    assert "3 entries read: 1 damaged answer, 1 damaged request. Use --fix to set damaged answers aside." in done.stderr
+    assert "is served" in " ".join(done.stdout.split())
+    assert ": 3 entries read:\n  1 answer could not be read; 0 of them set aside\n  1 request could not" in done.stderr
+    assert done.stderr.endswith("\nUse --fix to set damaged answers aside.\n")
     assert keys(deluge, file) == {damaged, halved, whole}, "without --fix nothing changes"
     assert deluge.cache("verify", file.name, "--json").returncode == 1
 
-    assert deluge.cache("verify", file.name, "--fix").returncode == 1, "the damaged request is still there"
+    assert deluge.cache("verify", file.name, "--fix").returncode == 0
     assert keys(deluge, file) == {halved, whole}
-    deluge.cache("delete", file.name, halved)
     assert deluge.cache("verify", file.name).returncode == 0
 
 
@@ -77,11 +79,15 @@ def test_a_damaged_file_is_made_anew_from_what_can_be_read(deluge: Deluge, file:
     damaged = deluge.cache("verify", file.name)
     assert damaged.returncode == 1
     assert "--rebuild to make the file anew" in damaged.stderr
-    assert deluge.cache("verify", file.name, "--rebuild").returncode == 0
+    done = deluge.cache("verify", file.name, "--rebuild")
+    assert done.returncode == 1, "something was lost"
     left = keys(deluge, file)
     assert left < stored
     assert len(left) > 20
     (kept,) = tmp_path.glob("sqlite.damaged-*")
+    assert f"made anew with {len(left)} entries; at least " in done.stderr
+    assert kept.name in done.stderr
+    assert deluge.cache("verify", file.name).returncode == 0
     assert spoiled in kept.read_bytes()
 
 
@@ -90,7 +96,34 @@ def test_what_is_no_file_cannot_be_made_anew(deluge: Deluge, tmp_path: Path) -> 
     place.put("a")
     done = deluge.cache("verify", place.name, "--rebuild")
     assert done.returncode == 2
-    assert done.stderr == "deluge: leveldb is not an SQLite file, so there is nothing to rebuild.\n"
+    assert done.stderr == (
+        f"deluge: {place.name}, a LevelDB directory, cannot be made anew: --rebuild is for SQLite files.\n"
+    )
+    done = deluge.cache("verify", "redis://:hunter2@localhost:1", "--rebuild")
+    assert done.stderr == "deluge: A Redis server cannot be made anew: --rebuild is for SQLite files.\n"
+
+
+def test_a_file_that_is_cut_short_is_made_anew(deluge: Deluge, file: Place, tmp_path: Path) -> None:
+    stored = {file.put(f"question {number}", "".join(map(chr, range(200, 900)))) for number in range(40)}
+    size = Path(file.name).stat().st_size
+    with Path(file.name).open("r+b") as raw:
+        raw.truncate(size * 2 // 3)
+    refused = deluge.cache("stats", file.name)
+    assert refused.returncode == 2
+    assert "--rebuild" in refused.stderr
+    (report,) = rows(deluge.cache("verify", file.name, "--rebuild", "--json"))
+    left = keys(deluge, file)
+    assert left < stored
+    assert (report["rebuilt"]["entries"], report["rebuilt"]["kept_bytes"]) == (len(left), size * 2 // 3)
+    assert report["rebuilt"]["lost"] > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"some notes\n" * 500])
+def test_what_is_no_cache_is_not_made_anew(deluge: Deluge, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "notes.db").write_bytes(content)
+    assert deluge.cache("verify", "notes.db", "--rebuild").returncode == 2
+    assert (tmp_path / "notes.db").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.db"]
 
 
 # Prune
@@ -105,11 +138,33 @@ def test_old_entries_go_and_the_price_is_told(deluge: Deluge, place: Place) -> N
     assert re.fullmatch(r"Would remove 2 entries \(.* bytes\); 1 would stay\. .*\n", rehearsed.stderr)
     assert price in rehearsed.stderr
     assert keys(deluge, place) == {*old, young}
-    done = deluge.cache(*options)
+    refused = deluge.cache(*options)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("deluge: Would remove 2 entries")
+    assert refused.stderr.endswith(f"{price} Nothing was changed; add --yes to do it.\n")
+    assert keys(deluge, place) == {*old, young}
+    done = deluge.cache(*options, "--yes")
     assert done.stderr.startswith("Removed 2 entries")
     assert price in done.stderr
     assert keys(deluge, place) == {young}
     assert deluge.cache(*options).stderr == "Nothing to remove; 1 stays.\n"
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, 1), ("\n", 2, 2), ("n\n", 2, 2), ("", 2, 2)])
+def test_people_are_asked(
+    deluge: Deluge, file: Place, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, left: int
+) -> None:
+    file.put("a", days=LONG_AGO)
+    file.put("b", days=YEARS_AHEAD)
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    done = deluge.cache("prune", file.name, "--older-than", "30d")
+    assert done.returncode == code
+    assert "Would remove 1 entry" in done.stderr
+    assert "Go on? [y/N] " in done.stderr
+    assert len(keys(deluge, file)) == left
 
 
 def test_conditions_narrow_each_other(deluge: Deluge, file: Place) -> None:
@@ -121,11 +176,11 @@ def test_conditions_narrow_each_other(deluge: Deluge, file: Place) -> None:
     }
     (report,) = rows(
         deluge.cache(
-            "prune", file.name, "--unused-for", "2w", "--model", "gpt-*", "--namespace", "x", "--json", "--dry-run"
+            "prune", file.name, "--unused-for", "2w", "--model", "gpt-*", "--cache-key", "x", "--json", "--dry-run"
         )
     )
     assert (report["entries"], report["kept"], report["dry_run"]) == (1, 3, True)
-    deluge.cache("prune", file.name, "--unused-for", "2w", "--model", "gpt-*", "--namespace", "x")
+    deluge.cache("prune", file.name, "--unused-for", "2w", "--model", "gpt-*", "--cache-key", "x", "--yes")
     assert keys(deluge, file) == left
 
 
@@ -133,7 +188,7 @@ def test_a_size_is_reached(deluge: Deluge, file: Place) -> None:
     for number in range(30):
         file.put(f"question {number}", "".join(map(chr, range(200 + number, 3_000))), days=100 - number)
     size = rows(deluge.cache("stats", file.name, "--json"))[0]["disk_bytes"]
-    deluge.cache("prune", file.name, "--max-bytes", f"{size // 2000}kB")
+    deluge.cache("prune", file.name, "--max-bytes", f"{size // 2000}kB", "--yes")
     left = rows(deluge.cache("list", file.name, "--json"))
     assert 10 <= len(left) <= 18
     assert [row["prompt"] for row in left] == [f"question {number}" for number in range(29, 29 - len(left), -1)]
@@ -147,7 +202,7 @@ def test_what_expired_goes(deluge: Deluge, file: Place) -> None:
     left = file.put("a")
     with file.open(days=LONG_AGO, ttl=60) as cache:
         cache.put(Conversation.user("b"), response("yes"))
-    deluge.cache("prune", file.name, "--expired")
+    deluge.cache("prune", file.name, "--expired", "--yes")
     assert keys(deluge, file) == {left}
 
 
@@ -172,7 +227,10 @@ def test_filters_delete_only_with_yes(deluge: Deluge, file: Place) -> None:
     file.put("a", model="gpt-4")
     left = file.put("b", model="claude")
     asked = deluge.cache("delete", file.name, "--model", "gpt-*")
-    assert (asked.returncode, asked.stderr) == (2, "deluge: 1 entry would be deleted. Add --yes to do it.\n")
+    assert (asked.returncode, asked.stderr) == (
+        2,
+        "deluge: 1 entry would be deleted. Nothing was changed; add --yes to do it.\n",
+    )
     assert len(keys(deluge, file)) == 2
     done = deluge.cache("delete", file.name, "--model", "gpt-*", "--yes")
     assert (done.returncode, done.stderr) == (0, "1 entry deleted.\n")
@@ -183,11 +241,18 @@ def test_filters_delete_only_with_yes(deluge: Deluge, file: Place) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["delete", "--yes"], "Give keys, or filters such as --model together with --yes."),
+        (["delete", "--yes"], "Give keys, or filters such as --model."),
         (["delete", "abcd", "--model", "x"], "Give keys or filters, not both."),
         (["prune"], "Nothing says which entries may go, so all of them would."),
         (["prune", "--max-bytes", "5"], "'5' is not a size such as 800kB, 500MB or 2GB."),
-        (["reject", "abcd"], "Missing option '--reason'"),
+        (["prune", "--older-than", "0s", "--yes"], "--older-than: '0s' is not a duration"),
+        (["rekey", "--to", "x", "--yes"], "name the first with --from."),
+        (["delete", "abc"], "'abc' is too short to change something: give at least 4 digits of a key."),
+        (["reject", "abc", "--reason", "x"], "'abc' is too short to change something"),
+        (["restore", "abc"], "'abc' is too short to change something"),
+        (["restore", "abcd"], "No entry that was set aside has a key that begins with abcd."),
+        (["delete", "--set-aside", "--run", "x"], "it is not known which run bought them"),
+        (["reject", "abcd"], "--reason is missing. See `deluge cache reject --help`."),
     ],
 )
 def test_what_is_not_clear_is_not_done(deluge: Deluge, file: Place, arguments: list[str], message: str) -> None:
@@ -207,3 +272,51 @@ def test_a_rejected_answer_is_not_served_and_is_kept(deluge: Deluge, place: Plac
     assert (aside["key"], aside["reason"]) == (key, "rejected: wrong unit")
     with place.open() as cache:
         assert cache.backend.get_many([bytes.fromhex(key)]) == [None]
+
+
+def test_what_was_set_aside_is_looked_at_restored_and_erased(deluge: Deluge, place: Place) -> None:
+    first, second = place.put("What is a?", "one"), place.put("What is b?", "two", namespace="other")
+    for key in (first, second):
+        assert deluge.cache("reject", place.name, key[:12], "--reason", " ").returncode == 0
+    listed = rows(deluge.cache("list", place.name, "--set-aside", "--json"))
+    assert [(row["prompt"], row["completion"], row["model"], row["reason"]) for row in listed] == [
+        ("What is a?", "one", "model-1", "rejected"),
+        ("What is b?", "two", "model-1", "rejected"),
+    ]
+    assert "What is a?" in deluge.cache("list", place.name, "--set-aside").stdout
+
+    def chosen(*filters: str) -> list[str]:
+        return [row["key"] for row in rows(deluge.cache("list", place.name, "--set-aside", "--json", *filters))]
+
+    assert chosen("--model", "x*") == []
+    assert chosen("--key", second[:8], "--model", "model-?") == [second]
+    assert chosen("--cache-key", "other") == [second]
+
+    done = deluge.cache("restore", place.name, first[:8])
+    assert (done.returncode, done.stderr) == (0, f"{first[:16]}… is in service again.\n")
+    assert keys(deluge, place) == {first}
+    assert chosen() == [second]
+
+    refused = deluge.cache("delete", place.name, "--set-aside")
+    assert refused.stderr == (
+        "deluge: 1 entry that was set aside would be deleted. Nothing was changed; add --yes to do it.\n"
+    )
+    assert deluge.cache("delete", place.name, "--set-aside", second[:8]).stderr == "1 entry deleted.\n"
+    assert deluge.cache("delete", place.name, "--set-aside", "--yes").stderr == "No entries are set aside.\n"
+    assert keys(deluge, place) == {first}
+
+
+def test_an_earlier_answer_of_a_key_is_told_and_shown(deluge: Deluge, place: Place) -> None:
+    key = place.put("a", "wrong one")
+    deluge.cache("reject", place.name, key, "--reason", "unit")
+    assert place.put("a", "right one", days=-1) == key
+    done = deluge.cache("show", place.name, key[:8])
+    assert "right one" in done.stdout
+    assert "rejected: unit; --set-aside" in " ".join(done.stdout.split())
+    done = deluge.cache("show", place.name, key[:8], "--set-aside")
+    assert "wrong one" in done.stdout
+    assert re.search(r"cache key +default", done.stdout)
+    assert re.search(r"stored +20\d\d-.* UTC", done.stdout)
+    refused = deluge.cache("restore", place.name, key)
+    assert refused.returncode == 2
+    assert "Another answer is in service" in refused.stderr

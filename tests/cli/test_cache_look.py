@@ -11,7 +11,8 @@ from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.cli.stores import open_store
 from lm_deluge.events import RunReport
-from lm_deluge.prompt import Conversation, Image, Message
+from lm_deluge.prompt import Conversation, Image, Message, ToolCall
+from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 
 from .conftest import Deluge
@@ -33,7 +34,7 @@ def test_stats_add_up(deluge: Deluge, place: Place) -> None:
     assert ": 3 entries, " in done.stdout
     cells = {tuple(re.split(r"\s{2,}", line.strip()))[:2] for line in done.stdout.splitlines()}
     assert {("default", "2"), ("other", "1"), ("model-1", "2"), ("model-2", "1")} <= cells
-    assert rows(deluge.cache("stats", place.name, "--namespace", "other", "--json"))[0]["all"]["entries"] == 1
+    assert rows(deluge.cache("stats", place.name, "--cache-key", "other", "--json"))[0]["all"]["entries"] == 1
 
 
 def test_the_newest_entries_are_listed_first(deluge: Deluge, place: Place) -> None:
@@ -95,8 +96,12 @@ def test_nothing_is_said_to_be_nothing(deluge: Deluge, place: Place) -> None:
         (["stats", "."], ". is a directory without a LevelDB database in it."),
         (["stats", "http://me:secret@host/"], "A cache at http:// is not known; a path or a redis:// URL is needed."),
         (["show", "sqlite", "zz"], "'zz' is not the beginning of a key"),
-        (["show", "sqlite", "00000000"], "No entry in service has a key that begins with 00000000."),
-        (["list", "sqlite", "--set-aside", "--model", "x"], "Filters do not work together with --set-aside"),
+        (["show", "sqlite", "00000000"], "No entry has a key that begins with 00000000."),
+        (["list", "sqlite", "--set-aside", "--tag", "x"], "Of entries that were set aside it is not known which run"),
+        (["show", "sqlite", "0000", "--set-aside"], "No entry that was set aside has a key that begins with 0000."),
+        (["stats", ""], "The name of the cache is empty."),
+        (["list", "sqlite", "--limit", "abc"], "--limit is 'abc'; a whole number is needed."),
+        (["explain", "sqlite", "-p", "a", "--scope", "req"], "--scope is 'req'; conversation or request is needed."),
         (["list", "sqlite", "--older-than", "1d", "--newer-than", "1d"], "No entry is older than"),
     ],
 )
@@ -151,7 +156,7 @@ def test_media_and_parameters_are_shown_in_words(deluge: Deluge, file: Place) ->
     prompt = Conversation([Message("user", [picture])])
     with file.open() as cache:
         cache.put(prompt, response("a cat"))
-        key = cache.key(prompt, cache.context(None)).hex()
+        key = cache.key(prompt).hex()
     assert "[image: image/png, 2.0 kB, SHA-256 " in deluge.cache("show", file.name, key).stdout
     (found,) = rows(deluge.cache("show", file.name, key, "--json"))
     assert found["request"]["conversation"]["messages"][0]["parts"][0]["omitted"]["bytes"] == 2008
@@ -219,3 +224,47 @@ def test_a_file_of_the_first_format_is_read_as_it_is(deluge: Deluge, tmp_path: P
     assert deluge.cache("show", "old.db", first["key"]).returncode == 0
     assert deluge.cache("verify", "old.db").returncode == 0
     assert (tmp_path / "old.db").read_bytes() == golden
+
+
+def test_a_list_tells_samples_times_of_a_day_and_answers_without_text(deluge: Deluge, file: Place) -> None:
+    with file.open(days=0.1) as cache:
+        cache.put(Conversation.user("a"), response("one"))
+        call = ToolCall("c1", "grade", {})
+        cache.put(Conversation.user("b"), APIResponse(model_internal="m", content=Message("assistant", [call])))
+        cache.put(Conversation.user("c"), APIResponse(model_internal="m", content=Message.ai("")))
+    done = deluge.cache("list", file.name, columns=80)
+    assert "[tool call grade]" in done.stdout
+    assert "(empty)" in done.stdout
+    assert re.search(r"09-21 UTC", done.stdout)
+    assert len(re.findall(r"\b11:49\b", done.stdout)) == 3
+    assert "sample" not in done.stdout
+
+
+def test_runs_are_shown_as_many_as_wanted_and_imported_ones_are_named(deluge: Deluge, file: Place) -> None:
+    file.put("a")
+    with closing(SqliteStore(file.name)) as store:
+        for number in range(1, 8):
+            report = RunReport(prompts=1, hits=1, hits_by_store={file.name: 1})
+            store.record_run(Run(id=number, started=NOW + number, name=f"run-{number}", report=report))
+        store.record_run(Run(id=9, started=NOW, name="theirs", imported=True))
+    done = deluge.cache("stats", file.name)
+    assert re.findall(r"run-\d", done.stdout) == [f"run-{number}" for number in (7, 6, 5, 4, 3)]
+    assert "1 imported" in done.stdout
+    assert "Hits: 7 in this cache." in done.stdout
+    everything = deluge.cache("stats", file.name, "--runs", "0").stdout
+    assert len(re.findall(r"run-\d", everything)) == 7
+    assert "theirs (imported)" in everything
+    (found,) = rows(deluge.cache("stats", file.name, "--json"))
+    assert len(found["runs"]) == 8
+
+
+def test_bytes_of_a_server_are_in_memory(deluge: Deluge, place: Place) -> None:
+    place.put("a")
+    where = "in memory" if place.kind == "redis" else "on disk"
+    assert where in deluge.cache("stats", place.name).stdout
+
+
+def test_the_body_of_a_provider_is_text_where_it_is(deluge: Deluge, file: Place) -> None:
+    key = file.put("a")
+    (found,) = rows(deluge.cache("show", file.name, key, "--json"))
+    assert found["response"]["raw_body"] == '{"id": "x"}'

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lm_deluge.cache import SqliteCache
+from lm_deluge.cli.cache.printing import size
 from lm_deluge.prompt import Conversation
 
 from .conftest import Deluge
@@ -43,7 +44,7 @@ def test_what_is_exported_can_be_imported(deluge: Deluge, place: Place, other: P
 def test_entries_can_be_chosen_and_go_to_standard_output(deluge: Deluge, file: Place, tmp_path: Path) -> None:
     key = file.put("a", namespace="chosen")
     file.put("b")
-    done = deluge.cache("export", file.name, "-", "--namespace", "chosen")
+    done = deluge.cache("export", file.name, "-", "--cache-key", "chosen")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["key"] for line in lines if line["type"] == "entry"] == [key]
     assert deluge.cache("export", file.name, "-", "--json").returncode == 2
@@ -86,7 +87,7 @@ def test_a_damaged_line_is_left_out_and_told(deluge: Deluge, file: Place, other:
     bundle.write_text(bundle.read_text().replace("theirs", "forged"))
     done = deluge.cache("import", other.name, "bundle.jsonl", "--create")
     assert done.returncode == 1
-    assert "1 lines left out" in done.stderr
+    assert "1 line left out" in done.stderr
     assert deluge.cache("list", other.name).stderr == "There are no entries.\n"
 
 
@@ -101,7 +102,7 @@ def test_a_cache_of_the_pypi_package_is_recognized(deluge: Deluge, other: Place)
     ("name", "content", "message"),
     [
         ("absent.jsonl", None, "absent.jsonl: No such file or directory"),
-        ("notes.txt", b"some notes\n", "notes.txt is neither what `deluge cache export` writes nor a cache of PyPI"),
+        ("notes.txt", b"some notes\n", "notes.txt is neither what `deluge cache export` writes nor a cache, of this"),
         ("half.gz", gzip.compress(b"x" * 1000, mtime=0)[:20], "half.gz is neither"),
     ],
 )
@@ -118,9 +119,14 @@ def test_what_is_neither_is_refused(
 
 def test_entries_move_to_another_namespace(deluge: Deluge, place: Place) -> None:
     place.put("a", namespace="draft")
-    rehearsed = deluge.cache("rekey", place.name, "--namespace", "draft", "--to", "final", "--dry-run")
+    rehearsed = deluge.cache("rekey", place.name, "--from", "draft", "--to", "final", "--dry-run")
     assert "would get a new key" in rehearsed.stderr
-    assert rows(deluge.cache("rekey", place.name, "--namespace", "draft", "--to", "final", "--json"))[0]["moved"] == 1
+    refused = deluge.cache("rekey", place.name, "--from", "draft", "--to", "final")
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("Nothing was changed; add --yes to do it.\n")
+    assert (
+        rows(deluge.cache("rekey", place.name, "--from", "draft", "--to", "final", "--yes", "--json"))[0]["moved"] == 1
+    )
     (row,) = rows(deluge.cache("list", place.name, "--json"))
     assert row["namespace"] == "final"
     assert (
@@ -188,3 +194,52 @@ def test_a_question_that_makes_no_sense_is_refused(
     done = deluge.cache("explain", file.name, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+# Pipes and other caches
+
+
+def test_a_bundle_goes_through_a_pipe(deluge: Deluge, file: Place, other: Place, tmp_path: Path) -> None:
+    key = file.put("a")
+    exported = deluge("cache", "export", file.name, "-")
+    assert exported.stderr.startswith("1 entry written (")
+    done = deluge("cache", "import", other.name, "-", "--create", input=exported.stdout)
+    assert done.returncode == 0, done.stderr
+    assert [row["key"] for row in rows(deluge.cache("list", other.name, "--json"))] == [key]
+    refused = deluge("cache", "import", other.name, "-", input="some notes\n")
+    assert refused.returncode == 2
+
+
+def test_what_is_packed_has_to_be_unpacked_on_the_way(deluge: Deluge, file: Place, tmp_path: Path) -> None:
+    file.put("a")
+    deluge.cache("export", file.name, "bundle.jsonl.gz")
+    with (tmp_path / "bundle.jsonl.gz").open("rb") as packed:
+        process = deluge.start("cache", "import", file.name, "-", stdin=packed)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "gunzip -c" in err
+
+
+def test_the_size_that_is_told_is_that_of_the_file(deluge: Deluge, file: Place, tmp_path: Path) -> None:
+    file.put("a", "word " * 5_000)
+    done = deluge.cache("export", file.name, "bundle.jsonl.gz")
+    taken = size((tmp_path / "bundle.jsonl.gz").stat().st_size)
+    assert done.stderr == f"1 entry written to bundle.jsonl.gz ({taken}).\n"
+
+
+def test_another_cache_is_merged(deluge: Deluge, place: Place, other: Place) -> None:
+    both, theirs = place.put("a", "theirs"), place.put("b")
+    assert other.put("a", "ours") == both
+    done = deluge.cache("import", other.name, place.name, "--dry-run", "--json")
+    assert (rows(done)[0]["added"], rows(done)[0]["conflicts"]) == (1, 1)
+    assert deluge.cache("import", other.name, place.name).returncode == 0
+    answers = {row["key"]: row["completion"] for row in rows(deluge.cache("list", other.name, "--json"))}
+    assert answers == {both: "ours", theirs: "yes"}
+    deluge.cache("import", other.name, place.name, "--on-conflict", "replace")
+    answers = {row["key"]: row["completion"] for row in rows(deluge.cache("list", other.name, "--json"))}
+    assert answers[both] == "theirs"
+    refused = deluge.cache("import", place.name, place.name)
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "deluge: This is the cache itself; there is nothing to import.\n",
+    )

@@ -32,6 +32,7 @@ CACHE_COMMANDS = (
     "prune",
     "delete",
     "reject",
+    "restore",
     "export",
     "import",
     "rekey",

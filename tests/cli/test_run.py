@@ -145,6 +145,16 @@ def test_ctrl_c_says_how_to_go_on(deluge: Deluge, emulator: Emulator, tmp_path: 
     assert_complete(tmp_path)
 
 
+def test_being_told_to_end_is_as_good(deluge: Deluge, emulator: Emulator, tmp_path: Path, write_prompts: Write) -> None:
+    process, lines = interrupted(deluge, emulator, tmp_path, write_prompts, signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 143
+    assert "Traceback" not in err
+    assert err.endswith(f"Interrupted: {len(lines)} of 60 answered. Run the same command again to go on.\n")
+    assert deluge.inside("prompts.jsonl", "--out", "out.jsonl").returncode == 0
+    assert_complete(tmp_path)
+
+
 def test_two_runs_on_one_file_do_not_both_pay(
     deluge: Deluge, emulator: Emulator, tmp_path: Path, write_prompts: Write
 ) -> None:
@@ -222,7 +232,7 @@ def test_a_bad_line_is_an_error_at_its_place_and_the_others_go_on(
         (["prompts.jsonl", "--tag", "a"], "deluge: --tag needs --cache."),
         (["prompts.jsonl", "--cache", "a.db", "--offline", "--cache-mode", "use"], "contradict each other"),
         (["prompts.jsonl", "--cache", "a.db", "--max-age", "7"], "'7' is not a duration such as 90s, 15m, 12h"),
-        (["prompts.jsonl", "--cache", "a.db", "--ttl", "0s"], "deluge: --ttl 0.0 leaves no time"),
+        (["prompts.jsonl", "--cache", "a.db", "--ttl", "0s"], "deluge: --ttl: '0s' is not a duration"),
         (["prompts.jsonl", "--cache", "mysql://me:secret@host"], "deluge: A cache at mysql:// is not known"),
         (["prompts.jsonl", "--temperature", "7"], "deluge: --temperature 7.0 is out of range"),
         (["prompts.jsonl", "--cache-pattern", "all"], "deluge: 'all' is not a prompt cache pattern; known are"),
@@ -231,7 +241,7 @@ def test_a_bad_line_is_an_error_at_its_place_and_the_others_go_on(
             "has only 4 bytes, so it is truncated or not an SQLite file",
         ),
         (["prompts.jsonl", "--tools", "prompts.jsonl"], "deluge: prompts.jsonl does not hold a list of tools."),
-        (["prompts.jsonl", "--limit", "0"], "Invalid value for '--limit'"),
+        (["prompts.jsonl", "--limit", "0"], "deluge: --limit is '0'; 1 or more is needed."),
         (["prompts.jsonl", "-m", "frobnicate"], "deluge: The provider of model 'frobnicate' cannot be told"),
     ],
 )

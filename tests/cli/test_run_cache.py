@@ -44,7 +44,42 @@ def test_offline_answers_what_is_there_and_names_what_is_near(
     hit, miss = read_rows(tmp_path / "two.jsonl")
     assert hit["local_cache_hit"]
     assert "capital of France" in miss["error"]
-    assert "1 row has an error" in done.stderr
+    assert "1 row has an error. Run without --offline to buy what is missing." in done.stderr
+
+
+def test_offline_needs_no_more_than_a_file_that_can_be_read(
+    deluge: Deluge, emulator: Emulator, tmp_path: Path, write_prompts: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_prompts("a")
+    deluge.inside(*RUN)
+    before = (tmp_path / "my.db").read_bytes()
+    # Not by its permissions, for whoever runs the tests may be allowed everything.
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: mode != os.W_OK and allowed(path, mode, **more))
+    done = deluge.inside(*RUN, "--offline", "--out", "out.jsonl", "--max-bytes", "1GB")
+    assert done.returncode == 0, done.stderr
+    assert read_rows(tmp_path / "out.jsonl")[0]["local_cache_hit"]
+    assert (tmp_path / "my.db").read_bytes() == before
+    assert "warning" not in done.stderr
+    refused = deluge.inside(*RUN)
+    assert refused.returncode == 2
+    assert "cannot be written. Answer from it alone with --offline" in refused.stderr
+
+
+def test_a_base_is_read_and_left_as_it_is(
+    deluge: Deluge, emulator: Emulator, tmp_path: Path, write_prompts: Write
+) -> None:
+    write_prompts("a")
+    deluge.inside("prompts.jsonl", "--cache", "team.db")
+    before = (tmp_path / "team.db").read_bytes()
+    write_prompts("a", "b")
+    deluge.inside(*RUN, "--base", "team.db")
+    assert emulator.calls == 2
+    assert (tmp_path / "team.db").read_bytes() == before
+    (found,) = rows(deluge.cache("stats", "my.db", "--json"))
+    assert found["all"]["entries"] == 1
+    refused = deluge.inside("prompts.jsonl", "--cache", "redis://localhost:1", "--base", "team.db")
+    assert refused.stderr == "deluge: --base is for caches in SQLite files.\n"
 
 
 def test_a_refreshed_answer_replaces_the_stored_one(
@@ -142,6 +177,8 @@ def test_more_samples_buy_only_what_is_missing(
     assert "out.jsonl: 4 of 10 answers there already; going on." in done.stderr
     rows = read_rows(tmp_path / "out.jsonl")
     assert keys(rows) == [(index, sample) for index in (0, 1) for sample in range(5)]
+    table = dict(re.findall(r"^ (\w+) +(\S+) *$", done.stderr, re.M))
+    assert (table["prompts"], table["calls"], table["hits"]) == ("6", "6", "–"), "what is there is no hit of this run"
     again = deluge.inside(*options, "--samples", "5")
     assert again.stderr == "Nothing to do: 2 rows, all answered 5 times.\n"
 
@@ -267,11 +304,13 @@ def test_the_environment_may_set_the_mode(
     deluge: Deluge, emulator: Emulator, write_prompts: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_prompts("a")
+    deluge.inside(*RUN)
+    write_prompts("b")
     monkeypatch.setenv("LM_DELUGE_CACHE_MODE", "offline")
     monkeypatch.delenv("OPENAI_API_KEY")
     done = deluge.inside(*RUN)
     assert done.returncode == 1
-    assert emulator.calls == 0
+    assert emulator.calls == 1
     assert "OPENAI_API_KEY" not in done.stderr
     assert os.environ["LM_DELUGE_CACHE_MODE"] == "offline"
 

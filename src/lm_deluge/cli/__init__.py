@@ -13,13 +13,20 @@ def main() -> NoReturn:
     """Run the command line on ``sys.argv`` and exit.
 
     The exit code is 0 when all went well, 1 when some prompts ended in errors or a cache is damaged, 2 when the command
-    could not be carried out, and 130 after Ctrl-C.
+    could not be carried out, 130 after Ctrl-C, and 143 where a run was told to end by SIGTERM.
     """
     from lm_deluge.cli.app import app
+    from lm_deluge.cli.usage import UsageError, told
 
     warnings.formatwarning = _format_warning
     try:
-        app(prog_name="deluge")
+        code = app(prog_name="deluge", standalone_mode=False)
+    except UsageError as error:
+        if sentence := told(error):
+            from lm_deluge.cli.terminal import shown
+
+            sys.stderr.write(f"deluge: {shown(sentence)}\n")
+        sys.exit(2)
     except (LMDelugeError, ImportError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             _leave_closed_pipe()
@@ -27,7 +34,7 @@ def main() -> NoReturn:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(0)
+    sys.exit(code or 0)
 
 
 def _describe(error: Exception) -> str:

@@ -67,6 +67,7 @@ class Asking:
         # those that are known already again. Without either, each missing sample is simply asked as one more prompt.
         self._as_duplicates = cache is None and not job.client.get("single_flight")
         self._asked: dict[int, _Asked] = {}
+        self._known: list[float] = []  # dollars avoided by hits for samples that the output has already
         self._display = None if job.progress == "none" else Display(job.progress, beside_results=job.out is None)
         listeners = [] if self._display is None else [self._display]
         self._client = LLMClient(**job.client, cache=cache, listeners=listeners)
@@ -124,9 +125,19 @@ class Asking:
                     async for response in responses:
                         self._take(results, response)
             finally:
-                self.report = client.last_report
+                self.report = client.last_report and self._without_known(client.last_report)
                 if self._display is not None:
                     self._display.close()
+
+    def _without_known(self, report: "RunReport") -> "RunReport":
+        """The account without the hits for samples that the output has already: they answered nobody."""
+        hits = len(self._known)
+        return msgspec.structs.replace(
+            report,
+            prompts=report.prompts - hits,
+            hits=report.hits - hits,
+            cost_avoided=max(report.cost_avoided - sum(self._known), 0.0),
+        )
 
     def _take(self, results: Results, response: APIResponse) -> None:
         asked = self._asked[response.id]
@@ -138,6 +149,8 @@ class Asking:
         sample = asked.missing[0] if self._as_duplicates else response.sample
         if sample in asked.missing:
             self._write(results, asked.row, response, sample)
+        elif response.local_cache_hit:
+            self._known.append(response.cost_avoided or 0.0)
 
     async def _prompts(self, results: Results) -> AsyncIterator[Conversation]:
         """Prompts to ask, in order. Rows that cannot be asked become results here."""
@@ -179,7 +192,7 @@ class Asking:
         Raises:
             ConfigError: there are some, and nothing else could give an answer.
         """
-        mode = self._job.call.get("cache_mode") or os.environ.get("LM_DELUGE_CACHE_MODE") or "use"
+        mode = self._job.cache_mode
         if mode == "offline":
             return None
         given = self._job.client

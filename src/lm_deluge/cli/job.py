@@ -1,6 +1,7 @@
 """What ``deluge run`` was asked for, what is checked before anything is sent, and what is said afterwards."""
 
 import hashlib
+import os
 import stat
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from lm_deluge.cli.asking import Asking
 from lm_deluge.cli.prompts import conversation_of, read_json, read_tools
 from lm_deluge.cli.results import Results
 from lm_deluge.cli.rows import Row, RowReader
+from lm_deluge.cli.signals import sigterm_as_ctrl_c
 from lm_deluge.cli.stores import open_cache
 from lm_deluge.cli.tables import print_reports
 from lm_deluge.cli.terminal import shown
@@ -76,6 +78,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     call: Mapping[str, Any] = {}
 
     @property
+    def cache_mode(self) -> str:
+        """How the local cache is used."""
+        return str(self.call.get("cache_mode") or os.environ.get("LM_DELUGE_CACHE_MODE") or "use")
+
+    @property
     def settings(self) -> str:
         """Eight hexadecimal digits that stand for all that shapes the answers beside the prompts."""
         shape = {name: self.client[name] for name in _SHAPES_ANSWERS if name in self.client}
@@ -117,12 +124,13 @@ def _carry_out(job: Job, asking: Asking, results: Results) -> int:
     if survey is not None and not survey.missing:
         _say(_nothing_to_do(job, survey))
         return 0
-    try:
-        run_here(lambda: asking.answer(results, None if survey is None else survey.expected))
-    except KeyboardInterrupt:
-        _print_account(job, asking)
-        _say(_interrupted(job, results.answered + asking.answered, survey))
-        return 130
+    with sigterm_as_ctrl_c() as terminated:
+        try:
+            run_here(lambda: asking.answer(results, None if survey is None else survey.expected))
+        except KeyboardInterrupt:
+            _print_account(job, asking)
+            _say(_interrupted(job, results.answered + asking.answered, survey))
+            return 143 if terminated() else 130
     if not asking.rows:
         _say(f"No prompts in {job.source_name}.")
         return 0
@@ -144,7 +152,11 @@ def _check_files(job: Job) -> None:
 
 
 def _open_cache(job: Job) -> AbstractContextManager[Any]:
-    return nullcontext() if job.cache is None else closing(open_cache(job.cache, job.store))
+    return (
+        nullcontext()
+        if job.cache is None
+        else closing(open_cache(job.cache, job.store, offline=job.cache_mode == "offline"))
+    )
 
 
 def _open_results(job: Job) -> Results:
@@ -222,6 +234,8 @@ def _print_account(job: Job, asking: Asking) -> None:
 def _first_error(job: Job, asking: Asking) -> str:
     unit = _unit(job)
     again = " Run the same command again to retry." if job.out else ""
+    if job.cache_mode == "offline":
+        again = " Run without --offline to buy what is missing."
     errors = count(asking.errors, f"{unit} has an error", f"{unit}s have errors")
     return f"{errors}.{again} The first: {shown(in_options(asking.first_error or ''))}"
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from lm_deluge.cli.values import parse_duration
+from lm_deluge.cli.values import parse_duration, parse_size
 
 __all__ = ["run"]
 
@@ -80,6 +80,25 @@ def run(
             metavar="STORE",
         ),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Another cache file, read where --cache has no answer, and never written.",
+            rich_help_panel=_LOCAL,
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(
+            help="Size of the file (500MB, 2GB) above which what was used longest ago is removed.",
+            parser=parse_size,
+            rich_help_panel=_LOCAL,
+            metavar="SIZE",
+            show_default=False,
+        ),
+    ] = None,
     cache_key: Annotated[
         str | None,
         typer.Option(help="Namespace within it, to keep answers apart.", rich_help_panel=_LOCAL, metavar="NAME"),
@@ -98,7 +117,8 @@ def run(
         Literal["use", "refresh", "bypass", "offline"] | None,
         typer.Option(
             help="use; refresh: ask anew and store what comes; bypass: as if there were none; or offline: ask nobody, "
-            "so a miss is an error that names the nearest entry.",
+            "so a miss is an error that names the nearest entry. The environment variable LM_DELUGE_CACHE_MODE says it "
+            "where this does not.",
             rich_help_panel=_LOCAL,
             metavar="MODE",
             show_default="use",
@@ -191,10 +211,10 @@ def run(
     with the same --out: answers are kept, rows with errors are asked again.
 
     Exit codes: 0 all answered, 1 some rows have errors, 2 not done as asked,
-    130 interrupted.
+    130 interrupted, 143 told to end by SIGTERM.
 
     Examples:
-      deluge run prompts.jsonl -m gpt-4.1-mini -o answers.jsonl --cache my.db
+      deluge run prompts.jsonl -m gpt-4.1-mini -o out.jsonl --cache my.db
       deluge run prompts.jsonl -m gpt-4.1-mini --cache my.db --offline
     """
     from lm_deluge.cli.job import Job, execute
@@ -203,6 +223,8 @@ def run(
     if offline and cache_mode not in (None, "offline"):
         raise ConfigError(f"--offline and --cache-mode {cache_mode} contradict each other.")
     of_cache = {
+        "base": base,
+        "max_bytes": max_bytes,
         "cache_key": cache_key,
         "scope": scope,
         "admit": admit,
@@ -244,7 +266,7 @@ def run(
         samples=samples,
         pattern=cache_pattern,
         cache=cache,
-        store=_given(of_cache, "cache_key", "scope", "admit", "ttl"),
+        store=_given(of_cache, "base", "max_bytes", "cache_key", "scope", "admit", "ttl"),
         progress=progress,
         client=_given(client, *client),
         call=_given(of_cache, "cache_mode", "max_age", "run_name", "tags"),

@@ -1,7 +1,7 @@
 """Where a cache is, as it is named on the command line: an SQLite file, a LevelDB directory, or a Redis URL."""
 
+import os
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +10,7 @@ from lm_deluge.errors import ConfigError
 if TYPE_CHECKING:
     from lm_deluge.cache import ResponseCache
     from lm_deluge.cache.stores import Store
+    from lm_deluge.cache.stores._sqlite_rebuild import RebuildReport
 
 __all__ = ["kind_of", "open_cache", "open_store", "rebuild_file"]
 
@@ -20,8 +21,10 @@ def kind_of(where: str) -> Literal["sqlite", "leveldb", "redis"]:
     """What a name means. A path that does not exist yet is an SQLite file.
 
     Raises:
-        ConfigError: a URL of something else, or a directory that is no LevelDB database.
+        ConfigError: nothing, a URL of something else, or a directory that is no LevelDB database.
     """
+    if not where.strip():
+        raise ConfigError("The name of the cache is empty. Give an SQLite file, a LevelDB directory or a redis:// URL.")
     scheme, separator, _ = where.partition("://")
     if separator:
         if scheme.lower() not in _SERVERS:
@@ -65,12 +68,13 @@ def open_store(where: str, *, writing: bool = False) -> "Store":
     return SqliteStore(path, read_only=not writing)
 
 
-def open_cache(where: str, options: Mapping[str, Any]) -> "ResponseCache":
+def open_cache(where: str, options: Mapping[str, Any], *, offline: bool = False) -> "ResponseCache":
     """The cache for a run. A path where there is nothing yet becomes an SQLite file.
 
     Args:
         where: a path or a URL.
-        options: arguments that all of the built-in caches take.
+        options: arguments of the cache; ``base`` and ``max_bytes`` are for SQLite files.
+        offline: whether the run only reads. Then a file that cannot be written will do, and a missing one is not made.
 
     Raises:
         ConfigError: the name or an option has no meaning.
@@ -80,22 +84,54 @@ def open_cache(where: str, options: Mapping[str, Any]) -> "ResponseCache":
     from lm_deluge.cache import LevelDBCache, RedisCache, SqliteCache
 
     kind = kind_of(where)
-    if kind == "redis":
-        return RedisCache(where, **options)
-    return LevelDBCache(where, **options) if kind == "leveldb" else SqliteCache(where, **options)
+    if kind == "sqlite":
+        path = Path(where).expanduser()
+        if offline and not path.exists():
+            raise ConfigError(f"There is no cache at {where}, so an offline run has nothing to answer from.")
+        if offline and not _is_writable(path):
+            return _read_only_cache(path, dict(options))
+        if path.exists() and not os.access(path, os.W_OK):
+            raise ConfigError(
+                f"The cache {where} cannot be written. Answer from it alone with --offline, or give it as --base and "
+                "a file of your own as --cache."
+            )
+        return SqliteCache(where, **options)
+    for name in ("base", "max_bytes"):
+        if name in options:
+            raise ConfigError(f"--{name.replace('_', '-')} is for caches in SQLite files.")
+    return RedisCache(where, **options) if kind == "redis" else LevelDBCache(where, **options)
 
 
-def rebuild_file(where: str) -> None:
+def _is_writable(path: Path) -> bool:
+    """Whether SQLite can write a file, for which it makes others beside it."""
+    return os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
+
+
+def _read_only_cache(path: Path, options: dict[str, Any]) -> "ResponseCache":
+    from lm_deluge.cache import ResponseCache
+    from lm_deluge.cache.stores.overlay import OverlayStore
+    from lm_deluge.cache.stores.sqlite import SqliteStore
+
+    options.pop("max_bytes", None)  # nothing is stored
+    base = options.pop("base", None)
+    own = SqliteStore(path, read_only=True)
+    store = own if base is None else OverlayStore(own, SqliteStore(base, read_only=True))
+    return ResponseCache(store, **options)
+
+
+def rebuild_file(where: str) -> "RebuildReport":
     """Make an SQLite file anew from all that can be read of it. The old one is kept beside it.
 
     Raises:
         ConfigError: there is no SQLite file there.
-        CacheError: it cannot be read, or somebody else has it open.
+        CacheError: it is no cache, cannot be read, or somebody else has it open.
     """
-    path = Path(where).expanduser()
-    if kind_of(where) != "sqlite" or not path.exists():
-        raise ConfigError(f"{path.name} is not an SQLite file, so there is nothing to rebuild.")
+    kind = kind_of(where)
+    if kind != "sqlite":
+        what = "A Redis server" if kind == "redis" else f"{where}, a LevelDB directory,"  # a URL may hold a password
+        raise ConfigError(f"{what} cannot be made anew: --rebuild is for SQLite files.")
+    if not Path(where).expanduser().exists():
+        raise ConfigError(f"There is no cache at {where}.")
     from lm_deluge.cache.stores.sqlite import SqliteStore
 
-    with closing(SqliteStore(path)) as store:
-        store.rebuild()
+    return SqliteStore.rebuild_file(where)

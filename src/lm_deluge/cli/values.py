@@ -16,12 +16,13 @@ def parse_duration(text: str) -> float:
     """Seconds in ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``.
 
     Raises:
-        typer.BadParameter: it is none of these.
+        typer.BadParameter: it is none of these, or no time at all.
     """
     found = _DURATION.fullmatch(text.strip())
-    if found is None:
+    seconds = 0.0 if found is None else float(found[1]) * _SECONDS[found[2].lower()]
+    if not seconds:
         raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 15m, 12h, 30d or 2w.")
-    return float(found[1]) * _SECONDS[found[2].lower()]
+    return seconds
 
 
 def parse_size(text: str) -> int:

@@ -41,6 +41,9 @@ _PHRASES = (
     ("pass the credential as api_key= instead", "put the credential into its environment variable instead"),
     ("A local cache object goes to LLMClient(cache=...).", "The local cache goes to --cache."),
     ("give the cache scope=", "give scope="),
+    ("so unused_for cannot tell", "so --unused-for cannot tell"),
+    ("Use older_than:", "Use --older-than:"),
+    ("No entry in service has a key", "No entry has a key"),
     ("with rebuild()", "with `deluge cache verify --rebuild`"),
     ("the client has no cache. Give it cache=", "there is no cache. Give it with --cache"),
 )

@@ -2,7 +2,8 @@
 
 import typer
 
-from lm_deluge.cli.cache.change import delete, prune, reject, verify
+from lm_deluge.cli.cache.aside import reject, restore
+from lm_deluge.cli.cache.change import delete, prune, verify
 from lm_deluge.cli.cache.explain import explain
 from lm_deluge.cli.cache.look import drift, list_entries, show, stats
 from lm_deluge.cli.cache.move import export, import_file, rekey
@@ -31,6 +32,7 @@ cache_app.command(rich_help_panel=_CLEAN)(verify)
 cache_app.command(rich_help_panel=_CLEAN)(prune)
 cache_app.command(rich_help_panel=_CLEAN)(delete)
 cache_app.command(rich_help_panel=_CLEAN)(reject)
+cache_app.command(rich_help_panel=_CLEAN)(restore)
 cache_app.command(rich_help_panel=_MOVE)(export)
 cache_app.command("import", rich_help_panel=_MOVE)(import_file)
 cache_app.command(rich_help_panel=_MOVE)(rekey)

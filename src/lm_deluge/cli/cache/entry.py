@@ -12,8 +12,9 @@ from lm_deluge.cache.housekeeping import find
 from lm_deluge.cache.record import Request, unpack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, ScanStore, Store
+from lm_deluge.cli.cache.asides import find_aside, namespaces_of
 from lm_deluge.cli.cache.listing import facts_of
-from lm_deluge.cli.cache.printing import ago, date, make_console, print_json, size
+from lm_deluge.cli.cache.printing import ago, make_console, moment, print_json, size
 from lm_deluge.cli.terminal import shown
 from lm_deluge.errors import ConfigError, DamagedEntryError
 from lm_deluge.progress.text import money
@@ -34,19 +35,27 @@ class _Page(msgspec.Struct, frozen=True, kw_only=True):
 
     stored: Stored
     aside: SetAside | None
+    earlier: tuple[SetAside, ...]
     response: APIResponse | None
     request: Request | None
     problems: tuple[str, ...]
     run: Run | None
 
 
-def print_entry(store: Store, prefix: str, *, full: bool, as_json: bool) -> None:
+def print_entry(store: Store, prefix: str, *, set_aside: bool, full: bool, as_json: bool) -> None:
     """One entry, found by the beginning of its key.
+
+    Args:
+        store: where it is.
+        prefix: hexadecimal digits.
+        set_aside: the latest one that was set aside, whatever is in service.
+        full: do not shorten texts.
+        as_json: one JSON object.
 
     Raises:
         ConfigError: there is none, or there are several.
     """
-    page = _read(store, prefix)
+    page = _read(store, prefix, set_aside=set_aside)
     if as_json:
         print_json(_plain_page(page))
         return
@@ -59,8 +68,8 @@ def print_entry(store: Store, prefix: str, *, full: bool, as_json: bool) -> None
         _print_message(console, "answer", page.response.content, full=full)
 
 
-def _read(store: Store, prefix: str) -> _Page:
-    stored, aside = _find(store, prefix)
+def _read(store: Store, prefix: str, *, set_aside: bool) -> _Page:
+    stored, aside = _find(store, prefix, set_aside=set_aside)
     response = request = None
     problems = []
     try:
@@ -74,30 +83,41 @@ def _read(store: Store, prefix: str) -> _Page:
     run = None
     if stored.facts.run and isinstance(store, JournalStore):
         run = next((run for run in store.runs() if run.id == stored.facts.run), None)
-    return _Page(stored=stored, aside=aside, response=response, request=request, problems=tuple(problems), run=run)
+    earlier = () if aside is not None else _earlier(scannable(store), stored.key)
+    return _Page(
+        stored=stored,
+        aside=aside,
+        earlier=earlier,
+        response=response,
+        request=request,
+        problems=tuple(problems),
+        run=run,
+    )
 
 
-def _find(store: Store, prefix: str) -> tuple[Stored, SetAside | None]:
+def _find(store: Store, prefix: str, *, set_aside: bool) -> tuple[Stored, SetAside | None]:
     try:
-        return find(store, prefix), None
-    except ConfigError:
-        aside = _only_set_aside(scannable(store), prefix.strip().lower().removesuffix("…"))
-        if aside is None:
-            raise
-        return Stored(key=aside.key, namespace="", value=aside.value, request=aside.request), aside
+        if not set_aside:
+            return find(store, prefix), None
+    except ConfigError as error:
+        try:
+            found = find_aside(store, prefix)
+        except ConfigError:
+            raise error from None
+    found = find_aside(store, prefix, namespaces=namespaces_of(store))
+    return found.stored, found.entry
 
 
-def _only_set_aside(store: ScanStore, prefix: str) -> SetAside | None:
-    found = [aside for aside in store.set_aside_entries() if prefix and aside.key.hex().startswith(prefix)]
-    same = {aside.key for aside in found}
-    return found[-1] if len(same) == 1 else None
+def _earlier(store: ScanStore, key: bytes) -> tuple[SetAside, ...]:
+    return tuple(aside for aside in store.set_aside_entries() if aside.key == key)
 
 
 def _plain_page(page: _Page) -> dict[str, Any]:
     request = page.request
     return {
         **facts_of(page.stored),
-        "set_aside": None if page.aside is None else {"when": page.aside.when, "reason": page.aside.reason},
+        "set_aside": None if page.aside is None else _plain_aside(page.aside),
+        "earlier_set_aside": [_plain_aside(each) for each in page.earlier],
         "problems": page.problems,
         "request": None
         if request is None
@@ -108,8 +128,23 @@ def _plain_page(page: _Page) -> dict[str, Any]:
             "sample": request.sample,
             "redacted": request.redacted,
         },
-        "response": None if page.response is None else page.response.to_dict(),
+        "response": None if page.response is None else _plain_response(page.response),
     }
+
+
+def _plain_aside(aside: SetAside) -> dict[str, Any]:
+    return {"when": aside.when, "reason": aside.reason}
+
+
+def _plain_response(response: APIResponse) -> dict[str, Any]:
+    """With the provider's body as text where it is, for ``jq`` and its like; ``raw_body_base64`` holds any other."""
+    plain = response.to_dict()
+    body = plain.pop("raw_body", None)
+    try:
+        plain["raw_body"] = None if response.raw_body is None else response.raw_body.decode()
+    except UnicodeDecodeError:
+        plain["raw_body_base64"] = body
+    return plain
 
 
 # For people
@@ -131,22 +166,24 @@ def _facts(page: _Page) -> Iterator[tuple[str, str]]:
     stored, facts = page.stored, page.stored.facts
     yield "key", stored.key.hex()
     if page.aside is not None:
-        yield "set aside", f"{date(page.aside.when, seconds=True)}: {page.aside.reason}"
+        yield "set aside", f"{moment(page.aside.when)}: {page.aside.reason}"
+    for aside in page.earlier:
+        yield "before", f"an answer was set aside on {moment(aside.when)}: {aside.reason}; --set-aside shows the last"
     for problem in page.problems:
         yield "damaged", problem
     if stored.namespace:
-        yield "namespace", stored.namespace
+        yield "cache key", stored.namespace
     if facts.created:
-        yield "stored", f"{date(facts.created, seconds=True)} ({ago(facts.created)})"
+        yield "stored", f"{moment(facts.created)} ({ago(facts.created)})"
     if stored.expires is not None:
-        yield "expires", f"{date(stored.expires, seconds=True)} ({ago(stored.expires)})"
+        yield "expires", f"{moment(stored.expires)} ({ago(stored.expires)})"
     if stored.used is not None:
-        yield "last used", f"{date(stored.used, seconds=True)} ({ago(stored.used)})"
+        yield "last used", f"{moment(stored.used)} ({ago(stored.used)})"
     if page.response is not None:
         yield from _answer_facts(page.response)
     if page.run is not None:
         tags = f", tagged {', '.join(page.run.tags)}" if page.run.tags else ""
-        yield "bought by", f"run {page.run.name or page.run.id} of {date(page.run.started)}{tags}"
+        yield "bought by", f"run {page.run.name or page.run.id} of {moment(page.run.started)}{tags}"
     if page.request is not None:
         yield from _request_facts(page.request)
     yield "size", size(stored.size)

@@ -8,27 +8,32 @@ import msgspec
 
 from lm_deluge.cache.archive.filters import Filter, entries, scannable
 from lm_deluge.cache.codec import decode
-from lm_deluge.cache.entry import Facts, SetAside, Stored
-from lm_deluge.cache.record import unpack_request
+from lm_deluge.cache.entry import Facts, Stored
+from lm_deluge.cache.record import Request, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
+from lm_deluge.cli.cache.asides import choose
 from lm_deluge.cli.cache.printing import Column, date, day, make_console, print_json, print_table, say
 from lm_deluge.cli.terminal import shown
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.progress.text import money
+from lm_deluge.response import APIResponse
 
 __all__ = ["facts_of", "print_entries", "print_set_aside"]
 
 _KEY_DIGITS = 8
 _SNIPPET = 200
 _NAME_WIDTH = 24  # of a model
+_NOTHING = "–"
 
 
-class _Row(msgspec.Struct, frozen=True):
-    """An entry, and what can be read of its texts."""
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry, and what can be read of its texts; ``instead`` stands for an answer without any."""
 
     stored: Stored
     prompt: str | None
     completion: str | None
+    instead: str
+    sample: int
     problem: str | None
 
 
@@ -37,8 +42,7 @@ def print_entries(store: Store, filter: Filter, *, limit: int | None, as_json: b
     rows = _rows(store, filter, limit)
     if as_json:
         for row in rows:
-            texts = {"prompt": row.prompt, "completion": row.completion, "problem": row.problem}
-            print_json({**facts_of(row.stored), **texts})
+            print_json({**facts_of(row.stored), **_texts(row)})
         return
     found = list(rows)
     if not found:
@@ -52,22 +56,37 @@ def print_entries(store: Store, filter: Filter, *, limit: int | None, as_json: b
 def _columns(rows: Sequence[_Row]) -> Iterator[Column]:
     facts = [row.stored.facts for row in rows]
     namespaces = [shown(row.stored.namespace) for row in rows]
+    samples = [str(row.sample) for row in rows]
     problems = [f"({row.problem})" if row.problem else "" for row in rows]
     texts = list(zip(rows, problems, strict=True))
     yield Column(name="key", cells=[row.stored.key.hex()[:_KEY_DIGITS] for row in rows])
-    yield Column(name="stored", cells=[day(each.created) for each in facts], rank=1)
+    yield _times("stored", [each.created for each in facts])
     if len(set(namespaces)) > 1:
-        yield Column(name="namespace", cells=namespaces, share=1)
-    yield Column(name="model", cells=[_cut(shown(each.model or each.asked or "–")) for each in facts])
+        yield Column(name="cache key", cells=namespaces, share=1)
+    yield Column(name="model", cells=[_cut(shown(each.model or each.asked or _NOTHING)) for each in facts], share=1)
     yield Column(name="tokens", cells=list(map(_tokens, facts)), right=True, rank=3)
-    yield Column(name="paid", cells=["–" if each.cost is None else money(each.cost) for each in facts], right=True)
+    yield Column(name="paid", cells=[_paid(each) for each in facts], right=True, rank=2)
+    if set(samples) != {"0"}:
+        yield Column(name="sample", cells=samples, right=True)
     yield Column(name="prompt", cells=[shown((row.prompt or other)[:_SNIPPET]) for row, other in texts], share=1)
-    answers = [shown((row.completion or other)[:_SNIPPET]) for row, other in texts]
-    yield Column(name="answer", cells=answers, share=1, rank=2)
+    answers = [shown((row.completion or row.instead or other)[:_SNIPPET]) for row, other in texts]
+    yield Column(name="answer", cells=answers, share=1, rank=1)
+
+
+def _times(name: str, times: Sequence[float]) -> Column:
+    """Days; or, where all are of one day, the times of it."""
+    days = {day(when) for when in times}
+    if len(days) == 1 and days != {_NOTHING}:
+        return Column(name=f"{days.pop()[5:]} UTC", cells=[date(when)[-len("14:03") :] for when in times], rank=1)
+    return Column(name=f"{name}, UTC", cells=[day(when) for when in times], rank=1)
 
 
 def _cut(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
+
+
+def _paid(facts: Facts) -> str:
+    return _NOTHING if facts.cost is None else money(facts.cost)
 
 
 def _tokens(facts: Facts) -> str:
@@ -78,22 +97,42 @@ def _tokens(facts: Facts) -> str:
 def _rows(store: Store, filter: Filter, limit: int | None) -> Iterator[_Row]:
     whole = scannable(store)
     for stored in islice(entries(store, filter, newest_first=True), limit):
-        prompt = completion = problem = None
-        try:
-            completion = decode(stored.key, stored.value).response.completion
-            prompt = _last_text(stored, whole)
-        except DamagedEntryError as error:
-            problem = f"damaged: {error}"
-        yield _Row(stored, prompt, completion, problem)
+        yield _row(stored, whole)
 
 
-def _last_text(stored: Stored, store: ScanStore) -> str | None:
-    """The text of the last message of a request that has any."""
-    if not stored.request:
-        return None
-    messages = unpack_request(stored.request, store.read_blobs).conversation.messages
-    texts = (message.completion for message in reversed(messages))
+def _row(stored: Stored, store: ScanStore) -> _Row:
+    response: APIResponse | None = None
+    request: Request | None = None
+    problem = None
+    try:
+        response = decode(stored.key, stored.value).response
+        request = unpack_request(stored.request, store.read_blobs) if stored.request else None
+    except DamagedEntryError as error:
+        problem = f"damaged: {error}"
+    return _Row(
+        stored=stored,
+        prompt=None if request is None else _last_text(request),
+        completion=None if response is None else response.completion,
+        instead="" if response is None else _instead(response),
+        sample=0 if request is None else request.sample,
+        problem=problem,
+    )
+
+
+def _last_text(request: Request) -> str | None:
+    """The text of the last message that has any."""
+    texts = (message.completion for message in reversed(request.conversation.messages))
     return next((text for text in texts if text), None)
+
+
+def _instead(response: APIResponse) -> str:
+    """What to show of an answer without text."""
+    calls = ", ".join(call.name for call in response.tool_calls)
+    return f"[tool call {calls}]" if calls else "(empty)"
+
+
+def _texts(row: _Row) -> dict[str, Any]:
+    return {"prompt": row.prompt, "sample": row.sample, "completion": row.completion, "problem": row.problem}
 
 
 def facts_of(stored: Stored) -> dict[str, Any]:
@@ -111,20 +150,29 @@ def facts_of(stored: Stored) -> dict[str, Any]:
     }
 
 
-def print_set_aside(store: Store, *, limit: int | None, as_json: bool) -> None:
+def print_set_aside(store: Store, filter: Filter, *, limit: int | None, as_json: bool) -> None:
     """Entries that are kept and not served, the oldest first, as they were set aside."""
-    found: Iterator[SetAside] = islice(scannable(store).set_aside_entries(), limit)
+    whole = scannable(store)
+    found = islice(choose(store, filter), limit)
     if as_json:
-        for entry in found:
-            print_json({"key": entry.key, "when": entry.when, "reason": entry.reason, "bytes": len(entry.value)})
+        for aside in found:
+            row = _row(aside.stored, whole)
+            told = {"when": aside.entry.when, "reason": aside.entry.reason}
+            print_json({**facts_of(row.stored), **told, **_texts(row)})
         return
-    rows = list(found)
-    if not rows:
-        say("No entries are set aside.")
+    asides = list(found)
+    if not asides:
+        say("No entries match." if filter != Filter() else "No entries are set aside.")
         return
+    rows = [_row(aside.stored, whole) for aside in asides]
+    models = [row.stored.facts.model or row.stored.facts.asked or _NOTHING for row in rows]
     columns = [
-        Column(name="key", cells=[entry.key.hex()[:_KEY_DIGITS] for entry in rows]),
-        Column(name="set aside", cells=[date(entry.when) for entry in rows]),
-        Column(name="why", cells=[shown(entry.reason) for entry in rows], share=1, breaks=True),
+        Column(name="key", cells=[row.stored.key.hex()[:_KEY_DIGITS] for row in rows]),
+        _times("set aside", [aside.entry.when for aside in asides]),
+        Column(name="model", cells=[_cut(shown(model)) for model in models], share=1, rank=2),
+        Column(name="prompt", cells=[shown((row.prompt or _NOTHING)[:_SNIPPET]) for row in rows], share=1),
+        Column(name="why", cells=[shown(aside.entry.reason) for aside in asides], share=1, breaks=True),
     ]
     print_table(make_console(), columns)
+    if len(asides) == limit:
+        say(f"The oldest {limit:,}; --limit shows more.")

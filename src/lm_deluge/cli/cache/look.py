@@ -22,7 +22,8 @@ __all__ = ["drift", "list_entries", "show", "stats"]
 
 def stats(
     store: StorePlace,
-    namespace: Namespace = None,
+    runs: Annotated[int, typer.Option(help="How many runs to show; 0 for all.", min=0, metavar="N")] = 5,
+    cache_key: Namespace = None,
     model: Model = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
@@ -30,26 +31,29 @@ def stats(
     tag: Tag = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how much is in a cache, what it cost, and what runs paid and saved.
+    """Show what a cache holds and cost, and what runs paid and avoided.
+
+    With --json, all runs are told.
 
     Examples:
       deluge cache stats my_cache.db
       deluge cache stats my_cache.db --tag nightly --json
     """
     from lm_deluge.cache.housekeeping import stats as add_up
-    from lm_deluge.cli.cache.overview import print_stats
-    from lm_deluge.cli.cache.printing import print_json
-    from lm_deluge.cli.stores import open_store
+    from lm_deluge.cli.cache.overview import print_stats, runs_meant
+    from lm_deluge.cli.cache.printing import plain, print_json
+    from lm_deluge.cli.stores import kind_of, open_store
 
     chosen = make_filter(
-        namespace=namespace, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
+        namespace=cache_key, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
     )
     with closing(open_store(store)) as opened:
         found = add_up(opened, chosen)
         if as_json:
-            print_json(found)
+            print_json({**plain(found), "runs": plain(runs_meant(opened, chosen))})
         else:
-            print_stats(found, opened.location)
+            latest = runs_meant(opened, chosen)[: runs or None]
+            print_stats(found, latest, opened.location, on_disk=kind_of(store) != "redis")
 
 
 def list_entries(
@@ -64,7 +68,7 @@ def list_entries(
             help="Whose key begins so.", metavar="DIGITS", rich_help_panel="Which entries", show_default=False
         ),
     ] = "",
-    namespace: Namespace = None,
+    cache_key: Namespace = None,
     model: Model = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
@@ -72,7 +76,7 @@ def list_entries(
     tag: Tag = None,
     as_json: AsJson = False,
 ) -> None:
-    """List entries, the newest first.
+    """List entries, the newest first; those that were set aside, the oldest.
 
     With --json, each line is an object with the facts, the prompt's last
     message and the answer's text.
@@ -83,18 +87,13 @@ def list_entries(
     """
     from lm_deluge.cli.cache.listing import print_entries, print_set_aside
     from lm_deluge.cli.stores import open_store
-    from lm_deluge.errors import ConfigError
 
     chosen = make_filter(
-        key=key, namespace=namespace, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
+        key=key, namespace=cache_key, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
     )
     with closing(open_store(store)) as opened:
-        if not set_aside:
-            print_entries(opened, chosen, limit=limit or None, as_json=as_json)
-        elif chosen != make_filter():
-            raise ConfigError("Filters do not work together with --set-aside: of these entries only the key is known.")
-        else:
-            print_set_aside(opened, limit=limit or None, as_json=as_json)
+        show_them = print_set_aside if set_aside else print_entries
+        show_them(opened, chosen, limit=limit or None, as_json=as_json)
 
 
 def show(
@@ -102,12 +101,16 @@ def show(
     key: Annotated[
         str, typer.Argument(metavar="KEY", help="The entry's key, or its first few digits.", show_default=False)
     ],
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="The latest answer of this key that was set aside.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Do not shorten long texts.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show one entry: what was asked, what was answered, and what it cost.
 
-    Entries that were set aside are found as well.
+    An entry that was set aside is found as well, unless another one has its
+    place; then --set-aside shows it.
 
     Examples:
       deluge cache show my_cache.db 8f3a
@@ -117,12 +120,12 @@ def show(
     from lm_deluge.cli.stores import open_store
 
     with closing(open_store(store)) as opened:
-        print_entry(opened, key, full=full, as_json=as_json)
+        print_entry(opened, key, set_aside=set_aside, full=full, as_json=as_json)
 
 
 def drift(
     store: StorePlace,
-    namespace: Namespace = None,
+    cache_key: Namespace = None,
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
@@ -140,7 +143,7 @@ def drift(
     from lm_deluge.cli.stores import open_store
 
     with closing(open_store(store)) as opened:
-        found = find_drift(opened, make_filter(namespace=namespace, model=model))
+        found = find_drift(opened, make_filter(namespace=cache_key, model=model))
         if as_json:
             for each in found:
                 print_json(each)

@@ -1,7 +1,6 @@
 """``deluge cache export``, ``import`` and ``rekey``: moving what is in a cache."""
 
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -15,6 +14,7 @@ from lm_deluge.cli.cache.options import (
     RunName,
     StorePlace,
     Tag,
+    Yes,
     make_filter,
 )
 
@@ -31,7 +31,7 @@ def export(
             metavar="FILE", help="JSON lines; compressed where the name ends in .gz; - for standard output."
         ),
     ],
-    namespace: Namespace = None,
+    cache_key: Namespace = None,
     model: Model = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
@@ -48,9 +48,8 @@ def export(
       deluge cache export my_cache.db answers.jsonl.gz
       deluge cache export my_cache.db - --tag paper | gzip > paper.jsonl.gz
     """
-    import sys
-
     from lm_deluge.cache.archive import export as write
+    from lm_deluge.cli.cache.exporting import destination, exported
     from lm_deluge.cli.cache.printing import print_json, say
     from lm_deluge.cli.stores import open_store
     from lm_deluge.errors import ConfigError
@@ -58,23 +57,24 @@ def export(
     if file == "-" and as_json:
         raise ConfigError("--json and the entries would both go to standard output. Name a file.")
     chosen = make_filter(
-        namespace=namespace, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
+        namespace=cache_key, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
     )
-    with closing(open_store(store)) as opened:
-        report = write(opened, sys.stdout.buffer.write if file == "-" else Path(file), chosen)
-    sys.stdout.flush()
+    with closing(open_store(store)) as opened, destination(file) as target:
+        report = write(opened, target, chosen)
     if as_json:
         print_json(report)
     else:
-        say(str(report))
+        say(exported(report, file))
 
 
 def import_file(
     store: StorePlace,
     file: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="FILE", help="What export wrote, or a cache file of PyPI lm-deluge.", show_default=False
+            metavar="FILE",
+            help="What export wrote, - for standard input; another cache; or a cache file of PyPI lm-deluge.",
+            show_default=False,
         ),
     ],
     on_conflict: Annotated[
@@ -89,7 +89,7 @@ def import_file(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put entries from a file into a cache.
+    """Put entries from a file, or from another cache, into a cache.
 
     Nothing in the file is believed: checksums are checked, and each key is
     made anew from its request. What does not fit is left out and named. Doing
@@ -99,7 +99,8 @@ def import_file(
 
     Examples:
       deluge cache import my_cache.db answers.jsonl.gz --dry-run
-      deluge cache import new_cache.db old_cache.db --create
+      deluge cache import team.db my_cache.db --on-conflict keep
+      deluge cache export a.db - | deluge cache import b.db - --create
     """
     from lm_deluge.cli.cache.importing import import_into
     from lm_deluge.cli.cache.printing import print_json, say
@@ -116,12 +117,18 @@ def import_file(
 
 def rekey(
     store: StorePlace,
-    namespace: Namespace = None,
-    to: Annotated[
+    from_key: Annotated[
         str | None,
-        typer.Option(help="Move them to this cache_key.", metavar="NAME", show_default="their own"),
+        typer.Option("--from", help="Only the entries of this cache_key.", metavar="NAME", show_default="all"),
+    ] = None,
+    to_key: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="Move them to this cache_key; needs --from.", metavar="NAME", show_default="their own"
+        ),
     ] = None,
     dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Give each entry the key that its stored request has today.
@@ -131,14 +138,23 @@ def rekey(
 
     Examples:
       deluge cache rekey my_cache.db --dry-run
-      deluge cache rekey my_cache.db --namespace draft --to final
+      deluge cache rekey my_cache.db --from draft --to final
     """
     from lm_deluge.cache.archive import rekey as give_new_keys
     from lm_deluge.cli.cache.printing import print_json, say
+    from lm_deluge.cli.consent import ask
     from lm_deluge.cli.stores import open_store
+    from lm_deluge.errors import ConfigError
 
+    if to_key is not None and from_key is None:
+        raise ConfigError("--to moves the entries of one cache_key to another: name the first with --from.")
+    if to_key is not None and not (dry_run or yes):
+        with closing(open_store(store)) as opened:
+            planned = give_new_keys(opened, dry_run=True, namespace_from=from_key, namespace_to=to_key)
+        if planned.moved:
+            ask(f"{planned}.", yes=False)
     with closing(open_store(store, writing=not dry_run)) as opened:
-        report = give_new_keys(opened, dry_run=dry_run, namespace_from=namespace, namespace_to=to)
+        report = give_new_keys(opened, dry_run=dry_run, namespace_from=from_key, namespace_to=to_key)
     if as_json:
         print_json(report)
     else:

@@ -10,7 +10,19 @@ from lm_deluge.cli.values import parse_duration
 if TYPE_CHECKING:
     from lm_deluge.cache.archive.filters import Filter
 
-__all__ = ["AsJson", "Model", "Namespace", "NewerThan", "OlderThan", "RunName", "StorePlace", "Tag", "make_filter"]
+__all__ = [
+    "AsJson",
+    "Model",
+    "Namespace",
+    "NewerThan",
+    "OlderThan",
+    "RunName",
+    "StorePlace",
+    "Tag",
+    "Yes",
+    "changeable",
+    "make_filter",
+]
 
 _FILTERS = "Which entries"
 
@@ -21,7 +33,13 @@ StorePlace = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
 Namespace = Annotated[
     str | None,
-    typer.Option(help="Those of one cache_key.", metavar="NAME", rich_help_panel=_FILTERS, show_default=False),
+    typer.Option(
+        "--cache-key",
+        help="Those that were stored under this cache_key.",
+        metavar="NAME",
+        rich_help_panel=_FILTERS,
+        show_default=False,
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -68,6 +86,22 @@ Tag = Annotated[
     str | None,
     typer.Option(help="Bought by a run with this tag.", metavar="TAG", rich_help_panel=_FILTERS, show_default=False),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+_FEWEST_DIGITS = 4
+
+
+def changeable(key: str) -> str:
+    """The beginning of a key that is long enough for a command that changes something.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if len(key.strip().removesuffix("…")) < _FEWEST_DIGITS:
+        from lm_deluge.errors import ConfigError
+
+        raise ConfigError(f"{key!r} is too short to change something: give at least {_FEWEST_DIGITS} digits of a key.")
+    return key
 
 
 def make_filter(

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lm_deluge.cache.archive.filters import Filter
 from lm_deluge.cache.housekeeping import Drift, Group, Ledger, Stats
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores import JournalStore, Store
 from lm_deluge.cli.cache.printing import Column, ago, date, day, entries_of, make_console, print_table, say, size
 from lm_deluge.cli.terminal import shown
 from lm_deluge.events import RunReport
@@ -19,25 +22,44 @@ _NOTHING = "–"
 _MOST_GROUPS = 20
 
 
-def print_stats(stats: Stats, location: str) -> None:
-    """All of it: a sentence, groups of entries, and runs."""
+def runs_meant(store: Store, filter: Filter) -> list[Run]:
+    """The runs that a filter chooses by name, id and tag; all if it does not, the newest first."""
+    if not isinstance(store, JournalStore):
+        return []
+    return [
+        run
+        for run in store.runs()
+        if (filter.tag is None or filter.tag in run.tags)
+        and (filter.run is None or str(filter.run) in (run.name, str(run.id)))
+    ]
+
+
+def print_stats(stats: Stats, runs: Sequence[Run], location: str, *, on_disk: bool) -> None:
+    """All of it: a sentence, groups of entries, and runs.
+
+    Args:
+        stats: what was added up.
+        runs: those to show.
+        location: where the entries are.
+        on_disk: whether their bytes are on a disk, and not in the memory of a server.
+    """
     console = make_console()
-    console.print(_headline(stats, location), soft_wrap=True)
+    console.print(_headline(stats, location, "on disk" if on_disk else "in memory"), soft_wrap=True)
     if len(stats.namespaces) > 1:
-        _print_groups(console, "namespace", stats.namespaces)
+        _print_groups(console, "cache key", stats.namespaces)
     if stats.models:
         _print_groups(console, "model", stats.models)
     if stats.ledger is not None and stats.ledger.runs:
-        _print_ledger(console, stats.ledger)
+        _print_ledger(console, stats.ledger, runs, location)
 
 
-def _headline(stats: Stats, location: str) -> str:
+def _headline(stats: Stats, location: str, place: str) -> str:
     found = stats.all
     aside = f"; {entries_of(stats.set_aside)} set aside" if stats.set_aside else ""
     if not found.entries:
         return f"{location}: no entries{aside}."
-    facts = f"{entries_of(found.entries)}, {size(stats.disk_bytes)} on disk{aside}"
-    stored = "" if found.oldest is None else f" Stored from {date(found.oldest)} to {date(found.newest)}."
+    facts = f"{entries_of(found.entries)}, {size(stats.disk_bytes)} {place}{aside}"
+    stored = "" if found.oldest is None else f" Stored from {date(found.oldest)} to {date(found.newest)} UTC."
     return f"{location}: {facts}.{stored}"
 
 
@@ -53,29 +75,32 @@ def _print_groups(console: "Console", what: str, all_groups: Sequence[Group]) ->
         _numbers("output", [group.usage.output_tokens for group in groups]),
         _dollars("paid", [group.cost for group in groups]),
         _numbers("unpriced", [group.unpriced for group in groups], rank=1),
-        Column(name="newest", cells=[date(group.newest) for group in groups], rank=4),
+        Column(name="newest, UTC", cells=[date(group.newest) for group in groups], rank=4),
     ]
     print_table(console, [column for column in columns if set(column.cells) != {_NOTHING}])
     if len(all_groups) > _MOST_GROUPS:
         console.print(f"and {len(all_groups) - _MOST_GROUPS:,} more; --json has all of them.")
 
 
-def _print_ledger(console: "Console", ledger: Ledger) -> None:
+def _print_ledger(console: "Console", ledger: Ledger, runs: Sequence[Run], location: str) -> None:
     total = ledger.total
-    unfinished = f" ({ledger.unfinished:,} without an account: under way, or killed)" if ledger.unfinished else ""
+    without = [
+        f"{ledger.unfinished:,} without an account: under way, or killed" if ledger.unfinished else "",
+        f"{ledger.imported:,} imported: what they paid is told where they ran" if ledger.imported else "",
+    ]
+    unfinished = f" ({'; '.join(filter(None, without))})" if any(without) else ""
     paid, avoided = money(total.cost), money(total.cost_avoided)
     saved = total.cost_without_prompt_caching - total.cost
     by_provider = f", {money(saved)} saved by the provider's prompt cache" if total.prompt_cache_hits else ""
     console.print(f"{count(ledger.runs, 'run')}{unfinished}: {paid} paid, {avoided} avoided by hits{by_provider}.")
     _print_list(console, "Tokens paid", _tokens(total.usage))
     _print_list(console, "Tokens avoided", _tokens(total.usage_avoided))
-    _print_list(console, "Hits", {f"in {store}": hits for store, hits in total.hits_by_store.items()})
+    _print_list(console, "Hits", _hit_places(total, location))
     _print_list(console, "Prompt cache", {f"at {name}": hits for name, hits in total.prompt_cache_hits.items()})
-    runs = ledger.latest
     reports = [run.report or RunReport() for run in runs]
     columns = [
-        Column(name="the latest", cells=[date(run.started) for run in runs]),
-        Column(name="name", cells=[shown(run.name or _NOTHING) for run in runs], share=1),
+        Column(name="latest runs, UTC", cells=[date(run.started) for run in runs]),
+        Column(name="name", cells=[_name(run) for run in runs], share=1),
         Column(name="tags", cells=[shown(", ".join(run.tags)) or _NOTHING for run in runs], share=1, rank=1),
         _numbers("prompts", [report.prompts for report in reports]),
         _numbers("hits", [report.hits for report in reports]),
@@ -85,6 +110,15 @@ def _print_ledger(console: "Console", ledger: Ledger) -> None:
         _dollars("avoided", [report.cost_avoided for report in reports]),
     ]
     print_table(console, [column for column in columns if set(column.cells) != {_NOTHING}])
+
+
+def _name(run: Run) -> str:
+    return " ".join(filter(None, [shown(run.name or ""), "(imported)" if run.imported else ""])) or _NOTHING
+
+
+def _hit_places(total: RunReport, location: str) -> dict[str, int]:
+    here = {"in this cache" if store == location else f"in {store}": n for store, n in total.hits_by_store.items()}
+    return dict(sorted(here.items(), key=lambda item: -item[1]))
 
 
 def _print_list(console: "Console", what: str, numbers: Mapping[str, int]) -> None:
@@ -123,8 +157,8 @@ def print_drift(found: Sequence[Drift]) -> None:
             Column(name="asked", cells=[shown(asked) for asked, _ in rows], share=1),
             Column(name="answered by", cells=[shown(one.model) for _, one in rows], share=1),
             _numbers("entries", [one.entries for _, one in rows]),
-            Column(name="from", cells=[day(one.first) for _, one in rows], rank=1),
-            Column(name="to", cells=[day(one.last) for _, one in rows], rank=1),
+            Column(name="from, UTC", cells=[day(one.first) for _, one in rows], rank=1),
+            Column(name="to, UTC", cells=[day(one.last) for _, one in rows], rank=1),
         ],
     )
     for each in found:

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +28,7 @@ __all__ = [
     "day",
     "entries_of",
     "make_console",
+    "moment",
     "plain",
     "print_json",
     "print_table",
@@ -51,13 +52,18 @@ def size(number: float) -> str:
 
 
 def date(when: float | None, *, seconds: bool = False) -> str:
-    """Local time as ``2026-11-02 14:03``; a dash where it is not known."""
+    """``2026-11-02 14:03``, in UTC as all times here; a dash where it is not known. What is around it says so."""
     if not when:
         return "–"
     try:
-        return datetime.fromtimestamp(when).astimezone().strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
+        return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
     except (OverflowError, ValueError, OSError):
         return "–"  # no date that there is
+
+
+def moment(when: float) -> str:
+    """``2026-11-02 14:03:20 UTC``."""
+    return f"{date(when, seconds=True)} UTC"
 
 
 def day(when: float | None) -> str:

@@ -1,11 +1,17 @@
 """What was done to a cache, told in a few lines."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from lm_deluge.cache.housekeeping import Problem, PruneReport, VerifyReport
 from lm_deluge.cli.cache.printing import Column, entries_of, make_console, print_table, say, size
 from lm_deluge.cli.terminal import shown
 from lm_deluge.progress.text import count, money
 
-__all__ = ["print_check", "print_pruned"]
+if TYPE_CHECKING:
+    from lm_deluge.cache.stores._sqlite_rebuild import RebuildReport
+
+__all__ = ["print_check", "print_pruned", "pruned", "rebuilt"]
 
 _MOST_PROBLEMS = 50
 
@@ -21,42 +27,59 @@ def print_check(report: VerifyReport, location: str, *, fixing: bool, is_file: b
         left = len(report.problems) - _MOST_PROBLEMS
         if left > 0:
             say(f"and {left:,} more; --json has them.")
-    say(f"{location}: {_verdict(report, fixing=fixing, is_file=is_file)}")
+    say(f"{location}: {_verdict(report)}{_advice(report, fixing=fixing, is_file=is_file)}")
 
 
 def _outcome(problem: Problem) -> str:
     if problem.set_aside:
         return " (set aside)"
+    if problem.mended:
+        return " (put right)"
     return " (the answer is whole, and is served)" if problem.served else ""
 
 
-def _verdict(report: VerifyReport, *, fixing: bool, is_file: bool) -> str:
-    read = f"{entries_of(report.entries)} read"
-    found = [
-        f"{count(report.store, 'problem')} of the store itself" if report.store else "",
-        f"{count(report.damaged, 'damaged answer')}" if report.damaged else "",
-        f"{count(report.requests, 'damaged request')}" if report.requests else "",
-    ]
-    told = ", ".join(filter(None, found))
-    if not told:
-        return f"{read}, nothing wrong."
-    if report.set_aside:
-        told += f"; {report.set_aside:,} set aside"
+def _verdict(report: VerifyReport) -> str:
+    read, *wrong = str(report).splitlines()
+    return "\n".join([f"{read}:", *(f"  {line}" for line in wrong)]) if wrong else f"{read}, nothing wrong."
+
+
+def _advice(report: VerifyReport, *, fixing: bool, is_file: bool) -> str:
     remedies = [
         "--rebuild to make the file anew" if report.store and is_file else "",
         "--fix to set damaged answers aside" if report.damaged and not fixing else "",
+        "--fix to put right what is said of whole ones"
+        if not report.damaged and not fixing and _is_mendable(report)
+        else "",
     ]
     advice = " and ".join(filter(None, remedies))
-    return f"{read}: {told}.{f' Use {advice}.' if advice else ''}"
+    return f"\nUse {advice}." if advice else ""
+
+
+def _is_mendable(report: VerifyReport) -> bool:
+    return bool(report.requests or report.facts)
+
+
+def rebuilt(report: "RebuildReport", where: str) -> str:
+    """What became of a file that was made anew."""
+    lost = f"at least {report.lost:,} could not be read" if report.lost else "none is known to be lost"
+    kept = Path(report.kept).name
+    return (
+        f"{where} was made anew with {entries_of(report.entries)}; {lost}. "
+        f"The old file ({size(report.kept_bytes)}) is beside it: {kept}."
+    )
 
 
 def print_pruned(report: PruneReport) -> None:
     """What went, or would go."""
+    say(pruned(report))
+
+
+def pruned(report: PruneReport) -> str:
+    """The same in sentences."""
     if not report.entries:
-        say(f"Nothing to remove; {_kept(report)}.")
-        return
+        return f"Nothing to remove; {_kept(report)}."
     unpriced = f" (+ {count(report.unpriced, 'answer')} of unknown price)" if report.unpriced else ""
-    say(
+    return (
         f"{'Would remove' if report.dry_run else 'Removed'} {entries_of(report.entries)} ({size(report.bytes)}); "
         f"{_kept(report)}. To get the answers again would cost {money(report.cost)}{unpriced}."
     )

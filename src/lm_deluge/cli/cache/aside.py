@@ -1,0 +1,79 @@
+"""``deluge cache reject`` and ``restore``: taking an answer out of service, and putting it back."""
+
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from lm_deluge.cli.cache.options import AsJson, StorePlace, changeable
+
+__all__ = ["reject", "restore"]
+
+
+def reject(
+    store: StorePlace,
+    key: Annotated[
+        str,
+        typer.Argument(metavar="KEY", help="The entry's key, or at least its first four digits.", show_default=False),
+    ],
+    reason: Annotated[str, typer.Option(help="Why, for the audit.", metavar="TEXT", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Take a bad answer out of service and keep it for audit.
+
+    Its prompt is a miss from now on. The list command shows such entries
+    with --set-aside, and restore puts one back.
+
+    Example:
+      deluge cache reject my_cache.db 8f3a --reason "wrong unit"
+    """
+    from lm_deluge.cache.housekeeping import find
+    from lm_deluge.cli.cache.printing import print_json, say
+    from lm_deluge.cli.stores import open_store
+    from lm_deluge.errors import CacheError
+
+    why = f"rejected: {reason.strip()}" if reason.strip() else "rejected"
+    with closing(open_store(store, writing=True)) as opened:
+        found = find(opened, changeable(key))
+        if not opened.set_aside(found.key, found.value, why):
+            raise CacheError(f"The entry {found.key.hex()[:16]}… was replaced or removed just now; look again.")
+    if as_json:
+        print_json({"key": found.key, "reason": reason})
+    else:
+        say(f"{found.key.hex()[:16]}… is out of service; its prompt is a miss from now on.")
+
+
+def restore(
+    store: StorePlace,
+    key: Annotated[
+        str,
+        typer.Argument(metavar="KEY", help="The entry's key, or at least its first four digits.", show_default=False),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Put an answer that was set aside back into service.
+
+    Where several answers of one key were set aside, it is the latest that
+    can be read.
+
+    Example:
+      deluge cache restore my_cache.db 8f3a
+    """
+    from lm_deluge.cache.archive.filters import scannable
+    from lm_deluge.cache.housekeeping import restore as put_back
+    from lm_deluge.cli.cache.asides import find_aside
+    from lm_deluge.cli.cache.printing import print_json, say
+    from lm_deluge.cli.stores import open_store
+    from lm_deluge.errors import CacheError
+
+    with closing(open_store(store, writing=True)) as opened:
+        found = find_aside(opened, changeable(key)).entry.key
+        name = f"{found.hex()[:16]}…"
+        if not put_back(opened, found):
+            if scannable(opened).read([found]) != [None]:
+                raise CacheError(f"Another answer is in service under {name}. Delete or reject that one first.")
+            raise CacheError(f"Nothing that was set aside under {name} can be read any more, so there is no way back.")
+    if as_json:
+        print_json({"key": found})
+    else:
+        say(f"{name} is in service again.")

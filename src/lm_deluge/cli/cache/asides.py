@@ -1,0 +1,95 @@
+"""Entries that were set aside, looked at as if they were in service: by key, model, age and namespace."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from lm_deluge.cache.archive.filters import Filter, scannable
+from lm_deluge.cache.archive.keys import key_of
+from lm_deluge.cache.codec import decode
+from lm_deluge.cache.entry import Facts, SetAside, Stored
+from lm_deluge.cache.facts import facts_of
+from lm_deluge.cache.record import unpack_request
+from lm_deluge.cache.stores import ScanStore, Store
+from lm_deluge.errors import ConfigError, DamagedEntryError
+
+__all__ = ["Aside", "choose", "find_aside", "namespaces_of"]
+
+_NAMED = 4
+
+
+class Aside(msgspec.Struct, frozen=True):
+    """An entry that was set aside, and the same as an entry in service, as far as that can be told."""
+
+    entry: SetAside
+    stored: Stored
+
+
+def choose(store: Store, filter: Filter, *, namespaces: Iterable[str] = ()) -> Iterator[Aside]:
+    """Those that a filter chooses, the oldest first.
+
+    Args:
+        store: any store that can be scanned.
+        filter: which ones.
+        namespaces: names to try, to find out under which one an entry was stored.
+
+    Raises:
+        ConfigError: the filter asks for a run or a tag, which are not kept of these entries.
+        CacheError: the store cannot be read.
+    """
+    if filter.needs_runs:
+        raise ConfigError(
+            "Of entries that were set aside it is not known which run bought them: leave --run and --tag."
+        )
+    whole = scannable(store)
+    names = tuple(namespaces) if filter.namespace is None else (filter.namespace,)
+    for entry in whole.set_aside_entries():
+        aside = Aside(entry, _as_stored(entry, whole, names))
+        if filter.matches(aside.stored):
+            yield aside
+
+
+def find_aside(store: Store, prefix: str, *, namespaces: Iterable[str] = ()) -> Aside:
+    """The latest entry set aside whose key begins so.
+
+    Raises:
+        ConfigError: there is none, or there are several keys.
+    """
+    wanted = Filter(key=prefix.strip().removesuffix("…"))
+    if not wanted.key:
+        raise ConfigError("A key is needed: 64 hexadecimal digits, or the first few of them.")
+    found = {aside.entry.key: aside for aside in choose(store, wanted, namespaces=namespaces)}
+    if not found:
+        raise ConfigError(f"No entry that was set aside has a key that begins with {wanted.key}.")
+    if len(found) > 1:
+        names = ", ".join(f"{key.hex()[:16]}…" for key in list(found)[:_NAMED])
+        more = " and more" if len(found) > _NAMED else ""
+        raise ConfigError(f"Several keys begin with {wanted.key}: {names}{more}. Give more digits.")
+    return next(iter(found.values()))
+
+
+def namespaces_of(store: Store) -> set[str]:
+    """The namespaces of the entries in service."""
+    return {"default", *(stored.namespace for stored in scannable(store).scan())}
+
+
+def _as_stored(entry: SetAside, store: ScanStore, namespaces: Iterable[str]) -> Stored:
+    try:
+        found = decode(entry.key, entry.value)
+        facts = facts_of(found.response, created=found.created)
+    except DamagedEntryError:
+        facts = Facts()  # that may be why it was set aside
+    namespace = _namespace(entry, store, namespaces)
+    return Stored(key=entry.key, namespace=namespace, value=entry.value, request=entry.request, facts=facts)
+
+
+def _namespace(entry: SetAside, store: ScanStore, namespaces: Iterable[str]) -> str:
+    """The one that gives the request this key. It is not kept of such entries."""
+    names = [name for name in namespaces if name]
+    if not entry.request or not names:
+        return ""
+    try:
+        request = unpack_request(entry.request, store.read_blobs)
+    except DamagedEntryError:
+        return ""
+    return next((name for name in names if key_of(request, name) == entry.key), "")

@@ -1,0 +1,56 @@
+"""What ``deluge cache delete`` does: it finds what is meant, asks, and deletes."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from lm_deluge.cache.archive.filters import Filter, entries, scannable
+from lm_deluge.cache.housekeeping import find
+from lm_deluge.cli.cache.asides import choose, find_aside
+from lm_deluge.cli.cache.printing import entries_of
+from lm_deluge.cli.consent import ask
+from lm_deluge.cli.stores import open_store
+
+if TYPE_CHECKING:
+    from lm_deluge.cache.stores import Store
+
+__all__ = ["delete_entries"]
+
+_BATCH = 256
+
+
+def delete_entries(where: str, prefixes: Sequence[str], filter: Filter, *, set_aside: bool, yes: bool) -> int | None:
+    """Delete entries; how many there were, and None where nothing is meant.
+
+    Args:
+        where: the cache.
+        prefixes: beginnings of keys; where there are none, the filter says which entries are meant.
+        filter: which ones.
+        set_aside: those that were set aside, and not those in service.
+        yes: do not ask, although the user did not name the entries one by one.
+
+    Raises:
+        ConfigError: a key is not found or not clear, or the user does not agree.
+        CacheError: the cache cannot be read or written.
+    """
+    with closing(open_store(where)) as opened:
+        keys = _keys(opened, prefixes, filter, set_aside=set_aside)
+    if not keys:
+        return None
+    if not prefixes:
+        which = f"{entries_of(len(keys))}{' that was set aside' if len(keys) == 1 else ' that were set aside'}"
+        ask(f"{which if set_aside else entries_of(len(keys))} would be deleted.", yes=yes)
+    with closing(open_store(where, writing=True)) as opened:
+        store = scannable(opened)
+        delete = store.delete_set_aside if set_aside else store.delete_many
+        return sum(delete(keys[at : at + _BATCH]) for at in range(0, len(keys), _BATCH))
+
+
+def _keys(store: "Store", prefixes: Sequence[str], filter: Filter, *, set_aside: bool) -> list[bytes]:
+    if set_aside:
+        found = [find_aside(store, prefix).entry.key for prefix in prefixes]
+        found = found or [aside.entry.key for aside in choose(store, filter)]
+    else:
+        found = [find(store, prefix).key for prefix in prefixes]
+        found = found or [stored.key for stored in entries(store, filter)]
+    return list(dict.fromkeys(found))

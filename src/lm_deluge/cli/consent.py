@@ -1,0 +1,28 @@
+"""Asking before something is lost."""
+
+import sys
+
+from lm_deluge.cli.terminal import shown
+from lm_deluge.errors import ConfigError
+
+__all__ = ["ask"]
+
+
+def ask(what: str, *, yes: bool) -> None:
+    """Return if the user agrees.
+
+    Args:
+        what: a sentence about what would happen.
+        yes: whether the user has agreed already, with ``--yes``.
+
+    Raises:
+        ConfigError: the user does not agree, or nobody is there to be asked.
+    """
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigError(f"{what} Nothing was changed; add --yes to do it.")
+    sys.stderr.write(f"{shown(what, lines=True)} Go on? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ConfigError("Nothing was changed.")
