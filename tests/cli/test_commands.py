@@ -116,8 +116,8 @@ def test_the_demo_shows_calls_then_hits_and_both_savings(deluge: Deluge) -> None
     assert re.search(r"^1,319 prompts from the cache in .*: \$0 paid, \$0\.\d+ saved\.$", said, re.M)
     assert re.search(r"^100 prompts in .*: 100 calls", said, re.M)
     assert re.search(r"^100 prompts from the cache", said, re.M)
-    assert re.search(r"cache write +– +– +– +– +[\d,]+ +– *$", said, re.M), "one request writes the prefix"
-    assert re.search(r"cache read +– +– +– +– +– +3,\d{3},\d{3} *$", said, re.M), "and the others read it"
+    assert re.search(r"cache write +– +– +– +– +[\d,]+ +16,\d{3} *$", said, re.M), "one request writes the prefix"
+    assert re.search(r"cache read +– +– +– +– +[\d,]+ +3,\d{3},\d{3} *$", said, re.M), "and the others read it"
     assert re.search(r"errors", said) is None
     assert 'client.process_prompts_sync(["What is 2+2?"] * 100)' in done.stdout
     assert re.search(r"^1 prompt from the cache", said, re.M), "offline"

@@ -437,8 +437,8 @@ class TestBadInput:
         assert "gpt-99-mini" in caplog.text
 
     def test_warnings_as_errors_are_raised_before_the_first_call(self, emulator, make_client):
+        client = make_client("llama-4", base_url=emulator.openai_base_url, api_key="any")
         with pytest.raises(PromptCacheWarning):
-            client = make_client("llama-4", base_url=emulator.openai_base_url, api_key="any")
             quiet(client, ["a"], cache="system_and_tools")
         assert emulator.calls == 0
 
