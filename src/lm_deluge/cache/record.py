@@ -32,6 +32,8 @@ __all__ = [
 _INLINE_BYTES = 1024
 _NODE_BYTES = 2048
 _MOST_NODES = 100_000
+_MOST_BYTES = 256 * 1024 * 1024  # of one request, its media included
+_BLOBS_AT_ONCE = 16
 _BLOB_URL = "blob:sha256:"
 
 Scope = Literal["conversation", "request"]
@@ -252,6 +254,7 @@ class _Reader:
     def __init__(self, read_blobs: Callable[[Sequence[bytes]], Mapping[bytes, bytes]]) -> None:
         self._read_blobs = read_blobs
         self._blobs: dict[bytes, bytes] = {}
+        self._size = 0
 
     def messages(self, head: bytes | None, last: Sequence[Message | bytes]) -> list[Message]:
         parts: list[Sequence[Message | bytes]] = [last]
@@ -263,7 +266,10 @@ class _Reader:
             parts.append(node.messages)
             head = node.before
         found = [message for part in reversed(parts) for message in part]
-        self._fetch([item for item in found if isinstance(item, bytes)])
+        names = [item for item in found if isinstance(item, bytes)]
+        self._fetch(names)
+        # A few bytes may name one long message many times over.
+        _check_size(sum(len(self._blobs[name]) for name in names))
         whole = [message_decoder.decode(self.blob(item)) if isinstance(item, bytes) else item for item in found]
         self._fetch(_refers(whole))
         return [self._with_media(message) for message in whole]
@@ -277,14 +283,18 @@ class _Reader:
         missing = [name for name in names if name not in self._blobs]
         if not missing:
             return
-        found = self._read_blobs(missing)
-        for name in missing:
-            data = found.get(name)
-            if data is None:
-                raise DamagedEntryError(f"blob {name.hex()[:16]}… of the stored request is missing")
-            if hashlib.sha256(data).digest() != name:
-                raise DamagedEntryError(f"blob {name.hex()[:16]}… does not hold what its digest says")
-            self._blobs[name] = data
+        for start in range(0, len(missing), _BLOBS_AT_ONCE):
+            some = missing[start : start + _BLOBS_AT_ONCE]
+            found = self._read_blobs(some)
+            for name in some:
+                data = found.get(name)
+                if data is None:
+                    raise DamagedEntryError(f"blob {name.hex()[:16]}… of the stored request is missing")
+                if hashlib.sha256(data).digest() != name:
+                    raise DamagedEntryError(f"blob {name.hex()[:16]}… does not hold what its digest says")
+                self._blobs[name] = data
+                self._size += len(data)
+            _check_size(self._size)
 
     def _with_media(self, message: Message) -> Message:
         if any((item.url or "").startswith(_BLOB_URL) for item in message.media):
@@ -296,6 +306,11 @@ class _Reader:
             name = bytes.fromhex((part.url or "").removeprefix(_BLOB_URL))
             return msgspec.structs.replace(part, data=self.blob(name), url=None)
         return _in_results(part, self._move_media_in)
+
+
+def _check_size(size: int) -> None:
+    if size > _MOST_BYTES:
+        raise DamagedEntryError(f"the stored request has {size:,} bytes, which is more than any prompt has")
 
 
 def _refers(messages: Sequence[Message | bytes]) -> dict[bytes, None]:

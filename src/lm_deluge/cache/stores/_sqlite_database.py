@@ -28,6 +28,7 @@ from lm_deluge.cache.stores._sqlite_file import (
     read_pragma,
     remedy,
 )
+from lm_deluge.cache.stores._sqlite_parts import refuse_foreign_parts
 from lm_deluge.cache.stores._sqlite_schema import FORMAT, KEEPS_SHRINKABLE, Reference, create, references, upgrade
 from lm_deluge.cache.stores._sqlite_walk import is_damage
 from lm_deluge.errors import CacheError, CacheFileError
@@ -206,6 +207,9 @@ class Database:
             cached_statements=32,
         )
         connection.text_factory = bytes  # a damaged file may hold text that is not UTF-8
+        # Nothing in the schema of a stranger's file may call functions, and damage is looked for where it is cheap.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -214,6 +218,8 @@ class Database:
         It happens before the switch to WAL, so the file itself says what it is from the moment that it has a table.
         """
         found = self._found_format(connection)
+        if found:
+            refuse_foreign_parts(connection, self.path)
         if found == FORMAT:
             return
         if found:
@@ -273,6 +279,7 @@ class Database:
             found = self._found_format(connection)
             if not found:
                 raise CacheFileError(f"{self.path} holds no cache yet.")
+            refuse_foreign_parts(connection, self.path)
             self.format = found
         except BaseException:
             connection.close()
@@ -289,9 +296,10 @@ class Database:
                 f"The cache file {self.path} cannot be {done}: {error}. Check that it is still there, that the disk "
                 "is not full or read-only, and that no other program keeps it locked."
             ) from error
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
+        except (sqlite3.DatabaseError, UnicodeError) as error:
+            if not isinstance(error, UnicodeError) and not is_damage(error):
                 raise
+            # SQLite quotes a damaged schema in its message, and Python cannot read that if it is no text.
             raise damaged(
                 f"The cache file {self.path} is damaged ({error}). Restore it from a copy, or make it anew from what "
                 f"can be read: {remedy(self.path)}"

@@ -5,6 +5,7 @@ SQLite itself does the looking, in its immutable mode, which takes no lock and c
 those of its other caches in the same file included (SQLite, "How To Corrupt An SQLite Database File", section 2.2).
 """
 
+import contextlib
 import os
 import shlex
 import sqlite3
@@ -14,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 from lm_deluge.cache.stores._sqlite_mounts import network_file_system
+from lm_deluge.cache.stores._sqlite_parts import refuse_foreign_parts
 from lm_deluge.cache.stores._sqlite_schema import FORMAT
 from lm_deluge.errors import CacheFileError, CacheVersionError
 
@@ -79,7 +81,9 @@ def identify(path: Path) -> bool:
             connection.execute("PRAGMA writable_schema = ON")  # else SQLite opens nothing that is truncated
             application_id = read_pragma(connection, "application_id")
             user_version = read_pragma(connection, "user_version")
-    except sqlite3.Error as error:
+            if application_id == APPLICATION_ID and user_version <= FORMAT:
+                _refuse_foreign_parts(connection, path)
+    except (sqlite3.Error, UnicodeError) as error:  # SQLite quotes the schema, which need not be text
         raise foreign from error
     if application_id != APPLICATION_ID:
         raise foreign
@@ -128,12 +132,16 @@ def _is_whole(path: Path, size: int) -> bool:
             user_version = read_pragma(connection, "user_version")
             whole = read_pragma(connection, "page_count") * read_pragma(connection, "page_size")
             blank = is_blank(connection)
+            if application_id == APPLICATION_ID and user_version <= FORMAT and not is_being_changed(path):
+                _refuse_foreign_parts(connection, path)
     except sqlite3.Error as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT:
             return False
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             raise CacheFileError(f"{path} is not an SQLite file. It was left as it is; give another path.") from error
         raise CacheFileError(f"The cache file {path} cannot be read: {error}.") from error
+    except UnicodeError:  # SQLite quotes a damaged schema in its message
+        return False
     if blank and not _has_content(path, "-wal"):
         return size >= whole  # one of ours whose making was cut off, or is under way: it has nothing to lose
     # Our identity is written together with the tables, so there is no file of ours that has tables without it.
@@ -143,6 +151,13 @@ def _is_whole(path: Path, size: int) -> bool:
         )
     check_version(path, user_version)
     return size >= whole
+
+
+def _refuse_foreign_parts(connection: sqlite3.Connection, path: Path) -> None:
+    connection.text_factory = bytes
+    # A schema that SQLite cannot read runs nothing; whoever uses the file is told of the damage.
+    with contextlib.suppress(sqlite3.DatabaseError, UnicodeError):
+        refuse_foreign_parts(connection, path)
 
 
 def is_blank(connection: sqlite3.Connection) -> bool:

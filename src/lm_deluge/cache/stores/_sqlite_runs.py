@@ -58,5 +58,5 @@ def _decoded(cell: Any, kind: Any, otherwise: Any) -> Any:
     # What a damaged file has made of a column is left out, and the rest of the run is shown.
     try:
         return otherwise if cell is None else msgspec.json.decode(cell, type=kind)
-    except (msgspec.MsgspecError, TypeError, UnicodeError):
+    except (msgspec.MsgspecError, TypeError, UnicodeError, RecursionError):
         return otherwise

@@ -114,6 +114,16 @@ class LevelDBStore:
             )
 
     def _claim(self) -> None:
+        try:
+            self._check_claim()
+        except self._error as error:
+            self._db.close()
+            raise CacheFileError(
+                f"The LevelDB in {self._path} is damaged ({error}). Restore it from a copy, or mend it with "
+                "plyvel.repair_db()."
+            ) from error
+
+    def _check_claim(self) -> None:
         found = self._db.get(b"format")
         if found == _FORMAT:
             return
