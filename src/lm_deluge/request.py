@@ -14,10 +14,15 @@ from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.tool import Tool
 
-__all__ = ["Breakpoint", "Parameters", "Request"]
+__all__ = ["Breakpoint", "Parameters", "Request", "is_personal"]
 
 # Headers that say who asks, or name one exchange, but not what is asked. None of them may reach a cache file.
 _PERSONAL = re.compile(r"auth|key|token|cookie|secret|user|session|request-id|idempotency|trace|organization|project")
+
+
+def is_personal(header: str) -> bool:
+    """Whether a header says who asks, or names one exchange, rather than what is asked."""
+    return _PERSONAL.search(header.lower()) is not None
 
 
 class Breakpoint(msgspec.Struct, frozen=True):
@@ -138,7 +143,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 extra_headers={
                     name.lower(): hashlib.sha256(str(value).encode()).hexdigest()
                     for name, value in (extra_headers or {}).items()
-                    if not _PERSONAL.search(name.lower())
+                    if not is_personal(name)
                 },
             )
         except PromptError as error:

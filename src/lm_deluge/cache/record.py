@@ -272,6 +272,8 @@ class _Reader:
         _check_size(sum(len(self._blobs[name]) for name in names))
         whole = [message_decoder.decode(self.blob(item)) if isinstance(item, bytes) else item for item in found]
         self._fetch(_refers(whole))
+        media = [name for message in whole for name in _media_names(message)]
+        _check_size(sum(len(self._blobs[name]) for name in media))
         return [self._with_media(message) for message in whole]
 
     def blob(self, name: bytes) -> bytes:
@@ -319,10 +321,14 @@ def _refers(messages: Sequence[Message | bytes]) -> dict[bytes, None]:
         if isinstance(message, bytes):
             names[message] = None
             continue
-        for item in message.media:
-            if (item.url or "").startswith(_BLOB_URL):
-                names[bytes.fromhex((item.url or "").removeprefix(_BLOB_URL))] = None
+        names.update(dict.fromkeys(_media_names(message)))
     return names
+
+
+def _media_names(message: Message) -> list[bytes]:
+    """Names of a message's media, each as often as it stands there."""
+    urls = [item.url or "" for item in message.media]
+    return [bytes.fromhex(url.removeprefix(_BLOB_URL)) for url in urls if url.startswith(_BLOB_URL)]
 
 
 def _in_results(part: Any, change: Callable[[Any], Any]) -> Any:

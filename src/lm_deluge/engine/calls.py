@@ -238,7 +238,7 @@ class Caller:
         if refilled:
             # The headers tell when the limit will be full again; some of it is there much sooner.
             self._pause(model, min(refilled, _BREATHER), "its rate limit is used up")
-        reply = parse(model, response, now=now)
+        reply = parse(model, route.without_secrets(response), now=now)
         if isinstance(reply, Failure):
             return reply
         if reply.usage is not None:

@@ -1,7 +1,9 @@
 """What is the same for all calls of a run to one model, worked out once, and what is worth saying about it."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 import msgspec
 
@@ -13,13 +15,14 @@ from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import CachePlan, Planner, Prefix, advise, shards_for
 from lm_deluge.providers import build, can_prefill, dropped_parameters, supports_prompt_caching
-from lm_deluge.request import Parameters, Request
-from lm_deluge.wire import HttpRequest
+from lm_deluge.request import Parameters, Request, is_personal
+from lm_deluge.wire import HttpRequest, HttpResponse
 
 __all__ = ["Route", "Routes"]
 
 _NO_PLAN = CachePlan()
 _ENOUGH_FOR_ADVICE = 100
+_SECRET_CHARACTERS = 8
 
 
 class Route:
@@ -36,6 +39,7 @@ class Route:
         self.parameters = parameters
         self.credential = shared.credential(model)
         self._settings = shared.settings
+        self._secrets = _secrets(self.credential, shared.settings.extra_headers)
         self._options = options
         self._shards = shards_for(shared.limits.requests_per_minute, model.caching.key_limit)
         self._planner: Planner | None = None
@@ -101,6 +105,15 @@ class Route:
             extra_body=settings.extra_body,
         )
 
+    def without_secrets(self, response: HttpResponse) -> HttpResponse:
+        """A response that reports an error, without what servers and gateways repeat of the credentials they got."""
+        if response.status == HTTPStatus.OK:
+            return response
+        body = response.body
+        for secret in self._secrets:
+            body = body.replace(secret, b"***")
+        return msgspec.structs.replace(response, body=body)
+
     def warn(self, notices: Notices) -> None:
         """Say what requests will not hold."""
         options, model = self._options, self.model
@@ -127,6 +140,15 @@ class Route:
         today = datetime.fromtimestamp(now, UTC).date()
         for advice in advise(cache, self.model, self._options.tools, self._planned, today=today):
             notices.warn((advice.kind, self.model.name), advice.message, PromptCacheWarning)
+
+
+def _secrets(credential: str | None, headers: Mapping[str, str]) -> list[bytes]:
+    """What must not be repeated: the credential, and each longer word of headers that say who asks."""
+    found = {credential} if credential else set()
+    for name, value in headers.items():
+        if is_personal(name):
+            found.update(word for word in re.split(r"[\s=;,]+", str(value)) if len(word) >= _SECRET_CHARACTERS)
+    return [secret.encode() for secret in sorted(found, key=len, reverse=True)]
 
 
 class Routes:

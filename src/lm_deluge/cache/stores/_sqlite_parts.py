@@ -62,7 +62,8 @@ def _is_harmless(kind: str, name: str, table: str, sql: str) -> bool:
     if kind == "table":
         if name.lower() in ours:
             return sql in ours[name.lower()]
-        return sql.startswith("create table ")
+        # The name may say one thing and the statement another, and SQLite goes by the statement.
+        return re.match(rf"create table {re.escape(_normal(name))}\W", sql) is not None
     if kind == "index":
         if not sql:
             return True  # SQLite's own, for a primary key
