@@ -1,0 +1,153 @@
+"""Servers and databases of strangers: whatever they hold, what comes out is an answer, a miss, or an error of ours."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lm_deluge.errors
+from lm_deluge.cache import LevelDBCache, RedisCache, ResponseCache
+from lm_deluge.errors import CacheError, CacheWarning
+
+from ..cache.redis_server import RedisServer
+from . import hostile
+
+pytestmark = pytest.mark.filterwarnings(f"ignore::{CacheWarning.__module__}.CacheWarning")
+
+DEEP = b"\x93\xa7default\x80" + b"\x91" * 100_000
+ODD = [
+    b"",
+    b"\x00",
+    b"\xc1",
+    b"\xff" * 40,
+    DEEP,
+    b"\x91\xa2\xff\xfe",
+    b"\x83\xa3key\xc4\x00\xa4when\x00\xa6reason\xa2\xff\xfe",
+    b"\x84\xa3key\xc4\x00\xa4when\x00\xa6reason\xa0\xa3zzz" + b"\x91" * 100_000 + b"\xc0",
+    b"\x92\xc4\x00\xdd\xff\xff\xff\xff",
+    b"x" * 100_000,
+]
+
+
+def use(make: Callable[[], ResponseCache]) -> hostile.Use:
+    """Open a cache and do everything with it."""
+    used = hostile.Use("")
+    cache: Any = used.done("open", make)
+    if cache is not None:
+        used.run(cache)
+        used.scan(cache.backend, "")
+        used.done("delete", lambda: cache.delete(hostile.prompt(1)))
+        used.done("close", cache.close)
+    foreign = {
+        what: error for what, error in used.raised.items() if not error.startswith(tuple(lm_deluge.errors.__all__))
+    }
+    assert not foreign
+    assert used.wrong == 0
+    return used
+
+
+def fill(cache: ResponseCache) -> None:
+    with cache:
+        for number in range(hostile.PROMPTS):
+            cache.put(hostile.prompt(number), hostile.answer(number))
+
+
+def types_of_redis(client: Any) -> list[Callable[[bytes], object]]:
+    """Ways to put something else in the place of a name."""
+    return [
+        lambda name: client.rpush(name, b"list"),
+        lambda name: client.sadd(name, b"set"),
+        lambda name: client.hset(name, "hash", b"\xff"),
+        lambda name: client.zadd(name, {"sorted": 1}),
+        lambda name: client.xadd(name, {"stream": b"x"}),
+        *(lambda name, value=value: client.set(name, value) for value in ODD),
+    ]
+
+
+def test_whatever_a_redis_server_holds(guarded_redis: RedisServer) -> None:
+    pick = random.Random(1)
+    with guarded_redis.client() as client:
+        ways = types_of_redis(client)
+        for way in range(len(ways)):
+            client.flushall()
+            fill(RedisCache(guarded_redis.url))
+            for name in list(client.scan_iter()):
+                if name != b"lm_deluge:format":
+                    client.delete(name)
+                    ways[way](name)
+            assert use(lambda: RedisCache(guarded_redis.url)).hits == 0
+        for _ in range(10):
+            client.flushall()
+            fill(RedisCache(guarded_redis.url))
+            for name in [b"lm_deluge:runs", b"lm_deluge:aside", b"lm_deluge:format", *client.keys()]:
+                if pick.random() < 0.3:
+                    client.delete(name)
+                    pick.choice(ways)(name)
+            use(lambda: RedisCache(guarded_redis.url))
+
+
+def test_a_redis_list_and_hash_of_anything(guarded_redis: RedisServer) -> None:
+    """What was set aside, and the accounts of runs."""
+    with guarded_redis.client() as client:
+        fill(RedisCache(guarded_redis.url))
+        client.rpush("lm_deluge:aside", *ODD)
+        client.hset("lm_deluge:runs", mapping={str(number): value for number, value in enumerate(ODD)})
+        used = use(lambda: RedisCache(guarded_redis.url))
+        assert (used.hits, used.raised) == (hostile.PROMPTS, {})
+
+
+def test_a_lease_that_is_no_text_is_an_error_of_ours(guarded_redis: RedisServer) -> None:
+    with guarded_redis.client() as client, RedisCache(guarded_redis.url) as cache:
+        client.rpush(b"lm_deluge:lease:" + bytes(32), "x")
+        store: Any = cache.backend
+        with pytest.raises(CacheError):
+            store.acquire([bytes(32)], b"me", now=0.0, seconds=1.0)
+
+
+def test_whatever_a_leveldb_holds(tmp_path: Path) -> None:
+    plyvel = pytest.importorskip("plyvel")
+    directory = tmp_path / "cache"
+    for odd in ODD:
+        fill(LevelDBCache(directory))
+        database = plyvel.DB(str(directory))
+        for name, _ in list(database):
+            if name not in (b"lm_deluge", b"format"):
+                database.put(name, odd)
+        for kind in b"abdeijlnrz":
+            for name in (b"", b"\x00", bytes(32), bytes(40), bytes(64), b"\xff" * 32):
+                database.put(bytes([kind]) + name, odd)
+        database.close()
+        assert use(lambda: LevelDBCache(directory)).hits == 0
+
+
+def flip_leveldb(tmp_path: Path, rounds: int, seed: int) -> None:
+    pytest.importorskip("plyvel")
+    pick = random.Random(seed)
+    original = tmp_path / "original"
+    fill(LevelDBCache(original))
+    LevelDBCache(original).close()  # once more, so that the log has become a table
+    hits = 0
+    for number in range(rounds):
+        copy = tmp_path / f"{number}"
+        copy.mkdir()
+        files = sorted(path for path in original.iterdir() if path.name not in ("LOCK", "LOG", "LOG.old"))
+        content = {path.name: bytearray(path.read_bytes()) for path in files}
+        for _ in range(pick.choice([1, 1, 5])):
+            data = content[pick.choice([name for name in content if content[name]])]
+            bit = pick.randrange(len(data) * 8)
+            data[bit // 8] ^= 1 << bit % 8
+        for name, data in content.items():
+            (copy / name).write_bytes(data)
+        hits += use(lambda copy=copy: LevelDBCache(copy)).hits  # type: ignore[misc]
+    assert hits > rounds * hostile.PROMPTS / 10
+
+
+def test_flipped_bits_in_a_leveldb(tmp_path: Path) -> None:
+    flip_leveldb(tmp_path, 20, 1)
+
+
+@pytest.mark.long
+def test_many_flipped_bits_in_a_leveldb(tmp_path: Path) -> None:
+    flip_leveldb(tmp_path, 1_000, 2)
