@@ -87,11 +87,11 @@ def bundle(data: bytes) -> None:
 READERS: list[Callable[[bytes], None]] = [entry, request, blob, bundle]
 
 
-def test_one_input(data: bytes) -> None:
+def read_one(data: bytes) -> None:
     if data:
         READERS[data[0] % len(READERS)](data[1:])
 
 
 if __name__ == "__main__":
-    atheris.Setup(sys.argv, test_one_input)
+    atheris.Setup(sys.argv, read_one)
     atheris.Fuzz()

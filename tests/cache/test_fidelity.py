@@ -33,7 +33,7 @@ from .helpers import prompt
 from .redis_server import RedisServer
 
 quick = settings(
-    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 DISTINCT = itertools.count()
 
@@ -234,13 +234,13 @@ def shape(conversation: Conversation, asked: Parameters, sample: int, namespace:
 
 
 @given(requests, requests)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_keys_of_requests_are_equal_exactly_when_the_requests_are(one: Any, other: Any) -> None:
     assert (key_of(*one) == key_of(*other)) == (shape(*one) == shape(*other))
 
 
 @given(st.data(), small.conversations, parameters)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_any_change_of_the_parameters_changes_the_key(
     data: st.DataObject, conversation: Conversation, asked: Parameters
 ) -> None:
@@ -251,7 +251,7 @@ def test_any_change_of_the_parameters_changes_the_key(
 
 
 @given(some.conversations, parameters)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 def test_scopes_samples_and_namespaces_keep_out_of_each_others_way(
     conversation: Conversation, asked: Parameters
 ) -> None:
@@ -282,7 +282,7 @@ def picture(pixels: bytes, width: int) -> bytes:
 
 
 @given(st.binary(min_size=1, max_size=400), st.data())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_one_pixel_makes_another_prompt_wherever_the_image_stands(pixels: bytes, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(pixels) - 1))
     other = bytearray(pixels)

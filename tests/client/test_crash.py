@@ -72,7 +72,7 @@ def crash(path: Path, make_client, *, rounds: int, processes: int) -> None:
 
 
 def test_what_reached_the_caller_survives_kill(tmp_path, emulator: Emulator, make_client):
-    crash(tmp_path / "cache.db", make_client, rounds=4, processes=1)
+    crash(tmp_path / "cache.db", make_client, rounds=3, processes=1)
 
 
 def test_what_reached_the_callers_survives_the_kill_of_all(tmp_path, emulator: Emulator, make_client):
