@@ -26,7 +26,7 @@ LAPTOP = r"""
 96 95 0:64 / /mnt/auto rw shared:402 - nfs old:/export rw,vers=3
 97 28 0:65 / /mnt/covered rw shared:403 - nfs old:/export rw,vers=3
 98 97 259:4 / /mnt/covered rw shared:404 - btrfs /dev/sda1 rw,ssd
-99 28 0:66 / /work/nfs-notes rw - tmpfs nfs rw
+99 28 0:66 / /srv/nfs-notes rw - tmpfs nfs rw
 """
 
 CONTAINER = """
@@ -61,14 +61,14 @@ SANDBOX = """
         (LAPTOP, "/media/stick/cache.db", None),
         (LAPTOP, "/mnt/auto/cache.db", "nfs"),
         (LAPTOP, "/mnt/covered/cache.db", None),
-        (LAPTOP, "/work/nfs-notes/cache.db", None),
+        (LAPTOP, "/srv/nfs-notes/cache.db", None),
         (CONTAINER, "/cache.db", None),
         (CONTAINER, "/shared/cache.db", None),
         (CONTAINER, "/team/cache.db", "lustre"),
         (CONTAINER, "/s3/cache.db", "fuse.mountpoint-s3"),
         (WSL, "/home/me/cache.db", None),
         (WSL, "/mnt/c/Users/me/cache.db", "9p"),
-        (SANDBOX, "/root/cache.db", None),
+        (SANDBOX, "/app/cache.db", None),
         (SANDBOX, "/dev/shm/cache.db", None),
         (SANDBOX, "/data/cache.db", "9p"),
         ("", "/cache.db", None),

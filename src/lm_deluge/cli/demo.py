@@ -90,7 +90,7 @@ def run_many_shot() -> "Iterator[RunReport | None]":
     questions = [row["question"] for row in gsm8k()[:200]]
     client = LLMClient("claude-haiku-4-5", **NO_LIMITS)
 
-    # All at once, as most clients do: each of them pays for writing the prefix.
+    # All at once, as most clients do: all that start before an answer has begun pay for writing the prefix.
     base = Conversation.system("Solve it as here.\n\n" + "\n\n".join(shots))
     cold = PromptCache(pattern="system_and_tools", warm=False)
     client.process_prompts_sync([base.user(q) for q in questions], cache=cold)

@@ -62,7 +62,9 @@ class Batch:
         self._options = options
         models = [model.name for model in shared.settings.models]
         opener = None if options.cache_mode == "bypass" else shared.cache
-        parameters = {} if opener is None else parameters_of(shared.settings, options)
+        # Worked out once, and only for those who need it: the local cache, and the plans for the provider's.
+        needed = opener is not None or options.prompt_cache is not None
+        parameters = parameters_of(shared.settings, options) if needed else {}
         self._run = Run(
             id=secrets.randbits(62) + 1,
             started=shared.clock.time(),
@@ -174,7 +176,7 @@ class Batch:
             if hits:
                 self._shared.count_hits(self._ledger, hits, self._emit, store=self._local.location)
                 self._outbox.add(*hits)
-            if self._local.mode != "offline":
+            if self._options.prompt_cache is not None and self._local.mode != "offline":
                 self._caller.learn([job for job, response in zip(jobs, found, strict=True) if response is None])
             for response in found:
                 job = unasked.popleft()

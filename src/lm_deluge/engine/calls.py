@@ -37,7 +37,7 @@ class Caller:
     Args:
         on_rest: called with 1 when a prompt starts to wait for a retry, and with -1 when it goes on.
         on_wait: the same for a prompt that waits for another's answer.
-        parameters: what is asked beside the prompts, by the name of the model; empty where there is no cache.
+        parameters: what is asked beside the prompts, by the name of the model; empty where neither cache needs it.
     """
 
     def __init__(

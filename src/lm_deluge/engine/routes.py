@@ -8,7 +8,7 @@ from http import HTTPStatus
 import msgspec
 
 from lm_deluge.engine.notices import Notices
-from lm_deluge.engine.settings import RunOptions, parameters_of
+from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.shared import Shared
 from lm_deluge.errors import ModelWarning, PromptCacheWarning
 from lm_deluge.models import Model
@@ -30,7 +30,7 @@ class Route:
 
     Attributes:
         model: which one.
-        parameters: what is asked beside the prompts, for the local cache; None where there is none.
+        parameters: what is asked beside the prompts; None where neither cache needs it.
         credential: the API key, if there is one.
     """
 
@@ -44,12 +44,12 @@ class Route:
         self._shards = shards_for(shared.limits.requests_per_minute, model.caching.key_limit)
         self._planner: Planner | None = None
         self._planned: list[tuple[Conversation, CachePlan]] = []
-        if options.prompt_cache is not None and supports_prompt_caching(model):
+        if options.prompt_cache is not None and parameters is not None and supports_prompt_caching(model):
             self._planner = Planner(
                 options.prompt_cache,
                 model,
                 options.tools,
-                scope=parameters_of(shared.settings, options)[model.name].fingerprint,
+                scope=parameters.fingerprint,
                 reserved=int("cache_control" in shared.settings.extra_body),
             )
 
