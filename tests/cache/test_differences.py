@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_deluge.cache.differences import Difference, differences, escaped, parameter_differences, quoted
-from lm_deluge.cache.record import Request, pack_request, unpack_request
+from lm_deluge.cache.record import StoredRequest, pack_request, unpack_request
 from lm_deluge.cache.search import similarity
 from lm_deluge.prompt import Conversation, File, Image, Message, Text, Thinking, ToolCall, ToolResult
 from lm_deluge.request import Parameters
@@ -37,8 +37,8 @@ PARAMETERS = Parameters(
 )
 
 
-def request(conversation: Conversation = FULL, **fields: object) -> Request:
-    return Request(conversation=conversation, **fields)  # type: ignore[arg-type]
+def request(conversation: Conversation = FULL, **fields: object) -> StoredRequest:
+    return StoredRequest(conversation=conversation, **fields)  # type: ignore[arg-type]
 
 
 def with_part(message: int, part: int, new: object) -> Conversation:

@@ -17,8 +17,8 @@ from lm_deluge.cache.entry import Blob
 from lm_deluge.cache.record import (
     PackedParameters,
     PackedRequest,
-    Request,
     Scope,
+    StoredRequest,
     pack_request,
     refers_of,
     refers_of_blob,
@@ -55,7 +55,7 @@ def test_a_stored_request_is_the_prompt(conversation: Conversation, scoped: bool
     scope: Scope = "request" if scoped else "conversation"
     packed = pack_request(conversation, scope=scope, sample=sample, redacted=redacted)
     back = unpack_request(packed.data, reader(packed.blobs))
-    assert back == Request(conversation=conversation, scope=scope, sample=sample, redacted=redacted)
+    assert back == StoredRequest(conversation=conversation, scope=scope, sample=sample, redacted=redacted)
     assert back.conversation.digest == conversation.digest
 
 

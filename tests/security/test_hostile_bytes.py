@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lm_deluge.cache import codec, record
 from lm_deluge.cache.archive import export, load
 from lm_deluge.cache.codec import compress, decode, encode
-from lm_deluge.cache.record import Request, refers_of, refers_of_blob, unpack_request
+from lm_deluge.cache.record import StoredRequest, refers_of, refers_of_blob, unpack_request
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.errors import CacheError, DamagedEntryError
 from lm_deluge.prompt import Conversation, Message
@@ -135,7 +135,7 @@ def check_request(plain: object, *blobs: object) -> None:
             found = read()
         except DamagedEntryError:
             continue
-        if isinstance(found, Request):
+        if isinstance(found, StoredRequest):
             assert len(found.conversation.digest) == 32
             repr(found)
             assert found.parameters is None or len(found.parameters.digest) == 32

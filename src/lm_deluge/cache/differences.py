@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 
 from lm_deluge.cache.alignment import aligned, same, shared_prefix
-from lm_deluge.cache.record import Request
+from lm_deluge.cache.record import StoredRequest
 from lm_deluge.canonical import encode
 from lm_deluge.prompt import File, Image, Message, ProviderBlock, Text, Thinking, ToolCall, ToolResult
 from lm_deluge.request import Parameters
@@ -66,7 +66,7 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return f"{self.path}{f' differs at character {self.at}' if self.is_long else ''}: {self.sides}"
 
 
-def differences(asked: Request, stored: Request) -> tuple[Difference, ...]:
+def differences(asked: StoredRequest, stored: StoredRequest) -> tuple[Difference, ...]:
     """Where two requests differ: the conversation first, then parameters if both have them, scope and sample.
 
     Conversations must be loaded.

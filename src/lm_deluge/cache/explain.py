@@ -15,7 +15,7 @@ import msgspec
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
 from lm_deluge.cache.differences import Difference, differences, escaped, parameter_differences, quoted
 from lm_deluge.cache.explanation import Explanation, Near, Reason, age, when
-from lm_deluge.cache.record import Request, Scope, unpack_request
+from lm_deluge.cache.record import Scope, StoredRequest, unpack_request
 from lm_deluge.cache.search import Candidate, Searcher
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.canonical import namespaced, sampled, scoped
@@ -66,7 +66,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         """What a run looks up, in order: one key, or one for each of the parameters with ``scope="request"``."""
         return list(self._variants(self.namespace, self.scope, self.sample))
 
-    def relatives(self, namespaces: Iterable[str]) -> dict[bytes, tuple[str, Request]]:
+    def relatives(self, namespaces: Iterable[str]) -> dict[bytes, tuple[str, StoredRequest]]:
         """Namespace and request, by key, of what would be the same prompt in one of the namespaces, under either scope,
         or with a neighboring sample index."""
         scopes: tuple[Scope, ...] = ("conversation", "request")
@@ -79,15 +79,15 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             found.pop(key, None)
         return found
 
-    def _variants(self, namespace: str, scope: Scope, sample: int) -> dict[bytes, Request]:
-        found: dict[bytes, Request] = {}
+    def _variants(self, namespace: str, scope: Scope, sample: int) -> dict[bytes, StoredRequest]:
+        found: dict[bytes, StoredRequest] = {}
         for parameters in self.parameters or (None,):
             digest = self.conversation.digest
             if scope == "request":
                 if parameters is None:
                     continue
                 digest = scoped(digest, parameters.digest)
-            request = Request(conversation=self.conversation, parameters=parameters, scope=scope, sample=sample)
+            request = StoredRequest(conversation=self.conversation, parameters=parameters, scope=scope, sample=sample)
             found.setdefault(namespaced(namespace, sampled(digest, sample)), request)
         return found
 
@@ -257,7 +257,7 @@ class _Explaining:
         near = _near(stored.key, stored.namespace, decoded, different)
         return msgspec.structs.replace(near, similarity=candidate.similarity, redacted=candidate.request.redacted)
 
-    def _relative(self, key: bytes, namespace: str, request: Request, value: object) -> Near | None:
+    def _relative(self, key: bytes, namespace: str, request: StoredRequest, value: object) -> Near | None:
         decoded = _decoded(key, value)
         return (
             _near(key, namespace, decoded, self._differences(namespace, request))
@@ -265,12 +265,12 @@ class _Explaining:
             else None
         )
 
-    def _differences(self, namespace: str, stored: Request) -> tuple[Difference, ...]:
+    def _differences(self, namespace: str, stored: StoredRequest) -> tuple[Difference, ...]:
         """Differences in what makes the key, from the parameters that come nearest."""
         wanted = self._wanted
         in_key = wanted.parameters if wanted.scope == "request" else (None,)
         asked = [
-            Request(conversation=wanted.conversation, parameters=each, scope=wanted.scope, sample=wanted.sample)
+            StoredRequest(conversation=wanted.conversation, parameters=each, scope=wanted.scope, sample=wanted.sample)
             for each in in_key
         ]
         found = min((differences(each, stored) for each in asked), key=len)

@@ -21,8 +21,8 @@ from lm_deluge.request import Parameters
 __all__ = [
     "PackedParameters",
     "PackedRequest",
-    "Request",
     "Scope",
+    "StoredRequest",
     "pack_request",
     "refers_of",
     "refers_of_blob",
@@ -39,7 +39,7 @@ _BLOB_URL = "blob:sha256:"
 Scope = Literal["conversation", "request"]
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A stored request, unpacked.
 
     Attributes:
@@ -135,7 +135,7 @@ def pack_request(
     return PackedRequest(compress(_encoder.encode(whole)), tuple(dict.fromkeys(refers)), chain.blobs)
 
 
-def unpack_request(request: bytes, read_blobs: Callable[[Sequence[bytes]], Mapping[bytes, bytes]]) -> Request:
+def unpack_request(request: bytes, read_blobs: Callable[[Sequence[bytes]], Mapping[bytes, bytes]]) -> StoredRequest:
     """A stored request.
 
     Args:
@@ -158,7 +158,7 @@ def unpack_request(request: bytes, read_blobs: Callable[[Sequence[bytes]], Mappi
             raise DamagedEntryError("the stored request names a local file instead of holding its content")
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise DamagedEntryError("the stored request has another shape") from error
-    return Request(
+    return StoredRequest(
         conversation=conversation,
         parameters=parameters,
         scope=stored.scope,

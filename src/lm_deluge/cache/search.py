@@ -20,7 +20,7 @@ from lm_deluge.cache.alignment import aligned, canonical, shared_prefix
 from lm_deluge.cache.codec import decompress
 from lm_deluge.cache.entry import Blob, SetAside, Stored
 from lm_deluge.cache.record import (
-    Request,
+    StoredRequest,
     message_decoder,
     node_decoder,
     pack_request,
@@ -57,7 +57,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     """
 
     stored: Stored
-    request: Request
+    request: StoredRequest
     similarity: float
 
 

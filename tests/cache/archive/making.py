@@ -9,7 +9,7 @@ from lm_deluge.cache.archive import export, load
 from lm_deluge.cache.archive.keys import key_of
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
 from lm_deluge.cache.entry import Entry, Facts
-from lm_deluge.cache.record import PackedParameters, Request, pack_request, unpack_request
+from lm_deluge.cache.record import PackedParameters, StoredRequest, pack_request, unpack_request
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
@@ -32,7 +32,7 @@ def entry(
     run: int = 0,
 ) -> Entry:
     """An entry such as a cache stores."""
-    request = Request(conversation=prompt.load(), parameters=parameters, scope=scope, sample=sample)
+    request = StoredRequest(conversation=prompt.load(), parameters=parameters, scope=scope, sample=sample)
     packed = pack_request(
         request.conversation,
         None if parameters is None else PackedParameters.of(parameters),
@@ -60,7 +60,7 @@ def filled(*entries: Entry) -> MemoryStore:
     return store
 
 
-def contents(store: Any) -> dict[bytes, tuple[str, Decoded, Request | None, Facts, float | None]]:
+def contents(store: Any) -> dict[bytes, tuple[str, Decoded, StoredRequest | None, Facts, float | None]]:
     """Everything that an entry is, decoded."""
     return {
         stored.key: (

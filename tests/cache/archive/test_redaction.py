@@ -7,7 +7,7 @@ import msgspec
 from lm_deluge.cache.archive import export, rekey
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry
-from lm_deluge.cache.record import Request
+from lm_deluge.cache.record import StoredRequest
 from lm_deluge.cache.runs import Run
 from lm_deluge.prompt import Conversation, Message
 from lm_deluge.response import APIResponse
@@ -24,7 +24,7 @@ TOLD = msgspec.structs.replace(
 TOLD_NOTHING = msgspec.structs.replace(answer("Nowhere."), raw_body=b'{"text": "Nowhere."}')
 
 
-def hide(request: Request, response: APIResponse) -> tuple[Request, APIResponse] | None:
+def hide(request: StoredRequest, response: APIResponse) -> tuple[StoredRequest, APIResponse] | None:
     texts = [message.completion or "" for message in request.conversation.messages]
     if any("drop" in text for text in texts):
         return None
@@ -61,7 +61,7 @@ def test_what_is_hidden_is_nowhere_in_the_bundle() -> None:
 
 
 def test_a_request_alone_that_is_hidden_hides_the_body_that_may_repeat_it() -> None:
-    def hide_request(request: Request, response: APIResponse) -> tuple[Request, APIResponse]:
+    def hide_request(request: StoredRequest, response: APIResponse) -> tuple[StoredRequest, APIResponse]:
         return msgspec.structs.replace(request, conversation=Conversation.user("hidden")), response
 
     store, _ = loaded(bundle(filled(entry(prompt(SECRET), TOLD_NOTHING)), redact=hide_request))
@@ -89,7 +89,7 @@ def test_a_redacted_entry_keeps_its_key_and_its_mark() -> None:
 def test_the_hook_sees_the_whole_request() -> None:
     seen: list[Any] = []
 
-    def look(request: Request, response: APIResponse) -> tuple[Request, APIResponse]:
+    def look(request: StoredRequest, response: APIResponse) -> tuple[StoredRequest, APIResponse]:
         seen.append((request, response))
         return request, response
 

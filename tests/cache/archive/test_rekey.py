@@ -12,7 +12,7 @@ from lm_deluge.cache import SqliteCache
 from lm_deluge.cache.archive import rekey
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry
-from lm_deluge.cache.record import Request
+from lm_deluge.cache.record import StoredRequest
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheError, ConfigError
@@ -32,14 +32,14 @@ def new_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation, "ROOT", root)
 
 
-def requests_in(path: Path) -> list[tuple[str, Request, Any]]:
+def requests_in(path: Path) -> list[tuple[str, StoredRequest, Any]]:
     store = SqliteStore(path)
     found = [(value[0], value[2], value[1].response) for value in contents(store).values() if value[2] is not None]
     store.close()
     return found
 
 
-def served(path: Path, asked: list[tuple[str, Request, Any]]) -> int:
+def served(path: Path, asked: list[tuple[str, StoredRequest, Any]]) -> int:
     """How many are hits, each with its own answer, through caches as users make them."""
     count = 0
     for namespace, request, response in asked:

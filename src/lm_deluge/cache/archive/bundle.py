@@ -106,7 +106,7 @@ class RunLine(msgspec.Struct, frozen=True, tag="run", forbid_unknown_fields=True
 
 
 class RequestPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The request of an entry. Fields are those of ``record.Request``; messages are divided as in ``PrefixLine``."""
+    """The request of an entry. Fields are those of ``StoredRequest``; messages are divided as in ``PrefixLine``."""
 
     messages: list[Message | str] = []
     before: str | None = None

@@ -20,14 +20,14 @@ from lm_deluge.cache.archive.reports import Left, counted, shortened
 from lm_deluge.cache.archive.sharing import divide
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
 from lm_deluge.cache.entry import Stored
-from lm_deluge.cache.record import Request, unpack_request
+from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import JournalStore, Store
 from lm_deluge.errors import CacheFileError, DamagedEntryError
 from lm_deluge.response import APIResponse
 
 __all__ = ["ExportReport", "Redact", "export"]
 
-Redact = Callable[[Request, APIResponse], tuple[Request, APIResponse] | None]
+Redact = Callable[[StoredRequest, APIResponse], tuple[StoredRequest, APIResponse] | None]
 """Changes what goes into a bundle. None leaves the entry out."""
 
 _json = msgspec.json.Encoder()
@@ -155,7 +155,7 @@ class _Export:
         self._without_request += request is None
         self._redacted += request is not None and request.redacted
 
-    def _request(self, stored: Stored) -> Request | None:
+    def _request(self, stored: Stored) -> StoredRequest | None:
         if not stored.request:
             self._note(stored, "no request was stored")
             return None
@@ -165,7 +165,9 @@ class _Export:
             self._note(stored, str(error))
             return None
 
-    def _redacted_pair(self, request: Request | None, response: APIResponse) -> tuple[Request, APIResponse] | None:
+    def _redacted_pair(
+        self, request: StoredRequest | None, response: APIResponse
+    ) -> tuple[StoredRequest, APIResponse] | None:
         if self._redact is None or request is None:
             return None  # what cannot be shown to the hook must not pass it
         changed = self._redact(request, response)

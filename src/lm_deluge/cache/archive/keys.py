@@ -1,13 +1,13 @@
 """The key that an entry should have, from its stored request alone."""
 
 from lm_deluge import canonical
-from lm_deluge.cache.record import Request
+from lm_deluge.cache.record import StoredRequest
 from lm_deluge.errors import DamagedEntryError
 
 __all__ = ["key_of"]
 
 
-def key_of(request: Request, namespace: str) -> bytes:
+def key_of(request: StoredRequest, namespace: str) -> bytes:
     """The key of a stored request within a namespace, by the present key scheme.
 
     Raises:

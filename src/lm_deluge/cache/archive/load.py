@@ -35,7 +35,7 @@ from lm_deluge.cache.archive.reports import Cut, Left, contradicted, counted, sh
 from lm_deluge.cache.archive.sharing import SharedLines
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry
-from lm_deluge.cache.record import PackedParameters, PackedRequest, Request, pack_request
+from lm_deluge.cache.record import PackedParameters, PackedRequest, StoredRequest, pack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, Store
 from lm_deluge.errors import CacheFileError, CacheVersionError, ConfigError, DamagedEntryError
@@ -252,7 +252,7 @@ class _Load:
         )
         return entry, response
 
-    def _checked_key(self, key: bytes, request: Request, namespace: str, wanted: str) -> bytes:
+    def _checked_key(self, key: bytes, request: StoredRequest, namespace: str, wanted: str) -> bytes:
         # A bundle of another key scheme has other keys; its entries get new ones.
         if self._header is not None and self._header.keys == canonical.SCHEME and key_of(request, namespace) != key:
             raise DamagedEntryError("its key is not that of its request")
@@ -264,7 +264,7 @@ class _Load:
             self._runs.add(run.id)
 
 
-def _packed(request: Request) -> PackedRequest:
+def _packed(request: StoredRequest) -> PackedRequest:
     if not 0 <= request.sample < 2**63:
         raise DamagedEntryError(f"its sample is {request.sample}")
     parameters = None if request.parameters is None else PackedParameters.of(request.parameters)

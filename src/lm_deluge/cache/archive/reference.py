@@ -22,7 +22,7 @@ from lm_deluge.cache.archive.keys import key_of
 from lm_deluge.cache.archive.reports import Cut, contradicted, counted, shortened, there
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry, Facts
-from lm_deluge.cache.record import Request, pack_request
+from lm_deluge.cache.record import StoredRequest, pack_request
 from lm_deluge.cache.stores import Store
 from lm_deluge.errors import CacheFileError, ConfigError, PromptError
 from lm_deluge.prompt import Conversation, Message, Part, Text, ToolCall, ToolResult
@@ -289,7 +289,7 @@ def _entry(key: bytes, value: bytes, namespace: str | None) -> tuple[Entry, APIR
         answer = _decoder.decode(value)
         if not own or not colon or len(digits) != _KEY_DIGITS:
             raise _LeftOutError("the key has another form")
-        request = Request(conversation=Conversation([_message(message) for message in answer.prompt.messages]))
+        request = StoredRequest(conversation=Conversation([_message(message) for message in answer.prompt.messages]))
         response = _response(answer)
     except (msgspec.MsgspecError, PromptError, UnicodeError, RecursionError):
         # The message of the error would repeat what is in the file.

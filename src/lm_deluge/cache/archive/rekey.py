@@ -10,7 +10,7 @@ from lm_deluge.cache.archive.keys import key_of
 from lm_deluge.cache.archive.reports import Left, counted, day, shortened
 from lm_deluge.cache.codec import Decoded, decode, encode
 from lm_deluge.cache.entry import Entry, Stored
-from lm_deluge.cache.record import PackedParameters, Request, pack_request, unpack_request
+from lm_deluge.cache.record import PackedParameters, StoredRequest, pack_request, unpack_request
 from lm_deluge.cache.stores import Store
 from lm_deluge.errors import ConfigError, DamagedEntryError
 
@@ -163,7 +163,7 @@ class _Rekey:
         if len(self._left) < Left.MOST:
             self._left.append(Left(stored.key.hex(), str(error)))
 
-    def _entry(self, stored: Stored, found: Decoded, request: Request) -> Entry:
+    def _entry(self, stored: Stored, found: Decoded, request: StoredRequest) -> Entry:
         parameters = None if request.parameters is None else PackedParameters.of(request.parameters)
         packed = pack_request(request.conversation, parameters, scope=request.scope, sample=request.sample)
         fingerprint = found.fingerprint if request.parameters is None else request.parameters.fingerprint

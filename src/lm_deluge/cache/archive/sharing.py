@@ -22,7 +22,7 @@ from lm_deluge.cache.archive.bundle import (
     RequestPart,
     open_line,
 )
-from lm_deluge.cache.record import Request
+from lm_deluge.cache.record import StoredRequest
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.prompt import Conversation, File, Image, Message, ToolResult
 
@@ -37,7 +37,7 @@ _IN_MEMORY = 16 * 1024 * 1024
 _encoder = msgspec.json.Encoder()
 
 
-def divide(request: Request, writer: BundleWriter) -> RequestPart:
+def divide(request: StoredRequest, writer: BundleWriter) -> RequestPart:
     """What an entry's own line says of its request. The rest is written as shared lines.
 
     Raises:
@@ -99,7 +99,7 @@ class SharedLines:
         self._places[short] = (self._file.seek(0, 2), len(line))
         self._file.write(line)
 
-    def request(self, part: RequestPart) -> Request:
+    def request(self, part: RequestPart) -> StoredRequest:
         """The request of an entry.
 
         Raises:
@@ -113,7 +113,7 @@ class SharedLines:
         parameters = part.parameters
         if isinstance(parameters, str):
             parameters = self._line(parameters, ParametersLine).parameters
-        return Request(
+        return StoredRequest(
             conversation=conversation,
             parameters=parameters,
             scope=part.scope,

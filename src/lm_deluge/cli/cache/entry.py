@@ -9,7 +9,7 @@ from lm_deluge.cache.archive.filters import scannable
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import SetAside, Stored
 from lm_deluge.cache.housekeeping import find
-from lm_deluge.cache.record import Request, unpack_request
+from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, ScanStore, Store
 from lm_deluge.cli.cache.asides import find_aside, namespaces_of
@@ -37,7 +37,7 @@ class _Page(msgspec.Struct, frozen=True, kw_only=True):
     aside: SetAside | None
     earlier: tuple[SetAside, ...]
     response: APIResponse | None
-    request: Request | None
+    request: StoredRequest | None
     problems: tuple[str, ...]
     run: Run | None
 
@@ -205,7 +205,7 @@ def _answer_facts(response: APIResponse) -> Iterator[tuple[str, str]]:
     yield "finished", response.finish_reason or "not known"
 
 
-def _request_facts(request: Request) -> Iterator[tuple[str, str]]:
+def _request_facts(request: StoredRequest) -> Iterator[tuple[str, str]]:
     if request.scope != "conversation":
         yield "scope", request.scope
     if request.sample:

@@ -9,7 +9,7 @@ import msgspec
 from lm_deluge.cache.archive.filters import Filter, entries, scannable
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Facts, Stored
-from lm_deluge.cache.record import Request, unpack_request
+from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.cli.cache.asides import choose
 from lm_deluge.cli.cache.printing import Column, date, day, make_console, print_json, print_table, say
@@ -102,7 +102,7 @@ def _rows(store: Store, filter: Filter, limit: int | None) -> Iterator[_Row]:
 
 def _row(stored: Stored, store: ScanStore) -> _Row:
     response: APIResponse | None = None
-    request: Request | None = None
+    request: StoredRequest | None = None
     problem = None
     try:
         response = decode(stored.key, stored.value).response
@@ -119,7 +119,7 @@ def _row(stored: Stored, store: ScanStore) -> _Row:
     )
 
 
-def _last_text(request: Request) -> str | None:
+def _last_text(request: StoredRequest) -> str | None:
     """The text of the last message that has any."""
     texts = (message.completion for message in reversed(request.conversation.messages))
     return next((text for text in texts if text), None)
