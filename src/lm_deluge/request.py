@@ -56,10 +56,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         breakpoints: where the provider should cache, at most four.
         automatic_cache: leave the place of the breakpoint to the provider.
         cache_ttl: how long entries live whose place is the provider's own choice; None for its default.
-        cache_tail: let a provider that caches the end of each prompt do so, beyond the last breakpoint. For prompts
-            that go on from each other; a tail that varies would be written each time and never read.
+        cache_tail: whether a provider that caches the end of each prompt does so, beyond the last breakpoint: True for
+            prompts that go on from each other; False for tails that vary, which would be written each time and never
+            read; None for no where there are breakpoints, and for the provider's default where there are none.
         prompt_cache_key: keeps prompts with one prefix together, for providers that route by such a key.
         prefill: ask for no answer, only for the prompt to be cached. ``can_prefill`` tells where that is possible.
+        diagnose: ask why the prompt was not read from the provider's cache, where the provider says. It compares with
+            an earlier request that was asked with ``diagnose`` too. No part of what is asked of the model.
+        previous_response_id: the provider's id of the answer to that earlier request; None if this is the first. Ids
+            of other providers count as None.
         extra_headers: added to the HTTP headers; they win over ours.
         extra_body: merged into the body's top level; it wins over ours.
     """
@@ -73,9 +78,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     breakpoints: Sequence[Breakpoint] = ()
     automatic_cache: bool = False
     cache_ttl: str | None = None
-    cache_tail: bool = False
+    cache_tail: bool | None = None
     prompt_cache_key: str | None = None
     prefill: bool = False
+    diagnose: bool = False
+    previous_response_id: str | None = None
     extra_headers: Mapping[str, str] = {}
     extra_body: Mapping[str, Any] = {}
 

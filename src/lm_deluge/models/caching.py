@@ -38,6 +38,7 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
         key_header: the header for it.
         key_limit: requests a minute that one key takes; above that it is split.
         guaranteed: whether what was written can be relied on to be read.
+        diagnostics: whether the provider says, on request, why a prompt was not read from its cache.
     """
 
     marks: Literal["none", "cache_control", "prompt_cache_breakpoint"] = "none"
@@ -53,6 +54,7 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
     key_header: str | None = None
     key_limit: float | None = None
     guaranteed: bool = False
+    diagnostics: bool = False
 
     @property
     def takes_marks(self) -> bool:
@@ -98,7 +100,8 @@ def lifetime(ttl: str) -> float:
     return seconds
 
 
-# Anthropic, prompt caching guide. One copy of it counts a run of calls, or of results, as one position.
+# Anthropic, prompt caching guide. One copy of it counts a run of calls, or of results, as one position. Diagnostics
+# (cache diagnostics guide) are on Anthropic's own API alone.
 ANTHROPIC = Caching(
     marks="cache_control",
     lifetimes=("5m", "1h"),
@@ -106,6 +109,7 @@ ANTHROPIC = Caching(
     lookback=20,
     runs_count_once=True,
     guaranteed=True,
+    diagnostics=True,
 )
 
 # OpenAI, prompt caching guide, GPT-5.6 and later. Chat Completions takes 30m alone. The newest copy of the guide says

@@ -3,7 +3,7 @@
 A price list is priced with a handful of made-up requests, each long enough for one band of prompt length and made of
 one kind of token. Measuring rather than reading leaves the rules to ``genai-prices``: which kinds of token have a
 price, and what is charged for a kind that has none. Where a model has several lists, each stretch of days and hours is
-asked for its own.
+asked for its own, and so is each processing tier that the list has prices for.
 
 The import takes a fifth of a second of the interpreter's time and 30 MB, which is why ``prices`` has this module
 imported in a process of its own.
@@ -11,6 +11,7 @@ imported in a process of its own.
 
 import gc
 import sys
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,19 @@ from genai_prices.types import ModelPrice, StartDateConstraint, TieredPrices, Ti
 
 from lm_deluge.errors import LMDelugeError
 from lm_deluge.models.prices import Band, Rates
+from lm_deluge.models.tiers import tier_of
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from genai_prices.types import ModelInfo
+    from genai_prices.types import ModelInfo, PriceVariant
 
 __all__ = ["main", "measure", "measure_model"]
 
 _EPOCH = date(1970, 1, 1)
+_STANDARD: Mapping[str, str] = {}
+# Under these names the list keeps processing tiers. Others tell routes and kinds of search apart.
+_TIER_NAMES = ("processing", "service_tier", "speed")
 
 
 def main(provider: str, api_name: str) -> None:
@@ -48,13 +53,53 @@ def measure(provider: str, api_name: str) -> Rates | None:
     except LookupError:
         return None
     # A model priced by the hour, the page or the image has nothing to say about tokens.
-    priced = found.model_price.input_mtok is not None or found.model_price.output_mtok is not None
-    return measure_model(found.model) if priced else None
+    if found.model_price.input_mtok is None and found.model_price.output_mtok is None:
+        return None
+    rates = measure_model(found.model)
+    # A model may be found in its maker's list, when somebody else sells it: at the standard price, in no other tier.
+    is_own = any(each is found.model for each in found.provider.models)
+    return rates if is_own else msgspec.structs.replace(rates, tiers={})
 
 
 def measure_model(model: "ModelInfo") -> Rates:
-    """All price lists of a model, and when each holds."""
-    days, times = _borders(model)
+    """All price lists of a model, in all tiers, and when each holds."""
+    tiers = {tier: _measure_tier(model, context) for tier, context in _tiers(model)}
+    return msgspec.structs.replace(_measure_tier(model, _STANDARD), tiers=tiers)
+
+
+def _tiers(model: "ModelInfo") -> Iterator[tuple[str, Mapping[str, str]]]:
+    """The tiers that have a price by now, each with what asks the list for it.
+
+    One whose price is still to come, or depends on something that is not known here, has none: the list would answer
+    with the standard price.
+    """
+    for context in {tuple(variant.when.items()): variant.when for variant in model.price_variants or ()}.values():
+        (name, word), *more = context.items()
+        tier = tier_of(word)
+        if name not in _TIER_NAMES or tier is None or more:
+            continue
+        constraints = [variant.constraint for variant in _variants(model, context)]
+        if all(map(_is_known, constraints)) and any(map(_has_begun, constraints)):
+            yield tier, context
+
+
+def _variants(model: "ModelInfo", context: Mapping[str, str]) -> "list[PriceVariant]":
+    return [variant for variant in model.price_variants or () if variant.when == context]
+
+
+def _is_known(constraint: object) -> bool:
+    return constraint is None or isinstance(constraint, StartDateConstraint | TimeOfDateConstraint)
+
+
+def _has_begun(constraint: object) -> bool:
+    return not isinstance(constraint, StartDateConstraint) or constraint.active(datetime.now(UTC))
+
+
+def _measure_tier(model: "ModelInfo", context: Mapping[str, str]) -> Rates:
+    constraints = [variant.constraint for variant in _variants(model, context)]
+    if not isinstance(model.prices, ModelPrice):
+        constraints += [conditional.constraint for conditional in model.prices]
+    days, times = _borders(model.id, constraints)
     # A moment of each stretch is its beginning; before the first border there is only the time before.
     from_days = [days[0] - timedelta(days=1), *days] if days else [_EPOCH]
     from_times = [time.min, *times]
@@ -63,21 +108,21 @@ def measure_model(model: "ModelInfo") -> Rates:
     for day in from_days:
         row = []
         for start in from_times:
-            prices = model.get_prices(datetime.combine(day, start, tzinfo=UTC))
-            if not any(prices is known for known in lists):
+            prices = model.get_prices(datetime.combine(day, start, tzinfo=UTC), context)
+            if prices not in lists:
                 lists.append(prices)
-            row.append(next(index for index, known in enumerate(lists) if known is prices))
+            row.append(lists.index(prices))
         chosen.append(tuple(row))
     return Rates(
         days=tuple(days), times=tuple(times), chosen=tuple(chosen), lists=tuple(_measure_list(each) for each in lists)
     )
 
 
-def _borders(model: "ModelInfo") -> tuple[list[date], list[time]]:
+def _borders(model_id: str, constraints: Iterable[object]) -> tuple[list[date], list[time]]:
     """The days and the times of day (UTC) at which another price list may begin to hold."""
     days, times = set(), set()
-    for conditional in [] if isinstance(model.prices, ModelPrice) else model.prices:
-        match conditional.constraint:
+    for constraint in constraints:
+        match constraint:
             case None:
                 pass
             case StartDateConstraint(start_date=day):
@@ -86,7 +131,7 @@ def _borders(model: "ModelInfo") -> tuple[list[date], list[time]]:
                 times |= {_in_utc(start), _in_utc(end)}
             case other:
                 raise LMDelugeError(
-                    f"The prices of {model.id!r} depend on a {type(other).__name__}, which is not known here. "
+                    f"The prices of {model_id!r} depend on a {type(other).__name__}, which is not known here. "
                     "Upgrade lm_deluge."
                 )
     return sorted(days), sorted(times - {time.min})

@@ -12,6 +12,7 @@ import logging
 import subprocess
 import sys
 from bisect import bisect_right
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from lm_deluge.models.names import Model
+from lm_deluge.models.tiers import tier_of
 from lm_deluge.usage import Usage
 
 __all__ = ["Band", "Rates", "rates_for"]
@@ -44,7 +46,7 @@ class Band(msgspec.Struct, frozen=True):
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """The prices of one model.
+    """The prices of one model, for standard processing and for other tiers.
 
     Where a price depends on the date, on the time of day or on the length of the prompt, each cost is worked out with
     the price that applies. A kind of token without a price of its own costs what ``genai-prices`` makes of it: cache
@@ -57,12 +59,24 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         times: the same for times of day (UTC).
         chosen: which list holds: a row for the time before the first day and from each day on, and in it a column for
             the time before the first time of day and from each on.
+        tiers: the prices of other processing tiers, by the provider's word for each. Ask ``for_tier``.
     """
 
     lists: tuple[tuple[Band, ...], ...]
     days: tuple[date, ...] = ()
     times: tuple[time, ...] = ()
     chosen: tuple[tuple[int, ...], ...] = ((0,),)
+    tiers: Mapping[str, "Rates"] = {}
+
+    def for_tier(self, tier: str | None) -> "Rates | None":
+        """The prices of a processing tier, or None where they are not known.
+
+        Args:
+            tier: in the provider's words, such as ``"batch"`` or ``"priority"``; None, ``"default"``, ``"standard"``,
+                ``"on_demand"`` and ``"auto"`` are standard processing.
+        """
+        special = tier_of(tier)
+        return self if special is None else self.tiers.get(special)
 
     def cost(self, usage: Usage, *, at: datetime | None = None) -> float:
         """What these tokens cost, in US dollars.
@@ -103,17 +117,25 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         return row[bisect_right(self.times, moment.time())]
 
 
-def rates_for(model: Model) -> Rates | None:
+def rates_for(model: Model, tier: str | None = None) -> Rates | None:
     """The prices of ``model``, or None where they are not known.
 
-    The first call for a model blocks while a child process measures its prices (0.25 s); later ones take under a
-    microsecond. The answer stays the same for the life of the process.
+    The first call for a model blocks while a child process measures its prices, those of all tiers (0.25 s); later
+    ones take about a microsecond. The answer stays the same for the life of the process.
+
+    A tier without a price of its own has none: faster tiers cost more than standard and slower ones less, so the
+    standard price would be wrong.
+
+    Args:
+        model: whose prices.
+        tier: the processing tier, as in ``Rates.for_tier``.
 
     Raises:
         LMDelugeError: the prices depend on something that this version does not know.
     """
     provider = model.service.price_provider
-    return _rates(provider, model.api_name) if provider else None
+    rates = _rates(provider, model.api_name) if provider else None
+    return None if rates is None else rates.for_tier(tier)
 
 
 @lru_cache(maxsize=1024)

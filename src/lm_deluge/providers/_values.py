@@ -21,6 +21,11 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         model: the model that answered, as the provider names it.
         response_id: the provider's id of the answer.
         logprobs: one object for each token, in OpenAI's shape; None where there are none.
+        service_tier: the processing tier that the answer is charged at, as ``rates_for`` takes it; None for standard
+            processing, and where the server did not say.
+        cache_miss_reason: why the prompt was not read from the provider's cache, in the provider's word, such as
+            ``"tools_changed"``. None if that was not asked, if nothing differed, or if the provider had not found out
+            when it answered.
     """
 
     content: Message
@@ -29,6 +34,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     response_id: str | None = None
     logprobs: list[dict[str, Any]] | None = None
+    service_tier: str | None = None
+    cache_miss_reason: str | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

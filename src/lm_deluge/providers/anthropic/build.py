@@ -102,6 +102,8 @@ def build_body(request: Request, *, stream: bool) -> dict[str, Any]:
     if system:  # shortened only now, because a mark may have moved back into it
         body["system"] = _shortest(system)
     body["messages"] = [{"role": role, "content": _shortest(blocks)} for role, blocks in messages]
+    if request.diagnose and caching.diagnostics:
+        body["diagnostics"] = {"previous_message_id": _message_id(request.previous_response_id)}
     if stream:
         body["stream"] = True
     return body
@@ -279,6 +281,11 @@ def _tool_result(part: ToolResult) -> Block:
 def _tool_id(id: str) -> str:
     """Ids of other providers may hold characters that this one refuses."""
     return _FOREIGN_ID.sub("_", id)
+
+
+def _message_id(response_id: str | None) -> str | None:
+    """Where several models take turns, the answer before may be another provider's, whose ids are refused."""
+    return response_id if response_id is not None and response_id.startswith("msg_") else None
 
 
 def _thinking(part: Thinking) -> Block | None:

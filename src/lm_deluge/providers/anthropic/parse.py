@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm_deluge.errors import ProtocolError
+from lm_deluge.models.tiers import tier_of
 from lm_deluge.prompt import Message, Part, Text, Thinking
 from lm_deluge.providers._json import count, nonempty, objects
 from lm_deluge.providers._parts import provider_block, tool_call
@@ -19,6 +20,9 @@ _FINISH_REASONS: Mapping[str, str] = {
     "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
 }
+
+# Anthropic, data residency guide: inference that is kept in one place costs more. Models before that cannot be kept.
+_ANYWHERE = ("global", "not_available")
 
 
 def read_reply(message: dict[str, Any]) -> Reply:
@@ -36,6 +40,8 @@ def read_reply(message: dict[str, Any]) -> Reply:
         finish_reason=_FINISH_REASONS.get(reason, reason) if reason else None,
         model=nonempty(message.get("model")),
         response_id=nonempty(message.get("id")),
+        service_tier=_tier(message.get("usage")),
+        cache_miss_reason=_miss_reason(message.get("diagnostics")),
     )
 
 
@@ -69,3 +75,21 @@ def _usage(usage: object) -> Usage | None:
         cache_write_1h_tokens=written_1h,
         reasoning_tokens=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
     )
+
+
+def _tier(usage: object) -> str | None:
+    """Tier, speed and place: each of them has its price."""
+    if not isinstance(usage, dict):
+        return None
+    place = nonempty(usage.get("inference_geo"))
+    return tier_of(
+        nonempty(usage.get("service_tier")), nonempty(usage.get("speed")), None if place in _ANYWHERE else place
+    )
+
+
+def _miss_reason(diagnostics: object) -> str | None:
+    match diagnostics:
+        case {"cache_miss_reason": {"type": str(reason)}}:
+            return reason or None
+        case _:
+            return None

@@ -89,7 +89,8 @@ def _add_cache_options(body: Block, request: Request, *, marks: int) -> None:
     if caching.marks != "prompt_cache_breakpoint":
         return
     options: Block = {}
-    if marks and not request.cache_tail:  # without a mark, "explicit" would turn all caching off
+    tail = not marks if request.cache_tail is None else request.cache_tail
+    if not tail:  # without a mark this turns all caching off
         options["mode"] = "explicit"
     elif marks or request.automatic_cache:
         ttl = caching.ttl(request.cache_ttl)

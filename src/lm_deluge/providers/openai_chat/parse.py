@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lm_deluge.errors import ProtocolError
+from lm_deluge.models.tiers import tier_of
 from lm_deluge.prompt import Message, Part, Text, Thinking, ToolCall
 from lm_deluge.providers._json import count, nonempty, objects
 from lm_deluge.providers._parts import provider_block, tool_call
@@ -47,6 +48,7 @@ def read_reply(completion: dict[str, Any]) -> Reply:
         model=nonempty(completion.get("model")),
         response_id=nonempty(completion.get("id")),
         logprobs=(objects(logprobs.get("content")) or None) if isinstance(logprobs, dict) else None,
+        service_tier=tier_of(nonempty(completion.get("service_tier"))),
     )
 
 

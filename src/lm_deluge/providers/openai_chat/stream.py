@@ -32,7 +32,7 @@ class CompletionFold:
         return self._done or self._finish_reason is not None
 
     def add(self, event: dict[str, Any]) -> list[Delta]:
-        for name in ("id", "model", "usage"):
+        for name in ("id", "model", "usage", "service_tier"):
             if event.get(name):
                 self._header[name] = event[name]
         deltas: list[Delta] = []
