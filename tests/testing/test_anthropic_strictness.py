@@ -46,6 +46,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "wrong type": (body(max_tokens="64"), "max_tokens: Input should be a valid integer"),
     "negative limit": (body(max_tokens=-1), "max_tokens: Input should be an integer greater than or equal to 0"),
     "temperature above 1": (body(temperature=1.5), "temperature: Input should be a number less than or equal to 1"),
+    "diagnostics of another kind": (body(diagnostics="msg_1"), "diagnostics: Input should be"),
+    "a number for an id": (
+        body(diagnostics={"previous_message_id": 1}),
+        "diagnostics.previous_message_id: Input should be a valid string",
+    ),
+    "an unknown diagnosis": (
+        body(diagnostics={"verbose": True}),
+        "diagnostics.verbose: Extra inputs are not permitted",
+    ),
     "bad role": (body(messages=[{"role": "tool", "content": "x"}]), "messages.0.role: Input 'tool' does not match"),
     "the failing message is named": (
         body(messages=[*turns("a", "b"), {"role": "user", "content": [text(), {"type": "text", "text": 5}]}]),
@@ -328,6 +337,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         stop_sequences=["END"],
         metadata={"user_id": "u"},
         service_tier="auto",
+        diagnostics={},
         top_k=5,
         output_config={"effort": "low"},
         tools=[TOOL],

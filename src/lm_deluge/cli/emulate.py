@@ -31,7 +31,8 @@ def _announce(url: str) -> None:
     print(
         f"# Emulating the OpenAI and Anthropic APIs; stop with Ctrl-C. In another terminal:\n"
         f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=emulator\n"
-        f"export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=emulator",
+        f"export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=emulator\n"
+        f"# What was asked, and what it would have cost: curl {url}/_emulator/stats",
         flush=True,
     )
     if not url.startswith(("http://127.", "http://[::1]", "http://localhost")):

@@ -7,6 +7,7 @@ Everything is imported when it is first used, so that importing this package cos
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lm_deluge.testing.bill import Bill, Charge
     from lm_deluge.testing.clock import FakeClock
     from lm_deluge.testing.dataset import gsm8k
     from lm_deluge.testing.emulator import Emulator, serve
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "AnswerToolCall",
+    "Bill",
     "CacheOutcome",
+    "Charge",
     "Emulator",
     "FakeClock",
     "Fault",
@@ -45,7 +48,9 @@ __all__ = [
 _HOMES = {
     "Answer": "values",
     "AnswerToolCall": "values",
+    "Bill": "bill",
     "CacheOutcome": "values",
+    "Charge": "bill",
     "Emulator": "emulator",
     "FakeClock": "clock",
     "Fault": "faults",

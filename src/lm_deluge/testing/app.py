@@ -15,6 +15,7 @@ import msgspec
 from lm_deluge._clock import Clock, SystemClock
 from lm_deluge.testing.answers import default_answer, finished
 from lm_deluge.testing.anthropic_messages import CountTokensEndpoint, MessagesEndpoint
+from lm_deluge.testing.bill import Charge, make_bill
 from lm_deluge.testing.decoding import Rejection
 from lm_deluge.testing.exchange import Endpoint, Exchange
 from lm_deluge.testing.faults import Fault, as_rejection
@@ -63,6 +64,7 @@ class EmulatorApp:
         self.script: deque[Fault | None] = deque()
         self.gate: Gate | None = None
         self.stats = Stats()
+        self.charges: dict[Charge, int] = {}
         self.records: deque[RecordedRequest] = deque(maxlen=record_limit)
         self.closing = asyncio.Event()
         self._record = record
@@ -79,6 +81,7 @@ class EmulatorApp:
     def reset(self) -> None:
         """Forget counters, records, scripted faults and the simulated prompt caches."""
         self.stats = Stats(in_flight=self.stats.in_flight, max_in_flight=self.stats.in_flight)
+        self.charges.clear()
         self.records.clear()
         self.script.clear()
         for endpoint in self._endpoints.values():
@@ -92,12 +95,21 @@ class EmulatorApp:
         if endpoint is not None and method == "POST":
             await self._serve(endpoint, scope, receive, send)
         elif path in ("/", "/_emulator/stats") and method == "GET":
-            await _send(send, 200, [_JSON], msgspec.json.encode(self.stats))
+            await _send(send, 200, [_JSON], await self._accounts())
         elif path == "/_emulator/reset" and method == "POST":
             self.reset()
             await _send(send, 200, [_JSON], b"{}")
         else:
             await self._no_such_path(scope, send)
+
+    def snapshot(self) -> Stats:
+        """A copy of all counters."""
+        return msgspec.structs.replace(self.stats, statuses=dict(self.stats.statuses))
+
+    async def _accounts(self) -> bytes:
+        """The counters and the bill as JSON. Pricing takes its time, so answers go on meanwhile."""
+        counters = msgspec.structs.asdict(self.snapshot())
+        return msgspec.json.encode({**counters, "bill": await asyncio.to_thread(make_bill, self.charges.copy())})
 
     async def _no_such_path(self, scope: Message, send: Send) -> None:
         path = scope["path"]
@@ -123,6 +135,11 @@ class EmulatorApp:
                 self.stats.in_flight -= 1
             if call.status is None:
                 self.note(0, call)
+
+    def charge(self, charge: Charge) -> None:
+        """Put one generation on the bill."""
+        self.stats.add(charge)
+        self.charges[charge] = self.charges.get(charge, 0) + 1
 
     def note(self, status: int, call: "_Call") -> None:
         """Count and record a request. Called just before its answer is sent, so that who has the answer finds it."""
@@ -160,6 +177,7 @@ class _Call:
         self._request_id = f"req_{self._identity}"
         self._fault: Fault | None = None
         self._outcome: CacheOutcome | None = None
+        self._charge: Charge | None = None
         self.status: int | None = None
 
     def recorded(self, status: int) -> RecordedRequest:
@@ -169,6 +187,7 @@ class _Call:
             body=self._body,
             status=status,
             cache=self._outcome if status == 200 else None,
+            charge=self._charge,
             fault=self._fault.kind if self._fault is not None else None,
         )
 
@@ -253,7 +272,7 @@ class _Call:
         """An answer that begins well: its cache entries become readable, and what follows is broken."""
         events, body = self._render(exchange)
         kind = "cut_body" if fault.kind == "truncated_stream" and not events else fault.kind
-        headers = [*(_SSE if events else [_JSON]), *self._app.limit_headers(self._endpoint, self._request_id)]
+        headers = self._answer_headers(_SSE if events else [_JSON])
         whole = b"".join(events) if events else body
         match kind:
             case "drop":
@@ -274,11 +293,16 @@ class _Call:
 
     async def _answer(self, exchange: Exchange) -> None:
         events, body = self._render(exchange)
-        headers = self._app.limit_headers(self._endpoint, self._request_id)
         if events:
-            await self._stream([*_SSE, *headers], events)
+            await self._stream(self._answer_headers(_SSE), events)
         else:
-            await self._reply(200, [_JSON, *headers], body)
+            await self._reply(200, self._answer_headers([_JSON]), body)
+
+    def _answer_headers(self, content: Headers) -> Headers:
+        headers = [*content, *self._app.limit_headers(self._endpoint, self._request_id)]
+        if self._endpoint.generates and self._outcome is not None:
+            headers.append((b"x-emulator-cache", self._outcome.header))
+        return headers
 
     def _render(self, exchange: Exchange) -> tuple[list[bytes], bytes]:
         """The answer as (events, body), one of them empty; from here on its cache entries can be read."""
@@ -291,7 +315,8 @@ class _Call:
             answers.append(finished(answer, request, thinks=exchange.thinks))
         exchange.publish()
         if self._endpoint.generates and self._outcome is not None:
-            self._app.stats.add(self._outcome, answers)
+            self._charge = _charge(exchange, self._outcome, sum(each.output_tokens for each in answers))
+            self._app.charge(self._charge)
         return (exchange.events(answers), b"") if request.stream else ([], exchange.body(answers))
 
     async def _reject(self, rejection: Rejection) -> None:
@@ -327,6 +352,19 @@ class _Call:
         else:
             transport.close()
         await self._left()
+
+
+def _charge(exchange: Exchange, outcome: CacheOutcome, output: int) -> Charge:
+    return Charge(
+        provider=exchange.request.provider,
+        model=exchange.request.model,
+        served=exchange.served,
+        uncached=outcome.uncached,
+        read=outcome.read,
+        write_5m=outcome.write_5m,
+        write_1h=outcome.write_1h,
+        output=output,
+    )
 
 
 async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 
-import msgspec
-
 from lm_deluge._clock import Clock
 from lm_deluge.errors import ConfigError
 from lm_deluge.testing import dataset
 from lm_deluge.testing.app import EmulatorApp
+from lm_deluge.testing.bill import Bill, make_bill
 from lm_deluge.testing.faults import Fault
 from lm_deluge.testing.gate import Gate
 from lm_deluge.testing.server import BackgroundServer, build_server, listen
@@ -33,6 +32,16 @@ class Emulator:
             assert emulator.calls == 1
 
     Any credential that is not empty is accepted, and each has a prompt cache of its own.
+
+    It keeps accounts apart from the client's own. Each generation answer, plain or streamed, says what the request did
+    to the prompt cache, in tokens that add up to the whole prompt::
+
+        x-emulator-cache: uncached=40, read=20000, write-5m=0, write-1h=0
+
+    All four are always there, in this order (a dictionary of RFC 9651); what OpenAI writes counts as ``write-5m``.
+    ``requests`` has the same for each request together with its cost, ``bill`` what all of them cost. For other
+    processes, ``GET /_emulator/stats`` gives the counters of ``stats`` and, under ``bill``, the bill as JSON, and
+    ``POST /_emulator/reset`` starts anew; neither counts as a call.
 
     Args:
         host: the interface to listen on.
@@ -170,7 +179,14 @@ class Emulator:
 
     def stats(self) -> Stats:
         """A copy of all counters."""
-        return msgspec.structs.replace(self._app.stats, statuses=dict(self._app.stats.statuses))
+        return self._app.snapshot()
+
+    def bill(self) -> Bill:
+        """What the provider charges for all answers since the start or the last reset, whether recorded or not.
+
+        Prices come from ``genai-prices``, at today's date. The first call imports it, which takes a third of a second.
+        """
+        return make_bill(self._app.charges.copy())
 
 
 def serve(

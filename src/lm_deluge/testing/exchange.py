@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from lm_deluge.testing.answers import Finished
+from lm_deluge.testing.bill import Served
 from lm_deluge.testing.decoding import Rejection
 from lm_deluge.testing.values import CacheOutcome, ParsedRequest
 
@@ -42,6 +43,11 @@ class Exchange(Protocol):
     @property
     def thinks(self) -> bool:
         """Whether the model thinks before it answers."""
+        ...
+
+    @property
+    def served(self) -> Served:
+        """How it is served, as far as that decides the price."""
         ...
 
     def digest(self) -> bytes:

@@ -1,13 +1,11 @@
 """What the emulator counts, and the rate limits it shows."""
 
 import time
-from collections.abc import Iterable
 
 import msgspec
 
 from lm_deluge._clock import Clock
-from lm_deluge.testing.answers import Finished
-from lm_deluge.testing.values import CacheOutcome
+from lm_deluge.testing.bill import Charge
 
 __all__ = ["Limits", "Stats"]
 
@@ -38,15 +36,15 @@ class Stats(msgspec.Struct):
     cache_writes: int = 0
     statuses: dict[int, int] = {}
 
-    def add(self, outcome: CacheOutcome, answers: Iterable[Finished]) -> None:
+    def add(self, charge: Charge) -> None:
         """Count one generation."""
-        self.input_tokens += outcome.uncached
-        self.cache_read_tokens += outcome.read
-        self.cache_write_5m_tokens += outcome.write_5m
-        self.cache_write_1h_tokens += outcome.write_1h
-        self.cache_reads += outcome.read > 0
-        self.cache_writes += outcome.write > 0
-        self.output_tokens += sum(each.output_tokens for each in answers)
+        self.input_tokens += charge.uncached
+        self.cache_read_tokens += charge.read
+        self.cache_write_5m_tokens += charge.write_5m
+        self.cache_write_1h_tokens += charge.write_1h
+        self.cache_reads += charge.read > 0
+        self.cache_writes += charge.write_5m + charge.write_1h > 0
+        self.output_tokens += charge.output
 
 
 class Limits:

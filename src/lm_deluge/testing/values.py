@@ -5,6 +5,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from lm_deluge.testing.bill import Charge
+
 __all__ = ["Answer", "AnswerToolCall", "CacheOutcome", "Finish", "ParsedRequest", "RecordedRequest", "Responder"]
 
 Finish: TypeAlias = Literal["stop", "length", "tool_calls", "refusal", "content_filter", "pause"]
@@ -100,6 +102,12 @@ class CacheOutcome(msgspec.Struct, frozen=True, kw_only=True):
         """All prompt tokens."""
         return self.uncached + self.read + self.write
 
+    @property
+    def header(self) -> bytes:
+        """The value of the header ``x-emulator-cache``, as ``Emulator`` describes it."""
+        parts = (self.uncached, self.read, self.write_5m, self.write_1h)
+        return b"uncached=%d, read=%d, write-5m=%d, write-1h=%d" % parts
+
 
 class RecordedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request as the emulator saw it.
@@ -110,6 +118,7 @@ class RecordedRequest(msgspec.Struct, frozen=True, kw_only=True):
         body: the body as received.
         status: the status answered; 0 when none was (a fault dropped the connection, or the client left).
         cache: what the simulated prompt cache did; None for a request that was rejected.
+        charge: what is charged for it, an answer that a fault broke included; None when nothing was generated for it.
         fault: the name of the scripted fault that was applied, if any.
     """
 
@@ -118,6 +127,7 @@ class RecordedRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     status: int
     cache: CacheOutcome | None = None
+    charge: Charge | None = None
     fault: str | None = None
 
     @property
@@ -128,6 +138,11 @@ class RecordedRequest(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.DecodeError: the body is not JSON.
         """
         return msgspec.json.decode(self.body)
+
+    @property
+    def cost(self) -> float | None:
+        """What the provider charges, in US dollars; None when the model has no known price, 0 without a charge."""
+        return 0.0 if self.charge is None else self.charge.cost
 
 
 Responder: TypeAlias = Callable[[ParsedRequest], Answer]

@@ -9,8 +9,10 @@ import msgspec
 from lm_deluge.testing.answers import Finished
 from lm_deluge.testing.anthropic_messages import errors, media, models, render, rules, shapes
 from lm_deluge.testing.anthropic_messages.cache import Lookup, PromptCache
+from lm_deluge.testing.anthropic_messages.diagnostics import Fingerprints, fingerprint
 from lm_deluge.testing.anthropic_messages.prompt import Position, content_digest, positions
 from lm_deluge.testing.anthropic_messages.signatures import sign
+from lm_deluge.testing.bill import Served
 from lm_deluge.testing.decoding import Rejection, ShapeProblem, decode
 from lm_deluge.testing.exchange import RateLimits
 from lm_deluge.testing.values import CacheOutcome, ParsedRequest
@@ -79,7 +81,8 @@ class _Endpoint:
         tools = [_tool(index, raw) for index, raw in enumerate(request.tools)]
         sequence = positions(request, tools)
         urls = rules.check_prompt(request, tools, sequence, version=version)
-        return _Checked(request, tools, sequence, urls, version)
+        betas = frozenset(name.strip() for name in headers.get("anthropic-beta", "").split(",")) - {""}
+        return _Checked(request, tools, sequence, urls, version, betas)
 
 
 class MessagesEndpoint(_Endpoint):
@@ -88,10 +91,19 @@ class MessagesEndpoint(_Endpoint):
     path = "/v1/messages"
     generates = True
 
+    def __init__(self, *, names: Collection[str] | None = None) -> None:
+        super().__init__(names=names)
+        self._fingerprints = Fingerprints()
+
+    def clear(self) -> None:
+        super().clear()
+        self._fingerprints.clear()
+
     def accept(self, headers: Mapping[str, str], body: bytes, *, credential: str, identity: str) -> "_Generation":
         checked = self._checked(headers, body, _messages)
         rules.check_generation(checked.request, version=checked.version)
-        return _Generation(checked, _parsed(self.path, checked, body), self.cache, credential, identity)
+        parsed = _parsed(self.path, checked, body)
+        return _Generation(checked, parsed, self.cache, self._fingerprints, credential, identity)
 
 
 class CountTokensEndpoint(_Endpoint):
@@ -117,6 +129,7 @@ class _Checked(msgspec.Struct, frozen=True):
     sequence: list[Position]
     urls: tuple[str, ...]
     version: str
+    betas: frozenset[str]
 
 
 class _Count:
@@ -124,6 +137,7 @@ class _Count:
 
     choices = 0
     thinks = False
+    served: Served = ()
 
     def __init__(self, checked: _Checked, request: ParsedRequest) -> None:
         self.request = request
@@ -150,15 +164,23 @@ class _Generation:
     """One accepted generation."""
 
     def __init__(
-        self, checked: _Checked, request: ParsedRequest, cache: PromptCache, credential: str, identity: str
+        self,
+        checked: _Checked,
+        request: ParsedRequest,
+        cache: PromptCache,
+        fingerprints: Fingerprints,
+        credential: str,
+        identity: str,
     ) -> None:
         self.request = request
         self.urls = checked.urls
         self._checked = checked
         self._cache = cache
+        self._fingerprints = fingerprints
         self._credential = credential
         self._identity = identity
         self._lookup = Lookup(CacheOutcome())
+        self._diagnostics: dict[str, Any] | None = None
 
     @property
     def choices(self) -> int:
@@ -172,6 +194,10 @@ class _Generation:
             return models.thinks_by_default(self.request.model) and not forced
         return isinstance(config, shapes.ThinkingEnabled | shapes.ThinkingAdaptive)
 
+    @property
+    def served(self) -> Served:
+        return (("service_tier", render.SERVICE_TIER), ("speed", self._checked.request.speed or "standard"))
+
     def digest(self) -> bytes:
         prefix = content_digest(self._checked.sequence)
         return hashlib.blake2b(self.request.model.encode() + prefix, digest_size=16).digest()
@@ -183,6 +209,12 @@ class _Generation:
 
     def publish(self) -> None:
         self._cache.publish(self._lookup)
+        asked = self._checked.request.diagnostics
+        if asked is not None:
+            found = fingerprint(self._checked.request, self._checked.sequence, betas=self._checked.betas)
+            kept, credential = self._fingerprints, self._credential
+            self._diagnostics = kept.diagnose(found, credential=credential, previous=asked.previous_message_id)
+            kept.keep(found, credential=credential, message_id=render.message_id(self._identity))
 
     def body(self, answers: Sequence[Finished]) -> bytes:
         return msgspec.json.encode(self._message(answers))
@@ -202,6 +234,7 @@ class _Generation:
             identity=self._identity,
             model=self.request.model,
             outcome=self._lookup.outcome,
+            diagnostics=self._diagnostics,
             signature=signature,
             omit=omit,
         )

@@ -7,7 +7,9 @@ import msgspec
 from lm_deluge.testing.answers import Finished
 from lm_deluge.testing.values import CacheOutcome
 
-__all__ = ["message", "message_events"]
+__all__ = ["SERVICE_TIER", "message", "message_events", "message_id"]
+
+SERVICE_TIER = "standard"
 
 _STOP_REASONS = {
     "stop": "end_turn",
@@ -20,8 +22,20 @@ _STOP_REASONS = {
 _DELTA_CHARACTERS = 24
 
 
+def message_id(identity: str) -> str:
+    """The id of the answer to a request."""
+    return f"msg_{identity}"
+
+
 def message(
-    finished: Finished | None, *, identity: str, model: str, outcome: CacheOutcome, signature: str | None, omit: bool
+    finished: Finished | None,
+    *,
+    identity: str,
+    model: str,
+    outcome: CacheOutcome,
+    diagnostics: dict[str, Any] | None,
+    signature: str | None,
+    omit: bool,
 ) -> dict[str, Any]:
     """The message object.
 
@@ -30,17 +44,19 @@ def message(
         identity: unique to the request.
         model: as sent.
         outcome: what the prompt cache did.
+        diagnostics: where the request departs from an earlier one.
         signature: the signature of the thinking block; None for no such block.
         omit: whether the thought's text is left out of its block.
     """
     return {
-        "id": f"msg_{identity}",
+        "id": message_id(identity),
         "type": "message",
         "role": "assistant",
         "model": model,
         "content": _content(finished, identity, signature, omit) if finished else [],
         **(_stop(finished) if finished else {"stop_reason": "max_tokens", "stop_sequence": None, "stop_details": None}),
         "usage": _usage(finished, outcome),
+        "diagnostics": diagnostics,
     }
 
 
@@ -101,7 +117,7 @@ def _usage(finished: Finished | None, outcome: CacheOutcome) -> dict[str, Any]:
         },
         "output_tokens": finished.output_tokens if finished else 0,
         "output_tokens_details": {"thinking_tokens": finished.thinking_tokens if finished else 0},
-        "service_tier": "standard",
+        "service_tier": SERVICE_TIER,
     }
 
 

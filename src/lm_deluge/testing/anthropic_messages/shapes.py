@@ -199,7 +199,7 @@ class SystemMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 Message: TypeAlias = UserMessage | AssistantMessage | SystemMessage
 
 
-class Tool(Struct, frozen=True, forbid_unknown_fields=True):
+class Tool(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A tool that the client runs."""
 
     name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,128}$")]

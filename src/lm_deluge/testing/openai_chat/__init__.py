@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from lm_deluge.testing.answers import Finished
+from lm_deluge.testing.bill import Served
 from lm_deluge.testing.decoding import Rejection, ShapeProblem, decode
 from lm_deluge.testing.exchange import RateLimits
 from lm_deluge.testing.openai_chat import errors, models, render, rules, shapes
@@ -18,6 +19,7 @@ __all__ = ["ChatCompletionsEndpoint"]
 
 _REQUESTS = 10_000
 _TOKENS = 2_000_000
+_TIERS = {"flex": "flex", "priority": "priority", "fast": "priority"}  # what others are processed as: the default
 
 
 class ChatCompletionsEndpoint:
@@ -118,6 +120,14 @@ class _Completion:
     def thinks(self) -> bool:
         return models.is_reasoning(self._shape.model) and self._shape.reasoning_effort != "none"
 
+    @property
+    def served(self) -> Served:
+        return (("service_tier", self._service_tier),)
+
+    @property
+    def _service_tier(self) -> str:
+        return _TIERS.get(self._shape.service_tier or "auto", "default")
+
     def digest(self) -> bytes:
         content = b"".join(piece.data for piece in pieces(self._shape))
         return hashlib.blake2b(self._shape.model.encode() + content, digest_size=16).digest()
@@ -145,6 +155,7 @@ class _Completion:
             created=self._created,
             model=self._shape.model,
             outcome=self._lookup.outcome,
+            service_tier=self._service_tier,
             top_logprobs=(self._shape.top_logprobs or 0) if self._shape.logprobs else None,
         )
 

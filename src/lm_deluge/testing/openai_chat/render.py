@@ -32,6 +32,7 @@ def completion(
     created: int,
     model: str,
     outcome: CacheOutcome,
+    service_tier: str,
     top_logprobs: int | None,
 ) -> dict[str, Any]:
     """The chat completion object.
@@ -42,6 +43,7 @@ def completion(
         created: seconds since the epoch.
         model: as sent.
         outcome: what the prompt cache did.
+        service_tier: how the request was processed.
         top_logprobs: how many alternatives to list for each token; None for no logprobs at all.
     """
     return {
@@ -51,7 +53,7 @@ def completion(
         "model": model,
         "choices": [_choice(index, each, identity, top_logprobs) for index, each in enumerate(answers)],
         "usage": _usage(answers, outcome),
-        "service_tier": "default",
+        "service_tier": service_tier,
         "system_fingerprint": "fp_emulator",
     }
 

@@ -152,7 +152,7 @@ class FunctionMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field
 Message: TypeAlias = System | Developer | User | Assistant | ToolMessage | FunctionMessage
 
 
-class Function(Struct, frozen=True, forbid_unknown_fields=True):
+class Function(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     name: Name
     description: str = ""
     parameters: dict[str, Any] = {}
@@ -163,7 +163,7 @@ class FunctionTool(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t
     function: Function
 
 
-class Custom(Struct, frozen=True, forbid_unknown_fields=True):
+class Custom(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     name: Name
     description: str = ""
     format: dict[str, Any] = {}
