@@ -28,6 +28,7 @@ FORMS = {
         cached=500,
         cache_sizes=(1_000, 10_000),
         filling=5,
+        fan_out=300,
     ),
     "full": Form("full", repetitions=5, slow_repetitions=3),
     "long": Form(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks import redis
-from benchmarks.contenders import CONTENDERS, PEERS, Contender
+from benchmarks.contenders import CONTENDERS, PEERS, SDKS, Contender
 from benchmarks.server import Server
 from benchmarks.workload import ROOT
 
@@ -41,6 +41,7 @@ class Form:
         cached: entries in the rows of stores.
         cache_sizes: entries in the rows of growing caches.
         filling: seconds that a cache is filled for before it is given up.
+        fan_out: prompts behind one prefix.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Form:
     cached: int = 2_000
     cache_sizes: tuple[int, ...] = (1_000, 10_000, 100_000)
     filling: float = 120.0
+    fan_out: int = 1_319
 
 
 class Bench:
@@ -101,7 +103,7 @@ class Bench:
         with tempfile.NamedTemporaryFile(dir=self._directory, suffix=".json") as result:
             self.call(contender, ["-m", "benchmarks.worker", name, task, json.dumps(given), result.name])
             figures: Figures = json.loads(Path(result.name).read_bytes())
-        self._say(f"{name} {task} {options.get('count', '')}: {_shown(figures)}")
+        self.say(f"{name} {task} {options.get('count', '')}", figures)
         return figures
 
     def cache_work(self, name: str, task: str, *, store: str, on_disk: bool = True, **options: Any) -> Figures:
@@ -119,8 +121,16 @@ class Bench:
             self.call((CONTENDERS | PEERS)[name], ["-m", "benchmarks.cache_worker", *arguments])
             figures: Figures = json.loads(Path(result.name).read_bytes())
             disk = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-        self._say(f"{name} {store} {task}: {_shown(figures)}")
+        self.say(f"{name} {store} {task}", figures)
         return figures | {"disk": disk}
+
+    def fan_out_work(self, library: str, **options: Any) -> Figures:
+        """Have a library do the task of ``benchmarks.fan_out_worker``, on a server that is in the options."""
+        with tempfile.NamedTemporaryFile(dir=self._directory, suffix=".json") as result:
+            arguments = [library, json.dumps(options), result.name]
+            self.call((CONTENDERS | SDKS)[library], ["-m", "benchmarks.fan_out_worker", *arguments])
+            figures: Figures = json.loads(Path(result.name).read_bytes())
+        return figures
 
     def call(self, contender: Contender, arguments: Sequence[str]) -> None:
         """Run a contender's interpreter."""
@@ -143,8 +153,12 @@ class Bench:
             arguments = [url, str(count), str(concurrency), result.name]
             self.call(CONTENDERS["ours"], ["-m", "benchmarks.bare_transport", *arguments])
             figures: Figures = json.loads(Path(result.name).read_bytes())
-        self._say(f"bare transport {count}: rate={figures['rate']:,.0f}")
+        self.say(f"bare transport {count}", figures)
         return figures
+
+    def say(self, what: str, figures: Figures) -> None:
+        """Tell whoever waits what was measured just now."""
+        self._say(f"{what}: {_shown(figures)}")
 
 
 def _shown(figures: Figures) -> str:

@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "BYTES",
+    "DOLLARS",
     "MEGABYTES",
     "MICROSECONDS",
     "MILLISECONDS",
     "OURS",
     "RATE",
+    "READS",
     "SECONDS",
+    "TIMES",
+    "WRITES",
     "Line",
     "Sample",
     "Unit",
@@ -39,6 +43,10 @@ MEGABYTES = Unit(" MB")
 BYTES = Unit(" B")
 MILLISECONDS = Unit(" ms", digits=1)
 MICROSECONDS = Unit(" us", digits=1)
+DOLLARS = Unit(" USD", digits=3)
+TIMES = Unit("x", digits=3)
+WRITES = Unit("")
+READS = Unit("", more_is_better=True)
 
 OURS = ("ours", "ours, batched")
 
@@ -65,8 +73,9 @@ class Sample:
         if not self.values:
             return self.remark or "-"
         text = f"{'at least ' if self.at_least else ''}{unit.text(self.median)}"
-        if len(self.values) > 1:
-            text += f" ({unit.text(min(self.values))} to {unit.text(max(self.values))})"
+        lowest, highest = unit.text(min(self.values)), unit.text(max(self.values))
+        if lowest != highest:
+            text += f" ({lowest} to {highest})"
         return f"{text}; {self.remark}" if self.remark else text
 
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from benchmarks.bench import Form
-from benchmarks.contenders import CONTENDERS, PEERS
+from benchmarks.contenders import CONTENDERS, PEERS, SDKS
 from benchmarks.figures import OURS, Line, Sample
-from benchmarks.rows import CACHES, CLIENT
+from benchmarks.rows import BILL, CACHES, CLIENT, fan_out
 
 __all__ = ["TABLES", "Table", "show", "write"]
 
@@ -29,12 +29,14 @@ class Table:
         rows: the names of its rows.
         contenders: a column for each.
         ratio: what ours is compared with, as the heading of that column.
+        note: what was measured, where the rows do not say it.
     """
 
     title: str
     rows: Sequence[str]
     contenders: Sequence[str]
     ratio: str
+    note: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -44,6 +46,7 @@ class Table:
 _OTHERS = tuple(name for name in CONTENDERS if name != "ours")
 TABLES = (
     Table("Through the client", CLIENT, (*_OTHERS, "ours"), "ratio"),
+    Table("The bill of a fan-out", BILL, fan_out.COLUMNS, "ratio", fan_out.NOTE),
     Table("Caches by themselves", CACHES, (*_OTHERS, *PEERS, *OURS), "ratio to the best other"),
 )
 BEGIN, END = "<!-- begin measured -->", "<!-- end measured -->"
@@ -88,13 +91,14 @@ def write(measured: Measured, path: Path, *, form: Form, capacity: float) -> Non
 
 def _markdown(table: Table, lines: Sequence[Line]) -> str:
     rows = [table.columns, ("---",) * len(table.columns), *(cells(table, line) for line in lines)]
-    return "\n".join((f"### {table.title}\n", *("| " + " | ".join(row) + " |" for row in rows)))
+    heading = f"### {table.title}\n" + (f"\n{table.note}\n" if table.note else "")
+    return "\n".join((heading, *("| " + " | ".join(row) + " |" for row in rows)))
 
 
 def _circumstances(form: Form, capacity: float) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     reference = CONTENDERS["reference"].requirement
-    peers = ", ".join(f"{name} is {contender.requirement}" for name, contender in PEERS.items())
+    peers = ", ".join(f"{name} is {contender.requirement}" for name, contender in (PEERS | SDKS).items())
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not known"
     return (
         f"Measured on {datetime.now(UTC):%Y-%m-%d} in the {form.name} form "

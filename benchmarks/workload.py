@@ -1,4 +1,4 @@
-"""The work that every contender does: GSM8K questions, and the answers they must come back with.
+"""The work that every contender does: GSM8K questions, the answers they must come back with, and a many-shot prefix.
 
 Standard library only, because it is imported by the interpreters of all contenders.
 """
@@ -10,15 +10,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-_DATA = ROOT / "src" / "lm_deluge" / "testing" / "data" / "gsm8k_test.jsonl.gz"
+_DATA = ROOT / "src" / "lm_deluge" / "testing" / "data"
+_BYTES_PER_TOKEN = 4  # as the emulator counts
 _SAMPLE = "\n\nSample "
 
 
 @functools.cache
-def rows() -> tuple[tuple[str, str], ...]:
-    """All (question, answer) pairs of the test split."""
-    lines = gzip.decompress(_DATA.read_bytes()).splitlines()
+def rows(split: str = "test") -> tuple[tuple[str, str], ...]:
+    """All (question, answer) pairs of a split; of ``"train"`` the 120 that are shipped."""
+    lines = gzip.decompress((_DATA / f"gsm8k_{split}.jsonl.gz").read_bytes()).splitlines()
     return tuple((row["question"], row["answer"]) for row in map(json.loads, lines))
+
+
+def many_shot(tokens: int) -> str:
+    """A system text of so many tokens: solved problems of the training split, from the first again after the last."""
+    shots = "\n\n".join(f"{question}\n{answer}" for question, answer in rows("train"))
+    text, size = "Solve the problem as these were solved.", tokens * _BYTES_PER_TOKEN
+    while len(text.encode()) < size:
+        text += f"\n\n{shots}"
+    return text.encode()[:size].decode("utf-8", "ignore")
 
 
 def prompt(number: int) -> str:

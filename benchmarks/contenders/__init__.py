@@ -12,7 +12,9 @@ from pathlib import Path
 
 from benchmarks.workload import ROOT
 
-__all__ = ["CONTENDERS", "PEERS", "Contender"]
+__all__ = ["CONTENDERS", "PEERS", "SDKS", "Contender"]
+
+_SETTINGS = (("OPENAI_API_KEY", "none"), ("ANTHROPIC_API_KEY", "none"), ("NO_COLOR", "1"))
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Contender:
         """Environment variables for its processes: nothing of the user's that could change how it works."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
         own = {"PYTHONPATH": str(ROOT / "src")} if self.requirement is None else {}
-        return kept | own | dict(self.variables) | {"OPENAI_API_KEY": "none", "NO_COLOR": "1"}
+        return kept | own | dict(self.variables) | dict(_SETTINGS)
 
 
 def _by_name(*contenders: Contender) -> dict[str, Contender]:
@@ -69,3 +71,6 @@ PEERS = _by_name(
     Contender("dspy", "dspy", "LM", requirement="dspy==3.4.1", variables=_OFFLINE),
     Contender("litellm", "litellm", "Cache", requirement="litellm[caching]==1.106.2 redis==8.1.0", variables=_OFFLINE),
 )
+
+# What people use where prompts are sent without a batch client (see ``benchmarks.fan_out``).
+SDKS = _by_name(Contender("anthropic", "anthropic", "AsyncAnthropic", requirement="anthropic==2.12.0"))

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 # Memory before hits: the caches that it fills are the ones that hits are read from.
 CLIENT = ("import_time", "misses", "memory", "hits", "default_limits", "stall", "disk", "streaming")
+BILL = ("fan_out",)
 CACHES = ("cache_stores", "cache_sizes")
-NAMES = (*CLIENT, *CACHES)
+NAMES = (*CLIENT, *BILL, *CACHES)
 
 
 def row(name: str) -> "Callable[[Bench], Sequence[Line]]":
