@@ -41,6 +41,10 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         damaged_entries: stored entries that did not decode; each was treated as a miss and set aside.
         not_stored: answers that were not stored because they are refused, filtered, empty or not admitted.
         prompt_cache_hits: answers of which the provider read part of the prompt from its own cache, by provider.
+        lost_to_writes: US dollars paid for writing to the provider's prompt cache what was there already, or what no
+            other prompt of the run read. Patterns for prompts that go on from each other count the first kind alone.
+        cache_miss_reasons: answers for which the provider said why it read nothing from its cache, by its word for the
+            reason. Only where that was asked with ``PromptCache(diagnostics=True)``.
         waited_for_prefix: prompts that waited until another had written the prefix that they share.
         longest_wait_for_prefix: seconds that one of them waited at most.
         seconds: how long the run took.
@@ -62,9 +66,21 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     damaged_entries: int = 0
     not_stored: int = 0
     prompt_cache_hits: dict[str, int] = {}
+    lost_to_writes: float = 0.0
+    cache_miss_reasons: dict[str, int] = {}
     waited_for_prefix: int = 0
     longest_wait_for_prefix: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def prompt_cache_hit_ratio(self) -> float:
+        """The share of the prompt tokens paid for that were read from the provider's prompt cache, 0 to 1."""
+        return self.usage.cache_hit_ratio
+
+    @property
+    def saved_by_prompt_cache(self) -> float:
+        """US dollars that the provider's prompt cache saved; below 0 where writes cost more than reads brought back."""
+        return self.cost_without_prompt_caching - self.cost
 
     def __add__(self, other: "RunReport") -> "RunReport":
         if not isinstance(other, RunReport):

@@ -47,6 +47,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         """Whether the provider wrote any token to its prompt cache."""
         return self.cache_write_tokens > 0
 
+    @property
+    def cache_hit_ratio(self) -> float:
+        """The share of prompt tokens that were read from the provider's prompt cache, 0 to 1."""
+        return self.cache_read_tokens / self.total_input_tokens if self.total_input_tokens else 0.0
+
     def __add__(self, other: "Usage") -> "Usage":
         if not isinstance(other, Usage):
             return NotImplemented

@@ -15,7 +15,7 @@ def test_a_value_stays_itself():
     value = PromptCache(pattern="conversation", ttl="1h", warm="prefill")
     assert as_prompt_cache(value) is value
     assert as_prompt_cache(None) is None
-    assert PromptCache() == PromptCache(pattern="system_and_tools", ttl=None, warm=None)
+    assert PromptCache() == PromptCache(pattern="system_and_tools", ttl=None, warm=True)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from lm_deluge.errors import ConfigError
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, Image, Message, ProviderBlock, Text, ToolCall, ToolResult
-from lm_deluge.prompt_cache import PATTERNS, CachePlan, Planner, PromptCache, cache_key, prefix, shards_for
+from lm_deluge.prompt_cache import PATTERNS, CachePlan, Planner, PromptCache, cache_key, predict, prefix
+from lm_deluge.prompt_cache.patterns import GROWING
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
@@ -65,18 +66,17 @@ def test_shared_prefixes_are_learned():
 @pytest.mark.parametrize(
     ("model", "warm", "warms"),
     [
-        (CLAUDE, None, True),
+        (CLAUDE, True, True),
         (CLAUDE, False, False),
         (CLAUDE, "prefill", True),
-        (GPT_6, None, True),
-        (ROUTED, None, False),
+        (GPT_6, True, True),
         (ROUTED, True, True),
-        (GPT_4, None, False),
         (GPT_4, True, True),
+        (GPT_4, False, False),
         (GROQ, True, False),
     ],
 )
-def test_requests_wait_where_the_provider_keeps_its_promises(model, warm, warms):
+def test_requests_wait_wherever_something_can_be_done_for_the_providers_cache(model, warm, warms):
     assert Planner(PromptCache(warm=warm), model).warms is warms
 
 
@@ -179,26 +179,33 @@ def test_the_turns_of_a_conversation_keep_their_key():
     assert one.prompt_cache_key == two.prompt_cache_key
 
 
+@pytest.mark.parametrize("pattern", sorted(GROWING))
+@pytest.mark.parametrize("base", [Conversation(), Conversation.system("Be brief.")])
+def test_prompts_that_go_on_from_each_other_keep_their_key(pattern, base):
+    turns = [base.user("One")]
+    for number in range(4):
+        turns.append(turns[-1].ai(f"Answer {number}").user(f"Question {number}"))
+    planner = Planner(PromptCache(pattern=pattern), GPT_4)
+    assert len({planner.plan(turn).prompt_cache_key for turn in turns}) == 1
+    assert (
+        planner.plan(base.user("Two") if not base.messages else Conversation.system("Else.").user("One")) not in turns
+    )
+
+
 def test_shards_are_caches_of_their_own():
-    planner = Planner(PromptCache(), GPT_4)
-    plans = [planner.plan(PROMPT, shard=number) for number in range(3)]
+    plan = Planner(PromptCache(), GPT_4).plan(PROMPT)
+    plans = [plan.sharded(number) for number in range(3)]
     assert len({plan.prompt_cache_key for plan in plans}) == 3
     assert len({plan.prefixes[0].id for plan in plans}) == 3
-    assert plans[0] == planner.plan(PROMPT)
-
-
-@pytest.mark.parametrize(
-    ("rate", "limit", "shards"),
-    [(1, 15, 1), (15, 15, 1), (16, 15, 2), (1_000, 15, 67), (1_000, None, 1), (float("inf"), 15, 1)],
-)
-def test_how_many_shards(rate, limit, shards):
-    assert shards_for(rate, limit) == shards
+    assert plans[0] == plan
+    keyless = Planner(PromptCache(), CLAUDE).plan(PROMPT)
+    assert keyless.sharded(2) == keyless
 
 
 def test_keys_are_the_same_in_every_process():
-    code = "from lm_deluge.prompt_cache import cache_key; print(cache_key(b'prefix', 3))"
+    code = "from lm_deluge.prompt_cache import cache_key; print(cache_key(b'prefix'))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    assert found == cache_key(b"prefix", 3) == "cb9fd4e93acc4fd8679ff4e6-3"
+    assert found == cache_key(b"prefix") == "cb9fd4e93acc4fd8679ff4e6-0"
     assert len(found) <= 64
 
 
@@ -253,3 +260,15 @@ def test_the_results_of_an_agents_turn_open_it_in_the_prefix_too():
     marks = (Breakpoint("messages", 2, 0),)
     assert prefix(text_first, (), marks, model=CLAUDE).tokens > 1_000
     assert prefix(text_first, (), marks, model=resolve("openrouter/x/y", environ={})).tokens > 1_000
+
+
+def test_where_nothing_is_shared_nothing_is_written():
+    """A provider that caches the end of each prompt by itself would have each of them written, and none read."""
+    planner = Planner(PromptCache(pattern="shared_prefix"), GPT_6)
+    prompts = [Conversation.user(f"{number} " * 3_000) for number in range(3)]
+    planner.learn(prompts)
+    plan = planner.plan(prompts[0])
+    assert (plan.breakpoints, plan.cache_tail) == ((), False)
+    used = predict([(each, planner.plan(each)) for each in prompts], GPT_6)
+    assert not any(usage.has_cache_write for usage in used)
+    assert all(usage.has_cache_write for usage in predict([(each, CachePlan()) for each in prompts], GPT_6))

@@ -204,7 +204,7 @@ def test_breakpoints_of_any_place_are_predicted_too(data, model):
         chosen.sort(key=lambda place: prompt.messages[place[0]].role != "system")
         hours = data.draw(st.integers(0, 3))
         marks = [Breakpoint("messages", *place, "1h" if at < hours else None) for at, place in enumerate(chosen)]
-        plans.append(CachePlan(breakpoints=tuple(marks), cache_tail=data.draw(st.booleans())))
+        plans.append(CachePlan(breakpoints=tuple(marks), cache_tail=data.draw(st.sampled_from([None, True, False]))))
     compare(model, "system_and_tools", prompts, [0.0] * len(prompts), plans=plans)
 
 

@@ -28,6 +28,7 @@ from lm_deluge.events import Listener, RunReport
 from lm_deluge.models import resolve
 from lm_deluge.progress import ProgressStyle, listener
 from lm_deluge.prompt import PromptLike, as_conversation, as_prompts
+from lm_deluge.prompt_cache import PATTERNS, Estimate, Pattern, PromptCache, as_prompt_cache
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Choice, Limits, RetryPolicy, Warmth
@@ -337,6 +338,43 @@ class LLMClient:
             raise ConfigError(f"The client has {what}. Give it one of lm_deluge.cache.")
         parameters = tuple(parameters_of(self._settings, settled).values())
         return self.cache.explain(as_conversation(prompt), parameters, max_age=settled.max_age)
+
+    def estimate(
+        self,
+        prompts: Prompts,
+        *,
+        patterns: Sequence[Pattern | PromptCache] | None = None,
+        output_tokens: int | None = None,
+        **options: Unpack[RunArguments],
+    ) -> Estimate:
+        """What a run would cost with each way of caching prompts at the provider. Asks nobody, and blocks.
+
+        ``print(client.estimate(prompts))`` shows a table; ``estimate.best`` is the cheapest.
+
+        Args:
+            prompts: as for ``process_prompts_async``. All of them are held in memory.
+            patterns: the ways to compare with none at all: patterns or ``PromptCache``; by default the one in
+                ``cache=``, and without that all patterns.
+            output_tokens: tokens of an answer, on average; None leaves answers out of the bills.
+            options: those with which the prompts would be asked. What the local cache has costs nothing.
+
+        Raises:
+            ConfigError: the client has several models, or a value has no meaning.
+            TypeError: ``prompts`` is no iterable of prompts.
+        """
+        settled = self._options("estimate", options)
+        if len(self._settings.models) != 1:
+            raise ConfigError("estimate() needs a client of one model; make one for each that you want to compare.")
+        if output_tokens is not None and (type(output_tokens) is not int or output_tokens < 0):
+            raise ConfigError(f"output_tokens={output_tokens!r} is no number of tokens; give a whole one, 0 or more.")
+        if patterns is None:
+            patterns = PATTERNS if settled.prompt_cache is None else [settled.prompt_cache]
+        caches = [cache for cache in map(as_prompt_cache, patterns) if cache is not None]
+
+        async def estimate() -> Estimate:
+            return await self._engine().estimate(as_prompts(prompts), settled, caches, output_tokens=output_tokens)
+
+        return run_here(estimate)
 
     def report(self) -> RunReport:
         """What all finished runs of this client did and cost, single prompts included."""

@@ -22,6 +22,7 @@ from lm_deluge.engine.outbox import Outbox
 from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.writes import Writes
 from lm_deluge.errors import CacheMissError
 from lm_deluge.events import AnswerReceived, Event, RunReport
 from lm_deluge.prompt import Conversation, PromptLike
@@ -54,7 +55,7 @@ class Batch:
     ) -> None:
         self._shared = shared
         self._emit = emit
-        self._ledger = Ledger()
+        self._ledger = Ledger(Writes(goes_on=options.prompt_cache is None or options.prompt_cache.goes_on))
         self._notices = Notices()
         self._started = shared.clock.monotonic()
         self._ended: float | None = None

@@ -14,7 +14,7 @@ from lm_deluge.engine.sending import Sender
 from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.warming import Warming, WarmTurn
-from lm_deluge.errors import LMDelugeError, ModelWarning
+from lm_deluge.errors import LMDelugeError, ModelWarning, PromptCacheWarning
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model, Rates
 from lm_deluge.prompt_cache import CachePlan
@@ -86,6 +86,8 @@ class Caller:
             await asyncio.wait(self._finishing)
         for route in self._routes:
             route.advise(self._notices, now=self._shared.clock.time())
+        for reason, answers in self._ledger.miss_reasons.items():
+            self._notices.warn(("miss", reason), _why_missed(reason, answers), PromptCacheWarning)
 
     async def answer(self, job: Job) -> APIResponse:
         """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
@@ -149,7 +151,7 @@ class Caller:
 
     async def _attempt(self, job: Job, route: Route, tokens: int) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
-        plan = route.plan(job.prompt, job.id)
+        plan = route.plan(job.prompt, now=self._shared.clock.monotonic())
         # Before the gate, so that a prompt which waits for its prefix holds no slot.
         turn = await self._warming.enter(route.shared(plan))
         try:
@@ -160,7 +162,7 @@ class Caller:
             return received
         # What is paid for is read and stored even if the run is cancelled from this moment on. So this is a task of its
         # own, and nothing may be awaited before it is one.
-        finishing = asyncio.ensure_future(self._finish(job, route, received, tokens))
+        finishing = asyncio.ensure_future(self._finish(job, route, plan, received, tokens))
         if not self._local.keeps:
             try:
                 return await finishing
@@ -193,6 +195,7 @@ class Caller:
             streams = turn.leads
             request = await self._build(job, route, plan, stream=streams)
             sent = True
+            job.sent = self._shared.clock.monotonic()
             self._ledger.calls += 1
             self._shared.look_up_rates(route.model)  # meanwhile
             return await self._sender.send(route.model, request, turn, stream=streams)
@@ -207,13 +210,16 @@ class Caller:
         if request is None:
             return
         self._ledger.calls += 1
+        sent = self._shared.clock.monotonic()
         response = await self._sender.send(route.model, request, turn, stream=False)
         if isinstance(response, Failure):
             return
         reply = parse(route.model, response, now=self._shared.clock.time())
         if isinstance(reply, Failure) or reply.usage is None:
             return
-        rates = await self._rates(route.model)
+        rates = await self._rates(route.model, reply.service_tier)
+        if rates is not None:
+            self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=sent)
         self._ledger.add_prefill(
             reply.usage,
             cost=None if rates is None else rates.cost(reply.usage),
@@ -228,7 +234,9 @@ class Caller:
             return await asyncio.to_thread(route.build, job.prompt, plan, stream=stream)
         return route.build(job.prompt, plan, stream=stream)
 
-    async def _finish(self, job: Job, route: Route, response: HttpResponse, tokens: int) -> APIResponse | Failure:
+    async def _finish(
+        self, job: Job, route: Route, plan: CachePlan, response: HttpResponse, tokens: int
+    ) -> APIResponse | Failure:
         """Read an answer that has come, and store it."""
         model = route.model
         if not self._shared.pace.step():
@@ -245,18 +253,21 @@ class Caller:
             self._shared.limits.settle(tokens, reply.usage.total_tokens)
         stored = self._pending.storing(job)
         try:
-            rates = await self._rates(model)
+            rates = await self._rates(model, reply.service_tier)
             cost = uncached = None
             if rates is not None and reply.usage is not None:
                 cost = uncached = rates.cost(reply.usage)
                 if reply.usage.cache_read_tokens or reply.usage.cache_write_tokens:
                     uncached = rates.uncached_cost(reply.usage)
+                    self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=job.sent)
             answer = _answer_of(job, model, reply, response, cost)
             answer = await self._local.store(job, answer, route.parameters)
         finally:
             if stored is not None:
                 stored.set()
         self._ledger.add_answer(answer, uncached_cost=uncached, provider=model.service.name)
+        if (reason := route.learn_from(reply)) is not None:
+            self._ledger.add_miss_reason(reason)
         self._emit(AnswerReceived(cost, reply.usage))
         return answer
 
@@ -266,22 +277,27 @@ class Caller:
         if isinstance(reply, Failure):
             return
         rates = self._shared.known_rates(route.model)
+        rates = None if rates is None else rates.for_tier(reply.service_tier)
         cost = None if rates is None or reply.usage is None else rates.cost(reply.usage)
         self._local.keep(job, _answer_of(job, route.model, reply, response, cost), route.parameters)
 
-    async def _rates(self, model: Model) -> Rates | None:
+    async def _rates(self, model: Model, tier: str | None) -> Rates | None:
+        """The prices of a model in the tier that its answer was processed in, or None."""
         look_up = self._shared.look_up_rates(model)
         if not look_up.done():
             # Shielded: the look-up belongs to all calls, and the one that waits here may be cancelled.
             await asyncio.shield(look_up)
             if not self._shared.pace.step():  # all that waited go on in this moment
                 await self._shared.pace.turn()
-        rates = look_up.result()
+        standard = look_up.result()
+        rates = None if standard is None else standard.for_tier(tier)
         if rates is None and model.service.price_provider is not None:
+            at = "" if standard is None else f" in service tier {tier!r}"
+            remedy = "Check the name, or upgrade" if standard is None else "Upgrade"
             self._notices.warn(
-                ("price", model.name),
-                f"No price is known for {model.name!r}; the cost of its answers is None. "
-                "Check the name, or upgrade the price list with: pip install -U genai-prices",
+                ("price", model.name, tier),
+                f"No price is known for {model.name!r}{at}; the cost of such answers is None. "
+                f"{remedy} the price list with: pip install -U genai-prices",
                 ModelWarning,
             )
         return rates
@@ -341,6 +357,21 @@ def error_response(id: int, message: str, *, model: str, status: int | None = No
     return APIResponse(
         id=id, model_internal=model, status_code=status, is_error=True, error_message=message, sample=sample
     )
+
+
+_MISSED: Mapping[str, str] = {
+    "model_changed": "the model, or its speed, is another than in the request before. Keep to one",
+    "system_changed": "the system text differs from the request before. Move what varies behind it",
+    "tools_changed": "the tools differ from the request before. Keep the same ones in the same order",
+    "messages_changed": "an earlier message differs from the request before. Append, and change nothing that was sent",
+    "previous_message_not_found": "it has no record of the request before. That does not mean that anything changed",
+    "unavailable": "it could not tell. Thinking, effort or tool_choice may differ from the request before",
+}
+
+
+def _why_missed(reason: str, answers: int) -> str:
+    prompts = "1 prompt was" if answers == 1 else f"{answers:,} prompts were"
+    return f"{prompts} not read from the provider's cache, which says {reason}: {_MISSED.get(reason, 'see its guide')}."
 
 
 def _no_key(model: Model) -> str:

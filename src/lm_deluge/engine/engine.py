@@ -1,14 +1,16 @@
 """Runs on one event loop, from their first event to their report."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence, Sized
 from contextlib import aclosing
 
 from lm_deluge.engine.batch import Batch
+from lm_deluge.engine.estimating import estimate
 from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.source import chunked
 from lm_deluge.events import Event, RunFinished, RunReport, RunStarted
 from lm_deluge.prompt import PromptLike
+from lm_deluge.prompt_cache import Estimate, PromptCache
 from lm_deluge.response import APIResponse
 
 __all__ = ["Engine"]
@@ -51,3 +53,14 @@ class Engine:
             report = batch.report()
             on_report(report)
             emit(RunFinished(report))
+
+    async def estimate(
+        self,
+        prompts: Iterable[PromptLike],
+        options: RunOptions,
+        caches: Sequence[PromptCache],
+        *,
+        output_tokens: int | None,
+    ) -> Estimate:
+        """What a run would cost with each way of caching at the provider. Nobody is asked."""
+        return await estimate(self._shared, prompts, options, caches, output_tokens=output_tokens)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from lm_deluge.engine.writes import Writes
 from lm_deluge.events import RunReport
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
@@ -40,9 +41,14 @@ class _Tokens:
 
 
 class Ledger:
-    """The counters of a run. Only touched on the event loop."""
+    """The counters of a run. Only touched on the event loop.
 
-    def __init__(self) -> None:
+    Args:
+        writes: the run's writes to the provider's prompt cache.
+    """
+
+    def __init__(self, writes: Writes) -> None:
+        self.writes = writes
         self._hits = self._answers = self._errors = self._unpriced = 0
         self._cost = self._cost_avoided = self._cost_uncached = 0.0
         self._paid = _Tokens()
@@ -56,6 +62,7 @@ class Ledger:
         self._longest_wait = 0.0
         self._hits_by_store: Counter[str] = Counter()
         self._prompt_cache_hits: Counter[str] = Counter()
+        self.miss_reasons: Counter[str] = Counter()
 
     def add_hits(self, responses: Sequence[APIResponse], *, store: str) -> float:
         """Count local hits; returns the US dollars that they saved."""
@@ -82,6 +89,10 @@ class Ledger:
         else:
             self._cost += response.cost
             self._cost_uncached += response.cost if uncached_cost is None else uncached_cost
+
+    def add_miss_reason(self, reason: str) -> None:
+        """Count why the provider read nothing from its cache."""
+        self.miss_reasons[reason] += 1
 
     def add_wait(self, seconds: float) -> None:
         """Count a prompt that waited for another to write its prefix."""
@@ -116,6 +127,8 @@ class Ledger:
             damaged_entries=self.damaged_entries,
             not_stored=self.not_stored,
             prompt_cache_hits=dict(self._prompt_cache_hits),
+            lost_to_writes=self.writes.lost(),
+            cache_miss_reasons=dict(self.miss_reasons),
             waited_for_prefix=self._waited,
             longest_wait_for_prefix=self._longest_wait,
             seconds=seconds,

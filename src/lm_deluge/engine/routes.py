@@ -2,26 +2,24 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from http import HTTPStatus
 
 import msgspec
 
 from lm_deluge.engine.notices import Notices
-from lm_deluge.engine.settings import RunOptions
+from lm_deluge.engine.settings import RunOptions, Settings
 from lm_deluge.engine.shared import Shared
 from lm_deluge.errors import ModelWarning, PromptCacheWarning
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache import CachePlan, Planner, Prefix, advise, shards_for
-from lm_deluge.providers import build, can_prefill, dropped_parameters, supports_prompt_caching
+from lm_deluge.prompt_cache import CachePlan, Planner, Prefix, PromptCache
+from lm_deluge.providers import Reply, build, can_prefill, dropped_parameters, supports_prompt_caching
 from lm_deluge.request import Parameters, Request, is_personal
 from lm_deluge.wire import HttpRequest, HttpResponse
 
-__all__ = ["Route", "Routes"]
+__all__ = ["Route", "Routes", "planner_for"]
 
 _NO_PLAN = CachePlan()
-_ENOUGH_FOR_ADVICE = 100
 _SECRET_CHARACTERS = 8
 
 
@@ -41,17 +39,11 @@ class Route:
         self._settings = shared.settings
         self._secrets = _secrets(self.credential, shared.settings.extra_headers)
         self._options = options
-        self._shards = shards_for(shared.limits.requests_per_minute, model.caching.key_limit)
+        self._shared = shared
+        self._diagnoses = options.prompt_cache is not None and options.prompt_cache.diagnostics
         self._planner: Planner | None = None
-        self._planned: list[tuple[Conversation, CachePlan]] = []
-        if options.prompt_cache is not None and parameters is not None and supports_prompt_caching(model):
-            self._planner = Planner(
-                options.prompt_cache,
-                model,
-                options.tools,
-                scope=parameters.fingerprint,
-                reserved=int("cache_control" in shared.settings.extra_body),
-            )
+        if parameters is not None:
+            self._planner = planner_for(shared.settings, options, options.prompt_cache, model, parameters)
 
     def __repr__(self) -> str:
         return f"Route({self.model.name})"
@@ -61,13 +53,14 @@ class Route:
         if self._planner is not None:
             self._planner.learn(prompts)
 
-    def plan(self, prompt: Conversation, number: int) -> CachePlan:
-        """What the request for a prompt says about the provider's cache."""
+    def plan(self, prompt: Conversation, *, now: float) -> CachePlan:
+        """What the request for a prompt says about the provider's cache, at ``now`` on the monotonic clock."""
         if self._planner is None:
             return _NO_PLAN
-        plan = self._planner.plan(prompt, shard=number % self._shards)
-        if len(self._planned) < _ENOUGH_FOR_ADVICE:
-            self._planned.append((prompt, plan))
+        plan = self._planner.plan(prompt)
+        self._shared.advisor.see(self.model, self._planner.cache, self._options.tools, prompt, plan)
+        if plan.prompt_cache_key is not None:
+            plan = plan.sharded(self._shared.sharding.pick(plan.prompt_cache_key, self.model.caching.key_limit, now))
         return plan
 
     def shared(self, plan: CachePlan) -> tuple[Prefix, ...]:
@@ -103,6 +96,8 @@ class Route:
             prompt_cache_key=plan.prompt_cache_key,
             extra_headers=settings.extra_headers,
             extra_body=settings.extra_body,
+            diagnose=self._diagnoses,
+            previous_response_id=self._shared.advisor.last_response(self.model) if self._diagnoses else None,
         )
 
     def without_secrets(self, response: HttpResponse) -> HttpResponse:
@@ -132,14 +127,35 @@ class Route:
                 PromptCacheWarning,
             )
 
+    def learn_from(self, reply: Reply) -> str | None:
+        """See an answer. Returns why nothing of the prompt was read from the provider's cache, if the provider says."""
+        if self._planner is None:
+            return None
+        is_read = reply.usage is not None and reply.usage.has_cache_hit
+        self._shared.advisor.answered(self.model, self._planner.cache, reply.response_id, is_read=is_read)
+        return None if is_read else reply.cache_miss_reason
+
     def advise(self, notices: Notices, *, now: float) -> None:
-        """Say what is wrong with how the first prompts are cached, which providers never do."""
-        cache = self._options.prompt_cache
-        if cache is None or not self._planned:
-            return
-        today = datetime.fromtimestamp(now, UTC).date()
-        for advice in advise(cache, self.model, self._options.tools, self._planned, today=today):
-            notices.warn((advice.kind, self.model.name), advice.message, PromptCacheWarning)
+        """Say what is wrong with how prompts are cached, which providers never do."""
+        if self._planner is not None:
+            self._shared.advisor.advise(
+                notices, self.model, self._planner.cache, reserved=self._planner.reserved, now=now
+            )
+
+
+def planner_for(
+    settings: Settings, options: RunOptions, cache: PromptCache | None, model: Model, parameters: Parameters
+) -> Planner | None:
+    """A planner for a run to one model; None where nothing is to be done for its provider's cache, or can be."""
+    if cache is None or not supports_prompt_caching(model):
+        return None
+    return Planner(
+        cache,
+        model,
+        options.tools,
+        scope=parameters.fingerprint,
+        reserved=int("cache_control" in settings.extra_body),
+    )
 
 
 def _secrets(credential: str | None, headers: Mapping[str, str]) -> list[bytes]:

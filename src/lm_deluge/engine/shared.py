@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from lm_deluge._clock import Clock
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.user import Opener
+from lm_deluge.engine.advising import Advisor
 from lm_deluge.engine.flights import Flights
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import LocalCache, Pending
@@ -17,6 +18,7 @@ from lm_deluge.engine.settings import Settings
 from lm_deluge.engine.warming import Waiter
 from lm_deluge.events import Event, HitsServed
 from lm_deluge.models import Model, Rates, credential, rates_for
+from lm_deluge.prompt_cache import Sharding
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Choice, Gate, Limits, Warmth
 from lm_deluge.transport import Transport
@@ -50,6 +52,8 @@ class Shared:
         self.rng = rng
         self.pending = Pending()
         self.flights = Flights()
+        self.sharding = Sharding()
+        self.advisor = Advisor()
         self._keeper: LeaseKeeper | None = None
         self.gate = Gate(limits, max_concurrent=settings.max_concurrent, clock=clock, rng=rng)
         self.pace = Pace()

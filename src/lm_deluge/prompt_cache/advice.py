@@ -12,6 +12,7 @@ import msgspec
 
 from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation, Text
+from lm_deluge.prompt_cache import patterns
 from lm_deluge.prompt_cache.marked import Prefix
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.planner import CachePlan
@@ -36,6 +37,7 @@ Planned: TypeAlias = tuple[Conversation, CachePlan]
 
 _ENOUGH = 3  # prompts; two that differ may be an accident
 _SHOWN = 24  # characters of each side
+_PLACED = frozenset({"automatic", "shared_prefix"})  # whose marks cannot be told from one prompt
 _GOES_ON = frozenset({"conversation", "automatic"})  # where each prompt has its own prefix, and later ones read it
 
 
@@ -54,7 +56,14 @@ class Advice(msgspec.Struct, frozen=True):
 
 
 def advise(
-    cache: PromptCache, model: Model, tools: Sequence[Tool], planned: Sequence[Planned], *, today: date
+    cache: PromptCache,
+    model: Model,
+    tools: Sequence[Tool],
+    planned: Sequence[Planned],
+    *,
+    today: date,
+    reserved: int = 0,
+    is_read: bool = False,
 ) -> list[Advice]:
     """What can be said of a batch from its first prompts.
 
@@ -64,6 +73,8 @@ def advise(
         tools: the tools that all of them have.
         planned: some prompts of the batch with their plans; a hundred are plenty.
         today: for models that are switched off.
+        reserved: marks that requests carry besides, for example in ``extra_body``.
+        is_read: whether any of them was seen to read what another wrote.
     """
     cacheable = [plan.prefixes for _, plan in planned if plan.prefixes]
     found = [
@@ -72,7 +83,8 @@ def advise(
         prefix_too_short(max((each[-1] for each in cacheable), key=lambda each: each.tokens), model)
         if cacheable
         else None,
-        None if cache.pattern in _GOES_ON else nothing_shared(model, tools, planned),
+        None if cache.pattern in _GOES_ON or is_read else nothing_shared(model, tools, planned),
+        *_of_own_marks(cache, model, tools, planned, reserved=reserved),
         lifetime_differs(cache, model),
         retired(model, today),
     ]
@@ -149,6 +161,12 @@ def too_many_marks(breakpoints: Sequence[Breakpoint], caching: Caching, *, reser
     asked = len(breakpoints) + reserved
     if not caching.takes_marks or asked <= caching.max_marks:
         return None
+    if reserved > caching.max_marks:
+        return Advice(
+            "too_many",
+            f"The prompts' own blocks hold {reserved} cache marks, and a request takes {caching.max_marks}, so the "
+            "provider refuses it. Remove some.",
+        )
     return Advice(
         "too_many",
         f"{asked} cache marks are asked for, and a request takes {caching.max_marks}. "
@@ -189,6 +207,27 @@ def retired(model: Model, today: date) -> Advice | None:
         "retired",
         f"{model.name} {tense} on {model.retired.isoformat()}. Choose its successor; caches do not carry over.",
     )
+
+
+def _of_own_marks(
+    cache: PromptCache, model: Model, tools: Sequence[Tool], planned: Sequence[Planned], *, reserved: int
+) -> list[Advice]:
+    """What is wrong with marks that the user set, alone or beside ours."""
+    reader = Reader(model, tools)
+    found: list[Advice | None] = []
+    for conversation, plan in planned[:_ENOUGH]:
+        theirs = [
+            Breakpoint("messages", index, part, ttl=block.users_mark)
+            for block in reader.blocks(conversation)
+            if block.users_mark is not None
+            for _, index, part in [block.place]
+        ]
+        if theirs or reserved:
+            placed = cache.pattern in _PLACED
+            wanted = plan.breakpoints if placed else patterns.plan(cache.pattern, conversation, tools)
+            found.append(too_many_marks(wanted, model.caching, reserved=reserved + len(theirs)))
+            found.append(lifetimes_out_of_order(theirs, model.caching))
+    return [each for each in found if each is not None]
 
 
 def _first_difference(reader: Reader, one: Conversation, two: Conversation) -> str:

@@ -1,7 +1,6 @@
 """What a request's marks stand for: the prefixes that its provider writes or reads."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 
 import msgspec
@@ -12,7 +11,7 @@ from lm_deluge.prompt_cache.reading import Place, Reader
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
-__all__ = ["Prefix", "cache_key", "minimum_of", "prefix", "prefixes", "shards_for"]
+__all__ = ["Prefix", "cache_key", "minimum_of", "prefix", "prefixes"]
 
 USUAL_MINIMUM = 1_024
 """Tokens below which most models cache nothing; for those that say nothing."""
@@ -80,17 +79,7 @@ def minimum_of(model: Model) -> int:
     return USUAL_MINIMUM if model.min_cache_tokens is None else model.min_cache_tokens
 
 
-def cache_key(prefix_id: bytes, shard: int = 0) -> str:
-    """The routing key of requests that share a prefix: the same in every process, 26 characters or a few more."""
+def cache_key(prefix_id: bytes) -> str:
+    """The routing key of requests that share a prefix, the first of its shards: the same in every process."""
     name = hashlib.sha256(b"lm_deluge cache key 1\n" + prefix_id).hexdigest()[:24]
-    return f"{name}-{shard}"
-
-
-def shards_for(requests_per_minute: float, key_limit: float | None) -> int:
-    """Into how many keys a prefix is split, so that none gets more requests a minute than it takes.
-
-    Each key is a cache of its own, and each has to be written once.
-    """
-    if key_limit is None or not math.isfinite(requests_per_minute):
-        return 1
-    return max(1, math.ceil(requests_per_minute / key_limit))
+    return f"{name}-0"

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from lm_deluge.errors import ConfigError
-from lm_deluge.prompt_cache.patterns import Pattern, check_pattern
+from lm_deluge.prompt_cache.patterns import GROWING, Pattern, check_pattern
 
 __all__ = ["PromptCache", "Ttl", "as_prompt_cache"]
 
@@ -19,9 +19,11 @@ class PromptCache(msgspec.Struct, frozen=True, kw_only=True):
         pattern: which part of a prompt is cached.
         ttl: how long an entry lives after its last use; None for the provider's default. A provider that does not have
             this lifetime gets its shortest one that lasts as long, or else its longest.
-        warm: whether prompts that share a prefix wait until the first of them has written it. None does so where the
-            provider promises that what was written is read; True also where that is only likely; False never.
-            ``"prefill"`` has the prefix written by a request without an answer, where the provider has such a one.
+        warm: whether prompts that share a prefix wait until the answer to the first of them has begun, for only then
+            can they read what it wrote. ``"prefill"`` has the prefix written by a request without an answer, where the
+            provider has such a one.
+        diagnostics: have the provider say why a prompt was not read from its cache, where it does (Anthropic). The
+            reasons are counted in ``report.cache_miss_reasons``, and warned of once each.
 
     Raises:
         ConfigError: a value that is not known.
@@ -29,13 +31,20 @@ class PromptCache(msgspec.Struct, frozen=True, kw_only=True):
 
     pattern: Pattern = "system_and_tools"
     ttl: Ttl | None = None
-    warm: bool | Literal["prefill"] | None = None
+    warm: bool | Literal["prefill"] = True
+    diagnostics: bool = False
 
     def __post_init__(self) -> None:
         if check_pattern(self.pattern) is None:
             raise ConfigError("PromptCache needs a pattern, such as PromptCache(pattern='system_and_tools').")
         _check("ttl", self.ttl, (None, *get_args(Ttl)))
-        _check("warm", self.warm, (None, True, False, "prefill"))
+        _check("warm", self.warm, (True, False, "prefill"))
+        _check("diagnostics", self.diagnostics, (True, False))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the pattern is for prompts that go on from each other, so that each is worth keeping to its end."""
+        return self.pattern in GROWING
 
 
 def as_prompt_cache(value: str | PromptCache | None) -> PromptCache | None:

@@ -8,7 +8,7 @@ What can be told from one prompt is here. ``shared_prefix`` takes many prompts: 
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from lm_deluge.errors import ConfigError
 from lm_deluge.prompt import Conversation, Message, ToolCall, ToolResult
@@ -16,7 +16,7 @@ from lm_deluge.prompt_cache.reading import can_carry_breakpoint
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
-__all__ = ["GROWING", "PATTERNS", "Pattern", "check_pattern", "plan"]
+__all__ = ["GROWING", "PATTERNS", "Pattern", "beginning", "check_pattern", "plan"]
 
 Pattern = Literal[
     "system_and_tools",
@@ -28,7 +28,7 @@ Pattern = Literal[
     "conversation",
     "automatic",
 ]
-PATTERNS: tuple[str, ...] = get_args(Pattern)
+PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 
 GROWING = frozenset({"last_user_message", "last_2_user_messages", "last_3_user_messages", "conversation", "automatic"})
 """Patterns for prompts that go on from each other, so that the end of each is worth keeping."""
@@ -45,7 +45,7 @@ def check_pattern(pattern: str | None) -> Pattern | None:
         ConfigError: it is not; the message lists those that are.
     """
     if pattern is None or pattern in PATTERNS:
-        return cast("Pattern | None", pattern)
+        return pattern
     raise ConfigError(
         f"{pattern!r} is not a prompt cache pattern; known are {', '.join(PATTERNS)}. "
         "A local cache object goes to LLMClient(cache=...)."
@@ -77,6 +77,15 @@ def plan(pattern: Pattern, conversation: Conversation, tools: Sequence[Tool] = (
         marks = (_last_markable(conversation, unit) for unit in _user_units(conversation))
         found = list(islice(filter(None, marks), _USER_MESSAGES[pattern]))
     return tuple(reversed(found))
+
+
+def beginning(conversation: Conversation, tools: Sequence[Tool] = ()) -> tuple[Breakpoint, ...]:
+    """The mark on what stays while a conversation goes on: its system text and tools, or else its first message."""
+    marks = plan("system_and_tools", conversation, tools)
+    if marks or not conversation.messages:
+        return marks
+    first = _last_markable(conversation, [0])
+    return () if first is None else (first,)
 
 
 def _last_tool(tools: Sequence[Tool]) -> list[Breakpoint]:

@@ -9,7 +9,7 @@ from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.limits import fewer, longest_first, may_have_marks
 from lm_deluge.prompt_cache.marked import Prefix, cache_key, prefixes
 from lm_deluge.prompt_cache.options import PromptCache
-from lm_deluge.prompt_cache.patterns import GROWING, plan
+from lm_deluge.prompt_cache.patterns import beginning, plan
 from lm_deluge.prompt_cache.reading import Reader
 from lm_deluge.prompt_cache.sharing import PrefixIndex
 from lm_deluge.request import Breakpoint
@@ -25,7 +25,8 @@ class CachePlan(msgspec.Struct, frozen=True, kw_only=True):
         breakpoints: where the provider should cache.
         automatic_cache: leave the place to the provider.
         cache_ttl: how long entries live whose place is the provider's choice.
-        cache_tail: let the provider also cache the end of the prompt.
+        cache_tail: whether the provider also caches the end of the prompt; None for its default, or no where there are
+            breakpoints.
         prompt_cache_key: keeps prompts with one prefix together.
         prefixes: what the marks stand for, the shortest first; each is a part of the next one.
     """
@@ -33,9 +34,17 @@ class CachePlan(msgspec.Struct, frozen=True, kw_only=True):
     breakpoints: tuple[Breakpoint, ...] = ()
     automatic_cache: bool = False
     cache_ttl: str | None = None
-    cache_tail: bool = False
+    cache_tail: bool | None = None
     prompt_cache_key: str | None = None
     prefixes: tuple[Prefix, ...] = ()
+
+    def sharded(self, shard: int) -> "CachePlan":
+        """The same with another routing key, which is a cache of its own. Without a key nothing changes."""
+        if not shard or self.prompt_cache_key is None:
+            return self
+        key = f"{self.prompt_cache_key.rpartition('-')[0]}-{shard}"
+        apart = tuple(msgspec.structs.replace(each, id=each.id + key.encode()) for each in self.prefixes)
+        return msgspec.structs.replace(self, prompt_cache_key=key, prefixes=apart)
 
 
 class Planner:
@@ -55,8 +64,7 @@ class Planner:
         self.cache = cache
         self._model = model
         self._tools = tuple(tools)
-        self._reserved = reserved
-        self._grows = cache.pattern in GROWING
+        self.reserved = reserved
         self._reader = Reader(model, tools, scope=scope)
         self._index = PrefixIndex(model, tools, reader=self._reader) if cache.pattern == "shared_prefix" else None
 
@@ -64,8 +72,6 @@ class Planner:
     def warms(self) -> bool:
         """Whether requests wait for the first with their prefix. See ``PromptCache.warm``."""
         caching = self._model.caching
-        if self.cache.warm is None:
-            return caching.guaranteed
         return bool(self.cache.warm) and (caching.takes_marks or caching.takes_key)
 
     def learn(self, conversations: Iterable[Conversation]) -> None:
@@ -73,35 +79,34 @@ class Planner:
         if self._index is not None:
             self._index.add(conversations)
 
-    def plan(self, conversation: Conversation, *, shard: int = 0) -> CachePlan:
-        """What the request for a prompt says.
-
-        Args:
-            conversation: the prompt, with its media loaded.
-            shard: which of ``shards_for(...)`` keys it goes with.
-        """
+    def plan(self, conversation: Conversation) -> CachePlan:
+        """What the request for a prompt says. Its media have to be loaded."""
         caching = self._model.caching
         automatic = self.cache.pattern == "automatic"
-        marks = self._marks(conversation, caching) if caching.takes_marks or caching.takes_key else ()
+        places = not automatic and (caching.takes_marks or caching.takes_key)
+        marks = self._marks(conversation, caching) if places else ()
         found = prefixes(self._reader, conversation, marks, model=self._model)
-        key = None
-        if caching.takes_key and found:
-            # Of the shortest: prompts that part behind it are neighbors all the same.
-            key = cache_key(found[0].id, shard)
-            if shard:
-                found = tuple(msgspec.structs.replace(each, id=each.id + key.encode()) for each in found)
         return CachePlan(
-            breakpoints=() if automatic else marks,
+            breakpoints=marks,
             automatic_cache=automatic,
             cache_ttl=self.cache.ttl,
-            cache_tail=self._grows,
-            prompt_cache_key=key,
-            prefixes=() if automatic else found,
+            # Where prompts share nothing that can be cached, all of each would be written, and nobody would read it.
+            cache_tail=True if self.cache.goes_on else False if self._index is not None else None,
+            prompt_cache_key=self._key(conversation, found) if caching.takes_key else None,
+            prefixes=found,
         )
 
+    def _key(self, conversation: Conversation, found: Sequence[Prefix]) -> str | None:
+        """The key of prompts that belong together: those that begin alike, wherever they part."""
+        if self.cache.goes_on:
+            # What is marked moves on with each turn. How the prompt begins stays.
+            marks = beginning(conversation, self._tools)
+            found = prefixes(self._reader, conversation, marks, model=self._model)
+        return cache_key(found[0].id) if found else None
+
     def _marks(self, conversation: Conversation, caching: Caching) -> tuple[Breakpoint, ...]:
-        most = caching.max_marks - self._reserved
-        if self._grows and caching.caches_tail:
+        most = caching.max_marks - self.reserved
+        if self.cache.goes_on and caching.caches_tail:
             most -= 1  # the end of the prompt is one of them
         theirs = may_have_marks(conversation)
         if theirs:
@@ -109,8 +114,6 @@ class Planner:
         if self._index is not None:
             marks = self._index.marks(conversation, most=max(0, most))
         else:
-            # Where the place is the provider's choice, a key still has to say which prompts belong together.
-            pattern = "system_and_tools" if self.cache.pattern == "automatic" else self.cache.pattern
-            marks = fewer(plan(pattern, conversation, self._tools), most)
+            marks = fewer(plan(self.cache.pattern, conversation, self._tools), most)
         marks = tuple(msgspec.structs.replace(mark, ttl=self.cache.ttl) for mark in marks)
         return longest_first(marks, self._reader.blocks(conversation), caching) if theirs else marks

@@ -4,7 +4,7 @@ The rules are those of the providers' guides. Nothing is sent: a request is a ch
 entry is the digest of a chain and a time until which it lives.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 
@@ -14,20 +14,16 @@ from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.marked import minimum_of
 from lm_deluge.prompt_cache.planner import CachePlan
-from lm_deluge.prompt_cache.reading import Block, Place, Reader, rough_tokens
+from lm_deluge.prompt_cache.reading import Block, Place, Reader
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
 
-__all__ = ["count_roughly", "predict"]
+__all__ = ["Predictor", "predict"]
 
 _HOUR = 3_600.0
 _MESSAGE_ENDS = 21  # OpenAI, prompt caching guide: the last message and up to 20 before it
 _STEP = 128  # OpenAI, the same: earlier models count cached tokens in multiples of this
-
-
-def count_roughly(block: Block) -> int:
-    """About how many tokens a block has."""
-    return rough_tokens(block.value)
+_PURGE_AT = 65_536  # entries; those that have ended are forgotten then
 
 
 def predict(
@@ -36,38 +32,85 @@ def predict(
     tools: Sequence[Tool] = (),
     *,
     scope: bytes = b"",
-    count: Callable[[Block], int] = count_roughly,
+    count: Callable[[Block], int] | None = None,
     tokens_per_message: int = 0,
     started: Iterable[float] | None = None,
     at_once: int = 1,
 ) -> list[Usage]:
     """The prompt tokens of each request, by what the provider does with them. There are no generated ones.
 
-    For a provider that promises nothing the reads are what it would read on a good day.
-
     Args:
         requests: prompts with their plans, in the order in which they are sent. Media have to be loaded.
-        model: where they go.
+        model, tools, scope, count, tokens_per_message, at_once: as for ``Predictor``.
+        started: when each is sent, in seconds; all at once if not given.
+    """
+    provider = Predictor(model, tools, scope=scope, count=count, tokens_per_message=tokens_per_message, at_once=at_once)
+    times = repeat(0.0) if started is None else started
+    return [provider.send(conversation, plan, now) for (conversation, plan), now in zip(requests, times, strict=False)]
+
+
+class Predictor:
+    """A provider's prompt cache, as its guide describes it, and what requests find there.
+
+    Of a provider that promises nothing it tells what would be read on a good day.
+
+    Args:
+        model: where requests go.
         tools: the tools that all of them have.
         scope: whatever else separates caches, as for ``Planner``.
-        count: tokens of a block.
+        count: tokens of a block; by default about one for four bytes.
         tokens_per_message: tokens that each message has beside its blocks.
-        started: when each is sent, in seconds; all at once if not given.
-        at_once: how many are under way at a time. What one writes can be read by the one that comes so many later: 1
-            for requests that are warmed, the concurrency for those that are not.
+        at_once: how many are under way at a time. What one writes can be read by the one that comes so many later.
+        waits: whether a request waits while another that is under way writes a prefix which both have marked.
     """
-    reader = Reader(model, tools, scope=scope)
-    cache = _cache_for(model)
-    pending: deque[_Sent] = deque()
-    result = []
-    for (conversation, plan), now in zip(requests, repeat(0.0) if started is None else started, strict=False):
-        while len(pending) >= max(1, at_once):
-            cache.publish(pending.popleft())
-        request = _lay_out(reader, conversation, plan, model.caching, count, tokens_per_message)
-        usage, sent = cache.look_up(request, now)
-        pending.append(sent)
-        result.append(usage)
-    return result
+
+    def __init__(
+        self,
+        model: Model,
+        tools: Sequence[Tool] = (),
+        *,
+        scope: bytes = b"",
+        count: Callable[[Block], int] | None = None,
+        tokens_per_message: int = 0,
+        at_once: int = 1,
+        waits: bool = False,
+    ) -> None:
+        self._reader = Reader(model, tools, scope=scope)
+        self._caching = model.caching
+        self._cache = _cache_for(model)
+        self._count = count
+        self._tokens_per_message = tokens_per_message
+        self._at_once = max(1, at_once)
+        self._waits = waits
+        self._under_way: deque[_Sent] = deque()
+        self._writing: Counter[bytes] = Counter()
+
+    def send(self, conversation: Conversation, plan: CachePlan, now: float = 0.0) -> Usage:
+        """The prompt tokens of the next request, which is sent at ``now``, in seconds."""
+        request = _lay_out(self._reader, conversation, plan, self._caching, self._count, self._tokens_per_message)
+        while len(self._under_way) >= self._at_once:
+            self._begin_oldest()
+        if self._waits:
+            while any(digest in self._writing for digest in request.shared):
+                self._begin_oldest()
+        usage, sent = self._cache.look_up(request, now)
+        self._under_way.append(sent)
+        self._writing.update(digest for digest, _ in sent.entries)
+        return usage
+
+    def finish(self) -> None:
+        """All that is under way is answered."""
+        while self._under_way:
+            self._begin_oldest()
+
+    def _begin_oldest(self) -> None:
+        """The answer to the request that was sent longest ago begins."""
+        sent = self._under_way.popleft()
+        self._cache.publish(sent)
+        for digest, _ in sent.entries:
+            self._writing[digest] -= 1
+            if not self._writing[digest]:
+                del self._writing[digest]
 
 
 class _Position(msgspec.Struct, gc=False):
@@ -83,6 +126,7 @@ class _Position(msgspec.Struct, gc=False):
 class _Request(msgspec.Struct, frozen=True):
     positions: list[_Position]
     caches_tail: bool
+    shared: list[bytes]  # digests of the marked prefixes
 
     @property
     def total(self) -> int:
@@ -101,35 +145,39 @@ def _lay_out(
     conversation: Conversation,
     plan: CachePlan,
     caching: Caching,
-    count: Callable[[Block], int],
+    count: Callable[[Block], int] | None,
     tokens_per_message: int,
 ) -> _Request:
     marks = {(mark.section, mark.index, mark.part): mark.ttl for mark in plan.breakpoints}
     salt = (plan.prompt_cache_key or "").encode()
     positions: list[_Position] = []
+    shared: list[bytes] = []
     markable: _Position | None = None
     message: Place | None = None
     tokens = 0
-    for block, digest, _ in reader.chain(conversation):
+    for block, digest, size in reader.chain(conversation):
         if block.message != message:
             tokens += tokens_per_message * (block.role != "tools")
             if positions:
                 positions[-1].ends_message = True
             message = block.message
-        tokens += count(block)
+        tokens += size if count is None else count(block)
         positions.append(position := _Position(salt + digest, tokens, block.run))
         if reader.takes_mark(block):
             markable = position
         if block.users_mark is not None:
             position.mark = caching.seconds(caching.ttl(block.users_mark))
-        if block.place in marks and markable is not None and caching.takes_marks:
-            markable.mark = max(markable.mark or 0.0, caching.seconds(caching.ttl(marks[block.place])))
+        if block.place in marks and markable is not None:
+            shared.append(markable.digest)
+            if caching.takes_marks:
+                markable.mark = max(markable.mark or 0.0, caching.seconds(caching.ttl(marks[block.place])))
     if positions:
         positions[-1].ends_message = True
     if plan.automatic_cache and markable is not None and caching.marks == "cache_control":
         markable.mark = markable.mark or caching.seconds(caching.ttl(plan.cache_ttl))
     has_marks = any(position.mark is not None for position in positions)
-    return _Request(positions, caching.caches_tail and (plan.cache_tail or not has_marks))
+    tail = not has_marks if plan.cache_tail is None else plan.cache_tail
+    return _Request(positions, caching.caches_tail and tail, shared)
 
 
 class _Cache:
@@ -139,6 +187,7 @@ class _Cache:
         self.caching = model.caching
         self.minimum = minimum_of(model)
         self._lives: dict[bytes, tuple[float, float]] = {}  # until when, and for how long after each use
+        self._purge_at = _PURGE_AT
 
     def look_up(self, request: _Request, now: float) -> tuple[Usage, _Sent]:
         """What a request that starts at ``now`` reads and writes."""
@@ -149,6 +198,9 @@ class _Cache:
         for digest, seconds in sent.entries:
             if sent.started + seconds > self._lives.get(digest, (0.0, 0.0))[0]:
                 self._lives[digest] = (sent.started + seconds, seconds)
+        if len(self._lives) > self._purge_at:
+            self._lives = {digest: life for digest, life in self._lives.items() if life[0] > sent.started}
+            self._purge_at = max(_PURGE_AT, 2 * len(self._lives))  # where all of them live there is nothing to gain
 
     def is_alive(self, position: _Position, now: float) -> bool:
         return now < self._lives.get(position.digest, (float("-inf"), 0.0))[0]

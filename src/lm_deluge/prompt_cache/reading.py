@@ -218,7 +218,7 @@ class Reader:
             own = _tool_digest(value)
         else:
             own = _digest(canonical.encode(value.__canonical__()))
-        return Link(block, _digest(parent + block.role.encode() + b"\n" + own), rough_tokens(value))
+        return Link(block, _digest(parent + block.role.encode() + b"\n" + own), rough_tokens(value, wire=self._wire))
 
 
 class _Recent:
@@ -272,10 +272,16 @@ def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()[:16]
 
 
-def rough_tokens(value: Tool | Part) -> int:
-    """About how many tokens a block has: one for four bytes of text."""
+def rough_tokens(value: Tool | Part, *, wire: str) -> int:
+    """About how many tokens a block has: one for four bytes of text, and of a tool's JSON."""
     if isinstance(value, Tool):
-        return -(-len(msgspec.json.encode((value.name, value.description, value.parameters))) // 4)
+        plain = {"name": value.name, "description": value.description}
+        sent = (
+            {**plain, "input_schema": value.parameters}
+            if wire == "anthropic"
+            else {"type": "function", "function": {**plain, "parameters": value.parameters}}
+        )
+        return -(-len(msgspec.json.encode(sent)) // 4)
     if isinstance(value, Text):
         size = len(value.text) if value.text.isascii() else len(value.text.encode("utf-8", "replace"))
         return -(-size // 4)

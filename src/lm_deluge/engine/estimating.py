@@ -1,0 +1,124 @@
+"""What a run would cost: prompts as a run would take them, without the local cache's hits, and nobody asked."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+
+import msgspec
+
+from lm_deluge.cache.found import RunContext
+from lm_deluge.engine.ledger import Ledger
+from lm_deluge.engine.local import Job, LocalCache, Pending
+from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.prepare import prepare
+from lm_deluge.engine.routes import planner_for
+from lm_deluge.engine.settings import RunOptions, parameters_of
+from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.writes import Writes
+from lm_deluge.models import Rates
+from lm_deluge.prompt import PromptLike
+from lm_deluge.prompt_cache import Estimate, PlannedRun, PromptCache, forecast, paced
+from lm_deluge.request import Parameters
+
+__all__ = ["estimate"]
+
+_AT_ONCE = 512
+
+
+async def estimate(
+    shared: Shared,
+    prompts: Iterable[PromptLike],
+    options: RunOptions,
+    caches: Sequence[PromptCache],
+    *,
+    output_tokens: int | None,
+) -> Estimate:
+    """The bill of each way of caching, that of none at all first.
+
+    Args:
+        shared: the client's, which has one model.
+        prompts: any iterable.
+        options: what would hold for the run.
+        caches: the ways of caching to compare.
+        output_tokens: tokens of each answer; None leaves answers out.
+    """
+    (model,) = shared.settings.models
+    parameters = parameters_of(shared.settings, options)[model.name]
+    local = _local_cache(shared, options, parameters)
+    result = Estimate(model=model.name, output_tokens=output_tokens)
+    misses: list[Job] = []
+    known: set[bytes] = set()
+    number = 0
+    iterator = iter(prompts)
+    while chunk := list(islice(iterator, _AT_ONCE)):
+        jobs: list[Job] = []
+        for prepared in await prepare(chunk):
+            if isinstance(prepared, str):
+                unusable = result.unusable + options.samples
+                result = msgspec.structs.replace(result, unusable=unusable, problem=result.problem or prepared)
+            else:
+                jobs += [Job(number, prepared, 0.0, sample=sample) for sample in range(options.samples)]
+            number += 1
+        missed = [job for job, hit in zip(jobs, await local.look_up(jobs), strict=True) if hit is None]
+        if shared.settings.single_flight:
+            missed = list(_first_of_each(missed, known))
+        misses += missed
+        result = msgspec.structs.replace(result, hits=result.hits + len(jobs) - len(missed))
+    result = msgspec.structs.replace(result, prompts=number * options.samples)
+    rates = await shared.look_up_rates(model)
+    return await asyncio.to_thread(_forecasts, result, shared, options, parameters, misses, caches, rates)
+
+
+def _forecasts(
+    result: Estimate,
+    shared: Shared,
+    options: RunOptions,
+    parameters: Parameters,
+    misses: Sequence[Job],
+    caches: Sequence[PromptCache],
+    rates: Rates | None,
+) -> Estimate:
+    settings, limits = shared.settings, shared.limits
+    (model,) = settings.models
+    sizes = (job.prompt.count_tokens() + (result.output_tokens or 0) for job in misses)
+    run = PlannedRun(
+        prompts=[job.prompt for job in misses],
+        started=list(
+            paced(sizes, requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute)
+        ),
+        model=model,
+        tools=options.tools,
+        scope=parameters.fingerprint,
+        at_once=settings.max_concurrent,
+        rates=rates,
+        output_tokens=result.output_tokens or 0,
+    )
+    found = [
+        forecast(run, cache, partial(planner_for, settings, options, cache, model, parameters))
+        for cache in (None, *caches)
+    ]
+    return msgspec.structs.replace(result, forecasts=tuple(found))
+
+
+def _local_cache(shared: Shared, options: RunOptions, parameters: Parameters) -> LocalCache:
+    """The local cache as a run of its own would see it, on books that nobody reads."""
+    opener = None if options.cache_mode == "bypass" else shared.cache
+    context = RunContext(parameters=(parameters,), max_age=options.max_age, samples=options.samples)
+    return LocalCache(
+        None if opener is None else opener(context),
+        Pending(),
+        mode=options.cache_mode,
+        models=[model.name for model in shared.settings.models],
+        ledger=Ledger(Writes(goes_on=True)),
+        notices=Notices(),
+        clock=shared.clock,
+    )
+
+
+def _first_of_each(jobs: Sequence[Job], known: set[bytes]) -> Iterator[Job]:
+    """Jobs without those that another has asked: identical prompts share one call."""
+    for job in jobs:
+        if job.digest not in known:
+            known.add(job.digest)
+            yield job

@@ -1,0 +1,49 @@
+"""Spreading requests over routing keys.
+
+A key keeps requests with one prefix on one machine, which takes so many a minute and sends the rest elsewhere. So a
+prefix gets another key for each such many, and no more: every key is a cache of its own that has to be filled.
+"""
+
+__all__ = ["Sharding"]
+
+_SECONDS = 60.0
+_CAPACITY = 16_384
+
+
+class Sharding:
+    """Counts requests a minute by their key. Shared by a client's runs on one event loop.
+
+    Requests of a minute fill the first key, then the second, and so on; the next minute begins with the first again,
+    which is warm.
+    """
+
+    def __init__(self) -> None:
+        self._minutes: dict[str, tuple[float, int]] = {}  # when the key's minute began, and the requests since
+
+    def __len__(self) -> int:
+        """Keys that are known."""
+        return len(self._minutes)
+
+    def pick(self, key: str, limit: float | None, now: float) -> int:
+        """The shard that a request goes to, from 0.
+
+        Args:
+            key: the key of its prefix.
+            limit: requests a minute that one key takes; None for any number.
+            now: seconds on a clock that only goes forward.
+        """
+        if limit is None:
+            return 0
+        began, count = self._minutes.get(key, (now, 0))
+        if now - began >= _SECONDS:
+            began, count = now, 0
+        self._minutes[key] = (began, count + 1)
+        if len(self._minutes) > _CAPACITY:
+            self._forget(now)
+        return int(count // limit)
+
+    def _forget(self, now: float) -> None:
+        """Drop the keys whose minute is over, and where that is not enough the older half."""
+        self._minutes = {key: each for key, each in self._minutes.items() if now - each[0] < _SECONDS}
+        for key in list(self._minutes)[: max(0, len(self._minutes) - _CAPACITY // 2)]:
+            del self._minutes[key]
