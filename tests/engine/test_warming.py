@@ -1,12 +1,15 @@
 """Warm fan-out: what prompts share is written to the provider's cache once, and read by all others."""
 
 import asyncio
+from collections import Counter
 
+import msgspec
 import pytest
 
-from lm_deluge import Conversation, Message, PromptCache, Tool
+from lm_deluge import Conversation, LLMClient, Message, PromptCache, Tool
 from lm_deluge.cache import MemoryCache
 from lm_deluge.testing import Answer, Emulator, FakeClock, Fault, gsm8k
+from lm_deluge.testing.bill import make_bill
 
 HIGH = {"max_requests_per_minute": 10_000_000, "max_tokens_per_minute": 10_000_000_000}
 ANTHROPIC, OPENAI = "claude-haiku-4-5", "gpt-6-sol"
@@ -188,8 +191,6 @@ def test_single_flight_and_warming_go_together(emulator, make_client):
 
 def test_a_run_that_outlives_the_entry_warms_anew():
     clock = FakeClock()
-    from lm_deluge import LLMClient
-
     with Emulator(clock=clock) as emulator:
         client = LLMClient(ANTHROPIC, base_url=emulator.url, api_key="any", clock=clock, **HIGH)
         base = many_shot()
@@ -261,8 +262,105 @@ def test_where_there_is_no_such_request_a_prompt_leads(emulator, make_client):
     assert writes(emulator) == 1
 
 
-def test_the_documented_fan_out_at_full_size(emulator, make_client):
-    base = many_shot(shots=100)
-    client = make_client(ANTHROPIC, max_concurrent_requests=225)
-    responses = ask(client, [base.user(row["question"]) for row in gsm8k()], cache="system_and_tools")
-    assert (writes(emulator), reads(emulator)) == (1, len(responses) - 1)
+# Whole jobs, and their bills beside the least that the provider's rules allow
+
+PREFIX_TOKENS = 20_000
+
+
+def prefix_of(tokens, *, start=""):
+    text = start + "\n\n".join(f"{row['question']}\n{row['answer']}" for row in gsm8k("train") * 2)
+    return Conversation.system(text.encode("ascii", "replace")[: tokens * 4].decode("ascii"))
+
+
+def least(emulator, model, *, prefix, groups=1):
+    """What the same answers cost if each prefix is written once and read by all others, and the rest is plain input."""
+    outcomes = [(request.cache, request.charge) for request in emulator.requests]
+    written, charges = 0, Counter()
+    for cache, charge in outcomes:
+        whole = cache.uncached + cache.read + cache.write_5m + cache.write_1h
+        writes = written < groups
+        written += writes
+        charges[
+            msgspec.structs.replace(
+                charge,
+                uncached=whole - prefix,
+                read=0 if writes else prefix,
+                write_5m=prefix if writes else 0,
+                write_1h=0,
+            )
+        ] += 1
+    return make_bill(charges).cost
+
+
+@pytest.mark.parametrize("pattern", ["system_and_tools", "shared_prefix"])
+@pytest.mark.parametrize(("model", "prefix"), [(ANTHROPIC, PREFIX_TOKENS), (OPENAI, PREFIX_TOKENS + 1)])
+def test_many_shot_gsm8k_costs_the_least_possible(emulator, make_client, model, prefix, pattern):
+    base = prefix_of(PREFIX_TOKENS)
+    client = make_client(model, max_concurrent_requests=225)
+    responses = ask(client, [base.user(row["question"]) for row in gsm8k()], cache=pattern)
+    assert not any(response.is_error for response in responses)
+    assert (len(responses), writes(emulator), reads(emulator)) == (1_319, 1, 1_318)
+    paid = emulator.bill().cost
+    assert paid == pytest.approx(least(emulator, model, prefix=prefix), rel=0.02)
+    report = client.last_report
+    assert report.cost == pytest.approx(paid, rel=1e-6)
+    assert report.lost_to_writes == 0
+    assert report.prompt_cache_hit_ratio > 0.98
+
+
+@pytest.mark.parametrize(("model", "prefix"), [(ANTHROPIC, 6_000), (OPENAI, 6_001)])
+def test_eight_interleaved_prefixes_cost_the_least_possible(emulator, make_client, model, prefix):
+    bases = [prefix_of(6_000, start=f"Version {n}. ") for n in range(8)]
+    client = make_client(model)
+    rows = gsm8k()[:400]
+    ask(client, [bases[n % 8].user(row["question"]) for n, row in enumerate(rows)], cache="shared_prefix")
+    assert (writes(emulator), reads(emulator)) == (8, 392)
+    assert emulator.bill().cost == pytest.approx(least(emulator, model, prefix=prefix, groups=8), rel=0.02)
+    assert client.last_report.lost_to_writes == 0
+
+
+def run_in_parts(client, clock, base, gaps):
+    """One run whose prompts come in parts of 25, with so many seconds between them."""
+    answered = 0
+
+    async def main():
+        nonlocal answered
+        done = asyncio.Event()
+
+        async def prompts():
+            for part, gap in enumerate([*gaps, 0]):
+                for number in range(25):
+                    yield base.user(f"{part} {number}")
+                done.clear()
+                while answered < 25 * (part + 1):
+                    await done.wait()
+                    done.clear()
+                clock.advance(gap)
+
+        async for response in client.process_prompts_iter(prompts(), cache="system_and_tools", show_progress=False):
+            assert not response.is_error, response.error_message
+            answered += 1
+            done.set()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("gaps", "written"),
+    [
+        ([240, 240, 240], 1),  # every read keeps the entry alive
+        ([240, 360, 240], 2),  # it has ended, and one prompt writes it anew
+        ([280, 280, 280], 1),  # shortly before its end one renews it
+        ([301, 301, 301], 4),
+    ],
+)
+def test_one_run_that_outlives_the_entry(gaps, written):
+    clock = FakeClock()
+    with Emulator(clock=clock) as emulator:
+        client = LLMClient(ANTHROPIC, base_url=emulator.url, api_key="any", clock=clock, **HIGH)
+        run_in_parts(client, clock, prefix_of(6_000), gaps)
+        client.close()
+        assert (writes(emulator), reads(emulator)) == (written, 100 - written)
+        assert client.last_report.lost_to_writes == 0
+        ratio = (100 - written) * 6_000 / sum(each.uncached + each.read + each.write_5m for each in outcomes(emulator))
+        assert client.last_report.prompt_cache_hit_ratio == pytest.approx(ratio)

@@ -54,7 +54,9 @@ def test_writing_what_is_there_costs_the_difference_to_a_read():
 
 
 def test_after_the_entry_has_ended_it_has_to_be_written():
-    assert lost(([SYSTEM], wrote(1_000), 0), ([SYSTEM], wrote(1_000), 301)) == 0
+    late = ([SYSTEM], wrote(1_000), 0), ([SYSTEM], wrote(1_000), 301)
+    assert lost(*late, goes_on=True) == 0
+    assert lost(*late) == pytest.approx(2 * 250)  # but nobody read either
 
 
 def test_a_write_that_nobody_reads_costs_its_surcharge():

@@ -63,12 +63,16 @@ class Writes:
             self._lost += rates.cost(usage) - rates.cost(_moved(usage, again, read=True))
         new = usage.cache_write_tokens - again
         surcharge = rates.cost(usage) - rates.cost(_moved(usage, new, read=False)) if new else 0.0
-        shares = self._shares(prefixes)
+        shares = self._shares(prefixes, started)
         for prefix, share in zip(prefixes, shares, strict=True):
             known = self._written.pop(prefix.id, None)
-            surplus = surcharge * share if known is None else 0.0
-            known = known or _Written()
-            known.surcharge = surplus  # a second request with the prefix is its reader
+            if known is not None and started >= known.until:
+                self._lost += self._unread(known)
+                known = None  # that entry has ended, and this is another
+            if known is None:
+                known = _Written(surcharge=surcharge * share)
+            else:
+                known.surcharge = 0.0  # a second request with the prefix is its reader
             known.until = max(known.until, started + prefix.seconds)
             if usage.cache_write_tokens:
                 known.is_written = True
@@ -87,18 +91,19 @@ class Writes:
     def _unread(self, written: _Written) -> float:
         return 0.0 if self._goes_on else max(written.surcharge, 0.0)
 
-    def _shares(self, prefixes: Sequence[Prefix]) -> list[float]:
+    def _shares(self, prefixes: Sequence[Prefix], started: float) -> list[float]:
         """What part of what is new belongs to each prefix: what it has beyond the one before."""
         sizes, before = [], 0
         for prefix in prefixes:
-            sizes.append(0 if prefix.id in self._written else prefix.tokens - before)
+            known = self._written.get(prefix.id)
+            sizes.append(0 if known is not None and started < known.until else prefix.tokens - before)
             before = prefix.tokens
         return [size / max(1, sum(sizes)) for size in sizes]
 
     def _is_there(self, prefix: Prefix, started: float) -> bool:
         known = self._written.get(prefix.id)
         # Answers come in any order. Who reads what this request wrote may be done before it, but was sent after it.
-        return known is not None and started < known.until and (known.is_written or known.read_since <= started)
+        return known is not None and started < known.until and (known.is_written or known.read_since < started)
 
     def _written_again(self, prefixes: Sequence[Prefix], usage: Usage, started: float) -> int:
         """How many tokens were written that were there, or about to be."""

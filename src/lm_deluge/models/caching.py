@@ -37,7 +37,6 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
         key_field: the body's field for a key that keeps prompts with one prefix together.
         key_header: the header for it.
         key_limit: requests a minute that one key takes; above that it is split.
-        guaranteed: whether what was written can be relied on to be read.
         diagnostics: whether the provider says, on request, why a prompt was not read from its cache.
     """
 
@@ -53,7 +52,6 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
     key_field: str | None = None
     key_header: str | None = None
     key_limit: float | None = None
-    guaranteed: bool = False
     diagnostics: bool = False
 
     @property
@@ -108,7 +106,6 @@ ANTHROPIC = Caching(
     system_first=True,
     lookback=20,
     runs_count_once=True,
-    guaranteed=True,
     diagnostics=True,
 )
 
@@ -120,7 +117,6 @@ OPENAI_MARKS = Caching(
     lifetimes=("30m",),
     default_lifetime=1_800.0,
     caches_tail=True,
-    guaranteed=True,
 )
 
 # The same guide, earlier models: cached by itself, for five to ten minutes; a key keeps requests on one machine.

@@ -77,14 +77,15 @@ def advise(
         is_read: whether any of them was seen to read what another wrote.
     """
     cacheable = [plan.prefixes for _, plan in planned if plan.prefixes]
+    own = _of_own_marks(cache, model, tools, planned, reserved=reserved)
     found = [
-        nothing_marked(cache, model, planned),
+        None if any(each.kind == "too_many" for each in own) else nothing_marked(cache, model, planned),
         # The longest, for a shorter one inside it may well be below the minimum.
         prefix_too_short(max((each[-1] for each in cacheable), key=lambda each: each.tokens), model)
         if cacheable
         else None,
         None if cache.pattern in _GOES_ON or is_read else nothing_shared(model, tools, planned),
-        *_of_own_marks(cache, model, tools, planned, reserved=reserved),
+        *own,
         lifetime_differs(cache, model),
         retired(model, today),
     ]
@@ -170,7 +171,7 @@ def too_many_marks(breakpoints: Sequence[Breakpoint], caching: Caching, *, reser
     return Advice(
         "too_many",
         f"{asked} cache marks are asked for, and a request takes {caching.max_marks}. "
-        "Those between the first and the last ones are left out; set fewer to choose which.",
+        "Those in the prompts' own blocks come first, and some of the pattern's are left out. Set fewer of your own.",
     )
 
 

@@ -1,0 +1,167 @@
+"""Advice on how prompts are cached: seen across a client's runs, given once, and followed by what the provider says."""
+
+import asyncio
+import warnings
+
+import pytest
+
+from lm_deluge import Conversation, LLMClient, Message, PromptCache, Tool
+from lm_deluge.errors import ModelWarning, PromptCacheWarning
+from lm_deluge.prompt import ProviderBlock, Text
+from lm_deluge.testing import Emulator
+
+MODEL = "claude-haiku-4-5"
+LONG = "You solve problems step by step. " * 800  # 6,600 tokens
+
+
+def advice_of(work):
+    """The advice that some work gives, in order."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        work()
+    return [str(each.message) for each in caught if issubclass(each.category, PromptCacheWarning)]
+
+
+def in_one_loop(client, prompts, **options):
+    """Each prompt in a run of its own, as a program asks that works on one thing at a time."""
+
+    async def main():
+        for prompt in prompts:
+            response = await client.start(prompt, **options)
+            assert not response.is_error, response.error_message
+
+    asyncio.run(main())
+
+
+def test_prompts_asked_one_by_one_are_seen_together(make_client, emulator):
+    client = make_client(MODEL)
+    prompts = [Conversation.system(f"It is {minute:02d} past ten. {LONG}").user("Go") for minute in range(20)]
+    (advice,) = advice_of(lambda: in_one_loop(client, prompts, cache="system_and_tools"))
+    assert "differs in every one of" in advice
+    assert (
+        "part in messages[0] (system) at character 7: '0 past ten. You solve pr' and '1 past ten. You solve pr'"
+        in advice
+    )
+
+
+def test_what_is_read_is_shared_however_many_prefixes_there_are(make_client, emulator):
+    client = make_client(MODEL)
+    prompts = [Conversation.system(f"Document {n}. {LONG}").user(f"{turn}") for turn in (1, 2) for n in range(30)]
+    assert advice_of(lambda: in_one_loop(client, prompts[:1] * 2 + prompts, cache="system_and_tools")) == []
+
+
+def test_advice_is_given_once_for_all_runs(make_client, emulator):
+    client = make_client(MODEL)
+    short = [Conversation.system("Be brief.").user(f"{n}") for n in range(40)]
+    (advice,) = advice_of(lambda: in_one_loop(client, short, cache="system_and_tools"))
+    assert "caches nothing below 4,096" in advice
+
+
+def test_tools_in_another_order_lose_the_cache(make_client, emulator):
+    client = make_client(MODEL)
+    tools = [Tool(name=name, description="Look. " * 3_000) for name in ("first", "second")]
+
+    async def main():
+        for chosen in (tools, tools, tools[::-1], tools):
+            await client.start("Hello", tools=chosen, cache="tools_only")
+
+    (advice,) = advice_of(lambda: asyncio.run(main()))
+    assert "The same tools come in another order than in the request before" in advice
+    assert emulator.stats().cache_writes == 2
+
+
+def marked(text, ttl="5m"):
+    return ProviderBlock(
+        "anthropic", {"type": "text", "text": text, "cache_control": {"type": "ephemeral", "ttl": ttl}}
+    )
+
+
+def test_too_many_marks_are_told_before_the_provider_refuses_them(make_client, emulator):
+    client = make_client(MODEL)
+    own = Conversation([Message("user", [marked(f"{n} " * 20) for n in range(4)])])
+    base = Conversation([*Conversation.system(LONG).messages, *own.messages])
+    (advice,) = advice_of(lambda: in_one_loop(client, [base], cache="system_and_tools"))
+    assert "5 cache marks are asked for, and a request takes 4" in advice
+    five = Conversation([Message("user", [marked(LONG) for _ in range(5)])])
+    found = advice_of(lambda: client.process_prompts_sync([five], cache="tools_only", show_progress=False))
+    assert any("own blocks hold 5 cache marks" in each and "refuses" in each for each in found)
+
+
+def test_lifetimes_in_the_wrong_order_are_told(make_client, emulator):
+    client = make_client(MODEL)
+    prompt = Conversation([Message("user", [marked(LONG, "5m"), marked("More.", "1h"), Text("Go")])])
+    found = advice_of(lambda: client.process_prompts_sync([prompt], cache="tools_only", show_progress=False))
+    assert any("A cache mark of 1h stands behind one of 5m" in each for each in found)
+
+
+# The provider's own word
+
+
+def test_the_provider_says_why_it_read_nothing(make_client, emulator):
+    client = make_client(MODEL)
+    cache = PromptCache(diagnostics=True)
+    prompts = [Conversation.system(f"{LONG} Version {n // 3}.").user(f"{n}") for n in range(6)]
+    (advice,) = advice_of(lambda: in_one_loop(client, prompts, cache=cache))
+    sent = [request.json["diagnostics"]["previous_message_id"] for request in emulator.requests]
+    assert sent[0] is None
+    assert all(each.startswith("msg_") for each in sent[1:])
+    assert len(set(sent)) == 6
+    assert client.report().cache_miss_reasons == {"system_changed": 1}
+    assert advice == (
+        "1 prompt was not read from the provider's cache, which says system_changed: the system text differs from the "
+        "request before. Move what varies behind it."
+    )
+
+
+def test_nobody_is_asked_for_reasons_unless_that_is_wanted(make_client, emulator):
+    client = make_client(MODEL)
+    in_one_loop(client, [Conversation.system(LONG).user("Go")] * 2, cache="system_and_tools")
+    assert all("diagnostics" not in request.json for request in emulator.requests)
+    assert client.report().cache_miss_reasons == {}
+
+
+def test_a_fan_out_reads_although_its_tails_differ(make_client, emulator):
+    client = make_client(MODEL)
+    prompts = [Conversation.system(LONG).user(f"Question {n}") for n in range(30)]
+    assert advice_of(lambda: client.process_prompts_sync(prompts, cache=PromptCache(diagnostics=True))) == []
+    assert client.last_report.cache_miss_reasons == {}
+
+
+# Tiers and keys
+
+
+@pytest.mark.parametrize(("tier", "factor"), [("default", 1.0), ("flex", 0.5), ("priority", 2.0)])
+def test_an_answer_costs_what_its_tier_costs(make_client, emulator, tier, factor):
+    client = make_client("gpt-6-sol", extra_body={"service_tier": tier})
+    (response,) = client.process_prompts_sync(["What is 2+2?"], show_progress=False)
+    plain = make_client("gpt-6-sol").process_prompts_sync(["What is 2+2?"], show_progress=False)[0]
+    assert response.cost == pytest.approx(factor * plain.cost)
+    assert client.last_report.cost + plain.cost == pytest.approx(emulator.bill().cost)
+
+
+def test_a_tier_without_a_price_is_not_billed_as_another(make_client, emulator):
+    client = make_client("gpt-4.1-mini", extra_body={"service_tier": "flex"})
+    with pytest.warns(ModelWarning, match="in service tier 'flex'; the cost of such answers is None"):
+        (response,) = client.process_prompts_sync(["What is 2+2?"], show_progress=False)
+    assert response.cost is None
+    assert client.last_report.unpriced == 1
+
+
+def test_routing_keys_are_filled_one_after_the_other():
+    """Fifteen requests a minute go with one key; the next minute begins with the first again."""
+    with Emulator() as emulator:
+        client = LLMClient(
+            "gpt-4.1-mini",
+            base_url=emulator.openai_base_url,
+            api_key="any",
+            max_concurrent_requests=1,
+            max_tokens_per_minute=10_000_000,
+        )
+        prompts = [Conversation.system(LONG).user(f"{n}") for n in range(40)]
+        client.process_prompts_sync(prompts, cache="system_and_tools", show_progress=False)
+        client.close()
+        keys = [request.json["prompt_cache_key"] for request in emulator.requests]
+        reads = [request.cache.read > 0 for request in emulator.requests]
+    assert [key.rpartition("-")[2] for key in keys] == ["0"] * 15 + ["1"] * 15 + ["2"] * 10
+    assert len({key.rpartition("-")[0] for key in keys}) == 1
+    assert [at for at, read in enumerate(reads) if not read] == [0, 15, 30]
