@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cli.cache.printing import size
+from lm_deluge.cli.printing import size
 from lm_deluge.prompt import Conversation
 
 from .conftest import Deluge

@@ -42,9 +42,11 @@ CACHE_COMMANDS = (
 @pytest.mark.parametrize(
     ("arguments", "commands"),
     [
-        (["--help"], ("run", "cache", "emulate", "demo")),
+        (["--help"], ("run", "simulate", "cache", "emulate", "demo")),
         (["cache", "--help"], CACHE_COMMANDS),
         (["cache", "explain", "--help"], ()),
+        (["run", "--help"], ()),
+        (["simulate", "--help"], ()),
     ],
 )
 def test_help_lists_the_commands_and_is_quick(arguments: list[str], commands: tuple[str, ...]) -> None:
@@ -60,7 +62,9 @@ def test_help_lists_the_commands_and_is_quick(arguments: list[str], commands: tu
     assert done.stdout.endswith("loaded: []\n")
 
 
-@pytest.mark.parametrize("command", ["run", "emulate", "demo", "cache", *(f"cache {name}" for name in CACHE_COMMANDS)])
+@pytest.mark.parametrize(
+    "command", ["run", "simulate", "emulate", "demo", "cache", *(f"cache {name}" for name in CACHE_COMMANDS)]
+)
 def test_help_fits_into_80_columns(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lm_deluge", *command.split(), "--help"],
@@ -136,6 +140,7 @@ REPORT = RunReport(
     cost=12_345.6,
     cost_avoided=2.345,
     cost_without_prompt_caching=99_999.1,
+    lost_to_writes=0.125,
     unpriced=3,
     seconds=8_123.4,
 )
@@ -154,9 +159,26 @@ def test_a_tall_table_of_large_runs_fits_into_80_columns() -> None:
     assert not any("…" in line for line in lines)
     cells = {tuple(re.split(r"\s{2,}", line.strip())) for line in lines}
     assert ("cache read", "20,000,000,000", "20,000,000,000", "–") in cells
+    assert ("read share", "87.0%", "87.0%", "–") in cells
     assert ("saved by prompt cache", "$87,654", "$87,654", "–") in cells
+    assert ("lost to avoidable writes", "$0.1250", "$0.1250", "–") in cells
     assert ("unpriced", "3", "3", "–") in cells
     assert not any(cell[0] in ("errors", "cache write") for cell in cells), "nothing to tell"
+
+
+def test_numbers_stay_whole_where_six_runs_have_80_columns() -> None:
+    usage = Usage(input_tokens=12_212, cache_read_tokens=3_251_660, cache_write_tokens=16_340)
+    report = RunReport(usage=usage, cost=0.4296, cost_without_prompt_caching=3.3, lost_to_writes=0.0204)
+    lines = printed({f"run number {number}": report for number in range(6)}, tall=True, width=80)
+    assert max(map(len, lines)) <= 80
+    for number in ("12,212", "3,251,660", "16,340", "99.1%", "$0.4296", "$2.87", "$0.0204"):
+        assert any(line.count(number) == 6 for line in lines), number
+
+
+def test_what_is_left_of_a_difference_is_no_money() -> None:
+    """Sums of the same prices, added up in another order."""
+    report = RunReport(prompts=3, cost=0.1 + 0.2, cost_without_prompt_caching=0.3)
+    assert not any("saved" in line for line in printed({"": report}, tall=True, width=80))
 
 
 def test_a_single_run_needs_no_name() -> None:

@@ -236,6 +236,13 @@ def test_a_bad_line_is_an_error_at_its_place_and_the_others_go_on(
         (["prompts.jsonl", "--cache", "mysql://me:secret@host"], "deluge: A cache at mysql:// is not known"),
         (["prompts.jsonl", "--temperature", "7"], "deluge: --temperature 7.0 is out of range"),
         (["prompts.jsonl", "--cache-pattern", "all"], "deluge: 'all' is not a prompt cache pattern; known are"),
+        (["prompts.jsonl", "--cache-lifetime", "1h"], "deluge: --cache-lifetime needs --cache-pattern."),
+        (["prompts.jsonl", "--cache-warm", "never"], "deluge: --cache-warm needs --cache-pattern."),
+        (["prompts.jsonl", "--cache-diagnostics"], "deluge: --cache-diagnostics needs --cache-pattern."),
+        (
+            ["prompts.jsonl", "--cache-pattern", "automatic", "--cache-lifetime", "7m"],
+            "deluge: --cache-lifetime is '7m'; 5m, 30m, 1h or 12h is needed.",
+        ),
         (
             ["prompts.jsonl", "--cache", "prompts.jsonl"],
             "has only 4 bytes, so it is truncated or not an SQLite file",
@@ -377,6 +384,58 @@ def test_a_prompt_cache_pattern_marks_the_prompt(
     usage = [row["usage"] for row in read_rows(tmp_path / "out.jsonl")]
     assert sum(each["cache_write_tokens"] > 0 for each in usage) == 1
     assert sum(each["cache_read_tokens"] > 0 for each in usage) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "writes", "mark"),
+    [
+        ((), 1, {"type": "ephemeral"}),
+        (("--cache-lifetime", "1h", "--cache-warm", "never"), 3, {"type": "ephemeral", "ttl": "1h"}),
+    ],
+)
+def test_who_writes_to_the_prompt_cache_and_for_how_long_can_be_said(
+    deluge: Deluge,
+    emulator: Emulator,
+    tmp_path: Path,
+    write_prompts: Write,
+    options: tuple[str, ...],
+    writes: int,
+    mark: dict[str, str],
+) -> None:
+    write_prompts("a", "b", "c")
+    model = ("-m", "claude-haiku-4-5", "--system", "You know all this. " * 1200, "--cache-pattern", "system_and_tools")
+    with emulator.hold() as gate:
+        process = deluge.start("run", "prompts.jsonl", "-o", "out.jsonl", *model, *options, *FAST)
+        gate.wait(writes, timeout=20)
+        gate.release(writes)
+        if writes < 3:
+            gate.wait(3 - writes, timeout=20)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    usage = [row["usage"] for row in read_rows(tmp_path / "out.jsonl")]
+    assert sum(each["cache_write_tokens"] > 0 for each in usage) == writes
+    assert sum(each["cache_read_tokens"] > 0 for each in usage) == 3 - writes
+    for request in emulator.requests:
+        assert json.loads(request.body)["system"][-1]["cache_control"] == mark
+
+
+def test_the_provider_is_asked_why_nothing_was_read(
+    deluge: Deluge, emulator: Emulator, tmp_path: Path, write_prompts: Write
+) -> None:
+    write_prompts(
+        *(
+            {"prompt": [{"role": "system", "content": f"{n} knows. " * 3000}, {"role": "user", "content": "a"}]}
+            for n in range(3)
+        )
+    )
+    model = ("-m", "claude-haiku-4-5", "--cache-pattern", "system_and_tools", "--max-concurrent-requests", "1")
+    done = deluge("run", "prompts.jsonl", "-o", "out.jsonl", *model, "--cache-diagnostics", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert "Why prompts were not read from the provider's cache, by its own account: 2 system_changed." in done.stderr
+    assert re.search(r"lost to avoidable writes +\$0\.\d+", done.stderr)
+    again = deluge("run", "prompts.jsonl", "-o", "again.jsonl", *model, *FAST)
+    assert "by its own account" not in again.stderr
+    assert re.search(r"read share +100\.0%", again.stderr)
 
 
 def test_another_server_can_be_asked(

@@ -20,7 +20,7 @@ from lm_deluge.prompt import Conversation, Message
 from lm_deluge.response import APIResponse
 from lm_deluge.testing import Emulator, Fault
 
-from .conftest import Deluge, read_rows
+from .conftest import FAST, Deluge, read_rows
 from .stores import Place, rows
 
 Write = Callable[..., Path]
@@ -238,6 +238,42 @@ def test_without_a_key_the_cache_still_answers(
     assert done.stderr.count("\n") == 1
     assert all(row["error"] is None for row in read_rows(tmp_path / "some.jsonl"))
     assert emulator.calls == 2
+
+
+def test_without_a_key_a_row_that_cannot_be_read_is_an_error_and_no_miss(
+    deluge: Deluge, emulator: Emulator, tmp_path: Path, write_prompts: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_prompts("a")
+    deluge.inside(*RUN)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,bm8gaW1hZ2U="}}
+    write_prompts([{"role": "user", "content": [picture]}], "a")
+    done = deluge.inside(*RUN, "--out", "out.jsonl")
+    assert done.returncode == 1, done.stderr
+    assert [row["error"] is None for row in read_rows(tmp_path / "out.jsonl")] == [False, True]
+
+
+def test_where_one_of_two_models_has_no_key_the_run_ends_with_the_first_prompt_that_it_should_answer(
+    deluge: Deluge, emulator: Emulator, tmp_path: Path, write_prompts: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    both = ("run", "prompts.jsonl", "-m", "claude-haiku-4-5", "-m", "gpt-4.1-mini", *FAST)
+    write_prompts("a")
+    refused = deluge.command(*both)
+    assert refused.stderr == "deluge: ANTHROPIC_API_KEY is not set, so claude-haiku-4-5 cannot be asked.\n"
+    deluge.inside(*RUN)
+    assert deluge.command(*both, "--cache", "my.db", "--out", "hit.jsonl").returncode == 0
+    # A prompt that is too long for anybody is no model's fault.
+    write_prompts("a", "word " * 2_000)
+    done = deluge.command(*both, "--cache", "my.db", "--out", "long.jsonl", "--max-tokens-per-minute", "1000")
+    assert done.returncode == 1, done.stderr
+    assert "so it can never be sent" in read_rows(tmp_path / "long.jsonl")[1]["error"]
+    assert emulator.calls == 1
+    write_prompts("a", *(f"new {number}" for number in range(60)))
+    done = deluge.command(*both, "--cache", "my.db", "--out", "some.jsonl")
+    assert done.returncode == 2
+    assert done.stderr.startswith("deluge: ANTHROPIC_API_KEY is not set, so claude-haiku-4-5 cannot be asked. What")
+    assert all(row["error"] is None for row in read_rows(tmp_path / "some.jsonl"))
 
 
 # What is said

@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from lm_deluge.cli.cache.printing import Column, ago, date, print_table, size
+from lm_deluge.cli.printing import Column, ago, date, print_table, size
 from lm_deluge.cli.terminal import shown
 from lm_deluge.cli.values import parse_duration, parse_size
 from lm_deluge.cli.wording import in_options

@@ -21,7 +21,7 @@ from lm_deluge.events import (
     RunReport,
     RunStarted,
 )
-from lm_deluge.progress import listener
+from lm_deluge.progress import ProgressStyle, listener
 from lm_deluge.progress._live import draw
 from lm_deluge.progress._tally import Tally
 from lm_deluge.testing import FakeClock
@@ -130,6 +130,25 @@ def test_a_run_that_did_not_finish_says_how_far_it_came(capsys: pytest.CaptureFi
 def test_a_run_that_did_not_start_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     listener("manual").close()
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("style", ["rich", "manual", "tqdm"])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_caller_that_tells_itself_what_was_done_gets_no_summary(
+    style: ProgressStyle, finished: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = FakeClock()
+    listen = listener(style, clock=clock, summary=False)
+    listen(RunStarted(10, ("m",)))
+    clock.advance(31)
+    listen(ANSWER)
+    if finished:
+        listen(RunFinished(REPORT))
+    listen.close()
+    err = capsys.readouterr().err
+    assert "1/10" in err, "how far it is still shows"
+    assert "Stopped" not in err
+    assert "10 prompts in" not in err
 
 
 def test_rich_writes_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

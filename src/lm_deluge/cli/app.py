@@ -9,6 +9,7 @@ from lm_deluge.cli.cache import cache_app
 from lm_deluge.cli.demo import demo
 from lm_deluge.cli.emulate import emulate
 from lm_deluge.cli.run import run
+from lm_deluge.cli.simulate import simulate
 
 __all__ = ["app"]
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command()(simulate)
 app.command()(emulate)
 app.command()(demo)
 app.add_typer(cache_app, name="cache")

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,9 @@ from lm_deluge.cli.display import Display
 from lm_deluge.cli.prompts import conversation_of
 from lm_deluge.cli.results import Results, result_line
 from lm_deluge.cli.rows import Row, RowReader, read_blocks
-from lm_deluge.errors import ConfigError
+from lm_deluge.errors import CacheMissError, ConfigError
 from lm_deluge.models import credential, resolve
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache import check_pattern
 from lm_deluge.response import APIResponse
 from lm_deluge.tool import Tool
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Asking"]
 
 _LAST_PASSES = 10
-_NO_KEY = "There is no API key"
+_CACHE_ALONE = {"cache_mode": "offline", "on_miss": "raise"}
 
 
 class _Asked(msgspec.Struct):
@@ -58,7 +57,6 @@ class Asking:
         self._job = job
         self._tools = tools
         self._cache = cache
-        self._pattern = check_pattern(job.pattern)
         self._system = None if job.system is None else Conversation.system(job.system)
         if self._system is not None:
             _ = self._system.digest  # computed once, and extended by each prompt that starts with it
@@ -70,8 +68,13 @@ class Asking:
         self._known: list[float] = []  # dollars avoided by hits for samples that the output has already
         self._display = None if job.progress == "none" else Display(job.progress, beside_results=job.out is None)
         listeners = [] if self._display is None else [self._display]
-        self._client = LLMClient(**job.client, cache=cache, listeners=listeners)
-        self._keyless = self._find_keyless()
+        names = job.client["model_names"]
+        self._keyless = self._find_keyless(names)
+        self._cache_alone = len(self._keyless) == len(set(names))
+        self._call = {**job.call, **_CACHE_ALONE} if self._cache_alone else job.call
+        # Errors that are no model's fault bear the name of the first, so one that can be asked comes first.
+        client = {**job.client, "model_names": sorted(names, key=self._keyless.__contains__)}
+        self._client = LLMClient(**client, cache=cache, listeners=listeners)
         self.rows = self.answered = self.errors = self.unusable = 0
         self.first_error: str | None = None
         self.report: RunReport | None = None
@@ -116,14 +119,16 @@ class Asking:
                 self._prompts(results),
                 show_progress=False,
                 tools=self._tools,
-                cache=self._pattern,
+                cache=self._job.prompt_cache,
                 samples=self.responses,
-                **self._job.call,
+                **self._call,
             )
             try:
                 async with aclosing(iterator) as responses:
                     async for response in responses:
                         self._take(results, response)
+            except CacheMissError as miss:
+                raise self._missed() from miss
             finally:
                 self.report = client.last_report and self._without_known(client.last_report)
                 if self._display is not None:
@@ -144,8 +149,8 @@ class Asking:
         asked.left -= 1
         if not asked.left:
             del self._asked[response.id]
-        if self._keyless and response.is_error and (response.error_message or "").startswith(_NO_KEY):
-            raise ConfigError(f"{self._keyless} What the cache had is written; --offline leaves it at that.")
+        if response.is_error and not self._cache_alone and response.model_internal in self._keyless:
+            raise self._missed()
         sample = asked.missing[0] if self._as_duplicates else response.sample
         if sample in asked.missing:
             self._write(results, asked.row, response, sample)
@@ -186,25 +191,29 @@ class Asking:
             self.errors += 1
             self.first_error = self.first_error or line["error"]
 
-    def _find_keyless(self) -> str | None:
-        """A sentence about the models that cannot be asked for want of a key; None if all can.
+    def _find_keyless(self, names: Sequence[str]) -> dict[str, str]:
+        """The models that cannot be asked for want of a key, and which key that is.
 
         Raises:
             ConfigError: there are some, and nothing else could give an answer.
         """
-        mode = self._job.cache_mode
-        if mode == "offline":
-            return None
+        if self._job.cache_mode == "offline":
+            return {}
         given = self._job.client
-        models = [resolve(name, base_url=given.get("base_url"), environ=os.environ) for name in given["model_names"]]
+        models = [resolve(name, base_url=given.get("base_url"), environ=os.environ) for name in names]
         keyless = {
-            " or ".join(model.service.key_env): model.name
+            model.name: " or ".join(model.service.key_env)
             for model in models
             if model.service.key_required and credential(model.service, os.environ) is None
         }
-        if not keyless:
-            return None
-        sentence = " ".join(f"{key} is not set, so {name} cannot be asked." for key, name in keyless.items())
-        if self._cache is None or mode != "use":
-            raise ConfigError(sentence)
-        return sentence
+        if keyless and (self._cache is None or self._job.cache_mode != "use"):
+            raise ConfigError(_not_set(keyless))
+        return keyless
+
+    def _missed(self) -> ConfigError:
+        """A prompt that the cache does not know needs a model that has no key."""
+        return ConfigError(f"{_not_set(self._keyless)} What the cache had is written; --offline leaves it at that.")
+
+
+def _not_set(keyless: Mapping[str, str]) -> str:
+    return " ".join(f"{key} is not set, so {name} cannot be asked." for name, key in keyless.items())

@@ -2,7 +2,7 @@
 
 import sys
 
-from lm_deluge.events import Event, RunFinished, RunStarted
+from lm_deluge.events import Event, RunStarted
 from lm_deluge.progress import ProgressStyle, listener
 
 __all__ = ["Display"]
@@ -22,20 +22,12 @@ class Display:
 
     def __init__(self, style: ProgressStyle, *, beside_results: bool) -> None:
         self.total: int | None = None
-        self._shown = listener("manual" if style == "rich" and beside_results and sys.stdout.isatty() else style)
+        garbles = style == "rich" and beside_results and sys.stdout.isatty()
+        self._shown = listener("manual" if garbles else style, summary=False)
 
     def __call__(self, event: Event, /) -> None:
-        match event:
-            case RunStarted():
-                self._shown(RunStarted(self.total, event.models))
-            case RunFinished():
-                self.close()
-            case _:
-                self._shown(event)
+        self._shown(RunStarted(self.total, event.models) if isinstance(event, RunStarted) else event)
 
     def close(self) -> None:
-        """Give the terminal back, without the sentence that the library ends with."""
-        tally = getattr(self._shown, "_tally", None)
-        if tally is not None:
-            tally.started = False
+        """Give the terminal back."""
         self._shown.close()

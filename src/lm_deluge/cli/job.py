@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from lm_deluge._loops import run_here
 from lm_deluge.cli.asking import Asking
 from lm_deluge.cli.prompts import conversation_of, read_json, read_tools
 from lm_deluge.cli.results import Results
-from lm_deluge.cli.rows import Row, RowReader
+from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.signals import sigterm_as_ctrl_c
 from lm_deluge.cli.stores import open_cache
 from lm_deluge.cli.tables import print_reports
@@ -25,6 +25,7 @@ from lm_deluge.cli.wording import in_options
 from lm_deluge.errors import ConfigError
 from lm_deluge.progress import ProgressStyle
 from lm_deluge.progress.text import count
+from lm_deluge.prompt_cache import PromptCache
 
 __all__ = ["Job", "execute"]
 
@@ -53,7 +54,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         system: a system message for prompts that have none.
         tools: a file of tools.
         samples: answers for each row; None for one, without a number.
-        pattern: a pattern of the provider's prompt cache.
+        prompt_cache: what is asked of the provider's prompt cache.
         cache: the local cache: a path or a URL.
         store: arguments of that cache; those that were not given are absent.
         progress: how progress is shown.
@@ -70,7 +71,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     system: str | None = None
     tools: Path | None = None
     samples: int | None = None
-    pattern: str | None = None
+    prompt_cache: PromptCache | None = None
     cache: str | None = None
     store: Mapping[str, Any] = {}
     progress: ProgressStyle | Literal["none"] = "rich"
@@ -175,7 +176,7 @@ def _survey(job: Job, results: Results, asking: Asking) -> _Survey | None:
         return None
     samples = job.samples or 1
     survey = _Survey()
-    for row in _read_all(job.source, RowReader(field=job.field, limit=job.limit)):
+    for row in read_rows(job.source, field=job.field, limit=job.limit):
         survey.rows += 1
         survey.wanted += samples
         missing = results.missing(row, samples)
@@ -189,15 +190,6 @@ def _survey(job: Job, results: Results, asking: Asking) -> _Survey | None:
             "Choose another --out, or start anew with --overwrite."
         )
     return survey
-
-
-def _read_all(path: Path, reader: RowReader) -> Iterator[Row]:
-    with path.open("rb") as file:
-        while block := file.read(1 << 16):
-            yield from reader.feed(block)
-            if reader.full:
-                return
-        yield from reader.feed(b"")
 
 
 # What is said
@@ -229,6 +221,9 @@ def _print_account(job: Job, asking: Asking) -> None:
             errors=asking.report.errors + asking.unusable,
         )
         print_reports({"": whole})
+        reasons = ", ".join(f"{number:,} {shown(reason)}" for reason, number in whole.cache_miss_reasons.items())
+        if reasons:
+            _say(f"Why prompts were not read from the provider's cache, by its own account: {reasons}.")
 
 
 def _first_error(job: Job, asking: Asking) -> str:

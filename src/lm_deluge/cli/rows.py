@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import msgspec
 from lm_deluge import canonical
 from lm_deluge.errors import PromptError
 
-__all__ = ["PROMPT_FIELDS", "Row", "RowReader", "read_blocks"]
+__all__ = ["PROMPT_FIELDS", "Row", "RowReader", "read_blocks", "read_rows"]
 
 PROMPT_FIELDS = ("prompt", "messages", "question")
 """Where a prompt is looked for in an object, unless a field is named."""
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 20
+"""Bytes read at once: enough for several long prompts, because what they share is found by comparing them."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +119,23 @@ class RowReader:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def read_rows(source: Path | None, *, field: str | None = None, limit: int | None = None) -> Iterator[Row]:
+    """The rows of a file, or of standard input where there is none.
+
+    Args:
+        source: the file.
+        field, limit: as for ``RowReader``.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    reader = RowReader(field=field, limit=limit)
+    with nullcontext(sys.stdin.buffer) if source is None else source.open("rb") as file:
+        while not reader.full and (block := file.read(_BLOCK)):
+            yield from reader.feed(block)
+    yield from reader.feed(b"")
 
 
 async def read_blocks(source: Path | int) -> AsyncIterator[bytes]:

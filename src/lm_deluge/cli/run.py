@@ -1,19 +1,15 @@
 """``deluge run``: its options. What it does is in ``job``, which is imported when it is needed."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from lm_deluge.cli import options
 from lm_deluge.cli.values import parse_duration, parse_size
 
 __all__ = ["run"]
 
-_MODEL = "Model"
-_LIMITS = "Limits and retries"
-_LOCAL = "Local cache"
-_CACHING = "Provider's prompt cache"
 _RECORD = "Record"
 
 
@@ -27,12 +23,7 @@ def run(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model", "-m", help="Model to ask. Given several times, prompts are spread over them.", show_default=False
-        ),
-    ],
+    model: Annotated[list[str], options.ModelOption],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -40,51 +31,27 @@ def run(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, whatever --out holds.")] = False,
-    field: Annotated[str | None, typer.Option(help="The field that holds the prompt.", show_default=False)] = None,
-    limit: Annotated[int | None, typer.Option(help="Read the first N rows only.", min=1, metavar="N")] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            help="Independent answers for each prompt, numbered from 0 in the results. Asking for 8 after 5 buys 3.",
-            min=1,
-            metavar="N",
-        ),
-    ] = None,
+    field: options.Field = None,
+    limit: options.Limit = None,
+    samples: options.Samples = None,
     with_prompt: Annotated[bool, typer.Option("--with-prompt", help="Repeat the prompt in each result.")] = False,
     progress: Annotated[
         Literal["rich", "tqdm", "manual", "none"], typer.Option(help="How progress is shown; manual is for logs.")
     ] = "rich",
-    system: Annotated[
-        str | None,
-        typer.Option(help="System message for prompts that have none.", rich_help_panel=_MODEL, metavar="TEXT"),
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 to 2.", rich_help_panel=_MODEL)] = None,
-    top_p: Annotated[float | None, typer.Option(help="Above 0, up to 1.", rich_help_panel=_MODEL)] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens to generate.", rich_help_panel=_MODEL)] = None,
-    json_mode: Annotated[bool, typer.Option("--json-mode", help="Ask for JSON.", rich_help_panel=_MODEL)] = False,
-    reasoning_effort: Annotated[
-        str | None,
-        typer.Option(help="none, minimal, low, medium, high, xhigh or max.", rich_help_panel=_MODEL, metavar="EFFORT"),
-    ] = None,
-    tools: Annotated[
-        Path | None, typer.Option(help="JSON file with a list of tools.", rich_help_panel=_MODEL, metavar="FILE")
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="Server to ask instead of the provider's.", rich_help_panel=_MODEL, metavar="URL")
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            help="Local cache: no prompt in it is paid again. An SQLite file, a LevelDB directory, or a redis:// URL.",
-            rich_help_panel=_LOCAL,
-            metavar="STORE",
-        ),
-    ] = None,
+    system: options.System = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    max_new_tokens: options.MaxNewTokens = None,
+    json_mode: options.JsonMode = False,
+    reasoning_effort: options.ReasoningEffort = None,
+    tools: options.Tools = None,
+    base_url: options.BaseUrl = None,
+    cache: options.Cache = None,
     base: Annotated[
         str | None,
         typer.Option(
             help="Another cache file, read where --cache has no answer, and never written.",
-            rich_help_panel=_LOCAL,
+            rich_help_panel=options.LOCAL,
             metavar="FILE",
             show_default=False,
         ),
@@ -94,56 +61,35 @@ def run(
         typer.Option(
             help="Size of the file (500MB, 2GB) above which what was used longest ago is removed.",
             parser=parse_size,
-            rich_help_panel=_LOCAL,
+            rich_help_panel=options.LOCAL,
             metavar="SIZE",
             show_default=False,
         ),
     ] = None,
-    cache_key: Annotated[
-        str | None,
-        typer.Option(help="Namespace within it, to keep answers apart.", rich_help_panel=_LOCAL, metavar="NAME"),
-    ] = None,
-    scope: Annotated[
-        Literal["conversation", "request"] | None,
-        typer.Option(
-            help="What a hit has to have in common: the conversation alone, whatever model answered it, or the model "
-            "and all parameters too (request).",
-            rich_help_panel=_LOCAL,
-            metavar="SCOPE",
-            show_default="conversation",
-        ),
-    ] = None,
+    cache_key: options.CacheKey = None,
+    scope: options.Scope = None,
     cache_mode: Annotated[
         Literal["use", "refresh", "bypass", "offline"] | None,
         typer.Option(
             help="use; refresh: ask anew and store what comes; bypass: as if there were none; or offline: ask nobody, "
             "so a miss is an error that names the nearest entry. The environment variable LM_DELUGE_CACHE_MODE says it "
             "where this does not.",
-            rich_help_panel=_LOCAL,
+            rich_help_panel=options.LOCAL,
             metavar="MODE",
             show_default="use",
         ),
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Short for --cache-mode offline.", rich_help_panel=_LOCAL)
+        bool, typer.Option("--offline", help="Short for --cache-mode offline.", rich_help_panel=options.LOCAL)
     ] = False,
-    max_age: Annotated[
-        float | None,
-        typer.Option(
-            help="Older answers count as misses: 90s, 15m, 12h, 7d, 2w.",
-            parser=parse_duration,
-            metavar="AGE",
-            rich_help_panel=_LOCAL,
-            show_default=False,
-        ),
-    ] = None,
+    max_age: options.MaxAge = None,
     ttl: Annotated[
         float | None,
         typer.Option(
             help="The same, and answers that are stored now may be removed after it.",
             parser=parse_duration,
             metavar="AGE",
-            rich_help_panel=_LOCAL,
+            rich_help_panel=options.LOCAL,
             show_default=False,
         ),
     ] = None,
@@ -151,42 +97,36 @@ def run(
         Literal["answers", "complete"] | None,
         typer.Option(
             help="What is stored: answers, or only those that are complete, not cut short.",
-            rich_help_panel=_LOCAL,
+            rich_help_panel=options.LOCAL,
             metavar="WHICH",
             show_default="answers",
         ),
     ] = None,
-    single_flight: Annotated[
-        bool,
-        typer.Option(
-            "--single-flight",
-            help="The same prompt is asked once at a time, by all who share the cache.",
-            rich_help_panel=_LOCAL,
-        ),
-    ] = False,
+    single_flight: options.SingleFlight = False,
     cache_pattern: Annotated[
         str | None,
         typer.Option(
-            help="What it should keep: system_and_tools, tools_only, last_user_message, last_2_user_messages, "
-            "last_3_user_messages or automatic.",
-            rich_help_panel=_CACHING,
-            metavar="PATTERN",
+            help=f"What it should keep: {options.PATTERN_NAMES}.", rich_help_panel=options.CACHING, metavar="PATTERN"
         ),
     ] = None,
-    max_concurrent_requests: Annotated[
-        int | None, typer.Option(help="Calls under way at once.", rich_help_panel=_LIMITS, show_default="225")
-    ] = None,
-    max_requests_per_minute: Annotated[
-        int | None, typer.Option(help="Calls started in a minute.", rich_help_panel=_LIMITS, show_default="1000")
-    ] = None,
-    max_tokens_per_minute: Annotated[
-        int | None, typer.Option(help="Tokens in a minute.", rich_help_panel=_LIMITS, show_default="100000")
-    ] = None,
+    cache_lifetime: options.CacheLifetime = None,
+    cache_warm: options.CacheWarm = None,
+    cache_diagnostics: Annotated[
+        bool,
+        typer.Option(
+            "--cache-diagnostics",
+            help="Have the provider say why a prompt was not read from it, where it does (Anthropic).",
+            rich_help_panel=options.CACHING,
+        ),
+    ] = False,
+    max_concurrent_requests: options.MaxConcurrentRequests = None,
+    max_requests_per_minute: options.MaxRequestsPerMinute = None,
+    max_tokens_per_minute: options.MaxTokensPerMinute = None,
     max_attempts: Annotated[
-        int | None, typer.Option(help="Calls for one prompt.", rich_help_panel=_LIMITS, show_default="5")
+        int | None, typer.Option(help="Calls for one prompt.", rich_help_panel=options.LIMITS, show_default="5")
     ] = None,
     request_timeout: Annotated[
-        float | None, typer.Option(help="Seconds for one call.", rich_help_panel=_LIMITS, show_default="30")
+        float | None, typer.Option(help="Seconds for one call.", rich_help_panel=options.LIMITS, show_default="30")
     ] = None,
     run_name: Annotated[
         str | None,
@@ -222,41 +162,31 @@ def run(
 
     if offline and cache_mode not in (None, "offline"):
         raise ConfigError(f"--offline and --cache-mode {cache_mode} contradict each other.")
-    of_cache = {
-        "base": base,
-        "max_bytes": max_bytes,
-        "cache_key": cache_key,
-        "scope": scope,
-        "admit": admit,
-        "ttl": ttl,
-        "cache_mode": "offline" if offline else cache_mode,
-        "max_age": max_age,
-        "run_name": run_name,
-        "tags": tag or None,
-    }
-    if cache is None:
-        needless = [name for name, value in of_cache.items() if value is not None]
-        if needless:
-            option = {"tags": "--tag"}.get(needless[0], f"--{needless[0].replace('_', '-')}")
-            raise ConfigError(f"{'--offline' if offline and needless[0] == 'cache_mode' else option} needs --cache.")
-    client = {
-        "model_names": model,
-        "temperature": temperature,
-        "top_p": top_p,
-        "max_new_tokens": max_new_tokens,
-        "json_mode": json_mode or None,
-        "reasoning_effort": reasoning_effort,
-        "base_url": base_url,
-        "max_concurrent_requests": max_concurrent_requests,
-        "max_requests_per_minute": max_requests_per_minute,
-        "max_tokens_per_minute": max_tokens_per_minute,
-        "max_attempts": max_attempts,
-        "request_timeout": request_timeout,
-        "single_flight": single_flight or None,
-    }
+    options.need(
+        "--cache",
+        cache,
+        base=base,
+        max_bytes=max_bytes,
+        cache_key=cache_key,
+        scope=scope,
+        admit=admit,
+        ttl=ttl,
+        offline=offline or None,
+        cache_mode=cache_mode,
+        max_age=max_age,
+        run_name=run_name,
+        tag=tag or None,
+    )
+    options.need(
+        "--cache-pattern",
+        cache_pattern,
+        cache_lifetime=cache_lifetime,
+        cache_warm=cache_warm,
+        cache_diagnostics=cache_diagnostics or None,
+    )
     job = Job(
-        source=_unless_dash(prompts),
-        out=None if out is None else _unless_dash(out),
+        source=options.unless_dash(prompts),
+        out=None if out is None else options.unless_dash(out),
         overwrite=overwrite,
         field=field,
         limit=limit,
@@ -264,20 +194,29 @@ def run(
         system=system,
         tools=tools,
         samples=samples,
-        pattern=cache_pattern,
+        prompt_cache=options.prompt_cache(
+            cache_pattern, lifetime=cache_lifetime, warm=cache_warm, diagnostics=cache_diagnostics
+        ),
         cache=cache,
-        store=_given(of_cache, "base", "max_bytes", "cache_key", "scope", "admit", "ttl"),
+        store=options.given(base=base, max_bytes=max_bytes, cache_key=cache_key, scope=scope, admit=admit, ttl=ttl),
         progress=progress,
-        client=_given(client, *client),
-        call=_given(of_cache, "cache_mode", "max_age", "run_name", "tags"),
+        client=options.given(
+            model_names=model,
+            temperature=temperature,
+            top_p=top_p,
+            max_new_tokens=max_new_tokens,
+            json_mode=json_mode or None,
+            reasoning_effort=reasoning_effort,
+            base_url=base_url,
+            max_concurrent_requests=max_concurrent_requests,
+            max_requests_per_minute=max_requests_per_minute,
+            max_tokens_per_minute=max_tokens_per_minute,
+            max_attempts=max_attempts,
+            request_timeout=request_timeout,
+            single_flight=single_flight or None,
+        ),
+        call=options.given(
+            cache_mode="offline" if offline else cache_mode, max_age=max_age, run_name=run_name, tags=tag or None
+        ),
     )
     raise typer.Exit(execute(job))
-
-
-def _unless_dash(path: Path) -> Path | None:
-    return None if str(path) == "-" else path
-
-
-def _given(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Those of the values that the user gave; for the others, the library's own defaults hold."""
-    return {name: values[name] for name in names if values[name] is not None}

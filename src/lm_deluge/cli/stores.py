@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lm_deluge.cache.stores import Store
     from lm_deluge.cache.stores._sqlite_rebuild import RebuildReport
 
-__all__ = ["kind_of", "open_cache", "open_store", "rebuild_file"]
+__all__ = ["kind_of", "open_cache", "open_cache_to_read", "open_store", "rebuild_file"]
 
 _SERVERS = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
 
@@ -100,6 +100,25 @@ def open_cache(where: str, options: Mapping[str, Any], *, offline: bool = False)
         if name in options:
             raise ConfigError(f"--{name.replace('_', '-')} is for caches in SQLite files.")
     return RedisCache(where, **options) if kind == "redis" else LevelDBCache(where, **options)
+
+
+def open_cache_to_read(where: str, options: Mapping[str, Any]) -> "ResponseCache | None":
+    """The cache of a run, to look into it before the run; None where there is nothing yet.
+
+    Args:
+        where: a path or a URL.
+        options: ``cache_key`` and ``scope``, as for the run.
+
+    Raises:
+        ConfigError: the name or an option has no meaning.
+        CacheError: it cannot be opened.
+        ImportError: the package for it is missing.
+    """
+    from lm_deluge.cache import ResponseCache
+
+    if kind_of(where) == "sqlite" and not Path(where).expanduser().exists():
+        return None
+    return ResponseCache(open_store(where), **options)
 
 
 def _is_writable(path: Path) -> bool:

@@ -22,7 +22,11 @@ def _number(value: int) -> str:
 
 
 def _dollars(value: float) -> str:
-    return money(value) if value else _NOTHING
+    return money(value) if abs(value) > 1e-9 else _NOTHING  # what is left of a difference is no money
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if value else _NOTHING
 
 
 def _seconds(value: float) -> str:
@@ -45,13 +49,15 @@ _SECTIONS: tuple[tuple[tuple[str, _Cell], ...], ...] = (
         ("input tokens", lambda report: _number(report.usage.input_tokens)),
         ("cache write", lambda report: _number(report.usage.cache_write_tokens)),
         ("cache read", lambda report: _number(report.usage.cache_read_tokens)),
+        ("read share", lambda report: _share(report.prompt_cache_hit_ratio)),
         ("output tokens", lambda report: _number(report.usage.output_tokens)),
     ),
     (
         ("paid", lambda report: _dollars(report.cost)),
         ("unpriced", lambda report: _number(report.unpriced)),
         ("avoided by hits", lambda report: _dollars(report.cost_avoided)),
-        ("saved by prompt cache", lambda report: _dollars(_saved(report))),
+        ("saved by prompt cache", lambda report: _dollars(report.saved_by_prompt_cache)),
+        ("lost to avoidable writes", lambda report: _dollars(report.lost_to_writes)),
     ),
     (
         ("seconds", lambda report: _seconds(report.seconds)),
@@ -77,11 +83,11 @@ def report_table(reports: Mapping[str, RunReport], *, tall: bool = False) -> "Ta
     sections = _filled_sections(reports.values())
     if tall:
         table.show_header = any(reports)
-        table.add_column("", style="bold", no_wrap=True)
+        table.add_column("", style="bold")
         for number, name in enumerate(reports):
-            # A heading may be broken into lines, a number may not be cut.
-            widest = max(len(cells[number]) for section in sections for _, cells in section)
-            table.add_column(name, justify="right", min_width=widest)
+            # Names and headings may be broken into lines, a number may not be cut.
+            widths = [len(cells[number]) for section in sections for _, cells in section]
+            table.add_column(name, justify="right", width=max(widths + [len(word) for word in name.split()]))
         for section in sections:
             for name, cells in section:
                 table.add_row(name, *cells, end_section=name == section[-1][0])
@@ -117,9 +123,3 @@ def _filled_sections(reports: Collection[RunReport]) -> list[list[tuple[str, lis
         if filled:
             sections.append(filled)
     return sections
-
-
-def _saved(report: RunReport) -> float:
-    """What the provider's prompt cache saved. Negative where writes cost more than reads brought back."""
-    saved = report.cost_without_prompt_caching - report.cost
-    return saved if abs(saved) > 1e-9 else 0.0

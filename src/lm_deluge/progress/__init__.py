@@ -23,18 +23,18 @@ class ProgressListener(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the terminal back. A run that did not finish gets a line saying how far it came. Twice is fine."""
+        """Give the terminal back. A summary of a run that did not finish says how far it came. Twice is fine."""
         ...
 
 
-def listener(style: ProgressStyle, *, clock: Clock | None = None) -> ProgressListener:
+def listener(style: ProgressStyle, *, clock: Clock | None = None, summary: bool = True) -> ProgressListener:
     """A new listener for one run.
 
     Args:
         style: ``"rich"`` for one live line in a terminal or notebook, and a plain line every 30 seconds where standard
             error is neither; ``"tqdm"`` for a tqdm bar; ``"manual"`` for a plain line every 10 seconds, as for logs.
-            Each ends with a summary of one line.
         clock: the time that rates and intervals are measured on; None for the machine's.
+        summary: end with a line of what the run did, or of how far it came. False where its user tells that.
 
     Raises:
         ConfigError: an unknown style.
@@ -45,16 +45,16 @@ def listener(style: ProgressStyle, *, clock: Clock | None = None) -> ProgressLis
         from lm_deluge.progress._live import LiveProgress, can_draw
 
         if can_draw():
-            return LiveProgress(clock)
+            return LiveProgress(clock, summary=summary)
         style, seconds = "manual", 30.0
     else:
         seconds = 10.0
     if style == "manual":
         from lm_deluge.progress._plain import PlainProgress
 
-        return PlainProgress(clock, every=seconds)
+        return PlainProgress(clock, every=seconds, summary=summary)
     if style == "tqdm":
         from lm_deluge.progress._tqdm import TqdmProgress
 
-        return TqdmProgress(clock)
+        return TqdmProgress(clock, summary=summary)
     raise ConfigError(f"progress={style!r} is not known; use one of {', '.join(get_args(ProgressStyle))}.")

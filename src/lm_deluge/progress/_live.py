@@ -39,8 +39,8 @@ def can_draw() -> bool:
 class LiveProgress:
     """A line with a bar, the position, the rate, the time left and what it cost; the summary takes its place."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._tally = Tally(clock)
+    def __init__(self, clock: Clock, *, summary: bool = True) -> None:
+        self._tally = Tally(clock, summary=summary)
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False

@@ -18,12 +18,13 @@ class PlainProgress:
     Args:
         clock: the time that the interval is measured on.
         every: seconds between two lines.
+        summary: whether a last line tells what the run did.
     """
 
-    def __init__(self, clock: Clock, *, every: float) -> None:
+    def __init__(self, clock: Clock, *, every: float, summary: bool = True) -> None:
         self._clock = clock
         self._every = every
-        self._tally = Tally(clock)
+        self._tally = Tally(clock, summary=summary)
         self._next = clock.monotonic() + every
         self._closed = False
 
@@ -48,7 +49,9 @@ def write_line(line: str) -> None:
 
 
 def write_last_line(tally: Tally) -> None:
-    """The summary of a run that finished, or how far the others came."""
+    """The summary of a run that finished, or how far the others came; nothing where it is not wanted."""
+    if not tally.summary:
+        return
     if tally.report is not None:
         left_out = (tally.total or 0) - tally.report.prompts
         write_line((f"Stopped, {left_out:,} left. " if left_out > 0 else "") + summary(tally.report))

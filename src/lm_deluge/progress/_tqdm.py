@@ -16,10 +16,10 @@ _REDRAW = 0.1
 class TqdmProgress:
     """A bar with hits, errors, retries and money behind it."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, summary: bool = True) -> None:
         self._tqdm = require("tqdm", extra="tqdm", purpose="progress='tqdm'").tqdm
         self._clock = clock
-        self._tally = Tally(clock)
+        self._tally = Tally(clock, summary=summary)
         self._bar: Any = None
         self._next = 0.0
         self._closed = False

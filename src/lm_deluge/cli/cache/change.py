@@ -53,8 +53,8 @@ def verify(
       deluge cache verify my_cache.db --rebuild
     """
     from lm_deluge.cache.housekeeping import verify as check
-    from lm_deluge.cli.cache.printing import plain, print_json, say
     from lm_deluge.cli.cache.reports import print_check, rebuilt
+    from lm_deluge.cli.printing import plain, print_json, say
     from lm_deluge.cli.stores import kind_of, open_store, rebuild_file
 
     made = rebuild_file(store) if rebuild else None
@@ -111,9 +111,9 @@ def prune(
       deluge cache prune my_cache.db --max-bytes 2GB --yes
     """
     from lm_deluge.cache.housekeeping import prune as remove
-    from lm_deluge.cli.cache.printing import print_json
     from lm_deluge.cli.cache.reports import print_pruned, pruned
     from lm_deluge.cli.consent import ask
+    from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store
     from lm_deluge.errors import ConfigError
 
@@ -173,7 +173,7 @@ def delete(
       deluge cache delete my_cache.db --set-aside --older-than 90d
     """
     from lm_deluge.cli.cache.deleting import delete_entries
-    from lm_deluge.cli.cache.printing import entries_of, print_json, say
+    from lm_deluge.cli.printing import entries_of, print_json, say
     from lm_deluge.errors import ConfigError
 
     chosen = make_filter(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from lm_deluge.cache.archive.filters import Filter, entries, scannable
 from lm_deluge.cache.housekeeping import find
 from lm_deluge.cli.cache.asides import choose, find_aside
-from lm_deluge.cli.cache.printing import entries_of
 from lm_deluge.cli.consent import ask
+from lm_deluge.cli.printing import entries_of
 from lm_deluge.cli.stores import open_store
 
 if TYPE_CHECKING:

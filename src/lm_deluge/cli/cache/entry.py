@@ -14,7 +14,7 @@ from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, ScanStore, Store
 from lm_deluge.cli.cache.asides import find_aside, namespaces_of
 from lm_deluge.cli.cache.listing import facts_of
-from lm_deluge.cli.cache.printing import ago, make_console, moment, print_json, size
+from lm_deluge.cli.printing import ago, make_console, moment, print_json, size
 from lm_deluge.cli.terminal import shown
 from lm_deluge.errors import ConfigError, DamagedEntryError
 from lm_deluge.progress.text import money

@@ -3,17 +3,18 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
 from lm_deluge.cache.explain import Searcher, Wanted, explain
 from lm_deluge.cache.record import Scope
-from lm_deluge.cli.cache.printing import print_json, say
+from lm_deluge.cli.options import unless_dash
+from lm_deluge.cli.printing import print_json, say
 from lm_deluge.cli.prompts import conversation_of, read_tools
-from lm_deluge.cli.rows import RowReader
+from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.stores import open_store
 from lm_deluge.cli.terminal import shown
 from lm_deluge.errors import ConfigError, PromptError
@@ -133,20 +134,11 @@ def _prompts(question: Question) -> Iterator[tuple[int | None, str, Conversation
         prompt = as_conversation(question.prompt)
         yield None, _title(prompt), prompt if system is None else system.add(prompt.messages[0])
         return
-    reader = RowReader(field=question.field, limit=question.limit)
-    with _opened(question.source) as file:
-        while not reader.full:
-            block = file.read(1 << 16)
-            for row in reader.feed(block):
-                found = conversation_of(row, system)
-                text = found if isinstance(found, str) else _title(found)
-                yield row.index, text, found
-            if not block:
-                return
-
-
-def _opened(source: Path | None) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdin.buffer) if source is None or str(source) == "-" else source.open("rb")
+    source = None if question.source is None else unless_dash(question.source)
+    for row in read_rows(source, field=question.field, limit=question.limit):
+        found = conversation_of(row, system)
+        text = found if isinstance(found, str) else _title(found)
+        yield row.index, text, found
 
 
 def _title(prompt: Conversation) -> str:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lm_deluge.cache.archive import ExportReport
-from lm_deluge.cli.cache.printing import entries_of, size
+from lm_deluge.cli.printing import entries_of, size
 
 __all__ = ["destination", "exported"]
 

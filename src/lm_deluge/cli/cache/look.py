@@ -41,7 +41,7 @@ def stats(
     """
     from lm_deluge.cache.housekeeping import stats as add_up
     from lm_deluge.cli.cache.overview import print_stats, runs_meant
-    from lm_deluge.cli.cache.printing import plain, print_json
+    from lm_deluge.cli.printing import plain, print_json
     from lm_deluge.cli.stores import kind_of, open_store
 
     chosen = make_filter(
@@ -139,7 +139,7 @@ def drift(
     """
     from lm_deluge.cache.housekeeping import drift as find_drift
     from lm_deluge.cli.cache.overview import print_drift
-    from lm_deluge.cli.cache.printing import print_json
+    from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store
 
     with closing(open_store(store)) as opened:

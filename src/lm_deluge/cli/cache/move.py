@@ -50,7 +50,7 @@ def export(
     """
     from lm_deluge.cache.archive import export as write
     from lm_deluge.cli.cache.exporting import destination, exported
-    from lm_deluge.cli.cache.printing import print_json, say
+    from lm_deluge.cli.printing import print_json, say
     from lm_deluge.cli.stores import open_store
     from lm_deluge.errors import ConfigError
 
@@ -103,7 +103,7 @@ def import_file(
       deluge cache export a.db - | deluge cache import b.db - --create
     """
     from lm_deluge.cli.cache.importing import import_into
-    from lm_deluge.cli.cache.printing import print_json, say
+    from lm_deluge.cli.printing import print_json, say
 
     report, whole = import_into(
         store, file, on_conflict=on_conflict, namespace=cache_key, create=create, dry_run=dry_run
@@ -141,8 +141,8 @@ def rekey(
       deluge cache rekey my_cache.db --from draft --to final
     """
     from lm_deluge.cache.archive import rekey as give_new_keys
-    from lm_deluge.cli.cache.printing import print_json, say
     from lm_deluge.cli.consent import ask
+    from lm_deluge.cli.printing import print_json, say
     from lm_deluge.cli.stores import open_store
     from lm_deluge.errors import ConfigError
 

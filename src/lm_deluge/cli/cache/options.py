@@ -1,10 +1,11 @@
-"""Arguments that several commands have, each with the same name and meaning everywhere."""
+"""Arguments that several commands for caches have, each with the same name and meaning everywhere."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lm_deluge.cli.options import AsJson
 from lm_deluge.cli.values import parse_duration
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ StorePlace = Annotated[
     str,
     typer.Argument(metavar="STORE", help="An SQLite file, a LevelDB directory, or a redis:// URL.", show_default=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
 Namespace = Annotated[
     str | None,
     typer.Option(

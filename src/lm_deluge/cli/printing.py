@@ -126,8 +126,14 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.width, 8 + 8 * self.share) if self.share else self.width
 
 
-def print_table(console: "Console", columns: Sequence[Column]) -> None:
-    """A table with as many of the columns as there is room for. Cells are texts, never markup."""
+def print_table(console: "Console", columns: Sequence[Column], *, bold: int | None = None) -> None:
+    """A table with as many of the columns as there is room for. Cells are texts, never markup.
+
+    Args:
+        console: where to print.
+        columns: all of the same length.
+        bold: the row to emphasize.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -148,8 +154,8 @@ def print_table(console: "Console", columns: Sequence[Column]) -> None:
             overflow="fold" if column.breaks else "ellipsis",
             width=width,
         )
-    for row in zip(*(column.cells for column in kept), strict=True):
-        table.add_row(*map(Text, row))
+    for number, row in enumerate(zip(*(column.cells for column in kept), strict=True)):
+        table.add_row(*map(Text, row), style="bold" if number == bold else None)
     console.print(table)
 
 

@@ -1,0 +1,223 @@
+"""Options that several commands have, each with the same name, meaning and place in the help everywhere.
+
+Help has to be there at once, so nothing of the library is imported here before a command runs.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lm_deluge.cli.values import parse_duration
+
+if TYPE_CHECKING:
+    from lm_deluge.prompt_cache import PromptCache
+
+__all__ = [
+    "CACHING",
+    "LIMITS",
+    "LOCAL",
+    "MODEL",
+    "PATTERN_NAMES",
+    "AsJson",
+    "BaseUrl",
+    "Cache",
+    "CacheKey",
+    "CacheLifetime",
+    "CacheWarm",
+    "Field",
+    "JsonMode",
+    "Limit",
+    "MaxAge",
+    "MaxConcurrentRequests",
+    "MaxNewTokens",
+    "MaxRequestsPerMinute",
+    "MaxTokensPerMinute",
+    "ModelOption",
+    "ReasoningEffort",
+    "Samples",
+    "Scope",
+    "SingleFlight",
+    "System",
+    "Temperature",
+    "Tools",
+    "TopP",
+    "given",
+    "need",
+    "prompt_cache",
+    "unless_dash",
+]
+
+MODEL = "Model"
+LOCAL = "Local cache"
+CACHING = "Provider's prompt cache"
+LIMITS = "Limits and retries"
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
+
+# Prompts
+
+Field = Annotated[str | None, typer.Option(help="The field that holds the prompt.", show_default=False)]
+Limit = Annotated[int | None, typer.Option(help="Read the first N rows only.", min=1, metavar="N")]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        help="Independent answers for each prompt, numbered from 0 in the results. Asking for 8 after 5 buys 3.",
+        min=1,
+        metavar="N",
+    ),
+]
+System = Annotated[
+    str | None, typer.Option(help="System message for prompts that have none.", rich_help_panel=MODEL, metavar="TEXT")
+]
+Tools = Annotated[
+    Path | None, typer.Option(help="JSON file with a list of tools.", rich_help_panel=MODEL, metavar="FILE")
+]
+
+# The model and how it samples
+
+ModelOption = typer.Option(
+    "--model", "-m", help="Model to ask. Given several times, prompts are spread over them.", show_default=False
+)
+"""For lists of models, which one command needs and another does not."""
+
+Temperature = Annotated[float | None, typer.Option(help="0 to 2.", rich_help_panel=MODEL)]
+TopP = Annotated[float | None, typer.Option(help="Above 0, up to 1.", rich_help_panel=MODEL)]
+MaxNewTokens = Annotated[int | None, typer.Option(help="Most tokens to generate.", rich_help_panel=MODEL)]
+JsonMode = Annotated[bool, typer.Option("--json-mode", help="Ask for JSON.", rich_help_panel=MODEL)]
+ReasoningEffort = Annotated[
+    str | None,
+    typer.Option(help="none, minimal, low, medium, high, xhigh or max.", rich_help_panel=MODEL, metavar="EFFORT"),
+]
+BaseUrl = Annotated[
+    str | None, typer.Option(help="Server to ask instead of the provider's.", rich_help_panel=MODEL, metavar="URL")
+]
+
+# The local cache
+
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        help="Local cache: no prompt in it is paid again. An SQLite file, a LevelDB directory, or a redis:// URL.",
+        rich_help_panel=LOCAL,
+        metavar="STORE",
+    ),
+]
+CacheKey = Annotated[
+    str | None,
+    typer.Option(help="Namespace within it, to keep answers apart.", rich_help_panel=LOCAL, metavar="NAME"),
+]
+Scope = Annotated[
+    Literal["conversation", "request"] | None,
+    typer.Option(
+        help="What a hit has to have in common: the conversation alone, whatever model answered it, or the model "
+        "and all parameters too (request).",
+        rich_help_panel=LOCAL,
+        metavar="SCOPE",
+        show_default="conversation",
+    ),
+]
+MaxAge = Annotated[
+    float | None,
+    typer.Option(
+        help="Older answers count as misses: 90s, 15m, 12h, 7d, 2w.",
+        parser=parse_duration,
+        metavar="AGE",
+        rich_help_panel=LOCAL,
+        show_default=False,
+    ),
+]
+SingleFlight = Annotated[
+    bool,
+    typer.Option(
+        "--single-flight",
+        help="The same prompt is asked once at a time, by all who share the cache.",
+        rich_help_panel=LOCAL,
+    ),
+]
+
+# The provider's prompt cache
+
+PATTERN_NAMES = (
+    "system_and_tools, tools_only, last_user_message, last_2_user_messages, last_3_user_messages, shared_prefix, "
+    "conversation or automatic"
+)
+"""Those of ``lm_deluge.prompt_cache.PATTERNS``, written out: importing them would make help wait."""
+
+CacheLifetime = Annotated[
+    Literal["5m", "30m", "1h", "12h"] | None,
+    typer.Option(
+        help="How long it should keep that after each use: 5m, 30m, 1h or 12h, or what the provider has of that kind.",
+        rich_help_panel=CACHING,
+        metavar="TIME",
+        show_default="the provider's",
+    ),
+]
+CacheWarm = Annotated[
+    Literal["always", "never", "prefill"] | None,
+    typer.Option(
+        help="Whether prompts wait until the first with the same prefix has written it: always or never, or prefill: "
+        "it is written by a request without an answer, where the provider has such a one.",
+        rich_help_panel=CACHING,
+        metavar="HOW",
+        show_default="always",
+    ),
+]
+
+_WARM: dict[str, bool | Literal["prefill"]] = {"always": True, "never": False, "prefill": "prefill"}
+"""What the client calls them."""
+
+# Limits
+
+MaxConcurrentRequests = Annotated[
+    int | None, typer.Option(help="Calls under way at once.", rich_help_panel=LIMITS, show_default="225")
+]
+MaxRequestsPerMinute = Annotated[
+    int | None, typer.Option(help="Calls started in a minute.", rich_help_panel=LIMITS, show_default="1000")
+]
+MaxTokensPerMinute = Annotated[
+    int | None, typer.Option(help="Tokens in a minute.", rich_help_panel=LIMITS, show_default="100000")
+]
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Those of the values that the user gave; for the others, the library's own defaults hold."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def need(option: str, value: object, **others: object) -> None:
+    """Refuse options that mean nothing without another one.
+
+    Args:
+        option: the one that they need.
+        value: what the user gave for it.
+        others: the options that need it, by name.
+
+    Raises:
+        ConfigError: one of them is given without it.
+    """
+    if value is None and (needless := given(**others)):
+        from lm_deluge.errors import ConfigError
+
+        raise ConfigError(f"--{next(iter(needless)).replace('_', '-')} needs {option}.")
+
+
+def prompt_cache(
+    pattern: str | None, *, lifetime: str | None, warm: str | None, diagnostics: bool = False
+) -> "PromptCache | None":
+    """What these options ask of the provider's prompt cache; None without a pattern.
+
+    Raises:
+        ConfigError: the pattern is not known.
+    """
+    if pattern is None:
+        return None
+    from lm_deluge.prompt_cache import PromptCache
+
+    how = None if warm is None else _WARM[warm]
+    return PromptCache(**given(pattern=pattern, ttl=lifetime, warm=how, diagnostics=diagnostics))
+
+
+def unless_dash(path: Path) -> Path | None:
+    """A path; None for ``-``, which stands for standard input or output."""
+    return None if str(path) == "-" else path

@@ -1,0 +1,108 @@
+"""``deluge simulate``: its options. What it does is in ``simulating``, which is imported when it is needed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_deluge.cli import options
+
+__all__ = ["simulate"]
+
+
+def simulate(
+    prompts: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROMPTS", help="JSON lines as deluge run takes them, - for standard input.", show_default=False
+        ),
+    ],
+    model: Annotated[
+        list[str], typer.Option("--model", "-m", help="Model that would be asked.", metavar="MODEL", show_default=False)
+    ],
+    output_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens that an answer has on average. Without it, the bill is of prompts alone.", min=0, metavar="N"
+        ),
+    ] = None,
+    field: options.Field = None,
+    limit: options.Limit = None,
+    samples: options.Samples = None,
+    as_json: options.AsJson = False,
+    system: options.System = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    max_new_tokens: options.MaxNewTokens = None,
+    json_mode: options.JsonMode = False,
+    reasoning_effort: options.ReasoningEffort = None,
+    tools: options.Tools = None,
+    base_url: options.BaseUrl = None,
+    cache: options.Cache = None,
+    cache_key: options.CacheKey = None,
+    scope: options.Scope = None,
+    max_age: options.MaxAge = None,
+    single_flight: options.SingleFlight = False,
+    cache_pattern: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Compare this one with none, and not all of them: {options.PATTERN_NAMES}. Several may be given.",
+            rich_help_panel=options.CACHING,
+            metavar="PATTERN",
+            show_default=False,
+        ),
+    ] = None,
+    cache_lifetime: options.CacheLifetime = None,
+    cache_warm: options.CacheWarm = None,
+    max_concurrent_requests: options.MaxConcurrentRequests = None,
+    max_requests_per_minute: options.MaxRequestsPerMinute = None,
+    max_tokens_per_minute: options.MaxTokensPerMinute = None,
+) -> None:
+    """Say what a run would cost with each pattern of the provider's prompt cache.
+
+    Nobody is asked, no key is needed, and nothing changes. Give the options
+    that the run will have: what the local cache answers costs nothing, and
+    the limits decide which requests can read what others have written.
+
+    Examples:
+      deluge simulate prompts.jsonl -m claude-haiku-4-5 --output-tokens 300
+      deluge simulate prompts.jsonl -m gpt-5.6 --cache-pattern shared_prefix
+    """
+    from lm_deluge.cli.simulating import Simulation, carry_out
+    from lm_deluge.errors import ConfigError
+    from lm_deluge.prompt_cache import PATTERNS
+
+    if len(model) > 1:
+        raise ConfigError("A bill is that of one model: give --model once, and simulate each by itself.")
+    options.need("--cache", cache, cache_key=cache_key, scope=scope, max_age=max_age)
+    caches = (
+        options.prompt_cache(pattern, lifetime=cache_lifetime, warm=cache_warm) for pattern in cache_pattern or PATTERNS
+    )
+    carry_out(
+        Simulation(
+            source=options.unless_dash(prompts),
+            field=field,
+            limit=limit,
+            system=system,
+            tools=tools,
+            output_tokens=output_tokens,
+            patterns=tuple(filter(None, caches)),
+            cache=cache,
+            store=options.given(cache_key=cache_key, scope=scope),
+            client=options.given(
+                model_names=model,
+                temperature=temperature,
+                top_p=top_p,
+                max_new_tokens=max_new_tokens,
+                json_mode=json_mode or None,
+                reasoning_effort=reasoning_effort,
+                base_url=base_url,
+                max_concurrent_requests=max_concurrent_requests,
+                max_requests_per_minute=max_requests_per_minute,
+                max_tokens_per_minute=max_tokens_per_minute,
+                single_flight=single_flight or None,
+            ),
+            call=options.given(samples=samples, max_age=max_age),
+            as_json=as_json,
+        )
+    )
