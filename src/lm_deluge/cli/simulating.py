@@ -197,7 +197,7 @@ def _verdict(best: Forecast, none: Forecast) -> str:
 def _notes(estimate: Estimate, *, is_priced: bool) -> Iterator[str]:
     again = "; warm: the same prompts once more, right after" if is_priced else ""
     yield f"cold: the provider's cache holds nothing of them yet{again}. Writes, reads and read share are cold."
-    yield "Requests start as the limits allow; an entry may have ended before the next one could read it."
+    yield "Requests start as the limits allow, and an answer begins five seconds after its request."
     answers = (
         "Answers are not in the bill; --output-tokens N adds them."
         if estimate.output_tokens is None

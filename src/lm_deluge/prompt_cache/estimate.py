@@ -18,6 +18,7 @@ __all__ = ["Bill", "Estimate", "Forecast", "PlannedRun", "forecast", "paced"]
 
 _LEARNED_AT_ONCE = 512  # prompts that a run sees before the first of them is planned
 _CHAT_TOKENS_PER_MESSAGE = 1
+_BEGINS_AFTER = 5.0  # seconds; answers to long prompts take a few
 _NO_PLAN = CachePlan()
 
 # What reads and writes cost beside other input where no price is known: the usual multiples.
@@ -74,7 +75,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What a run would cost. ``str(estimate)`` is a table.
 
     Tokens are estimated: four bytes of text make one, and an image counts 1,600. Answers count what was asked for in
-    ``output_tokens``.
+    ``output_tokens``. Requests start as the client's limits allow, and an answer begins five seconds after its request.
 
     Attributes:
         model: which one would be asked.
@@ -180,6 +181,7 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
             tokens_per_message=per_message,
             at_once=self.at_once,
             waits=waits,
+            begins_after=_BEGINS_AFTER,
         )
 
     def _planned(self, planner: Planner | None) -> Iterator[tuple[Conversation, CachePlan]]:

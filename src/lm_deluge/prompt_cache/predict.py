@@ -4,6 +4,7 @@ The rules are those of the providers' guides. Nothing is sent: a request is a ch
 entry is the digest of a chain and a time until which it lives.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
@@ -62,6 +63,7 @@ class Predictor:
         tokens_per_message: tokens that each message has beside its blocks.
         at_once: how many are under way at a time. What one writes can be read by the one that comes so many later.
         waits: whether a request waits while another that is under way writes a prefix which both have marked.
+        begins_after: seconds from a request to the beginning of its answer, whatever else is under way.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Predictor:
         tokens_per_message: int = 0,
         at_once: int = 1,
         waits: bool = False,
+        begins_after: float = math.inf,
     ) -> None:
         self._reader = Reader(model, tools, scope=scope)
         self._caching = model.caching
@@ -82,13 +85,16 @@ class Predictor:
         self._tokens_per_message = tokens_per_message
         self._at_once = max(1, at_once)
         self._waits = waits
+        self._begins_after = begins_after
         self._under_way: deque[_Sent] = deque()
         self._writing: Counter[bytes] = Counter()
 
     def send(self, conversation: Conversation, plan: CachePlan, now: float = 0.0) -> Usage:
         """The prompt tokens of the next request, which is sent at ``now``, in seconds."""
         request = _lay_out(self._reader, conversation, plan, self._caching, self._count, self._tokens_per_message)
-        while len(self._under_way) >= self._at_once:
+        while self._under_way and (
+            len(self._under_way) >= self._at_once or self._under_way[0].started + self._begins_after <= now
+        ):
             self._begin_oldest()
         if self._waits:
             while any(digest in self._writing for digest in request.shared):
