@@ -53,6 +53,9 @@ def paid(cost: float, unpriced: int) -> str:
     return f"{known} (+ {count(unpriced, 'answer')} of unknown price)" if unpriced else known
 
 
+_CENT = 1e-4  # dollars; a hundredth of a cent is not worth a word
+
+
 def summary(report: RunReport) -> str:
     """A finished run in one line."""
     prompts = count(report.prompts, "prompt")
@@ -67,6 +70,8 @@ def summary(report: RunReport) -> str:
         count(report.errors, "error") if report.errors else "",
         paid(report.cost, report.unpriced),
         f"{money(report.cost_avoided)} avoided" if report.cost_avoided else "",
+        f"{money(report.saved_by_prompt_cache)} saved by prompt cache" if report.saved_by_prompt_cache > _CENT else "",
+        f"{money(report.lost_to_writes)} lost to avoidable writes" if report.lost_to_writes > _CENT else "",
         count(report.cache_failures, "cache failure") if report.cache_failures else "",
         count(report.damaged_entries, "damaged cache entry", "damaged cache entries") if report.damaged_entries else "",
         f"{count(report.not_stored, 'answer')} not stored" if report.not_stored else "",
