@@ -32,14 +32,15 @@ def emulator_url() -> Iterator[str]:
 def measured(task: str, directory: Path, url: str = "") -> dict[str, Any]:
     """The figures of one task, from a fresh process."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", PROGRAM, task, url, directory / "cache.db"],
+        [sys.executable, "-X", "faulthandler", "-W", "error", PROGRAM, task, url, directory / "cache.db"],
         env={**os.environ, "OPENAI_API_KEY": "emulated"},
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    # A crash may come after all the output: stdout tells how far the program got, stderr where each thread was.
+    assert done.returncode == 0, f"ended with {done.returncode}; printed {done.stdout!r}\n{done.stderr[-8000:]}"
     return json.loads(done.stdout)
 
 
