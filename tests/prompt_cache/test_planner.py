@@ -272,3 +272,14 @@ def test_where_nothing_is_shared_nothing_is_written():
     used = predict([(each, planner.plan(each)) for each in prompts], GPT_6)
     assert not any(usage.has_cache_write for usage in used)
     assert all(usage.has_cache_write for usage in predict([(each, CachePlan()) for each in prompts], GPT_6))
+
+
+@pytest.mark.parametrize(
+    ("model", "wire", "name"),
+    [(CLAUDE, "anthropic", "cache_control"), (GPT_6, "openai-chat", "prompt_cache_breakpoint")],
+)
+def test_marks_of_the_user_take_their_places(model, wire, name):
+    own = [ProviderBlock(wire, {"type": "text", "text": f"{n}", name: {"type": "ephemeral"}}) for n in range(3)]
+    prompt = Conversation([*BASE.messages, Message("user", own), *BASE.user("x").ai("y").user("z").messages[1:]])
+    found = planned("last_3_user_messages", model, prompt).breakpoints
+    assert len(found) == (1 if model is CLAUDE else 0)  # the end of the prompt is one more that OpenAI sets

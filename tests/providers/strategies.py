@@ -1,5 +1,7 @@
 """Random prompts of every kind of part, as Hypothesis strategies."""
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from lm_deluge.config import SamplingParams
@@ -102,3 +104,43 @@ params = st.builds(
 )
 schemas = st.none() | st.just({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]})
 tool_choices = st.sampled_from([None, "auto", "none", "required", "f"])
+
+_USERS_BLOCKS: dict[tuple[str, str], dict[str, Any]] = {
+    ("anthropic", "user"): {
+        "type": "search_result",
+        "source": "https://example.com",
+        "title": "Found",
+        "content": [{"type": "text", "text": "Here"}],
+    },
+    ("anthropic", "assistant"): {"type": "server_tool_use", "id": "srvtoolu_2", "name": "web_search", "input": {}},
+    ("openai-chat", "user"): {"type": "text", "text": "Here"},
+    ("openai-chat", "assistant"): {"type": "text", "text": "There"},
+}
+
+
+@st.composite
+def marked_conversations(draw: st.DrawFn, wire: str, field: str, files: st.SearchStrategy[File]) -> Conversation:
+    """Conversations in which the user has set up to four marks, in blocks that only one wire format knows.
+
+    Args:
+        wire: the wire format of the blocks.
+        field: how a mark is written there, as ``Caching.marks`` names it.
+        files: the files among the messages.
+    """
+    messages: list[tuple[Any, list[Any]]] = [
+        (message.role, list(message.parts)) for message in draw(conversations(files)).messages
+    ]
+    homes = [parts for role, parts in messages if role in ("user", "assistant")]
+    marks = draw(st.integers(0, 4))
+    for _ in range(marks):
+        parts = draw(st.sampled_from(homes))
+        parts.insert(draw(st.integers(0, len(parts))), None)
+    lasting = draw(st.integers(0, marks))  # the longest lifetimes come first, or the user's own marks would be refused
+    for role, parts in messages:
+        for place in (place for place, part in enumerate(parts) if part is None):
+            mark: dict[str, str] = {"type": "ephemeral"} if field == "cache_control" else {"mode": "explicit"}
+            if field == "cache_control" and lasting > 0:
+                mark["ttl"] = "1h"
+            lasting -= 1
+            parts[place] = ProviderBlock(wire, {**_USERS_BLOCKS[wire, role], field: mark})
+    return Conversation([Message(role, parts) for role, parts in messages])

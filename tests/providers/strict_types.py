@@ -1,21 +1,35 @@
 """The official SDKs' request types as strict validators of JSON bodies.
 
 As they are, pydantic judges these types too mildly: it reads ``Iterable`` lazily and so never looks inside, a TypedDict
-lets unknown keys pass, and unions hold response models and file objects that accept nearly anything. Here every
-``Iterable`` becomes a list, every TypedDict forbids extra keys, and arms that no JSON can be are dropped.
+lets unknown keys pass, and unions hold response models, file objects and open-ended enumerations that accept nearly
+anything. Here every ``Iterable`` becomes a list, every TypedDict forbids extra keys, and such arms are dropped.
+
+The SDKs of Mistral and OpenRouter are generated from those services' own OpenAPI documents, so a body that passes here
+is one that the document allows. OpenRouter serves both wire formats, which makes its document a second opinion on the
+bodies for OpenAI and Anthropic, by other people.
 """
 
 import collections.abc
+import datetime
+import sys
 import types
 from functools import cache
 from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict, get_type_hints, is_typeddict
+from typing_extensions import TypeAliasType, TypedDict, get_original_bases, get_type_hints, is_typeddict
 
-__all__ = ["ValidationError", "anthropic_body", "openai_body", "strict"]
+__all__ = [
+    "ValidationError",
+    "anthropic_body",
+    "mistral_body",
+    "openai_body",
+    "openrouter_body",
+    "openrouter_messages_body",
+    "strict",
+]
 
-_JSON = (str, int, float, bool, type(None), object, Any)
+_JSON = (str, int, float, bool, type(None), datetime.date, datetime.datetime, object, Any)
 
 
 def strict(annotation: Any) -> Any:
@@ -25,6 +39,10 @@ def strict(annotation: Any) -> Any:
     if is_typeddict(annotation):
         return _strict_typed_dict(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, TypeAliasType):
+        return strict(annotation.__value__)
+    if isinstance(origin, TypeAliasType):
+        return strict(origin.__value__[arguments])
     if origin in (Required, NotRequired, Annotated):
         return strict(arguments[0])
     if origin in (Union, types.UnionType):
@@ -40,8 +58,11 @@ def strict(annotation: Any) -> Any:
 @cache
 def _strict_typed_dict(typed_dict: Any) -> Any:
     hints = get_type_hints(typed_dict, include_extras=True)
+    names = _wire_names(typed_dict)
     fields = {
-        name: (Required if _is_required(typed_dict, hint) else NotRequired)[_field(typed_dict, name, hint)]
+        names.get(name, name): (Required if _is_required(typed_dict, name, hint) else NotRequired)[
+            _field(typed_dict, name, hint)
+        ]
         for name, hint in hints.items()
     }
     made = TypedDict(typed_dict.__name__, fields)
@@ -49,10 +70,21 @@ def _strict_typed_dict(typed_dict: Any) -> Any:
     return made
 
 
-def _is_required(typed_dict: Any, hint: Any) -> bool:
+def _wire_names(typed_dict: Any) -> dict[str, str]:
+    """Fields whose name in JSON is another, as the model beside a generated TypedDict has them."""
+    model = getattr(sys.modules[typed_dict.__module__], typed_dict.__name__.removesuffix("TypedDict"), None)
+    fields = getattr(model, "model_fields", {})
+    return {name: field.alias for name, field in fields.items() if field.alias}
+
+
+def _is_required(typed_dict: Any, name: str, hint: Any) -> bool:
     # __required_keys__ is wrong where annotations are postponed: the class could not see Required when it was made.
-    marked = (Required, NotRequired)
-    return get_origin(hint) is Required if get_origin(hint) in marked else typed_dict.__total__
+    if get_origin(hint) in (Required, NotRequired):
+        return get_origin(hint) is Required
+    for base in get_original_bases(typed_dict):  # whether all are required is said by the class that has the field
+        if is_typeddict(base) and name in base.__annotations__:
+            return _is_required(base, name, hint)
+    return bool(typed_dict.__total__)
 
 
 def _field(typed_dict: Any, name: str, hint: Any) -> Any:
@@ -68,14 +100,38 @@ def _name(origin: Any) -> str:
 @cache
 def anthropic_body() -> TypeAdapter[Any]:
     """Judge of bodies of ``POST /v1/messages``, as version 2026-10-21 of the API takes them."""
-    from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+    from anthropic.types.message_create_params import MessageCreateParams
 
-    return TypeAdapter(strict(MessageCreateParamsNonStreaming))
+    return TypeAdapter(strict(MessageCreateParams))
 
 
 @cache
 def openai_body() -> TypeAdapter[Any]:
     """Judge of bodies of ``POST /chat/completions``."""
-    from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+    from openai.types.chat.completion_create_params import CompletionCreateParams
 
-    return TypeAdapter(strict(CompletionCreateParamsNonStreaming))
+    return TypeAdapter(strict(CompletionCreateParams))
+
+
+@cache
+def mistral_body() -> TypeAdapter[Any]:
+    """Judge of bodies of Mistral's ``POST /v1/chat/completions``."""
+    from mistralai.client.models.chatcompletionrequest import ChatCompletionRequestTypedDict
+
+    return TypeAdapter(strict(ChatCompletionRequestTypedDict))
+
+
+@cache
+def openrouter_body() -> TypeAdapter[Any]:
+    """Judge of bodies of OpenRouter's ``POST /chat/completions``."""
+    from openrouter.components.chatrequest import ChatRequestTypedDict
+
+    return TypeAdapter(strict(ChatRequestTypedDict))
+
+
+@cache
+def openrouter_messages_body() -> TypeAdapter[Any]:
+    """Judge of bodies of OpenRouter's ``POST /messages``, which is Anthropic's format."""
+    from openrouter.components.messagesrequest import MessagesRequestTypedDict
+
+    return TypeAdapter(strict(MessagesRequestTypedDict))

@@ -30,6 +30,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         caching: what its prompt cache takes; a model may have rules of its own.
         max_tokens_field: the field that limits the answer's length.
         ignores_unsupported: whether parameters that a model does not take are ignored rather than refused.
+        seed_field: the field for the seed.
+        takes_stream_options: whether usage at the end of a stream has to be asked for; where it comes by itself, the
+            field for it is refused.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     caching: Caching = Caching()
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     ignores_unsupported: bool = False
+    seed_field: Literal["seed", "random_seed"] = "seed"
+    takes_stream_options: bool = True
 
     @property
     def marks(self) -> str:
@@ -106,6 +111,8 @@ _ROWS = (
         key_env=("MISTRAL_API_KEY",),
         price_provider="mistral",
         caching=caching.MISTRAL,
+        seed_field="random_seed",
+        takes_stream_options=False,
     ),
     Service(
         name="openrouter",

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from lm_deluge.models import Caching
-from lm_deluge.prompt import Conversation, ProviderBlock
+from lm_deluge.prompt import Conversation, ProviderBlock, Thinking
 from lm_deluge.prompt_cache.reading import Block, Place
 from lm_deluge.request import Breakpoint
 
-__all__ = ["fewer", "longest_first", "may_have_marks"]
+__all__ = ["at_the_end", "fewer", "longest_first", "may_have_marks"]
 
 
 def may_have_marks(conversation: Conversation) -> bool:
@@ -52,6 +52,23 @@ def longest_first(marks: Sequence[Breakpoint], blocks: Iterable[Block], caching:
             result.append(msgspec.structs.replace(item, ttl=_name(wanted, item, caching)))
         shortest = wanted if shortest is None else min(wanted, shortest)
     return tuple(result)
+
+
+def at_the_end(
+    blocks: Iterable[Block], ttl: str | None, caching: Caching, *, reserved: int = 0
+) -> tuple[bool, str | None]:
+    """Whether the provider may set a mark of its own behind those of the user, and how long it lives there.
+
+    It counts as one of the marks, it has to agree with one that stands on the same block, and it must not outlive the
+    marks before it.
+    """
+    marks = [block.users_mark for block in blocks if not isinstance(block.value, Thinking)]
+    theirs = [mark for mark in marks if mark is not None]
+    if not theirs:
+        return True, ttl
+    if marks[-1] is not None or len(theirs) + reserved >= caching.max_marks:
+        return False, ttl
+    return True, min((ttl, *theirs), key=lambda each: caching.seconds(caching.ttl(each)))
 
 
 def _seconds(item: Breakpoint | str, caching: Caching) -> float:

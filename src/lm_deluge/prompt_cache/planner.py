@@ -6,7 +6,7 @@ import msgspec
 
 from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.limits import fewer, longest_first, may_have_marks
+from lm_deluge.prompt_cache.limits import at_the_end, fewer, longest_first, may_have_marks
 from lm_deluge.prompt_cache.marked import Prefix, cache_key, prefixes
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.patterns import beginning, plan
@@ -83,13 +83,16 @@ class Planner:
         """What the request for a prompt says. Its media have to be loaded."""
         caching = self._model.caching
         automatic = self.cache.pattern == "automatic"
+        ttl: str | None = self.cache.ttl
         places = not automatic and (caching.takes_marks or caching.takes_key)
         marks = self._marks(conversation, caching) if places else ()
         found = prefixes(self._reader, conversation, marks, model=self._model)
+        if automatic and caching.marks == "cache_control" and may_have_marks(conversation):
+            automatic, ttl = at_the_end(self._reader.blocks(conversation), ttl, caching, reserved=self.reserved)
         return CachePlan(
             breakpoints=marks,
             automatic_cache=automatic,
-            cache_ttl=self.cache.ttl,
+            cache_ttl=ttl,
             # Where prompts share nothing that can be cached, all of each would be written, and nobody would read it.
             cache_tail=True if self.cache.goes_on else False if self._index is not None else None,
             prompt_cache_key=self._key(conversation, found) if caching.takes_key else None,

@@ -33,6 +33,7 @@ Place: TypeAlias = tuple[str, int, int]
 """Section, index and part, as in a breakpoint."""
 
 _IMAGE_TOKENS = 1_600  # Anthropic, vision guide: a picture at full size
+_MARKS = {"cache_control": "5m", "prompt_cache_breakpoint": "30m"}  # how a mark is written, and how long it lives
 _LONG = 256  # characters; below it, hashing is quicker than remembering
 _REMEMBERED = 64  # long texts; a run says the same few a million times
 
@@ -70,8 +71,10 @@ class Block(NamedTuple):
         """The lifetime of a mark that the user wrote into a provider's own block; None where there is none."""
         if not isinstance(self.value, ProviderBlock):
             return None
-        mark = self.value.block.get("cache_control")
-        return str(mark.get("ttl") or "5m") if isinstance(mark, dict) else None
+        for name, usual in _MARKS.items():
+            if isinstance(mark := self.value.block.get(name), dict):
+                return str(mark.get("ttl") or usual)
+        return None
 
 
 def can_carry_breakpoint(part: Part) -> bool:

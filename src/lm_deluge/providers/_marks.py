@@ -55,9 +55,9 @@ class Marker:
         self._most = caching.max_marks - reserved
         self._last: dict[str, Any] | None = None
 
-    def takes(self, part: Part) -> bool:
-        """Whether the provider takes a mark on such a part."""
-        return part.__struct_config__.tag in self._caching.markable
+    def takes(self, part: Part, block: dict[str, Any] | None) -> bool:
+        """Whether the provider takes a mark on such a part, or the user has set one on its block."""
+        return part.__struct_config__.tag in self._caching.markable or (block is not None and self.style in block)
 
     def visit(self, section: Literal["tools", "messages"], index: int, part: int, block: dict[str, Any] | None) -> None:
         """Show the next block, or None for a part that is not sent or takes no mark.
@@ -65,7 +65,9 @@ class Marker:
         Raises:
             ConfigError: a lifetime that no provider has, or more marks than this one takes.
         """
-        if block is not None and (section == "messages" or "tool" in self._caching.markable):
+        if block is not None and self.style in block:
+            self._last = None  # a mark of the user covers what one that moves back to it would
+        elif block is not None and (section == "messages" or "tool" in self._caching.markable):
             self._last = block
         place = (section, index, part)
         if place not in self._wanted or self._last is None:

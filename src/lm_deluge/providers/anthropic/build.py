@@ -218,7 +218,7 @@ def _blocks(message: Message, index: int, marker: Marker) -> list[Block]:
         block = _WRITERS[kind](part)
         if block is not None:
             blocks.append(block)
-        marker.visit("messages", index, position, block if marker.takes(part) else None)
+        marker.visit("messages", index, position, block if marker.takes(part, block) else None)
     return blocks
 
 

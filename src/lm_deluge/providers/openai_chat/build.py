@@ -64,7 +64,8 @@ def build_body(request: Request, *, stream: bool) -> dict[str, Any]:
     _add_cache_options(body, request, marks=marker.count)
     if stream:
         body["stream"] = True
-        body["stream_options"] = {"include_usage": True}
+        if request.model.service.takes_stream_options:
+            body["stream_options"] = {"include_usage": True}
     return body
 
 
@@ -75,7 +76,7 @@ def _add_sampling(body: dict[str, Any], request: Request) -> None:
         body[model.service.max_tokens_field] = params.max_new_tokens
     for name in _SENT:
         if is_set(params, name) and name not in left_out:
-            body[name] = getattr(params, name)
+            body[model.service.seed_field if name == "seed" else name] = getattr(params, name)
     if request.output_schema is not None:
         schema = {"name": "answer", "schema": request.output_schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -152,7 +153,7 @@ class _Writer:
             elif (block := _WRITERS[kind](part)) is not None:
                 content.append(block)
             # Empty text takes no mark anywhere.
-            takes_mark = block is not None and self._marker.takes(part) and block.get("text") != ""
+            takes_mark = self._marker.takes(part, block) and block is not None and block.get("text") != ""
             self._marker.visit("messages", index, position, block if takes_mark else None)
         if calls:
             self.written.append({"role": "assistant", "content": content, "tool_calls": calls})
