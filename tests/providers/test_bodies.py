@@ -16,6 +16,7 @@ from lm_deluge.providers import build
 from lm_deluge.request import Breakpoint, Request
 
 from . import strategies as some
+from .openapi_judge import judge_by_document
 from .strict_types import anthropic_body, openai_body
 
 CLAUDES = [
@@ -137,6 +138,7 @@ def every_marked_block(body: dict[str, Any]) -> list[dict]:
 def test_openai_bodies(request: Request) -> None:
     body = body_of(request)
     openai_body().validate_json(json.dumps(body), strict=True)
+    judge_by_document(body)
     assert not taken(body, "cache_control")
     has_marks = request.model.caching.takes_marks
     assert "prompt_cache_key" not in body or not has_marks

@@ -22,6 +22,7 @@ from lm_deluge.providers import build, can_prefill
 from lm_deluge.request import Request
 
 from . import strategies as some
+from .openapi_judge import judge_by_document
 from .strict_types import (
     anthropic_body,
     mistral_body,
@@ -249,6 +250,7 @@ def test_openai(pattern: Pattern, data: st.DataObject) -> None:
         assert "prompt_cache_options" not in body
         body = unmarked(body, "cache_control")  # what the user wrote, for other models
         judge(openai_body, body)
+    judge_by_document(body)
     # OpenRouter's document takes marks on text alone, and a lifetime of the whole beside the mode "explicit" alone.
     for block in blocks_of(body):
         if block["type"] != "text":
@@ -280,6 +282,7 @@ def test_openrouter(pattern: Pattern, data: st.DataObject) -> None:
     body = body_of(request, stream=stream)
     judge(openrouter_body, body)
     judge(openai_body, unmarked(body, "cache_control"))
+    judge_by_document(unmarked(body, "cache_control"))
     check_only_marks_differ(request, body, stream=stream)
     check_marks_of_the_user(request, body, "cache_control")
     marked = [block for block in blocks_of(body) if "cache_control" in block]
@@ -330,6 +333,7 @@ def test_xai(pattern: Pattern, data: st.DataObject) -> None:
     body = unmarked(json.loads(sent.body), "cache_control")
     assert not any(name.startswith("prompt_cache") for name in body)
     judge(openai_body, body)
+    judge_by_document(body)
     check_only_marks_differ(request, body, stream=stream)
 
 
