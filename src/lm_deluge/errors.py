@@ -121,5 +121,9 @@ class PromptCacheWarning(LMDelugeWarning):
     """The provider's prompt cache cannot do what was asked."""
 
 
+class LimitWarning(LMDelugeWarning):
+    """The client's own limits hold a run back, and nobody has set them."""
+
+
 class ModelWarning(LMDelugeWarning):
     """A parameter was left out because the model rejects it, or a price is not known."""

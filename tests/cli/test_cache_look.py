@@ -100,6 +100,7 @@ def test_nothing_is_said_to_be_nothing(deluge: Deluge, place: Place) -> None:
         (["list", "sqlite", "--set-aside", "--tag", "x"], "Of entries that were set aside it is not known which run"),
         (["show", "sqlite", "0000", "--set-aside"], "No entry that was set aside has a key that begins with 0000."),
         (["stats", ""], "The name of the cache is empty."),
+        (["stats", "shared_prefix"], "'shared_prefix' is a pattern of the provider's prompt cache, which goes to"),
         (["list", "sqlite", "--limit", "abc"], "--limit is 'abc'; a whole number is needed."),
         (["explain", "sqlite", "-p", "a", "--scope", "req"], "--scope is 'req'; conversation or request is needed."),
         (["list", "sqlite", "--older-than", "1d", "--newer-than", "1d"], "No entry is older than"),

@@ -1,18 +1,25 @@
 """Help, version, the emulator and the demo."""
 
+import inspect
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from lm_deluge._version import __version__
+from lm_deluge.cli import demo
 from lm_deluge.cli.tables import report_table
 from lm_deluge.events import RunReport
 from lm_deluge.usage import Usage
@@ -127,6 +134,41 @@ def test_the_demo_shows_calls_then_hits_and_both_savings(deluge: Deluge) -> None
     assert re.search(r"^1 prompt from the cache", said, re.M), "offline"
     assert 'asked "What is 2+3?", stored "What is 2+2?"' in done.stdout
     assert "nothing was paid" in done.stdout
+
+
+def test_the_demo_shows_code_that_80_columns_hold() -> None:
+    """What is broken into lines is no longer code: least of all a comment."""
+    source = "".join(textwrap.dedent(inspect.getsource(run).partition("\n")[2]) for _, run, _ in demo._STEPS)
+    assert source.count("# ") >= 2
+    assert max(map(len, source.splitlines())) <= 80 - 2 * 2
+
+
+def test_messages_are_broken_between_words_in_a_terminal_and_nowhere_else(
+    deluge: Deluge, tmp_path: Path, write_prompts: Callable[..., Path]
+) -> None:
+    write_prompts("a")
+    arguments = ("simulate", "prompts.jsonl", "-m", "o3", "--cache-pattern", "all")
+    piped = deluge(*arguments).stderr
+    assert piped.count("\n") == 1
+    screen, slave = pty.openpty()
+    process = deluge.start(*arguments, stderr=slave)  # 100 columns
+    os.close(slave)
+    seen = b""
+    with suppress(OSError), os.fdopen(screen, "rb", buffering=0) as reader:  # the other end of a terminal is gone
+        while block := reader.read(65536):
+            seen += block
+    assert process.wait(20) == 2
+    lines = seen.decode().replace("\r\n", "\n").splitlines()
+    assert " ".join(line.strip() for line in lines) == piped.strip()
+    assert len(lines) == 1 + len(piped) // 100
+    assert max(map(len, lines)) <= 100
+    assert all(line.startswith("  ") for line in lines[1:])
+
+
+def test_help_shows_no_type_where_nothing_is_given(deluge: Deluge) -> None:
+    for command in ("run", "simulate", "cache prune", "cache import"):
+        lines = deluge.command(*command.split(), "--help", columns=120).stdout.splitlines()
+        assert not [line for line in lines if re.search("bool", line, re.I) and "--help" not in line]
 
 
 # Tables

@@ -16,7 +16,8 @@ def read(data: bytes, *, block: int = 1 << 16, field: str | None = None, limit: 
 
 LINES = (
     '"plain"\n\n  {"id": "a", "prompt": "p", "label": 3}  \r\n'
-    '{"messages": [{"role": "user", "content": "hé"}]}\n{"question": "q", "answer": "42"}\n"no newline"'
+    '{"messages": [{"role": "user", "content": "hé"}]}\n[{"role": "user", "content": "l"}]\n'
+    '{"question": "q", "answer": "42"}\n"no newline"'
 ).encode()
 
 
@@ -28,8 +29,9 @@ def test_rows_do_not_depend_on_how_the_input_is_cut(block: int) -> None:
         (0, 1, None, "plain", {}),
         (1, 3, "a", "p", {"label": 3}),
         (2, 4, None, [{"role": "user", "content": "hé"}], {}),
-        (3, 5, None, "q", {"answer": "42"}),
-        (4, 6, None, "no newline", {}),
+        (3, 5, None, [{"role": "user", "content": "l"}], {}),
+        (4, 6, None, "q", {"answer": "42"}),
+        (5, 7, None, "no newline", {}),
     ]
 
 
@@ -37,8 +39,8 @@ def test_rows_do_not_depend_on_how_the_input_is_cut(block: int) -> None:
     ("line", "problem"),
     [
         ("not json", "Line 1 is not JSON"),
-        ("12", "Line 1 is neither a string nor an object."),
-        ('["a"]', "Line 1 is neither a string nor an object."),
+        ("12", "Line 1 is neither a string, nor a list of messages, nor an object."),
+        ("null", "Line 1 is neither a string, nor a list of messages, nor an object."),
         ("{}", "Line 1 has no prompt: looked for prompt, messages, question, found nothing."),
         ('{"text": "a"}', "found text."),
         ('{"prompt": 3}', "Line 1 has a prompt of type int; text or a list of messages is needed."),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lm_deluge.prompt_cache import PATTERNS
 from lm_deluge.testing import Emulator, Fault, gsm8k
 
 from .conftest import FAST, Deluge, read_rows
@@ -200,7 +201,7 @@ def test_a_bad_line_is_an_error_at_its_place_and_the_others_go_on(
     deluge: Deluge, emulator: Emulator, tmp_path: Path
 ) -> None:
     (tmp_path / "prompts.jsonl").write_text(
-        'oops\n\n"a"\n{"id": 3, "prompt": [{"role": "wizard", "content": "x"}]}\n{"id": 4, "messages": []}\n"b"'
+        'oops\n\n"a"\n{"id": 3, "prompt": [{"role": "wizard", "content": "x"}]}\n{"id": 4, "messages": []}\n"b"\n["c"]'
     )
     done = deluge.inside("prompts.jsonl", "--out", "out.jsonl")
     assert done.returncode == 1
@@ -211,10 +212,12 @@ def test_a_bad_line_is_an_error_at_its_place_and_the_others_go_on(
         (2, 3, False),
         (3, 4, False),
         (4, None, True),
+        (5, None, False),
     ]
     assert rows[0]["error"].startswith("Line 1 is not JSON")
     assert "'wizard'" in rows[2]["error"]
     assert rows[3]["error"].startswith("Line 5 has a prompt that cannot be read")
+    assert rows[5]["error"].startswith("Line 7 has a prompt that cannot be read")
     assert emulator.calls == 2
     assert "Stopped" not in done.stderr
 
@@ -236,6 +239,19 @@ def test_a_bad_line_is_an_error_at_its_place_and_the_others_go_on(
         (["prompts.jsonl", "--cache", "mysql://me:secret@host"], "deluge: A cache at mysql:// is not known"),
         (["prompts.jsonl", "--temperature", "7"], "deluge: --temperature 7.0 is out of range"),
         (["prompts.jsonl", "--cache-pattern", "all"], "deluge: 'all' is not a prompt cache pattern; known are"),
+        (
+            ["prompts.jsonl", "--cache-pattern", "none"],
+            "deluge: 'none' is no pattern: it is what happens without --cache-pattern.\n",
+        ),
+        *(
+            (
+                ["prompts.jsonl", "--cache", name, *offline],
+                f"deluge: '{name}' is a pattern of the provider's prompt cache, which goes to --cache-pattern. For a "
+                f"local cache in a file of that name, give its path: ./{name}\n",
+            )
+            for name in PATTERNS
+            for offline in ((), ("--offline",))
+        ),
         (["prompts.jsonl", "--cache-lifetime", "1h"], "deluge: --cache-lifetime needs --cache-pattern."),
         (["prompts.jsonl", "--cache-warm", "never"], "deluge: --cache-warm needs --cache-pattern."),
         (["prompts.jsonl", "--cache-diagnostics"], "deluge: --cache-diagnostics needs --cache-pattern."),
@@ -262,6 +278,7 @@ def test_a_command_that_cannot_be_done_is_one_clear_line(
     assert done.stdout == ""
     assert emulator.calls == 0
     assert (tmp_path / "prompts.jsonl").read_text() == '"a"\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
 
 
 def test_a_missing_file_of_prompts_does_not_empty_the_results(deluge: Deluge, tmp_path: Path) -> None:
@@ -417,6 +434,18 @@ def test_who_writes_to_the_prompt_cache_and_for_how_long_can_be_said(
     assert sum(each["cache_read_tokens"] > 0 for each in usage) == 3 - writes
     for request in emulator.requests:
         assert json.loads(request.body)["system"][-1]["cache_control"] == mark
+
+
+@pytest.mark.parametrize("options", [(), ("--cache-lifetime", "30m")])
+def test_what_is_wrong_with_the_prompt_cache_is_said_in_options(
+    deluge: Deluge, emulator: Emulator, write_prompts: Write, options: tuple[str, ...]
+) -> None:
+    write_prompts("a", "b", "c")
+    pattern = ("--system", "Too short.", "--cache-pattern", "system_and_tools", *options)
+    err = deluge("run", "prompts.jsonl", "-m", "claude-haiku-4-5", "-o", "out.jsonl", *pattern, *FAST).stderr
+    assert "--cache-pattern" in err
+    assert ("no cache lifetime of 30m" in err) == bool(options)
+    assert not re.search(r"\w=", err), "no argument of Python"
 
 
 def test_the_provider_is_asked_why_nothing_was_read(

@@ -66,6 +66,13 @@ def test_offline_needs_no_more_than_a_file_that_can_be_read(
     assert "cannot be written. Answer from it alone with --offline" in refused.stderr
 
 
+def test_a_file_may_have_the_name_of_a_pattern(deluge: Deluge, tmp_path: Path, write_prompts: Write) -> None:
+    write_prompts("a")
+    assert deluge.inside("prompts.jsonl", "--cache", "./tools_only").returncode == 0
+    assert deluge.inside("prompts.jsonl", "--cache", "tools_only", "-o", "out.jsonl").returncode == 0
+    assert read_rows(tmp_path / "out.jsonl")[0]["local_cache_hit"]
+
+
 def test_a_base_is_read_and_left_as_it_is(
     deluge: Deluge, emulator: Emulator, tmp_path: Path, write_prompts: Write
 ) -> None:
@@ -246,7 +253,7 @@ def test_without_a_key_a_row_that_cannot_be_read_is_an_error_and_no_miss(
     write_prompts("a")
     deluge.inside(*RUN)
     monkeypatch.delenv("OPENAI_API_KEY")
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,bm8gaW1hZ2U="}}
+    picture = {"type": "image_url", "image_url": {"url": "data:;base64,bm8gaW1hZ2U="}}
     write_prompts([{"role": "user", "content": [picture]}], "a")
     done = deluge.inside(*RUN, "--out", "out.jsonl")
     assert done.returncode == 1, done.stderr

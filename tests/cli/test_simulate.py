@@ -137,7 +137,7 @@ def test_what_the_local_cache_has_is_free(
     assert simulated(deluge, *CLAUDE, *local)["hits"] == 0, "another temperature"
     assert simulated(deluge, *CLAUDE, *local, "--temperature", "0.5", "--cache-key", "k")["hits"] == 0
     said = told(deluge, *CLAUDE, *local, "--temperature", "0.5")
-    assert said.startswith("1 prompt to claude-haiku-4-5; 2 more are answered by the local cache. pattern")
+    assert said.startswith("1 prompt to claude-haiku-4-5; 2 more are answered by the local cache. It costs $0.")
     write_prompts("a", "b")
     said = told(deluge, *CLAUDE, *local, "--temperature", "0.5")
     assert said == "Nothing to pay: 2 prompts, answered by the local cache."
@@ -183,14 +183,77 @@ def test_a_table_and_a_sentence_tell_it(deluge: Deluge, write_prompts: Write, co
     assert -90 < float(less.removesuffix("%")) < -50
     said = " ".join(done.stdout.split())
     assert re.search(rf"Best: system_and_tools saves \$0\.\d+ \({less.strip('-')}\);", said)
-    assert "With --cache-warm never it would cost $0.1" in said
+    assert re.search(r"With --cache-warm never it would cost \$0\.1\d+, more than without a pattern\.", said)
+    assert "The counts are those of the cold run." in said
     assert "Tokens are estimated: four bytes of text count as one" in said
     assert re.search(r"List prices of genai-prices \d", said)
 
 
-def test_where_no_pattern_helps_that_is_said(deluge: Deluge, write_prompts: Write) -> None:
-    write_prompts("a", "b")
-    assert "Best: none. No pattern makes it cheaper." in told(deluge, *CLAUDE)
+def test_where_every_pattern_costs_more_that_is_said(deluge: Deluge, write_prompts: Write) -> None:
+    write_prompts(SYSTEM)
+    said = told(deluge, *CLAUDE)
+    assert "pattern cold vs none warm" in said
+    assert "Best: none. No pattern makes it cheaper." in said
+
+
+@pytest.mark.parametrize(
+    ("model", "prompts", "why"),
+    [
+        (
+            "claude-haiku-4-5",
+            ["a", "b" * 4000],
+            r"It costs \$0\.00\d+, whatever the pattern: the longest prompt has about 1,004 tokens, and the model "
+            r"caches nothing below 4,096\.",
+        ),
+        (
+            "gpt-4.1-mini",
+            [f"{number} {SYSTEM}" for number in range(3)],
+            r"It costs \$0\.00\d+ \(\$0\.00\d+ for the same again, right after\), whatever the pattern: its provider "
+            r"caches prompts on its own, and no pattern adds to that\.",
+        ),
+        (
+            "cerebras/llama3.1-8b",
+            [SYSTEM, SYSTEM],
+            r", whatever the pattern: its provider takes no instructions for its cache, and may cache prompts on its "
+            r"own\.",
+        ),
+        ("claude-unheard-of", ["a"], r"No pattern makes a difference: the longest prompt has about 5 tokens, and"),
+    ],
+)
+def test_where_every_pattern_has_the_same_bill_one_sentence_says_why(
+    deluge: Deluge, write_prompts: Write, model: str, prompts: list[str], why: str
+) -> None:
+    write_prompts(*prompts)
+    said = told(deluge, "simulate", "prompts.jsonl", "-m", model, *LIMITS)
+    assert re.search(why, said), said
+    assert "system_and_tools" not in said
+    assert "cold" not in said
+    assert "Answers are not in the bill" in said
+    assert ("List prices" in said) == ("$" in said)
+
+
+def test_tools_count_for_the_longest_prompt(deluge: Deluge, tmp_path: Path, write_prompts: Write) -> None:
+    write_prompts("a")
+    (tmp_path / "tools.json").write_text(json.dumps([{"name": "f", "description": "long " * 4000}]))
+    said = told(deluge, *CLAUDE, "--tools", "tools.json", "--cache-pattern", "tools_only")
+    assert "Best: none." in said, "a write that nobody reads"
+    (tmp_path / "tools.json").write_text(json.dumps([{"name": "f", "description": "long " * 2000}]))
+    said = told(deluge, *CLAUDE, "--tools", "tools.json", "--cache-pattern", "tools_only")
+    assert re.search(r"the longest prompt has about 2,5\d\d tokens", said)
+
+
+def test_a_run_that_its_limits_make_slow_is_told(deluge: Deluge, write_prompts: Write) -> None:
+    write_prompts(*map(str, range(30)))
+    simulation = ("simulate", "prompts.jsonl", "-m", "claude-haiku-4-5", "--system", SYSTEM)
+    assert re.search(
+        r"At these limits the run takes at least \d+ min \d+ s; --max-tokens-per-minute \(100,000\) holds it back\.",
+        told(deluge, *simulation, "--output-tokens", "4000"),
+    )
+    assert re.search(
+        r"At these limits the run takes at least \d min \d+ s; --max-requests-per-minute \(5\) holds it back\.",
+        told(deluge, *simulation, "--max-requests-per-minute", "5", "--max-tokens-per-minute", "100000000"),
+    )
+    assert "At these limits" not in told(deluge, *simulation, *LIMITS)
 
 
 def test_without_prices_tokens_are_compared(deluge: Deluge, write_prompts: Write) -> None:
@@ -204,10 +267,23 @@ def test_without_prices_tokens_are_compared(deluge: Deluge, write_prompts: Write
     assert "Best: system_and_tools saves about 5" in said
     assert "No price is known for claude-unheard-of, so the usual multiples are compared" in said
     assert "$" not in said
+    assert "The provider's cache is taken to hold nothing of the prompts yet." in said
+    assert not re.search(r"\b(cold|warm)\b", said), "there are no such columns"
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_table_without_prices_fits_too(deluge: Deluge, write_prompts: Write, columns: int) -> None:
+    write_prompts(*(f"question {number}" for number in range(20)))
+    unknown = ("simulate", "prompts.jsonl", "-m", "claude-unheard-of", "--system", SYSTEM, *LIMITS)
+    done = deluge.command(*unknown, "--samples", "100", columns=columns)
+    assert max(map(len, done.stdout.splitlines())) <= columns
+    assert "…" not in done.stdout
+    assert re.search(r"vs none .* written +read .* read share", done.stdout)
+    assert bool(re.search(r" input .* writes +reads ", done.stdout)) == (columns == 120)
 
 
 def test_rows_that_cannot_be_asked_are_counted_and_told(deluge: Deluge, tmp_path: Path) -> None:
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,bm8gaW1hZ2U="}}
+    picture = {"type": "image_url", "image_url": {"url": "data:;base64,bm8gaW1hZ2U="}}
     rows = ["a", {"prompt": 7}, [{"role": "user", "content": [picture]}], "b"]
     (tmp_path / "prompts.jsonl").write_text("oops\n" + "".join(json.dumps(row) + "\n" for row in rows))
     found = simulated(deluge, *CLAUDE)
@@ -216,6 +292,14 @@ def test_rows_that_cannot_be_asked_are_counted_and_told(deluge: Deluge, tmp_path
     assert done.returncode == 0
     assert done.stdout.startswith("2 prompts to claude-haiku-4-5.\n")
     assert done.stderr.startswith("3 prompts cannot be asked and are left out. One of them: Line 1 is not JSON")
+
+
+def test_where_no_row_can_be_asked_the_exit_code_says_so(deluge: Deluge, write_prompts: Write) -> None:
+    write_prompts({"prompt": 7}, {"text": "a"})
+    done = deluge.command(*CLAUDE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("2 prompts cannot be asked and are left out. One of them: Line 1 has a prompt of")
+    assert deluge.command(*CLAUDE, "--json").returncode == 1
 
 
 def test_rows_come_from_standard_input_and_their_fields_as_in_a_run(deluge: Deluge) -> None:
@@ -239,6 +323,11 @@ def test_an_empty_input_is_told(deluge: Deluge, write_prompts: Write) -> None:
         (["prompts.jsonl", "-m", "gpt-4.1-mini", "-m", "o3"], "deluge: A bill is that of one model: give --model once"),
         (["prompts.jsonl", "-m", "frobnicate"], "deluge: The provider of model 'frobnicate' cannot be told"),
         (["prompts.jsonl", "-m", "o3", "--cache-pattern", "all"], "deluge: 'all' is not a prompt cache pattern"),
+        (["prompts.jsonl", "-m", "o3", "--cache-pattern", "none"], "deluge: 'none' is no pattern: it is what happens"),
+        (
+            ["prompts.jsonl", "-m", "o3", "--cache", "conversation"],
+            "deluge: 'conversation' is a pattern of the provider",
+        ),
         (["prompts.jsonl", "-m", "o3", "--scope", "request"], "deluge: --scope needs --cache."),
         (
             ["prompts.jsonl", "-m", "o3", "--output-tokens", "-1"],

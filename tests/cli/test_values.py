@@ -50,7 +50,6 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         ("temperature=7.0 is out of range.", "--temperature 7.0 is out of range."),
         ("and max_tokens_per_minute=100,000, so it never", "and --max-tokens-per-minute 100000, so it never"),
         ("so cache='tools_only' has no effect", "so --cache-pattern tools_only has no effect"),
-        ("Leave cache= out to silence this.", "Leave --cache-pattern out to silence this."),
         ('To keep them apart, give the cache scope="request".', "To keep them apart, give --scope request."),
         ("Set A or B, or pass api_key= to LLMClient.", "Set A or B."),
         ("or pass base_url= with the address.", "or pass --base-url with the address."),
@@ -63,6 +62,21 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 )
 def test_arguments_become_options(message: str, said: str) -> None:
     assert in_options(message) == said
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("Leave cache= out to silence this.", "Leave --cache-pattern out to silence this."),
+        ("before the mark, or leave cache= out.", "before the mark, or leave --cache-pattern out."),
+        ("so cache='tools_only' has no effect", "so --cache-pattern tools_only has no effect"),
+        ("caches, so ttl='1h' has no effect.", "caches, so --cache-lifetime 1h has no effect."),
+        ("Give the first one ttl='1h' too.", 'Give the first one "ttl": "1h" too.'),
+        ("client.estimate(prompts) compares the patterns.", "deluge simulate compares the patterns."),
+    ],
+)
+def test_advice_on_the_prompt_cache_names_its_own_options(message: str, said: str) -> None:
+    assert in_options(message, prompt_cache=True) == said
 
 
 # Printing

@@ -80,6 +80,8 @@ def bills(emulator, client, prompts, tools, cache, runs=2):
 @pytest.mark.parametrize("concurrency", [1, 225])
 @pytest.mark.filterwarnings("ignore::lm_deluge.errors.PromptCacheWarning")
 def test_the_provider_bills_what_was_estimated(provider, data, model, concurrency):
+    if concurrency > 1 and model == "gpt-4.1-mini":
+        pytest.skip("with keys alone it is not certain what is read at once")
     prompts, tools = data()
     patterns = PATTERNS if concurrency == 1 else ("system_and_tools", "shared_prefix")
     if concurrency == 1:

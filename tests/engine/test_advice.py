@@ -38,10 +38,8 @@ def test_prompts_asked_one_by_one_are_seen_together(make_client, emulator):
     prompts = [Conversation.system(f"It is {minute:02d} past ten. {LONG}").user("Go") for minute in range(20)]
     (advice,) = advice_of(lambda: in_one_loop(client, prompts, cache="system_and_tools"))
     assert "differs in every one of" in advice
-    assert (
-        "part in messages[0] (system) at character 7: '0 past ten. You solve pr' and '1 past ten. You solve pr'"
-        in advice
-    )
+    assert "part in messages[0] (system) at character 7: 'It is 00 past ten. You solve pr' and 'It is 01" in advice
+    assert advice.endswith("Move what varies behind what they share.")
 
 
 def test_what_is_read_is_shared_however_many_prefixes_there_are(make_client, emulator):
@@ -83,7 +81,8 @@ def test_too_many_marks_are_told_before_the_provider_refuses_them(make_client, e
     (advice,) = advice_of(lambda: in_one_loop(client, [base], cache="system_and_tools"))
     assert "5 cache marks are asked for, and a request takes 4" in advice
     five = Conversation([Message("user", [marked(LONG) for _ in range(5)])])
-    found = advice_of(lambda: client.process_prompts_sync([five], cache="tools_only", show_progress=False))
+    other = make_client(MODEL)
+    found = advice_of(lambda: other.process_prompts_sync([five], cache="tools_only", show_progress=False))
     assert any("own blocks hold 5 cache marks" in each and "refuses" in each for each in found)
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from lm_deluge import Conversation, PromptCache
-from lm_deluge.engine.writes import Writes
+from lm_deluge.engine.writes import WriteLog, Writes
 from lm_deluge.models import Rates
 from lm_deluge.models.prices import Band
 from lm_deluge.prompt_cache import Prefix
@@ -37,7 +37,7 @@ def wrote(tokens, *, read=0, hour=0):
 
 
 def lost(*answers, goes_on=False):
-    writes = Writes(goes_on=goes_on)
+    writes = Writes(WriteLog(), goes_on=goes_on)
     for prefixes, usage, started in answers:
         writes.add(prefixes, usage, RATES, started=started)
     return writes.lost()
@@ -80,10 +80,11 @@ def test_of_nested_prefixes_only_what_is_written_again_is_lost():
 
 
 def test_memory_is_bounded_and_what_is_forgotten_stays_counted():
-    writes = Writes(goes_on=False)
+    log = WriteLog()
+    writes = Writes(log, goes_on=False)
     for number in range(70_000):
         writes.add([Prefix(number.to_bytes(4, "big"), 1_000)], wrote(1_000), RATES, started=number)
-    assert len(writes._written) == 65_536
+    assert len(log) == len(writes._surcharges) == 65_536
     assert writes.lost() == pytest.approx(70_000 * 250)
 
 

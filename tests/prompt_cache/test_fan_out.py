@@ -4,9 +4,11 @@ import pytest
 
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache import Planner, PromptCache, predict
+from lm_deluge.prompt_cache import Planner, PromptCache
 from lm_deluge.schedule import Warmth
 from lm_deluge.testing.dataset import gsm8k
+
+from .predictions import predict
 
 CONCURRENCY = 225
 

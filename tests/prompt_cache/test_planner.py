@@ -8,10 +8,14 @@ import pytest
 from lm_deluge.errors import ConfigError
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, Image, Message, ProviderBlock, Text, ToolCall, ToolResult
-from lm_deluge.prompt_cache import PATTERNS, CachePlan, Planner, PromptCache, cache_key, predict, prefix
+from lm_deluge.prompt_cache import PATTERNS, CachePlan, Planner, PromptCache, cache_key
+from lm_deluge.prompt_cache.marked import prefixes
 from lm_deluge.prompt_cache.patterns import GROWING
+from lm_deluge.prompt_cache.reading import Reader
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
+
+from .predictions import predict
 
 CLAUDE = resolve("claude-sonnet-4-5", environ={})
 GPT_6 = resolve("gpt-6.1-sol", environ={})
@@ -24,6 +28,12 @@ SYSTEM = "abc " * 2_000
 BASE = Conversation.system(SYSTEM)
 PROMPT = BASE.user("One").ai("1").user("Two")
 TOOLS = (Tool(name="f", description="Does."),)
+
+
+def prefix(conversation, tools, marks, *, model):
+    """The longest of the prefixes that some marks stand for."""
+    found = prefixes(Reader(model, tools), conversation, marks, model=model)
+    return found[-1] if found else None
 
 
 def planned(pattern: str, model=CLAUDE, conversation=PROMPT, tools=TOOLS, **options) -> CachePlan:

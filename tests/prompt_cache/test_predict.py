@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, File, Image, Message, Text, Thinking, ToolCall, ToolResult
-from lm_deluge.prompt_cache import PATTERNS, Block, CachePlan, Planner, PromptCache, predict
+from lm_deluge.prompt_cache import PATTERNS, Block, CachePlan, Planner, PromptCache
 from lm_deluge.providers import build
 from lm_deluge.request import Breakpoint, Request
 from lm_deluge.testing import anthropic_messages, openai_chat
@@ -23,6 +23,8 @@ from lm_deluge.testing.openai_chat import cache as openai_cache
 from lm_deluge.testing.openai_chat.prompt import pieces
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
+
+from .predictions import predict
 
 
 class Anthropic:

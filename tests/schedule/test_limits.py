@@ -1,15 +1,13 @@
 """Token buckets, pauses, retries and the choice of a model: pure, so time is a number that the test writes down."""
 
-import asyncio
 import random
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_deluge.errors import ConfigError
-from lm_deluge.schedule import Choice, Gate, Limits, RetryPolicy
+from lm_deluge.schedule import Choice, Limits, RetryPolicy
 
 
 def limits(requests: float = 60, tokens: float = 6_000) -> Limits:
@@ -31,6 +29,15 @@ def test_nothing_is_taken_while_anything_is_missing():
     # 59 requests are still there: the refused call took none.
     assert [bucket.acquire("m", 0, now=0.0) for _ in range(59)] == [0.0] * 59
     assert bucket.acquire("m", 0, now=0.0) > 0
+
+
+def test_asking_how_long_it_takes_takes_nothing():
+    bucket = limits(requests=60, tokens=100)
+    assert bucket.delay(100, now=0.0) == 0.0
+    assert bucket.acquire("m", 100, now=0.0) == 0.0
+    assert bucket.delay(50, now=0.0) == bucket.delay(50, now=0.0) == pytest.approx(30.0)
+    bucket.pause("m", 100.0, now=0.0)
+    assert bucket.delay(50, now=10.0) == pytest.approx(20.0), "a pause is one model's"
 
 
 def test_tokens_are_corrected_once_they_are_known():
@@ -81,75 +88,6 @@ def test_a_pause_holds_one_model_and_only_ever_gets_longer():
 def test_a_limit_that_lets_nothing_through_is_refused(value):
     with pytest.raises(ConfigError, match="max_requests_per_minute"):
         limits(requests=value)
-
-
-def test_the_gate_never_lets_more_calls_in_than_it_has_slots(instant_clock):
-    async def main() -> None:
-        gate = Gate(limits(1e6, 1e9), max_concurrent=3, clock=instant_clock, rng=random.Random(1))
-        inside = most = 0
-
-        async def call() -> None:
-            nonlocal inside, most
-            await gate.enter("m", 1)
-            inside += 1
-            most = max(most, inside)
-            await asyncio.sleep(0)
-            inside -= 1
-            gate.leave()
-
-        await asyncio.gather(*(call() for _ in range(50)))
-        assert most == 3
-
-    asyncio.run(main())
-
-
-def test_the_gate_waits_out_limits_in_order(instant_clock):
-    async def main() -> list[tuple[int, float]]:
-        gate = Gate(limits(requests=2, tokens=1e9), max_concurrent=100, clock=instant_clock, rng=random.Random(1))
-        entered: list[tuple[int, float]] = []
-
-        async def call(number: int) -> None:
-            await gate.enter("m", 1)
-            entered.append((number, instant_clock.monotonic()))
-            gate.leave()
-
-        await asyncio.gather(*(call(number) for number in range(6)))
-        return entered
-
-    entered = asyncio.run(main())
-    assert [number for number, _ in entered] == [0, 1, 2, 3, 4, 5]
-    assert [b - a for (_, a), (_, b) in pairwise(entered)][1:] == pytest.approx([30.0] * 4)
-
-
-def test_the_gate_waits_out_a_pause_and_spreads_what_it_held_back(instant_clock):
-    async def main() -> list[float]:
-        shared = limits(1e6, 1e9)
-        gate = Gate(shared, max_concurrent=100, clock=instant_clock, rng=random.Random(1))
-        begin = instant_clock.monotonic()
-        shared.pause("m", 20, begin)
-
-        async def call() -> float:
-            await gate.enter("m", 1)
-            gate.leave()
-            return instant_clock.monotonic() - begin
-
-        return await asyncio.gather(*(call() for _ in range(5)))
-
-    assert min(asyncio.run(main())) >= 20
-
-
-def test_a_cancelled_waiter_takes_no_slot(instant_clock):
-    async def main() -> None:
-        gate = Gate(limits(), max_concurrent=1, clock=instant_clock, rng=random.Random(1))
-        await gate.enter("m", 1)
-        waiting = asyncio.create_task(gate.enter("m", 1))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        gate.leave()
-        await asyncio.wait_for(gate.enter("m", 1), 1)
-
-    asyncio.run(main())
 
 
 def test_backoff_doubles_with_jitter_and_ends():

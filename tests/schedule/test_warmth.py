@@ -1,12 +1,6 @@
-"""Warm fan-out against the provider's rule: an entry is readable once the answer that wrote it has begun."""
-
-import heapq
-import itertools
-import random
+"""Warm fan-out, decision by decision: who leads, who waits, and what they do after a failure."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lm_deluge.prompt_cache import Prefix
 from lm_deluge.schedule import Turn, Warmth
@@ -14,6 +8,10 @@ from lm_deluge.schedule import Turn, Warmth
 
 def prefix(name: str, tokens: int = 5_000, seconds: float = 300.0) -> Prefix:
     return Prefix(name.encode(), tokens, 1_024, seconds)
+
+
+def is_warm(warmth: Warmth[int], read: Prefix, now: float) -> bool:
+    return warmth.holds(Turn(role="follow", prefixes=(read,)), now)
 
 
 A, B, SHORT = prefix("a"), prefix("b"), prefix("short", tokens=700)
@@ -68,15 +66,15 @@ def test_a_prefix_inside_another_is_written_after_it():
 def test_a_lifetime_counts_from_the_start_of_each_read():
     warmth: Warmth[int] = Warmth()
     warmth.began(warmth.enter([A], 0.0, 1), started=0.0, now=50.0)
-    assert warmth.is_warm(A, 299.9)
-    assert not warmth.is_warm(A, 300.0)
+    assert is_warm(warmth, A, 299.9)
+    assert not is_warm(warmth, A, 300.0)
     follow = warmth.enter([A], 200.0, 2)
-    assert not warmth.is_warm(A, 300.0), "it may still fail on its way"
+    assert not is_warm(warmth, A, 300.0), "it may still fail on its way"
     warmth.began(follow, started=201.0, now=260.0)
-    assert warmth.is_warm(A, 500.9)
-    assert not warmth.is_warm(A, 501.0)
+    assert is_warm(warmth, A, 500.9)
+    assert not is_warm(warmth, A, 501.0)
     warmth.began(Turn(role="follow", prefixes=(A,)), started=150.0, now=300.0)
-    assert warmth.is_warm(A, 500.9), "an answer that comes late takes nothing away"
+    assert is_warm(warmth, A, 500.9), "an answer that comes late takes nothing away"
 
 
 def test_shortly_before_the_end_one_renews_while_the_others_read():
@@ -104,10 +102,10 @@ def test_the_longest_warm_prefix_covers_the_shorter_ones():
     follow = warmth.enter([A, INNER], 400.0, 3)
     assert (follow.role, follow.prefixes) == ("follow", (INNER,))
     warmth.began(follow, started=400.0, now=401.0)
-    assert not warmth.is_warm(A, 401.0), "nobody wrote it again"
+    assert not is_warm(warmth, A, 401.0), "nobody wrote it again"
 
 
-def test_a_failing_leader_hands_over_to_twice_as_many_each_time():
+def test_a_round_that_fails_hands_over_to_twice_as_many():
     warmth: Warmth[int] = Warmth()
     waiting = set(range(100))
     leaders = [warmth.enter([A], 0.0, waiting.pop())]
@@ -115,15 +113,112 @@ def test_a_failing_leader_hands_over_to_twice_as_many_each_time():
     rounds = []
     while leaders:
         rounds.append(len(leaders))
-        # As one: each who fails wakes those that wait, who ask again only after all of this round have failed.
-        woken = {each for leader in leaders for each in warmth.failed(leader)}
+        *others, last = leaders
+        assert [warmth.failed(leader) for leader in others] == [[]] * len(others), "the round is not over"
+        woken = set(warmth.failed(last))
         assert woken == waiting
         turns = {number: warmth.enter([A], 1.0, number) for number in woken}
         leaders = [turn for turn in turns.values() if turn.role == "lead"]
         waiting = {number for number, turn in turns.items() if turn.role == "wait"}
-    assert rounds[:3] == [1, 2, 8]
-    assert sum(rounds) == 100
-    assert len(rounds) <= 5
+    assert rounds == [1, 2, 4, 8, 16, 32, 37]
+
+
+def test_who_comes_while_a_round_fails_waits_for_its_end():
+    warmth: Warmth[int] = Warmth()
+    first = warmth.enter([A], 0.0, 1)
+    assert warmth.enter([A], 0.0, 2).role == "wait"
+    assert warmth.failed(first) == [2]
+    two = [warmth.enter([A], 1.0, number) for number in (2, 3)]
+    assert [turn.role for turn in two] == ["lead"] * 2
+    assert warmth.failed(two[0]) == []
+    assert warmth.enter([A], 2.0, 4).role == "wait", "one of two has failed, and the other one is under way"
+    assert warmth.began(two[1], started=1.0, now=3.0) == [4]
+    assert is_warm(warmth, A, 3.0)
+
+
+def test_a_success_ends_the_doubling():
+    warmth: Warmth[int] = Warmth()
+    lead, wait = warmth.enter([A], 0.0, 1), warmth.enter([A], 0.0, 2)
+    assert wait.role == "wait"
+    warmth.failed(lead)
+    two = [warmth.enter([A], 1.0, number) for number in (2, 3)]
+    warmth.began(two[0], started=1.0, now=2.0)
+    assert warmth.failed(two[1]) == [], "the entry is there, whatever became of the other one"
+    assert [warmth.enter([A], 400.0, number).role for number in (4, 5, 6)] == ["lead", "wait", "wait"]
+
+
+def test_what_failed_is_forgotten_when_nobody_asks_any_more():
+    """A key that is wrong fails 15 prompts of one run; the next run, with the right one, writes once."""
+    warmth: Warmth[int] = Warmth()
+    asking, rounds = list(range(15)), []
+    while asking:
+        turns = {number: warmth.enter([A], 0.0, number) for number in asking}
+        leaders = [turn for turn in turns.values() if turn.role == "lead"]
+        rounds.append(len(leaders))
+        asking = [number for leader in leaders for number in warmth.failed(leader)]
+    assert rounds == [1, 2, 4, 8]
+    assert [warmth.enter([A], 1.0, number).role for number in (20, 21, 22)] == ["lead", "wait", "wait"]
+
+
+@pytest.mark.parametrize("leaves", ["while it waits", "after it was woken"])
+def test_those_that_gave_up_do_not_keep_a_failure_alive(leaves):
+    warmth: Warmth[int] = Warmth()
+    lead, wait = warmth.enter([A], 0.0, 1), warmth.enter([A], 0.0, 2)
+    if leaves == "while it waits":
+        warmth.cancelled(wait, 2)
+        assert warmth.failed(lead) == []
+    else:
+        assert warmth.failed(lead) == [2]
+        warmth.cancelled(wait, 2)
+    assert [warmth.enter([A], 1.0, number).role for number in (3, 4)] == ["lead", "wait"]
+
+
+def test_one_that_was_woken_and_has_not_asked_yet_keeps_the_round():
+    warmth: Warmth[int] = Warmth()
+    lead = warmth.enter([A], 0.0, 1)
+    assert warmth.enter([A], 0.0, 2).role == "wait"
+    assert warmth.failed(lead) == [2]
+    assert [warmth.enter([A], 1.0, number).role for number in (3, 2, 4)] == ["lead", "lead", "wait"]
+
+
+def test_what_reads_only_says_what_it_reads():
+    warmth: Warmth[int] = Warmth()
+    first = warmth.enter([A, INNER], 0.0, 1)
+    assert first.group is None
+    warmth.began(first, started=0.0, now=1.0)
+    assert warmth.enter([A], 2.0, 2).group == A.id
+    assert warmth.enter([A, INNER], 2.0, 3).group == INNER.id
+    assert warmth.enter([A, OTHER_INNER], 2.0, 4).group is None, "it writes the inner one"
+    renewal = warmth.enter([A, INNER], 299.0, 5)
+    assert (renewal.role, renewal.group) == ("lead", INNER.id)
+    assert warmth.enter([A, SHORT], 2.0, 6).group == A.id
+    assert warmth.enter([SHORT], 2.0, 7).group is None
+
+
+def test_a_turn_holds_as_long_as_what_it_reads():
+    warmth: Warmth[int] = Warmth()
+    lead = warmth.enter([A, INNER], 0.0, 1)
+    assert warmth.holds(lead, 1_000.0), "it was told to read nothing"
+    warmth.began(lead, started=0.0, now=1.0)
+    follow = warmth.enter([A, INNER], 200.0, 2)
+    writer = warmth.enter([A, OTHER_INNER], 200.0, 3)
+    assert warmth.holds(follow, 299.9)
+    assert warmth.holds(writer, 299.9)
+    warmth.began(warmth.enter([A], 250.0, 4), started=250.0, now=251.0)
+    assert not warmth.holds(follow, 300.0), "the inner one has ended"
+    assert warmth.holds(writer, 300.0)
+    assert not warmth.holds(writer, 550.0)
+    assert warmth.cancelled(follow) == []
+    again = warmth.enter([A, INNER], 300.0, 2)
+    assert (again.role, again.leads) == ("lead", (INNER.id,))
+
+
+def test_a_renewal_that_comes_late_writes_and_is_waited_for():
+    warmth: Warmth[int] = Warmth()
+    warmth.began(warmth.enter([A], 0.0, 1), started=0.0, now=1.0)
+    renewal = warmth.enter([A], 299.0, 2)
+    assert warmth.holds(renewal, 310.0)
+    assert warmth.enter([A], 310.0, 3).role == "wait"
 
 
 def test_a_leader_that_is_cancelled_hands_over_to_one():
@@ -146,13 +241,54 @@ def test_one_that_stops_waiting_is_not_woken():
 def test_nobody_waits_longer_than_the_patience_for_one_leader():
     warmth: Warmth[int] = Warmth(patience=10.0)
     slow = warmth.enter([A], 0.0, 1)
+    warmth.sent(slow, 0.0)
     turns = [warmth.enter([A], 5.0, number) for number in (2, 3)]
     assert [(turn.role, turn.until) for turn in turns] == [("wait", 10.0)] * 2
     second = warmth.enter([A], 10.0, 2)
     assert second.role == "lead"
-    assert (warmth.enter([A], 10.0, 3).role, warmth.enter([A], 10.0, 3).until) == ("wait", 20.0)
+    warmth.sent(second, 11.0)
+    assert (warmth.enter([A], 12.0, 3).role, warmth.enter([A], 12.0, 3).until) == ("wait", 21.0)
     assert warmth.began(slow, started=0.0, now=15.0) == [3]
     assert warmth.enter([A], 15.0, 3).role == "follow"
+
+
+def test_patience_with_a_leader_counts_from_when_it_is_sent():
+    warmth: Warmth[int] = Warmth(patience=10.0)
+    lead = warmth.enter([A], 0.0, 1)
+    for now in (5.0, 15.0, 100.0):
+        turn = warmth.enter([A], now, 2)
+        assert (turn.role, turn.until) == ("wait", now + 10.0), "it waits for this client's own limits"
+    warmth.sent(lead, 104.0)
+    turn = warmth.enter([A], 110.0, 2)
+    assert (turn.role, turn.until) == ("wait", 114.0)
+    assert warmth.enter([A], 114.0, 2).role == "lead"
+
+
+def test_patience_with_one_is_not_lost_over_another_that_was_never_sent():
+    warmth: Warmth[int] = Warmth(patience=10.0)
+    warmth.sent(warmth.enter([A], 0.0, 1), 0.0)
+    second = warmth.enter([A], 10.0, 2)
+    wait = warmth.enter([A], 11.0, 3)
+    assert (second.role, wait.role, wait.until) == ("lead", "wait", 21.0)
+    assert warmth.cancelled(second) == [3]
+    third = warmth.enter([A], 12.0, 3)
+    assert third.role == "lead", "in place of the second"
+    assert warmth.enter([A], 19.0, 4).role == "wait"
+    warmth.cancelled(third)
+    assert warmth.enter([A], 30.0, 4).role == "lead"
+    assert warmth.enter([A], 30.0, 5).role == "lead", "the first has had three times the time"
+
+
+def test_a_request_that_is_sent_again_is_waited_for_anew():
+    """First without an answer, to write the prefix; if that fails, as the prompt itself."""
+    warmth: Warmth[int] = Warmth(patience=10.0)
+    lead = warmth.enter([A], 0.0, 1)
+    assert not warmth.is_awaited(lead)
+    warmth.sent(lead, 0.0)
+    assert warmth.enter([A], 1.0, 2).until == 10.0
+    assert warmth.is_awaited(lead)
+    warmth.sent(lead, 8.0)
+    assert warmth.enter([A], 10.0, 2).until == 18.0
 
 
 def test_answers_that_take_longer_than_an_entry_lives_do_not_line_up():
@@ -166,7 +302,7 @@ def test_answers_that_take_longer_than_an_entry_lives_do_not_line_up():
             if turn.role == "lead":
                 warmth.began(turn, started=now, now=now + 400.0)
         now += 400.0
-    assert roles == [1, 2, 8, 40]
+    assert roles == [1, 2, 4, 8]
 
 
 def test_memory_is_bounded():
@@ -175,123 +311,4 @@ def test_memory_is_bounded():
         each = prefix(str(number))
         warmth.began(warmth.enter([A, each], float(number) / 1_000, number), started=number / 1_000, now=number / 1_000)
         assert len(warmth) <= 16_385
-    assert warmth.is_warm(each, 40.0)
-
-
-class Provider:
-    """The rule, as simply as it can be said. Writes that a warm entry or a little patience would have spared count."""
-
-    def __init__(self) -> None:
-        self.expires: dict[bytes, float] = {}
-        self.writing: dict[bytes, int] = {}
-        self.writes: dict[bytes, int] = {}
-        self.lifetimes: dict[bytes, int] = {}
-
-    def start(self, chain: tuple[Prefix, ...], now: float) -> tuple[list[Prefix], list[Prefix]]:
-        alive = [at for at, each in enumerate(chain) if now < self.expires.get(each.id, -1.0)]
-        read = alive[-1] + 1 if alive else 0
-        written = list(chain[read:])
-        for each in written:
-            self.writes[each.id] = self.writes.get(each.id, 0) + 1
-            if not self.writing.get(each.id):
-                self.lifetimes[each.id] = self.lifetimes.get(each.id, 0) + 1
-            self.writing[each.id] = self.writing.get(each.id, 0) + 1
-        return [chain[at] for at in alive], written
-
-    def begin(self, touched: tuple[list[Prefix], list[Prefix]], started: float) -> None:
-        read, written = touched
-        for each in read + written:
-            self.expires[each.id] = max(self.expires.get(each.id, 0.0), started + each.seconds)
-        self.drop(written)
-
-    def drop(self, written: list[Prefix]) -> None:
-        for each in written:
-            self.writing[each.id] -= 1
-
-
-def run(arrivals, latency, fails=lambda number, attempt: False, patience=1e9):
-    """Drive requests through the gate and the provider. Returns the provider, and when each request was answered."""
-    warmth: Warmth[int] = Warmth(patience=patience)
-    provider = Provider()
-    order = itertools.count()
-    queue = [(at, next(order), "enter", number, None) for number, (at, _) in enumerate(arrivals)]
-    heapq.heapify(queue)
-    answered: dict[int, float] = {}
-    waiting: dict[int, float] = {}
-    attempts: dict[int, int] = {}
-    while queue:
-        now, _, what, number, state = heapq.heappop(queue)
-        woken: list[int] = []
-        if what in ("enter", "ask"):
-            if what == "ask" and waiting.get(number) != state:
-                continue
-            waiting.pop(number, None)
-            chain = arrivals[number][1]
-            turn = warmth.enter(chain, now, number)
-            if turn.role == "wait":
-                waiting[number] = turn.until
-                heapq.heappush(queue, (turn.until, next(order), "ask", number, turn.until))
-                continue
-            touched = provider.start(tuple(each for each in chain if each.is_cacheable), now)
-            heapq.heappush(queue, (now + latency(number), next(order), "begin", number, (turn, touched, now)))
-        else:
-            turn, touched, started = state
-            attempts[number] = attempts.get(number, 0) + 1
-            if fails(number, attempts[number]):
-                provider.drop(touched[1])
-                woken = warmth.failed(turn)
-                heapq.heappush(queue, (now, next(order), "enter", number, None))
-            else:
-                provider.begin(touched, started)
-                answered[number] = now
-                woken = warmth.began(turn, started=started, now=now)
-        for each in woken:
-            if waiting.pop(each, None) is not None:
-                heapq.heappush(queue, (now, next(order), "enter", each, None))
-    return provider, answered
-
-
-CHAINS = [(A,), (B,), (A, INNER), (A, OTHER_INNER), (SHORT, B), (SHORT,), (A, INNER, prefix("a1x")), ()]
-LASTING = [(prefix("l", seconds=3600.0), prefix("l1")), (prefix("l", seconds=3600.0),)]
-arrivals = st.lists(
-    st.tuples(st.integers(0, 2_000).map(float), st.sampled_from(CHAINS + LASTING)), min_size=1, max_size=60
-)
-
-
-@settings(deadline=None)
-@given(arrivals, st.integers(1, 40), st.randoms(use_true_random=False))
-def test_no_write_that_waiting_would_have_spared(arrivals, slowest, rng):
-    latencies = [rng.uniform(0.5, slowest) for _ in arrivals]
-    provider, answered = run(arrivals, latencies.__getitem__)
-    assert len(answered) == len(arrivals)
-    assert provider.writes == provider.lifetimes, "a prefix was written while another request was writing it"
-
-
-@settings(deadline=None)
-@given(arrivals, st.integers(0, 2**32))
-def test_everybody_gets_through_whatever_fails(arrivals, seed):
-    def fails(number, attempt):
-        return attempt < 4 and random.Random(f"{seed} {number} {attempt}").random() < 0.5
-
-    _, answered = run(arrivals, lambda number: 5.0, fails, patience=30.0)
-    assert len(answered) == len(arrivals)
-    for number, (at, _) in enumerate(arrivals):
-        assert answered[number] - at <= 400.0, "the wait is bounded"
-
-
-@pytest.mark.parametrize("groups", [1, 8])
-def test_a_batch_of_1319_rows_writes_each_prefix_once(groups):
-    shared = [prefix(f"g{number}") for number in range(groups)]
-    batch = [(0.0, (shared[number % groups],)) for number in range(1_319)]
-    provider, answered = run(batch, lambda number: 1.0 + number % 7)
-    assert provider.writes == {each.id: 1 for each in shared}
-    assert max(answered.values()) <= 8.0 + 7.0
-
-
-def test_a_run_of_an_hour_with_pauses_renews_without_a_second_write():
-    """A request every 40 seconds reads and renews; a silence of six minutes ends the entry."""
-    times = [40.0 * number for number in range(90)]
-    provider, _ = run([(at, (A,)) for at in times], lambda number: 30.0)
-    assert provider.writes == {A.id: 1}
-    provider, _ = run([(at if at < 1_000 else at + 360.0, (A,)) for at in times], lambda number: 30.0)
-    assert provider.writes == {A.id: 2}
+    assert is_warm(warmth, each, 40.0)

@@ -4,7 +4,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-from lm_deluge.errors import LMDelugeError, LMDelugeWarning
+from lm_deluge.errors import LMDelugeError, LMDelugeWarning, PromptCacheWarning
 
 __all__ = ["main"]
 
@@ -23,18 +23,22 @@ def main() -> NoReturn:
         code = app(prog_name="deluge", standalone_mode=False)
     except UsageError as error:
         if sentence := told(error):
-            from lm_deluge.cli.terminal import shown
-
-            sys.stderr.write(f"deluge: {shown(sentence)}\n")
+            _complain(" ".join(sentence.split()))
         sys.exit(2)
     except (LMDelugeError, ImportError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             _leave_closed_pipe()
-        sys.stderr.write(f"deluge: {_describe(error)}\n")
+        _complain(_describe(error))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code or 0)
+
+
+def _complain(message: str) -> None:
+    from lm_deluge.cli.terminal import say
+
+    say(f"deluge: {message}")
 
 
 def _describe(error: Exception) -> str:
@@ -43,7 +47,7 @@ def _describe(error: Exception) -> str:
 
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return shown(f"{error.filename}: {error.strerror}")
-    return shown(in_options(str(error)), lines=True)
+    return in_options(str(error))
 
 
 def _leave_closed_pipe() -> NoReturn:
@@ -62,9 +66,10 @@ def _format_warning(
 ) -> str:
     """Our own warnings say what to do themselves; a line of source would only hide that."""
     if issubclass(category, LMDelugeWarning):
-        from lm_deluge.cli.terminal import shown
+        from lm_deluge.cli.terminal import for_stderr
         from lm_deluge.cli.wording import in_options
 
-        return f"deluge: warning: {shown(in_options(str(message)), lines=True)}\n"
+        about_prompt_cache = issubclass(category, PromptCacheWarning)
+        return for_stderr(f"deluge: warning: {in_options(str(message), prompt_cache=about_prompt_cache)}")
     unchanged: Any = _plain_format(message, category, filename, lineno, line)
     return str(unchanged)

@@ -8,6 +8,7 @@ from lm_deluge._version import __version__
 from lm_deluge.cli.cache import cache_app
 from lm_deluge.cli.demo import demo
 from lm_deluge.cli.emulate import emulate
+from lm_deluge.cli.options import flag
 from lm_deluge.cli.run import run
 from lm_deluge.cli.simulate import simulate
 
@@ -36,7 +37,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, flag("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     pass

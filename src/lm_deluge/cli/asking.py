@@ -11,7 +11,7 @@ import msgspec
 
 from lm_deluge import LLMClient
 from lm_deluge.cli.display import Display
-from lm_deluge.cli.prompts import conversation_of
+from lm_deluge.cli.prompts import ToolsNote, conversation_of
 from lm_deluge.cli.results import Results, result_line
 from lm_deluge.cli.rows import Row, RowReader, read_blocks
 from lm_deluge.errors import CacheMissError, ConfigError
@@ -60,6 +60,7 @@ class Asking:
         self._system = None if job.system is None else Conversation.system(job.system)
         if self._system is not None:
             _ = self._system.digest  # computed once, and extended by each prompt that starts with it
+        self._tools_note = ToolsNote(sends_tools=job.tools is not None)
         self._samples = job.samples or 1
         # A cache, and the sharing of calls, tell samples apart by their numbers, so there the client counts, and gives
         # those that are known already again. Without either, each missing sample is simply asked as one more prompt.
@@ -169,6 +170,8 @@ class Asking:
                 if isinstance(prompt, str):
                     self._refuse(results, row, missing, prompt)
                     continue
+                if missing:
+                    self._tools_note.see(row)
                 for samples in self.shares(missing):
                     self._asked[position] = _Asked(row, samples, self.responses)
                     position += 1

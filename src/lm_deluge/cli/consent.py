@@ -4,6 +4,7 @@ import sys
 
 from lm_deluge.cli.terminal import shown
 from lm_deluge.errors import ConfigError
+from lm_deluge.progress.wrapping import wrapped
 
 __all__ = ["ask"]
 
@@ -22,7 +23,7 @@ def ask(what: str, *, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigError(f"{what} Nothing was changed; add --yes to do it.")
-    sys.stderr.write(f"{shown(what, lines=True)} Go on? [y/N] ")
+    sys.stderr.write(wrapped(f"{shown(what, lines=True)} Go on? [y/N]") + " ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise ConfigError("Nothing was changed.")

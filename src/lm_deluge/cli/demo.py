@@ -90,15 +90,18 @@ def run_many_shot() -> "Iterator[RunReport | None]":
     questions = [row["question"] for row in gsm8k()[:200]]
     client = LLMClient("claude-haiku-4-5", **NO_LIMITS)
 
-    # All at once, as most clients do: all that start before an answer has begun pay for writing the prefix.
+    # All at once, as most clients do: each that starts before
+    # an answer has begun pays for writing the prefix.
     base = Conversation.system("Solve it as here.\n\n" + "\n\n".join(shots))
+    prompts = [base.user(question) for question in questions]
     cold = PromptCache(pattern="system_and_tools", warm=False)
-    client.process_prompts_sync([base.user(q) for q in questions], cache=cold)
+    client.process_prompts_sync(prompts, cache=cold)
     yield client.last_report
 
     # One writes it, and the others wait until they can read it.
     base = Conversation.system("Solve it like this.\n\n" + "\n\n".join(shots))
-    client.process_prompts_sync([base.user(q) for q in questions], cache="system_and_tools")
+    prompts = [base.user(question) for question in questions]
+    client.process_prompts_sync(prompts, cache="system_and_tools")
     yield client.last_report
 
 

@@ -1,6 +1,5 @@
 """``deluge emulate``: a provider to develop against, without a key, a bill or a network."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -36,4 +35,6 @@ def _announce(url: str) -> None:
         flush=True,
     )
     if not url.startswith(("http://127.", "http://[::1]", "http://localhost")):
-        print("deluge: warning: other machines may be able to reach this address.", file=sys.stderr, flush=True)
+        from lm_deluge.cli.terminal import say
+
+        say("deluge: warning: other machines may be able to reach this address.")

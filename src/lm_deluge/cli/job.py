@@ -20,7 +20,7 @@ from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.signals import sigterm_as_ctrl_c
 from lm_deluge.cli.stores import open_cache
 from lm_deluge.cli.tables import print_reports
-from lm_deluge.cli.terminal import shown
+from lm_deluge.cli.terminal import say, shown
 from lm_deluge.cli.wording import in_options
 from lm_deluge.errors import ConfigError
 from lm_deluge.progress import ProgressStyle
@@ -123,21 +123,21 @@ def _carry_out(job: Job, asking: Asking, results: Results) -> int:
     survey = _survey(job, results, asking)
     _say_what_is_there(job, results, survey)
     if survey is not None and not survey.missing:
-        _say(_nothing_to_do(job, survey))
+        say(_nothing_to_do(job, survey))
         return 0
     with sigterm_as_ctrl_c() as terminated:
         try:
             run_here(lambda: asking.answer(results, None if survey is None else survey.expected))
         except KeyboardInterrupt:
             _print_account(job, asking)
-            _say(_interrupted(job, results.answered + asking.answered, survey))
+            say(_interrupted(job, results.answered + asking.answered, survey))
             return 143 if terminated() else 130
     if not asking.rows:
-        _say(f"No prompts in {job.source_name}.")
+        say(f"No prompts in {job.source_name}.")
         return 0
     _print_account(job, asking)
     if asking.errors:
-        _say(_first_error(job, asking))
+        say(_first_error(job, asking))
     return 1 if asking.errors else 0
 
 
@@ -197,12 +197,12 @@ def _survey(job: Job, results: Results, asking: Asking) -> _Survey | None:
 
 def _say_what_is_there(job: Job, results: Results, survey: _Survey | None) -> None:
     if results.dropped_torn:
-        _say(f"{job.out}: the last line was torn when its run was killed; it is dropped and asked again.")
+        say(f"{job.out}: the last line was torn when its run was killed; it is dropped and asked again.")
     if results.dropped_errors:
-        _say(f"{job.out}: {count(results.dropped_errors, _unit(job))} with errors will be asked again.")
+        say(f"{job.out}: {count(results.dropped_errors, _unit(job))} with errors will be asked again.")
     if survey is not None and survey.missing and survey.missing < survey.wanted:
         there = f"{survey.wanted - survey.missing:,} of {count(survey.wanted, _unit(job))}"
-        _say(f"{job.out}: {there} {'answered' if job.samples is None else 'there'} already; going on.")
+        say(f"{job.out}: {there} {'answered' if job.samples is None else 'there'} already; going on.")
 
 
 def _nothing_to_do(job: Job, survey: _Survey) -> str:
@@ -223,7 +223,7 @@ def _print_account(job: Job, asking: Asking) -> None:
         print_reports({"": whole})
         reasons = ", ".join(f"{number:,} {shown(reason)}" for reason, number in whole.cache_miss_reasons.items())
         if reasons:
-            _say(f"Why prompts were not read from the provider's cache, by its own account: {reasons}.")
+            say(f"Why prompts were not read from the provider's cache, by its own account: {reasons}.")
 
 
 def _first_error(job: Job, asking: Asking) -> str:
@@ -244,7 +244,3 @@ def _interrupted(job: Job, answered: int, survey: _Survey | None) -> str:
 
 def _unit(job: Job) -> str:
     return "row" if job.samples is None else "answer"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

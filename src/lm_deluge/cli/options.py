@@ -42,6 +42,7 @@ __all__ = [
     "Temperature",
     "Tools",
     "TopP",
+    "flag",
     "given",
     "need",
     "prompt_cache",
@@ -53,7 +54,13 @@ LOCAL = "Local cache"
 CACHING = "Provider's prompt cache"
 LIMITS = "Limits and retries"
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
+
+def flag(*names: str, **options: Any) -> Any:
+    """An option that is given or not. Help has no type to show for it."""
+    return typer.Option(*names, metavar="", **options)
+
+
+AsJson = Annotated[bool, flag("--json", help="JSON on standard output, for programs.")]
 
 # Prompts
 
@@ -84,7 +91,7 @@ ModelOption = typer.Option(
 Temperature = Annotated[float | None, typer.Option(help="0 to 2.", rich_help_panel=MODEL)]
 TopP = Annotated[float | None, typer.Option(help="Above 0, up to 1.", rich_help_panel=MODEL)]
 MaxNewTokens = Annotated[int | None, typer.Option(help="Most tokens to generate.", rich_help_panel=MODEL)]
-JsonMode = Annotated[bool, typer.Option("--json-mode", help="Ask for JSON.", rich_help_panel=MODEL)]
+JsonMode = Annotated[bool, flag("--json-mode", help="Ask for JSON.", rich_help_panel=MODEL)]
 ReasoningEffort = Annotated[
     str | None,
     typer.Option(help="none, minimal, low, medium, high, xhigh or max.", rich_help_panel=MODEL, metavar="EFFORT"),
@@ -129,7 +136,7 @@ MaxAge = Annotated[
 ]
 SingleFlight = Annotated[
     bool,
-    typer.Option(
+    flag(
         "--single-flight",
         help="The same prompt is asked once at a time, by all who share the cache.",
         rich_help_panel=LOCAL,
@@ -212,6 +219,10 @@ def prompt_cache(
     """
     if pattern is None:
         return None
+    if pattern == "none":
+        from lm_deluge.errors import ConfigError
+
+        raise ConfigError("'none' is no pattern: it is what happens without --cache-pattern.")
     from lm_deluge.prompt_cache import PromptCache
 
     how = None if warm is None else _WARM[warm]

@@ -15,7 +15,6 @@ import msgspec
 from rich.cells import cell_len
 
 from lm_deluge.cache.runs import Run
-from lm_deluge.cli.terminal import shown
 from lm_deluge.progress.text import count
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ __all__ = [
     "plain",
     "print_json",
     "print_table",
-    "say",
     "size",
 ]
 
@@ -189,8 +187,3 @@ def plain(value: Any) -> Any:
 def print_json(value: Any) -> None:
     """One line of JSON on standard output."""
     sys.stdout.write(msgspec.json.encode(plain(value)).decode() + "\n")
-
-
-def say(text: str) -> None:
-    """A message to the user, on standard error. It may hold anything."""
-    sys.stderr.write(shown(text, lines=True) + "\n")

@@ -6,11 +6,34 @@ from typing import Any
 import msgspec
 
 from lm_deluge.cli.rows import Row
+from lm_deluge.cli.terminal import say
 from lm_deluge.errors import ConfigError, PromptError
 from lm_deluge.prompt import Conversation, as_conversation
 from lm_deluge.tool import Tool
 
-__all__ = ["conversation_of", "read_json", "read_tools"]
+__all__ = ["ToolsNote", "conversation_of", "read_json", "read_tools"]
+
+
+class ToolsNote:
+    """Says that tools in rows are not sent, once.
+
+    Rows that were written for an API often have them, and answers without them look as if the model was to blame.
+
+    Args:
+        sends_tools: whether prompts have tools from elsewhere; then nothing is said.
+    """
+
+    def __init__(self, *, sends_tools: bool) -> None:
+        self._is_due = not sends_tools
+
+    def see(self, row: Row) -> None:
+        """Take in a row that will be asked."""
+        if self._is_due and row.extra.get("tools"):
+            self._is_due = False
+            say(
+                'Rows have a field "tools", which is passed through and not sent; '
+                "--tools FILE sends tools with every prompt."
+            )
 
 
 def conversation_of(row: Row, system: Conversation | None = None) -> Conversation | str:

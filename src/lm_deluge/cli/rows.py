@@ -98,10 +98,10 @@ class RowReader:
 
     def _parts(self, value: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Id, prompt and the other fields of a line."""
-        if isinstance(value, str):
+        if isinstance(value, (str, list)):
             return None, value, {}
         if not isinstance(value, dict):
-            raise PromptError("is neither a string nor an object.")
+            raise PromptError("is neither a string, nor a list of messages, nor an object.")
         if self._field is None:
             found = [name for name in PROMPT_FIELDS if name in value]
             if len(found) > 1:

@@ -18,8 +18,9 @@ def run(
         Path,
         typer.Argument(
             metavar="PROMPTS",
-            help="JSON lines, - for standard input. A line is a text, or an object with one of: prompt (text or "
-            "messages), messages (OpenAI-style), question. Its id and other fields are passed through.",
+            help="JSON lines, - for standard input. A line is a text, a list of messages (OpenAI-style), or an object "
+            "with either of them as one of: prompt, messages, question. All other fields, id among them, are not sent, "
+            "but passed through to the results.",
             show_default=False,
         ),
     ],
@@ -30,13 +31,14 @@ def run(
             "--out", "-o", help="File of results. If it is there, only what is missing is asked.", show_default="stdout"
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, whatever --out holds.")] = False,
+    overwrite: Annotated[bool, options.flag("--overwrite", help="Start anew, whatever --out holds.")] = False,
     field: options.Field = None,
     limit: options.Limit = None,
     samples: options.Samples = None,
-    with_prompt: Annotated[bool, typer.Option("--with-prompt", help="Repeat the prompt in each result.")] = False,
+    with_prompt: Annotated[bool, options.flag("--with-prompt", help="Repeat the prompt in each result.")] = False,
     progress: Annotated[
-        Literal["rich", "tqdm", "manual", "none"], typer.Option(help="How progress is shown; manual is for logs.")
+        Literal["rich", "tqdm", "manual", "none"],
+        typer.Option(help="How progress is shown; manual is for logs, none leaves out the bill at the end too."),
     ] = "rich",
     system: options.System = None,
     temperature: options.Temperature = None,
@@ -80,7 +82,7 @@ def run(
         ),
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Short for --cache-mode offline.", rich_help_panel=options.LOCAL)
+        bool, options.flag("--offline", help="Short for --cache-mode offline.", rich_help_panel=options.LOCAL)
     ] = False,
     max_age: options.MaxAge = None,
     ttl: Annotated[
@@ -113,7 +115,7 @@ def run(
     cache_warm: options.CacheWarm = None,
     cache_diagnostics: Annotated[
         bool,
-        typer.Option(
+        options.flag(
             "--cache-diagnostics",
             help="Have the provider say why a prompt was not read from it, where it does (Anthropic).",
             rich_help_panel=options.CACHING,
@@ -156,6 +158,7 @@ def run(
     Examples:
       deluge run prompts.jsonl -m gpt-4.1-mini -o out.jsonl --cache my.db
       deluge run prompts.jsonl -m gpt-4.1-mini --cache my.db --offline
+      deluge run prompts.jsonl -m claude-haiku-4-5 --cache-pattern shared_prefix
     """
     from lm_deluge.cli.job import Job, execute
     from lm_deluge.errors import ConfigError

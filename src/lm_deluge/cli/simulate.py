@@ -64,6 +64,8 @@ def simulate(
     that the run will have: what the local cache answers costs nothing, and
     the limits decide which requests can read what others have written.
 
+    Exit codes: 0 done, 1 no row can be asked, 2 not done as asked.
+
     Examples:
       deluge simulate prompts.jsonl -m claude-haiku-4-5 --output-tokens 300
       deluge simulate prompts.jsonl -m gpt-5.6 --cache-pattern shared_prefix
@@ -78,31 +80,30 @@ def simulate(
     caches = (
         options.prompt_cache(pattern, lifetime=cache_lifetime, warm=cache_warm) for pattern in cache_pattern or PATTERNS
     )
-    carry_out(
-        Simulation(
-            source=options.unless_dash(prompts),
-            field=field,
-            limit=limit,
-            system=system,
-            tools=tools,
-            output_tokens=output_tokens,
-            patterns=tuple(filter(None, caches)),
-            cache=cache,
-            store=options.given(cache_key=cache_key, scope=scope),
-            client=options.given(
-                model_names=model,
-                temperature=temperature,
-                top_p=top_p,
-                max_new_tokens=max_new_tokens,
-                json_mode=json_mode or None,
-                reasoning_effort=reasoning_effort,
-                base_url=base_url,
-                max_concurrent_requests=max_concurrent_requests,
-                max_requests_per_minute=max_requests_per_minute,
-                max_tokens_per_minute=max_tokens_per_minute,
-                single_flight=single_flight or None,
-            ),
-            call=options.given(samples=samples, max_age=max_age),
-            as_json=as_json,
-        )
+    simulation = Simulation(
+        source=options.unless_dash(prompts),
+        field=field,
+        limit=limit,
+        system=system,
+        tools=tools,
+        output_tokens=output_tokens,
+        patterns=tuple(filter(None, caches)),
+        cache=cache,
+        store=options.given(cache_key=cache_key, scope=scope),
+        client=options.given(
+            model_names=model,
+            temperature=temperature,
+            top_p=top_p,
+            max_new_tokens=max_new_tokens,
+            json_mode=json_mode or None,
+            reasoning_effort=reasoning_effort,
+            base_url=base_url,
+            max_concurrent_requests=max_concurrent_requests,
+            max_requests_per_minute=max_requests_per_minute,
+            max_tokens_per_minute=max_tokens_per_minute,
+            single_flight=single_flight or None,
+        ),
+        call=options.given(samples=samples, max_age=max_age),
+        as_json=as_json,
     )
+    raise typer.Exit(carry_out(simulation))

@@ -1,29 +1,30 @@
-"""What ``deluge simulate`` does: rows to an estimate, and that to a table with its caveats, or to JSON."""
+"""What ``deluge simulate`` does: rows to an estimate, and that to what people or programs read."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from lm_deluge import LLMClient
-from lm_deluge.cli.printing import Column, make_console, plain, print_json, print_table, say
-from lm_deluge.cli.prompts import conversation_of, read_tools
+from lm_deluge.cli.bills import IMAGE_TOKENS, are_same, price_list, print_bills
+from lm_deluge.cli.printing import plain, print_json
+from lm_deluge.cli.prompts import ToolsNote, conversation_of, read_tools
 from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.stores import open_cache_to_read
-from lm_deluge.cli.terminal import shown
-from lm_deluge.progress.text import count, money
+from lm_deluge.cli.terminal import say
+from lm_deluge.models import Model, resolve
+from lm_deluge.progress.text import count
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Estimate, PromptCache
-from lm_deluge.prompt_cache.estimate import Bill, Forecast
+from lm_deluge.prompt_cache.estimate import Bill
+from lm_deluge.prompt_cache.marked import minimum_of
+from lm_deluge.prompt_cache.reading import rough_tokens
+from lm_deluge.tool import Tool
 
 __all__ = ["Simulation", "carry_out"]
-
-_NOTHING = "–"
-_PRICES = "genai-prices"
-_WORTH_TELLING = 0.005  # of a bill; less than that is below what can be known
 
 
 class Simulation(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +59,15 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True):
     as_json: bool = False
 
 
-def carry_out(asked: Simulation) -> None:
-    """Print the bills.
+class _Rows(msgspec.Struct):
+    """What was found while the rows were read."""
+
+    problems: list[str] = []  # of those that cannot be asked
+    longest: int = 0  # tokens of a prompt
+
+
+def carry_out(asked: Simulation) -> int:
+    """Print the bills and return the exit code.
 
     Raises:
         ConfigError, CacheError, OSError: it cannot be done as asked.
@@ -68,152 +76,76 @@ def carry_out(asked: Simulation) -> None:
     local = None if asked.cache is None else open_cache_to_read(asked.cache, asked.store)
     if local is None and asked.cache is not None:
         say("The local cache is not there yet, so nothing is answered from it.")
-    problems: list[str] = []
+    rows = _Rows()
     with nullcontext() if local is None else closing(local), LLMClient(**asked.client, cache=local) as client:
         estimate = client.estimate(
-            _prompts(asked, problems),
+            _prompts(asked, rows),
             patterns=asked.patterns,
             output_tokens=asked.output_tokens,
             tools=tools,
             **asked.call,
         )
-    if problems:
-        rows = len(problems) * asked.call.get("samples", 1)
+    if rows.problems:
+        unusable = len(rows.problems) * asked.call.get("samples", 1)
         estimate = msgspec.structs.replace(
             estimate,
-            prompts=estimate.prompts + rows,
-            unusable=estimate.unusable + rows,
-            problem=problems[0],
+            prompts=estimate.prompts + unusable,
+            unusable=estimate.unusable + unusable,
+            problem=rows.problems[0],
         )
     if asked.as_json:
         print_json(_as_data(estimate))
     elif not estimate.prompts:
         say(f"No prompts in {'standard input' if asked.source is None else asked.source}.")
     else:
-        _print(estimate, shares_calls="single_flight" in asked.client)
+        why_alike = _why_alike(estimate, _model_of(asked), tools, longest=rows.longest)
+        print_bills(estimate, asked.client, why_alike=why_alike)
     if estimate.unusable:
         cannot = count(estimate.unusable, "prompt cannot be asked and is", "prompts cannot be asked and are")
         say(f"{cannot} left out{'. One of them' if estimate.unusable > 1 else ''}: {estimate.problem}")
+    return 1 if estimate.prompts and estimate.unusable == estimate.prompts else 0
 
 
-def _prompts(asked: Simulation, problems: list[str]) -> Iterator[Conversation]:
+def _prompts(asked: Simulation, rows: _Rows) -> Iterator[Conversation]:
     """Prompts that can be asked. What is wrong with the other rows is added to the problems."""
     system = None if asked.system is None else Conversation.system(asked.system)
+    tools_note = ToolsNote(sends_tools=asked.tools is not None)
     for row in read_rows(asked.source, field=asked.field, limit=asked.limit):
         found = conversation_of(row, system)
         if isinstance(found, str):
-            problems.append(found)
+            rows.problems.append(found)
         else:
+            tools_note.see(row)
+            rows.longest = max(rows.longest, found.count_tokens(img_tokens=IMAGE_TOKENS))
             yield found
 
 
-# For people
+def _model_of(asked: Simulation) -> Model:
+    (name,) = asked.client["model_names"]
+    return resolve(name, base_url=asked.client.get("base_url"), environ=os.environ)
 
 
-def _print(estimate: Estimate, *, shares_calls: bool) -> None:
-    console = make_console()
-    asked = estimate.prompts - estimate.hits - estimate.unusable
-    by = "the local cache or by another's call" if shares_calls else "the local cache"
-    if not asked:
-        if estimate.hits:
-            console.print(f"Nothing to pay: {count(estimate.hits, 'prompt')}, answered by {by}.")
-        return
-    hits = f"; {count(estimate.hits, 'more is', 'more are')} answered by {by}" if estimate.hits else ""
-    console.print(f"{count(asked, 'prompt')} to {shown(estimate.model)}{hits}.")
-    none, best = estimate[None], estimate.best
-    is_priced = none.cold.cost is not None
-    columns = _priced(estimate) if is_priced else _unpriced(estimate)
-    print_table(console, columns, bold=estimate.forecasts.index(best))
-    console.print(_verdict(best, none))
-    console.print()
-    for note in _notes(estimate, is_priced=is_priced):
-        console.print(note, style="dim")
+def _why_alike(estimate: Estimate, model: Model, tools: Sequence[Tool], *, longest: int) -> str | None:
+    """Why every pattern has the bill that there is without any; None where one has another.
 
-
-def _priced(estimate: Estimate) -> list[Column]:
-    forecasts = estimate.forecasts
-    return [
-        _names(forecasts),
-        Column(name="cold", cells=[_dollars(each.cold) for each in forecasts], right=True),
-        _changes(estimate),
-        Column(name="warm", cells=[_dollars(each.warm) for each in forecasts], right=True),
-        *_counts(forecasts),
-    ]
-
-
-def _unpriced(estimate: Estimate) -> list[Column]:
-    usages = [each.cold.usage for each in estimate.forecasts]
-    return [
-        _names(estimate.forecasts),
-        _changes(estimate),
-        _numbers("input", [usage.input_tokens for usage in usages]),
-        _numbers("written", [usage.cache_write_tokens for usage in usages]),
-        _numbers("read", [usage.cache_read_tokens for usage in usages]),
-        *_counts(estimate.forecasts),
-    ]
-
-
-def _names(forecasts: Sequence[Forecast]) -> Column:
-    return Column(name="pattern", cells=[each.pattern or "none" for each in forecasts])
-
-
-def _changes(estimate: Estimate) -> Column:
-    none = estimate[None].cold
-    changes = [each.cold.weight / none.weight - 1 if none.weight else 0.0 for each in estimate.forecasts]
-    cells = [f"{change:+.1%}" if abs(change) >= 0.0005 else _NOTHING for change in changes]
-    return Column(name="vs none", cells=cells, right=True)
-
-
-def _counts(forecasts: Sequence[Forecast]) -> list[Column]:
-    shares = [f"{each.cold.hit_ratio:.1%}" if each.cold.reads else _NOTHING for each in forecasts]
-    return [
-        _numbers("writes", [each.cold.writes for each in forecasts]),
-        _numbers("reads", [each.cold.reads for each in forecasts], rank=1),
-        Column(name="read share", cells=shares, right=True),
-    ]
-
-
-def _numbers(name: str, values: Sequence[int], *, rank: int = 0) -> Column:
-    return Column(name=name, cells=[f"{value:,}" if value else _NOTHING for value in values], right=True, rank=rank)
-
-
-def _dollars(bill: Bill) -> str:
-    return _NOTHING if bill.cost is None else money(bill.cost)
-
-
-def _verdict(best: Forecast, none: Forecast) -> str:
-    if best.pattern is None:
-        return "Best: none. No pattern makes it cheaper."
-    share = 1 - best.cold.weight / none.cold.weight
-    if best.cold.cost is None or none.cold.cost is None:
-        return f"Best: {best.pattern} saves about {share:.1%} of what the prompts cost."
-    saved = f"Best: {best.pattern} saves {money(none.cold.cost - best.cold.cost)} ({share:.1%})"
-    again = f"; the same again, while it is warm, costs {_dollars(best.warm)}."
-    if best.unwarmed is None or best.unwarmed.weight < best.cold.weight * (1 + _WORTH_TELLING):
-        return saved + again
-    return f"{saved}{again} With --cache-warm never it would cost {_dollars(best.unwarmed)}."
-
-
-def _notes(estimate: Estimate, *, is_priced: bool) -> Iterator[str]:
-    again = "; warm: the same prompts once more, right after" if is_priced else ""
-    yield f"cold: the provider's cache holds nothing of them yet{again}. Writes, reads and read share are cold."
-    yield "Requests start as the limits allow, and an answer begins five seconds after its request."
-    answers = (
-        "Answers are not in the bill; --output-tokens N adds them."
-        if estimate.output_tokens is None
-        else f"Each answer counts {count(estimate.output_tokens, 'token')}."
-    )
-    yield f"Tokens are estimated: four bytes of text count as one, an image as 1,600. {answers}"
-    if is_priced:
-        yield f"List prices of {_PRICES} {version(_PRICES)}."
-    else:
-        yield (
-            f"No price is known for {shown(estimate.model)}, so the usual multiples are compared: what is read counts "
-            "a tenth of other input, what is written a quarter more."
-        )
-
-
-# For programs
+    Args:
+        estimate: the bills.
+        model: which one would be asked.
+        tools: what all prompts begin with.
+        longest: tokens of the longest prompt, without tools.
+    """
+    none = estimate[None]
+    if not all(are_same(each.cold, none.cold) and are_same(each.warm, none.warm) for each in estimate.forecasts):
+        return None
+    if not (model.caching.takes_marks or model.caching.takes_key):
+        return "its provider takes no instructions for its cache, and may cache prompts on its own"
+    longest += sum(rough_tokens(tool, wire=model.service.wire) for tool in tools)
+    minimum = minimum_of(model)
+    if longest < minimum:
+        return f"the longest prompt has about {count(longest, 'token')}, and the model caches nothing below {minimum:,}"
+    if none.warm.reads:
+        return "its provider caches prompts on its own, and no pattern adds to that"
+    return "no pattern finds anything to mark that is long enough to be cached"
 
 
 def _as_data(estimate: Estimate) -> dict[str, Any]:
@@ -222,7 +154,7 @@ def _as_data(estimate: Estimate) -> dict[str, Any]:
     return {
         **plain(estimate),
         "best": estimate.best.pattern,
-        "prices": f"{_PRICES} {version(_PRICES)}" if is_priced else None,
+        "prices": price_list() if is_priced else None,
         "forecasts": [
             {
                 "pattern": each.pattern,

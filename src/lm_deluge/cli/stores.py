@@ -21,7 +21,8 @@ def kind_of(where: str) -> Literal["sqlite", "leveldb", "redis"]:
     """What a name means. A path that does not exist yet is an SQLite file.
 
     Raises:
-        ConfigError: nothing, a URL of something else, or a directory that is no LevelDB database.
+        ConfigError: nothing, a URL of something else, a directory that is no LevelDB database, or a pattern of the
+            provider's prompt cache.
     """
     if not where.strip():
         raise ConfigError("The name of the cache is empty. Give an SQLite file, a LevelDB directory or a redis:// URL.")
@@ -32,11 +33,24 @@ def kind_of(where: str) -> Literal["sqlite", "leveldb", "redis"]:
             raise ConfigError(f"A cache at {scheme}:// is not known; a path or a redis:// URL is needed.")
         return "redis"
     path = Path(where).expanduser()
+    if not path.exists():
+        _check_is_no_pattern(where)
     if not path.is_dir():
         return "sqlite"
     if not (path / "CURRENT").exists():
         raise ConfigError(f"{where} is a directory without a LevelDB database in it. Give the path of a cache.")
     return "leveldb"
+
+
+def _check_is_no_pattern(where: str) -> None:
+    """In Python, ``cache=`` of a call takes a pattern, so here it is easily given as the local cache."""
+    from lm_deluge.prompt_cache import PATTERNS
+
+    if where in PATTERNS:
+        raise ConfigError(
+            f"{where!r} is a pattern of the provider's prompt cache, which goes to --cache-pattern. "
+            f"For a local cache in a file of that name, give its path: ./{where}"
+        )
 
 
 def open_store(where: str, *, writing: bool = False) -> "Store":

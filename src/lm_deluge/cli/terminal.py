@@ -1,8 +1,11 @@
-"""Texts that others have written, made harmless for a terminal."""
+"""Texts for a terminal: what others have written made harmless, and what is said on standard error."""
 
+import sys
 import unicodedata
 
-__all__ = ["shown"]
+from lm_deluge.progress.wrapping import wrapped
+
+__all__ = ["for_stderr", "say", "shown"]
 
 _DANGEROUS = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _HARMLESS = frozenset("\u200c\u200d")  # join letters and emoji
@@ -25,3 +28,14 @@ def shown(text: str, *, lines: bool = False) -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def for_stderr(text: str) -> str:
+    """A message as standard error gets it, with the end of its last line. It may hold anything."""
+    return wrapped(shown(text, lines=True)) + "\n"
+
+
+def say(text: str) -> None:
+    """Write such a message."""
+    sys.stderr.write(for_stderr(text))
+    sys.stderr.flush()

@@ -12,6 +12,7 @@ _OPTIONS = (
     "base_url",
     "cache",
     "cache_key",
+    "cache_lifetime",
     "cache_mode",
     "cache_pattern",
     "json_mode",
@@ -46,11 +47,20 @@ _PHRASES = (
     ("No entry in service has a key", "No entry has a key"),
     ("with rebuild()", "with `deluge cache verify --rebuild`"),
     ("the client has no cache. Give it cache=", "there is no cache. Give it with --cache"),
+    ("client.estimate(prompts)", "deluge simulate"),
+    ("further failures are counted in report.cache_failures", "further failures are counted"),
 )
 """What has no option of its own name, or would read badly."""
 
 # On the client, ``cache`` is the local cache; in a call, it is a pattern of the provider's.
-_PATTERN = re.compile(r"\bcache=(?='\w)|(?<=Leave )cache=")
+_PATTERN = re.compile(r"\bcache=(?='\w)")
+
+# What is said of the provider's prompt cache is about a call. A mark in a prompt is JSON, and has its own lifetime.
+_PROMPT_CACHE = (
+    (re.compile(r"(?<=one )ttl='(\w+)'"), r'"ttl": "\1"'),
+    (re.compile(r"\bttl="), "cache_lifetime="),
+    (re.compile(r"\bcache="), "cache_pattern="),
+)
 _ARGUMENT = re.compile(
     rf"""\b({"|".join(_OPTIONS)})=          # the argument
     (?: '([^']*)' | "([^"]*)" | (True\b) | (-?\d+(?:,\d{{3}})*(?:\.\d+)?(?:e-?\d+)?) )?""",
@@ -58,10 +68,17 @@ _ARGUMENT = re.compile(
 )
 
 
-def in_options(message: str) -> str:
-    """A message with the options of ``deluge run`` in the place of the client's arguments."""
+def in_options(message: str, *, prompt_cache: bool = False) -> str:
+    """A message with the options of ``deluge run`` in the place of the client's arguments.
+
+    Args:
+        message: the library's.
+        prompt_cache: whether it is about the provider's prompt cache; ``cache=`` is a pattern of that, then.
+    """
     for phrase, replacement in _PHRASES:
         message = message.replace(phrase, replacement)
+    for argument, option in _PROMPT_CACHE if prompt_cache else ():
+        message = argument.sub(option, message)
     message = _PATTERN.sub("cache_pattern=", message)
     return _ARGUMENT.sub(_option, message)
 

@@ -21,8 +21,8 @@ from lm_deluge.client.listening import to_all
 from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
 from lm_deluge.engine import Engine, RunOptions, Settings
-from lm_deluge.engine.settings import parameters_of
-from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.settings import REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, parameters_of
+from lm_deluge.engine.shared import ProviderCaching, Shared
 from lm_deluge.errors import ConfigError
 from lm_deluge.events import Listener, RunReport
 from lm_deluge.models import resolve
@@ -31,12 +31,11 @@ from lm_deluge.prompt import PromptLike, as_conversation, as_prompts
 from lm_deluge.prompt_cache import PATTERNS, Estimate, Pattern, PromptCache, as_prompt_cache
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
-from lm_deluge.schedule import Choice, Limits, RetryPolicy, Warmth
+from lm_deluge.schedule import Choice, Limits, RetryPolicy
 from lm_deluge.transport import PyreqwestTransport, Transport
 
 if TYPE_CHECKING:
     from lm_deluge.cache.explain import Explanation
-    from lm_deluge.engine.warming import Waiter
 
 __all__ = ["LLMClient"]
 
@@ -55,8 +54,10 @@ class LLMClient:
         model_names: a model, or several among which prompts are spread: ``"gpt-4.1-mini"``, ``"claude-haiku-4-5"``,
             ``"openrouter/..."``, or any name together with ``base_url``.
         model_weights: how prompts are spread over several models; evenly by default.
-        max_requests_per_minute: HTTP calls that may start in a minute; a first minute's worth may start at once.
-        max_tokens_per_minute: prompt and generated tokens in a minute.
+        max_requests_per_minute: HTTP calls that may start in a minute, 1,000 by default; a first minute's worth may
+            start at once.
+        max_tokens_per_minute: prompt and generated tokens in a minute, 100,000 by default. Set both to what your
+            account allows.
         max_concurrent_requests: HTTP calls under way at once, on each event loop that uses the client.
         max_attempts: calls for one prompt, the first included.
         request_timeout: seconds for one call, from connecting to the last byte.
@@ -89,8 +90,8 @@ class LLMClient:
         model_names: str | Sequence[str],
         *,
         model_weights: Sequence[float] | None = None,
-        max_requests_per_minute: float = 1_000,
-        max_tokens_per_minute: float = 100_000,
+        max_requests_per_minute: float = REQUESTS_PER_MINUTE,
+        max_tokens_per_minute: float = TOKENS_PER_MINUTE,
         max_concurrent_requests: int = 225,
         max_attempts: int = 5,
         request_timeout: float = 30,
@@ -146,7 +147,7 @@ class LLMClient:
         self._choice = Choice(self._settings.models, model_weights)
         self._limits = Limits(requests_per_minute=max_requests_per_minute, tokens_per_minute=max_tokens_per_minute)
         self._cache = adapt(cache)
-        self._warmth: Warmth[Waiter] = Warmth()
+        self._caching = ProviderCaching()
         self._transport = PyreqwestTransport() if transport is None else transport
         self._clock = SystemClock() if clock is None else clock
         self._progress = progress
@@ -462,7 +463,7 @@ class LLMClient:
                         limits=self._limits,
                         choice=self._choice,
                         transport=self._transport,
-                        warmth=self._warmth,
+                        caching=self._caching,
                         clock=self._clock,
                         rng=random.Random(),
                     )

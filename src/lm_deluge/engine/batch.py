@@ -55,7 +55,9 @@ class Batch:
     ) -> None:
         self._shared = shared
         self._emit = emit
-        self._ledger = Ledger(Writes(goes_on=options.prompt_cache is None or options.prompt_cache.goes_on))
+        self._ledger = Ledger(
+            Writes(shared.write_log, goes_on=options.prompt_cache is None or options.prompt_cache.goes_on)
+        )
         self._notices = Notices()
         self._started = shared.clock.monotonic()
         self._ended: float | None = None

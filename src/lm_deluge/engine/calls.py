@@ -9,14 +9,15 @@ from lm_deluge.engine.flights import Flights, SingleFlight
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Job, LocalCache, raise_if_cancelled
 from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.pricing import Pricing
 from lm_deluge.engine.routes import Route, Routes
 from lm_deluge.engine.sending import Sender
-from lm_deluge.engine.settings import RunOptions
+from lm_deluge.engine.settings import RunOptions, held_back_by
 from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.warming import Warming, WarmTurn
-from lm_deluge.errors import LMDelugeError, ModelWarning, PromptCacheWarning
+from lm_deluge.errors import LimitWarning, LMDelugeError, PromptCacheWarning
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
-from lm_deluge.models import Model, Rates
+from lm_deluge.models import Model
 from lm_deluge.prompt_cache import CachePlan
 from lm_deluge.providers import Failure, Reply, parse, rate_limit_pause
 from lm_deluge.request import Parameters
@@ -29,6 +30,7 @@ _log = logging.getLogger("lm_deluge")
 
 _ASKS_FOR_A_PAUSE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529})
 _BREATHER = 1.0
+_LONG_WAIT = 5.0
 
 
 class Caller:
@@ -64,7 +66,8 @@ class Caller:
         self._on_rest = on_rest
         self._on_wait = on_wait
         self._parameters = parameters
-        self._warming = Warming(shared.warmth, shared.clock, ledger, on_wait=on_wait)
+        self._pricing = Pricing(shared, notices, ledger)
+        self._warming = Warming(shared.warmth, shared.clock, on_wait=on_wait)
         self._single_flight = self._make_single_flight() if self._settings.single_flight else None
         self._routes = Routes(shared, options, parameters)
         self._sender = Sender(shared.transport, shared.clock, timeout=self._settings.request_timeout)
@@ -78,7 +81,9 @@ class Caller:
 
     def learn(self, jobs: Sequence[Job]) -> None:
         """See prompts that will be asked, so that what they share is known before the first of them is."""
-        self._routes.learn([job.prompt for job in jobs])
+        # Duplicates that share one call are one prompt.
+        asked = {job.digest: job for job in jobs}.values() if self._single_flight is not None else jobs
+        self._routes.learn([job.prompt for job in asked])
 
     async def finish(self) -> None:
         """Return once every answer that has come is stored."""
@@ -152,12 +157,19 @@ class Caller:
     async def _attempt(self, job: Job, route: Route, tokens: int) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
         plan = route.plan(job.prompt, now=self._shared.clock.monotonic())
-        # Before the gate, so that a prompt which waits for its prefix holds no slot.
-        turn = await self._warming.enter(route.shared(plan))
-        try:
-            received = await self._exchange(job, route, tokens, plan, turn)
-        finally:
-            turn.close()
+        received: HttpResponse | APIResponse | Failure | None = None
+        while received is None:
+            # Before the gate, so that a prompt which waits for its prefix holds no slot.
+            turn = await self._warming.enter(route.shared(plan))
+            if turn.waited:
+                self._ledger.add_wait(turn.waited, is_first=not job.waited)
+                job.waited = True
+            try:
+                if turn.leads and route.prefills:
+                    await self._prefill(job, route, plan, turn)
+                received = await self._exchange(job, route, tokens, plan, turn)
+            finally:
+                turn.close()
         if not isinstance(received, HttpResponse):
             return received
         # What is paid for is read and stored even if the run is cancelled from this moment on. So this is a task of its
@@ -177,11 +189,15 @@ class Caller:
 
     async def _exchange(
         self, job: Job, route: Route, tokens: int, plan: CachePlan, turn: WarmTurn
-    ) -> HttpResponse | APIResponse | Failure:
-        """The provider's response, or a hit."""
+    ) -> HttpResponse | APIResponse | Failure | None:
+        """The provider's response, or a hit; None if its prefix has ended while it waited for the limits."""
         gate, limits = self._shared.gate, self._shared.limits
         if not gate.try_enter(route.model.name, tokens):
-            await gate.enter(route.model.name, tokens)
+            arrived = self._shared.clock.monotonic()
+            await gate.enter(route.model.name, tokens, group=turn.group)
+            now = self._shared.clock.monotonic()
+            if now - arrived > _LONG_WAIT and (what := held_back_by(limits, tokens, now=now)):
+                self._notices.warn("held back", what, LimitWarning)
         sent = False
         try:
             if self._local.may_know_by_now(job):
@@ -189,8 +205,8 @@ class Caller:
                 if hit is not None:
                     self._count_hit(hit)
                     return hit
-            if turn.leads:
-                await self._prefill(job, route, plan, turn)
+            if not turn.holds:
+                return None
             # Others wait for its beginning, which does not show in an answer that comes as a whole.
             streams = turn.leads
             request = await self._build(job, route, plan, stream=streams)
@@ -198,33 +214,42 @@ class Caller:
             job.sent = self._shared.clock.monotonic()
             self._ledger.calls += 1
             self._shared.look_up_rates(route.model)  # meanwhile
-            return await self._sender.send(route.model, request, turn, stream=streams)
+            received = await self._sender.send(route.model, request, turn, stream=streams)
+            if isinstance(received, Failure) and received.usage is not None:
+                await self._pricing.charge(route.model, received.usage, None, was_wanted=True)
+            return received
         finally:
             gate.leave()
             if not sent:
                 limits.give_back(tokens)
 
     async def _prefill(self, job: Job, route: Route, plan: CachePlan, turn: WarmTurn) -> None:
-        """Have the prefix written without an answer, if that was asked for. If it fails, the prompt goes anyway."""
-        request = route.build_prefill(job.prompt, plan)
+        """Have the prefix written without an answer, if others wait for it. Where that fails, the prompt leads."""
+        await asyncio.sleep(0)  # the prompts that came with this one begin to wait
+        request = route.build_prefill(job.prompt, plan) if turn.is_awaited else None
         if request is None:
             return
-        self._ledger.calls += 1
-        sent = self._shared.clock.monotonic()
-        response = await self._sender.send(route.model, request, turn, stream=False)
-        if isinstance(response, Failure):
+        tokens = min(job.prompt.count_tokens(), int(self._shared.limits.tokens_per_minute))
+        await self._shared.gate.enter(route.model.name, tokens)
+        try:
+            started = self._shared.clock.monotonic()
+            turn.sent()
+            self._ledger.calls += 1
+            response = await self._sender.send(route.model, request, self._warming.alone(), stream=False)
+        finally:
+            self._shared.gate.leave()
+        now = self._shared.clock.time()
+        reply = response if isinstance(response, Failure) else parse(route.model, response, now=now)
+        if isinstance(reply, Failure):
+            if reply.status in _ASKS_FOR_A_PAUSE:
+                self._pause(route.model, reply.retry_after or _BREATHER, reply.message)
             return
-        reply = parse(route.model, response, now=self._shared.clock.time())
-        if isinstance(reply, Failure) or reply.usage is None:
-            return
-        rates = await self._rates(route.model, reply.service_tier)
-        if rates is not None:
-            self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=sent)
-        self._ledger.add_prefill(
-            reply.usage,
-            cost=None if rates is None else rates.cost(reply.usage),
-            uncached_cost=0.0,  # nobody would have sent it
-        )
+        turn.began(started=started)
+        if reply.usage is not None:
+            self._shared.limits.settle(tokens, reply.usage.total_tokens)
+            rates = await self._pricing.charge(route.model, reply.usage, reply.service_tier, was_wanted=False)
+            if rates is not None:
+                self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=started)
 
     async def _build(self, job: Job, route: Route, plan: CachePlan, *, stream: bool) -> HttpRequest:
         if not self._shared.pace.step():
@@ -253,7 +278,7 @@ class Caller:
             self._shared.limits.settle(tokens, reply.usage.total_tokens)
         stored = self._pending.storing(job)
         try:
-            rates = await self._rates(model, reply.service_tier)
+            rates = await self._pricing.rates(model, reply.service_tier)
             cost = uncached = None
             if rates is not None and reply.usage is not None:
                 cost = uncached = rates.cost(reply.usage)
@@ -276,31 +301,8 @@ class Caller:
         reply = parse(route.model, response, now=self._shared.clock.time())
         if isinstance(reply, Failure):
             return
-        rates = self._shared.known_rates(route.model)
-        rates = None if rates is None else rates.for_tier(reply.service_tier)
-        cost = None if rates is None or reply.usage is None else rates.cost(reply.usage)
+        cost = self._pricing.known_cost(route.model, reply.usage, reply.service_tier)
         self._local.keep(job, _answer_of(job, route.model, reply, response, cost), route.parameters)
-
-    async def _rates(self, model: Model, tier: str | None) -> Rates | None:
-        """The prices of a model in the tier that its answer was processed in, or None."""
-        look_up = self._shared.look_up_rates(model)
-        if not look_up.done():
-            # Shielded: the look-up belongs to all calls, and the one that waits here may be cancelled.
-            await asyncio.shield(look_up)
-            if not self._shared.pace.step():  # all that waited go on in this moment
-                await self._shared.pace.turn()
-        standard = look_up.result()
-        rates = None if standard is None else standard.for_tier(tier)
-        if rates is None and model.service.price_provider is not None:
-            at = "" if standard is None else f" in service tier {tier!r}"
-            remedy = "Check the name, or upgrade" if standard is None else "Upgrade"
-            self._notices.warn(
-                ("price", model.name, tier),
-                f"No price is known for {model.name!r}{at}; the cost of such answers is None. "
-                f"{remedy} the price list with: pip install -U genai-prices",
-                ModelWarning,
-            )
-        return rates
 
     def _pause(self, model: Model, seconds: float, reason: str) -> None:
         if self._shared.limits.pause(model.name, seconds, self._shared.clock.monotonic()):

@@ -15,7 +15,6 @@ from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.routes import planner_for
 from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.shared import Shared
-from lm_deluge.engine.writes import Writes
 from lm_deluge.models import Rates
 from lm_deluge.prompt import PromptLike
 from lm_deluge.prompt_cache import Estimate, PlannedRun, PromptCache, forecast, paced
@@ -63,7 +62,8 @@ async def estimate(
         missed = [job for job, hit in zip(jobs, await local.look_up(jobs), strict=True) if hit is None]
         if shared.settings.single_flight:
             missed = list(_first_of_each(missed, known))
-        misses += missed
+        if options.cache_mode != "offline":  # then nobody is asked
+            misses += missed
         result = msgspec.structs.replace(result, hits=result.hits + len(jobs) - len(missed))
     result = msgspec.structs.replace(result, prompts=number * options.samples)
     rates = await shared.look_up_rates(model)
@@ -81,7 +81,7 @@ def _forecasts(
 ) -> Estimate:
     settings, limits = shared.settings, shared.limits
     (model,) = settings.models
-    sizes = (job.prompt.count_tokens() + (result.output_tokens or 0) for job in misses)
+    sizes = [job.prompt.count_tokens() + (result.output_tokens or 0) for job in misses]
     run = PlannedRun(
         prompts=[job.prompt for job in misses],
         started=list(
@@ -93,12 +93,21 @@ def _forecasts(
         at_once=settings.max_concurrent,
         rates=rates,
         output_tokens=result.output_tokens or 0,
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
     )
     found = [
         forecast(run, cache, partial(planner_for, settings, options, cache, model, parameters))
         for cache in (None, *caches)
     ]
-    return msgspec.structs.replace(result, forecasts=tuple(found))
+    result = msgspec.structs.replace(result, forecasts=tuple(found), seconds=run.seconds)
+    if run.seconds <= 60:
+        return result
+    by_tokens = sum(min(size, limits.tokens_per_minute) for size in sizes) / limits.tokens_per_minute
+    is_by_tokens = by_tokens > len(misses) / limits.requests_per_minute
+    return msgspec.structs.replace(
+        result, held_back_by="max_tokens_per_minute" if is_by_tokens else "max_requests_per_minute"
+    )
 
 
 def _local_cache(shared: Shared, options: RunOptions, parameters: Parameters) -> LocalCache:
@@ -110,7 +119,7 @@ def _local_cache(shared: Shared, options: RunOptions, parameters: Parameters) ->
         Pending(),
         mode=options.cache_mode,
         models=[model.name for model in shared.settings.models],
-        ledger=Ledger(Writes(goes_on=True)),
+        ledger=Ledger(),
         notices=Notices(),
         clock=shared.clock,
     )

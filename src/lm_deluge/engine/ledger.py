@@ -5,15 +5,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from lm_deluge.engine.writes import Writes
+from lm_deluge.engine.writes import WriteLog, Writes
 from lm_deluge.events import RunReport
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "Tokens"]
 
 
-class _Tokens:
+class Tokens:
     """A running sum of usage; cheaper than adding frozen values tens of thousands of times a second."""
 
     def __init__(self) -> None:
@@ -44,15 +44,15 @@ class Ledger:
     """The counters of a run. Only touched on the event loop.
 
     Args:
-        writes: the run's writes to the provider's prompt cache.
+        writes: the run's writes to the provider's prompt cache; None where there will be none.
     """
 
-    def __init__(self, writes: Writes) -> None:
-        self.writes = writes
+    def __init__(self, writes: Writes | None = None) -> None:
+        self.writes = Writes(WriteLog(), goes_on=True) if writes is None else writes
         self._hits = self._answers = self._errors = self._unpriced = 0
         self._cost = self._cost_avoided = self._cost_uncached = 0.0
-        self._paid = _Tokens()
-        self._avoided = _Tokens()
+        self._paid = Tokens()
+        self._avoided = Tokens()
         self.calls = 0
         self.retries = 0
         self.cache_failures = 0
@@ -94,13 +94,13 @@ class Ledger:
         """Count why the provider read nothing from its cache."""
         self.miss_reasons[reason] += 1
 
-    def add_wait(self, seconds: float) -> None:
-        """Count a prompt that waited for another to write its prefix."""
-        self._waited += 1
+    def add_wait(self, seconds: float, *, is_first: bool) -> None:
+        """Count a prompt that waited for another to write its prefix; each once, however often it waits."""
+        self._waited += is_first
         self._longest_wait = max(self._longest_wait, seconds)
 
-    def add_prefill(self, usage: Usage | None, *, cost: float | None, uncached_cost: float | None) -> None:
-        """Count what a request cost that only wrote a prefix."""
+    def add_unanswered(self, usage: Usage | None, *, cost: float | None, uncached_cost: float | None) -> None:
+        """Count what a request cost that gave no answer: it only wrote a prefix, or broke in the middle."""
         self._paid.add(usage)
         if cost is None:
             self._unpriced += 1

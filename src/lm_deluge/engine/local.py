@@ -41,11 +41,23 @@ class Job:
         has_media: whether the prompt holds images or files.
         looked_up: when the cache was last asked for it, on the monotonic clock.
         sent: when its request was sent, on the same clock.
+        waited: whether it has waited for another to write its prefix.
         finishing: set once an answer has come: it gives the response, or the failure, when that is stored.
         admitted: whether its answer was good enough to be served again.
     """
 
-    __slots__ = ("admitted", "digest", "finishing", "has_media", "id", "looked_up", "prompt", "sample", "sent")
+    __slots__ = (
+        "admitted",
+        "digest",
+        "finishing",
+        "has_media",
+        "id",
+        "looked_up",
+        "prompt",
+        "sample",
+        "sent",
+        "waited",
+    )
 
     def __init__(self, id: int, prompt: Conversation, looked_up: float, *, sample: int = 0) -> None:
         self.id = id
@@ -55,6 +67,7 @@ class Job:
         self.has_media = prompt.has_media
         self.looked_up = looked_up
         self.sent = looked_up
+        self.waited = False
         self.finishing: asyncio.Future[APIResponse | Failure] | None = None
         self.admitted = False
 

@@ -6,13 +6,14 @@ from http import HTTPStatus
 
 import msgspec
 
+from lm_deluge.engine.ledger import Tokens
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.settings import RunOptions, Settings
 from lm_deluge.engine.shared import Shared
-from lm_deluge.errors import ModelWarning, PromptCacheWarning
+from lm_deluge.errors import ModelWarning
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache import CachePlan, Planner, Prefix, PromptCache
+from lm_deluge.prompt_cache import CachePlan, Planner, Prefix, PrefixIndexes, PromptCache, nothing_read, unsupported
 from lm_deluge.providers import Reply, build, can_prefill, dropped_parameters, supports_prompt_caching
 from lm_deluge.request import Parameters, Request, is_personal
 from lm_deluge.wire import HttpRequest, HttpResponse
@@ -41,9 +42,13 @@ class Route:
         self._options = options
         self._shared = shared
         self._diagnoses = options.prompt_cache is not None and options.prompt_cache.diagnostics
+        self._answers = 0
+        self._used = Tokens()
         self._planner: Planner | None = None
         if parameters is not None:
-            self._planner = planner_for(shared.settings, options, options.prompt_cache, model, parameters)
+            self._planner = planner_for(
+                shared.settings, options, options.prompt_cache, model, parameters, indexes=shared.indexes
+            )
 
     def __repr__(self) -> str:
         return f"Route({self.model.name})"
@@ -60,7 +65,10 @@ class Route:
         plan = self._planner.plan(prompt)
         self._shared.advisor.see(self.model, self._planner.cache, self._options.tools, prompt, plan)
         if plan.prompt_cache_key is not None:
-            plan = plan.sharded(self._shared.sharding.pick(plan.prompt_cache_key, self.model.caching.key_limit, now))
+            limits = self._shared.limits
+            rate = min(limits.requests_per_minute, limits.tokens_per_minute / max(1, prompt.count_tokens()))
+            limit = self.model.caching.key_limit
+            plan = plan.sharded(self._shared.sharding.pick(plan.prompt_cache_key, limit, now, rate=rate))
         return plan
 
     def shared(self, plan: CachePlan) -> tuple[Prefix, ...]:
@@ -71,12 +79,15 @@ class Route:
         """The HTTP request for a prompt."""
         return build(self._request(prompt, plan), credential=self.credential, stream=stream)
 
+    @property
+    def prefills(self) -> bool:
+        """Whether prefixes are to be written by requests without an answer."""
+        return self._planner is not None and self._planner.cache.warm == "prefill"
+
     def build_prefill(self, prompt: Conversation, plan: CachePlan) -> HttpRequest | None:
-        """The HTTP request that only writes a prompt's prefix, where that is wanted and the provider has one."""
-        if self._options.prompt_cache is None or self._options.prompt_cache.warm != "prefill":
-            return None
+        """The HTTP request that only writes a prompt's prefix, if there is such a one and it is long enough for it."""
         request = self._request(prompt, plan)
-        if not can_prefill(request):
+        if not can_prefill(request) or not any(each.tokens >= each.minimum for each in plan.prefixes):
             return None
         return build(msgspec.structs.replace(request, prefill=True), credential=self.credential)
 
@@ -120,15 +131,12 @@ class Route:
             )
         cache = options.prompt_cache
         if cache is not None and self._planner is None:
-            notices.warn(
-                ("marks", model.name),
-                f"{model.name} ({model.service.name}) takes no cache breakpoints, so cache={cache.pattern!r} has no "
-                "effect; its provider may cache prompts on its own. Leave cache= out to silence this.",
-                PromptCacheWarning,
-            )
+            self._shared.advisor.say(notices, model, [unsupported(cache, model)])
 
     def learn_from(self, reply: Reply) -> str | None:
         """See an answer. Returns why nothing of the prompt was read from the provider's cache, if the provider says."""
+        self._answers += 1
+        self._used.add(reply.usage)
         if self._planner is None:
             return None
         is_read = reply.usage is not None and reply.usage.has_cache_hit
@@ -137,14 +145,21 @@ class Route:
 
     def advise(self, notices: Notices, *, now: float) -> None:
         """Say what is wrong with how prompts are cached, which providers never do."""
-        if self._planner is not None:
-            self._shared.advisor.advise(
-                notices, self.model, self._planner.cache, reserved=self._planner.reserved, now=now
-            )
+        planner, advisor = self._planner, self._shared.advisor
+        found = [nothing_read(self._options.prompt_cache, self.model, self._used.total(), self._answers)]
+        if planner is not None:
+            found += advisor.look(self.model, planner.cache, reserved=planner.reserved, now=now)
+        advisor.say(notices, self.model, found)
 
 
 def planner_for(
-    settings: Settings, options: RunOptions, cache: PromptCache | None, model: Model, parameters: Parameters
+    settings: Settings,
+    options: RunOptions,
+    cache: PromptCache | None,
+    model: Model,
+    parameters: Parameters,
+    *,
+    indexes: PrefixIndexes | None = None,
 ) -> Planner | None:
     """A planner for a run to one model; None where nothing is to be done for its provider's cache, or can be."""
     if cache is None or not supports_prompt_caching(model):
@@ -155,12 +170,16 @@ def planner_for(
         options.tools,
         scope=parameters.fingerprint,
         reserved=int("cache_control" in settings.extra_body),
+        indexes=indexes,
     )
 
 
 def _secrets(credential: str | None, headers: Mapping[str, str]) -> list[bytes]:
-    """What must not be repeated: the credential, and each longer word of headers that say who asks."""
-    found = {credential} if credential else set()
+    """What must not be repeated: the credential, and each word of headers that say who asks.
+
+    A word of a few letters is no secret, and to mask it would spoil the message.
+    """
+    found = {credential} if credential and len(credential) >= _SECRET_CHARACTERS else set()
     for name, value in headers.items():
         if is_personal(name):
             found.update(word for word in re.split(r"[\s=;,]+", str(value)) if len(word) >= _SECRET_CHARACTERS)

@@ -38,6 +38,7 @@ class Sender:
             stream: whether ``request`` asks for an answer in pieces. It is put together again.
         """
         started = self._clock.monotonic()
+        turn.sent()
         try:
             if stream:
                 return await self._stream(model, request, turn, started)
@@ -45,10 +46,10 @@ class Sender:
         except TransportError as error:
             turn.failed()
             return Failure(status=0, message=str(error), retryable=isinstance(error, _WORTH_ANOTHER_TRY))
-        if response.status == HTTPStatus.OK:
+        if response.status == HTTPStatus.OK and response.body.lstrip()[:1] == b"{":
             turn.began(started=started)
         else:
-            turn.failed()
+            turn.failed()  # the page of a proxy is no answer, whatever its status
         return response
 
     async def _stream(
@@ -64,8 +65,9 @@ class Sender:
                     return HttpResponse(status=response.status, headers=response.headers, body=await response.read())
                 reader = StreamReader(model)
                 async for chunk in response.chunks:
-                    turn.began(started=started)  # the first one counts
                     reader.feed(chunk)
+                    if reader.has_begun:  # and not only a comment that keeps the connection open
+                        turn.began(started=started)
         except TimeoutError as error:
             if isinstance(error, TransportError):
                 raise
@@ -74,5 +76,6 @@ class Sender:
             ) from error
         outcome = reader.result()
         if isinstance(outcome, Failure):
+            turn.failed()
             return outcome
         return HttpResponse(status=response.status, headers=response.headers, body=reader.body())

@@ -9,10 +9,23 @@ from lm_deluge.config import SamplingParams
 from lm_deluge.models import Model
 from lm_deluge.prompt_cache import PromptCache
 from lm_deluge.request import Parameters
-from lm_deluge.schedule import RetryPolicy
+from lm_deluge.schedule import Limits, RetryPolicy
 from lm_deluge.tool import Tool
 
-__all__ = ["CacheMode", "OnMiss", "RunOptions", "Settings", "parameters_of"]
+__all__ = [
+    "REQUESTS_PER_MINUTE",
+    "TOKENS_PER_MINUTE",
+    "CacheMode",
+    "OnMiss",
+    "RunOptions",
+    "Settings",
+    "held_back_by",
+    "parameters_of",
+]
+
+REQUESTS_PER_MINUTE = 1_000
+TOKENS_PER_MINUTE = 100_000
+"""The limits of a client that was told none: what a new account may do."""
 
 CacheMode = Literal["use", "refresh", "bypass", "offline"]
 OnMiss = Literal["error", "raise"]
@@ -84,3 +97,27 @@ def parameters_of(settings: Settings, options: RunOptions) -> dict[str, Paramete
         )
         for model in settings.models
     }
+
+
+def held_back_by(limits: Limits, tokens: int, *, now: float) -> str | None:
+    """What to say if calls wait for a limit that nobody has set; a run at such limits may take hours.
+
+    Args:
+        limits: the client's.
+        tokens: of a call that has waited.
+        now: on the monotonic clock.
+    """
+    if not limits.delay(tokens, now):
+        return None  # what it waited for was a slot, or the end of a pause
+    by_tokens = limits.tokens_per_minute / max(1, tokens)
+    if by_tokens < limits.requests_per_minute and limits.tokens_per_minute == TOKENS_PER_MINUTE:
+        setting = f"max_tokens_per_minute={TOKENS_PER_MINUTE:,.0f}"
+    elif by_tokens >= limits.requests_per_minute == REQUESTS_PER_MINUTE:
+        setting = f"max_requests_per_minute={REQUESTS_PER_MINUTE:,.0f}"
+    else:
+        return None
+    rate = min(by_tokens, limits.requests_per_minute)
+    return (
+        f"Prompts wait for {setting}, the default, which lets about {rate:,.0f} such prompts a minute through. "
+        "Set it to what your account allows."
+    )

@@ -5,6 +5,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from lm_deluge._clock import Clock
 from lm_deluge.cache.leases import LeaseKeeper
@@ -15,17 +16,31 @@ from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import LocalCache, Pending
 from lm_deluge.engine.pace import Pace
 from lm_deluge.engine.settings import Settings
-from lm_deluge.engine.warming import Waiter
+from lm_deluge.engine.writes import WriteLog
 from lm_deluge.events import Event, HitsServed
 from lm_deluge.models import Model, Rates, credential, rates_for
-from lm_deluge.prompt_cache import Sharding
+from lm_deluge.prompt_cache import PrefixIndexes, Sharding
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Choice, Gate, Limits, Warmth
 from lm_deluge.transport import Transport
 
-__all__ = ["Shared"]
+if TYPE_CHECKING:
+    from lm_deluge.engine.warming import Waiter
+
+__all__ = ["ProviderCaching", "Shared"]
 
 _log = logging.getLogger("lm_deluge")
+
+
+class ProviderCaching:
+    """What a client knows of its providers' prompt caches. Shared by its runs, in all threads."""
+
+    def __init__(self) -> None:
+        self.warmth: Warmth[Waiter] = Warmth()
+        self.sharding = Sharding()
+        self.indexes = PrefixIndexes()
+        self.advisor = Advisor()
+        self.write_log = WriteLog()
 
 
 class Shared:
@@ -39,7 +54,7 @@ class Shared:
         limits: Limits,
         choice: Choice[Model],
         transport: Transport,
-        warmth: Warmth[Waiter],
+        caching: ProviderCaching,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -47,13 +62,15 @@ class Shared:
         self.cache = cache
         self.limits = limits
         self.transport = transport
-        self.warmth = warmth
         self.clock = clock
         self.rng = rng
         self.pending = Pending()
         self.flights = Flights()
-        self.sharding = Sharding()
-        self.advisor = Advisor()
+        self.sharding = caching.sharding
+        self.advisor = caching.advisor
+        self.write_log = caching.write_log
+        self.indexes = caching.indexes
+        self.warmth = caching.warmth
         self._keeper: LeaseKeeper | None = None
         self.gate = Gate(limits, max_concurrent=settings.max_concurrent, clock=clock, rng=rng)
         self.pace = Pace()

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable
 
 from lm_deluge._clock import Clock
-from lm_deluge.engine.ledger import Ledger
 from lm_deluge.prompt_cache import Prefix
 from lm_deluge.schedule import Turn, Warmth
 
@@ -39,16 +38,41 @@ class Waiter:
 
 
 class WarmTurn:
-    """What one request may do, and how it ended. A turn that is over ignores what comes later."""
+    """What one request may do, and how it ended. A turn that is over ignores what comes later.
 
-    def __init__(self, warming: "Warming", turn: Turn | None) -> None:
+    Attributes:
+        waited: seconds that the request waited for it.
+    """
+
+    def __init__(self, warming: "Warming", turn: Turn | None, *, waited: float = 0.0) -> None:
         self._warming = warming
         self._turn = turn
+        self.waited = waited
 
     @property
     def leads(self) -> bool:
         """Whether others wait for this request's answer to begin, or may come to."""
         return self._turn is not None and bool(self._turn.leads)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether others wait for it now."""
+        return self._turn is not None and self._warming.warmth.is_awaited(self._turn)
+
+    @property
+    def group(self) -> bytes | None:
+        """The prefix that the request reads, if all that it has marked is warm."""
+        return None if self._turn is None else self._turn.group
+
+    @property
+    def holds(self) -> bool:
+        """Whether what the request reads can still be read."""
+        return self._turn is None or self._warming.warmth.holds(self._turn, self._warming.now())
+
+    def sent(self) -> None:
+        """The request goes out. Before that it may have waited for the client's limits."""
+        if self._turn is not None:
+            self._warming.warmth.sent(self._turn, self._warming.now())
 
     def began(self, *, started: float) -> None:
         """The answer has begun to a request that was sent at ``started``, on the monotonic clock."""
@@ -75,24 +99,26 @@ class Warming:
     Args:
         warmth: the client's, shared by its runs and event loops.
         clock: its monotonic reading is the one that ``warmth`` goes by.
-        ledger: counts those who waited.
         on_wait: called with 1 when a prompt starts to wait, and with -1 when it goes on.
     """
 
-    def __init__(self, warmth: Warmth[Waiter], clock: Clock, ledger: Ledger, *, on_wait: Callable[[int], None]) -> None:
+    def __init__(self, warmth: Warmth[Waiter], clock: Clock, *, on_wait: Callable[[int], None]) -> None:
         self.warmth = warmth
         self._clock = clock
-        self._ledger = ledger
         self._on_wait = on_wait
 
     def now(self) -> float:
         """The time that ``warmth`` goes by."""
         return self._clock.monotonic()
 
+    def alone(self) -> WarmTurn:
+        """The turn of a request that nobody waits for."""
+        return WarmTurn(self, None)
+
     async def enter(self, prefixes: tuple[Prefix, ...]) -> WarmTurn:
         """The turn of a request with these prefixes, once it may be sent."""
         if not prefixes:
-            return WarmTurn(self, None)
+            return self.alone()
         waiter = Waiter()
         turn = self.warmth.enter(prefixes, self.now(), waiter)
         if turn.role != "wait":
@@ -109,5 +135,4 @@ class Warming:
             raise
         finally:
             self._on_wait(-1)
-            self._ledger.add_wait(self.now() - began)
-        return WarmTurn(self, turn)
+        return WarmTurn(self, turn, waited=self.now() - began)

@@ -36,6 +36,7 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
         runs_count_once: whether calls that follow each other count as one block of the look-back, and so do results.
         key_field: the body's field for a key that keeps prompts with one prefix together.
         key_header: the header for it.
+        key_required: whether nothing is cached without a key.
         key_limit: requests a minute that one key takes; above that it is split.
         diagnostics: whether the provider says, on request, why a prompt was not read from its cache.
     """
@@ -51,6 +52,7 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
     runs_count_once: bool = False
     key_field: str | None = None
     key_header: str | None = None
+    key_required: bool = False
     key_limit: float | None = None
     diagnostics: bool = False
 
@@ -128,5 +130,6 @@ OPENROUTER = Caching(
     marks="cache_control", markable=frozenset({"tool", "text", "tool_result"}), lifetimes=("5m", "1h"), lookback=20
 )
 
-MISTRAL = Caching(key_field="prompt_cache_key")  # Mistral, prompt caching: nothing is cached without the key
+# Mistral, prompt caching: nothing is cached without the key.
+MISTRAL = Caching(key_field="prompt_cache_key", key_required=True)
 XAI = Caching(key_header="x-grok-conv-id")  # xAI, prompt caching: the header keeps requests on one server

@@ -140,11 +140,17 @@ def _model(name: str, api_name: str, service: Service) -> Model:
         rejects=frozenset() if service.ignores_unsupported else traits.rejects,
         sampling_efforts=traits.sampling_efforts,
         min_cache_tokens=traits.min_cache_tokens,
-        # A model's rules hold where its maker's do, and not at a gateway.
-        caching=traits.caching if traits.caching and service.caching == OPENAI_KEYS else service.caching,
+        caching=_caching(api_name, service, traits.caching),
         known=model_id in CATALOGUE or undated(model_id) in CATALOGUE,
         retired=RETIREMENTS.get(model_id) or RETIREMENTS.get(undated(model_id)),
     )
+
+
+def _caching(api_name: str, service: Service, own: Caching | None) -> Caching:
+    """What the prompt cache takes. A model's own rules hold where its maker's do, and not at a gateway."""
+    if service.caches_for is not None and api_name.partition("/")[0] not in service.caches_for:
+        return Caching()
+    return own if own is not None and service.caching == OPENAI_KEYS else service.caching
 
 
 def _http_address(url: str, setting: str) -> str:
@@ -181,6 +187,7 @@ def _unknown(name: str) -> NoReturn:
     else:
         close = difflib.get_close_matches(name.lower(), CATALOGUE, n=3)
         message = f"The provider of model {name!r} cannot be told from its name."
+        close = close or [f"{service}/{name}" for service in SERVICES if name.lower().startswith(service)]
         hint = f" Did you mean {_either(close)}?" if close else ""
     raise UnknownModelError(
         f"{message}{hint} Write 'provider/model', such as 'openrouter/meta-llama/llama-3.3-70b-instruct', "

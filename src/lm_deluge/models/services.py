@@ -28,6 +28,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         key_required: whether a request without a key is refused. A server given by ``base_url`` may take any.
         price_provider: its id in ``genai-prices``; None when its prices are not known.
         caching: what its prompt cache takes; a model may have rules of its own.
+        caches_for: makers whose models take that, as their names begin; None for all.
         max_tokens_field: the field that limits the answer's length.
         ignores_unsupported: whether parameters that a model does not take are ignored rather than refused.
         seed_field: the field for the seed.
@@ -43,6 +44,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     key_required: bool = True
     price_provider: str | None = None
     caching: Caching = Caching()
+    caches_for: frozenset[str] | None = None
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     ignores_unsupported: bool = False
     seed_field: Literal["seed", "random_seed"] = "seed"
@@ -120,6 +122,8 @@ _ROWS = (
         key_env=("OPENROUTER_API_KEY",),
         price_provider="openrouter",
         caching=caching.OPENROUTER,
+        # OpenRouter, prompt caching guide: passed on to these, in their own format; other makers cache by themselves.
+        caches_for=frozenset({"anthropic", "google", "openai", "qwen"}),
         ignores_unsupported=True,  # OpenRouter, Claude 4.7 migration guide
     ),
     Service(

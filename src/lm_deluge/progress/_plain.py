@@ -6,6 +6,7 @@ from lm_deluge._clock import Clock
 from lm_deluge.events import Event
 from lm_deluge.progress._tally import Tally
 from lm_deluge.progress.text import summary
+from lm_deluge.progress.wrapping import wrapped
 
 __all__ = ["PlainProgress", "write_last_line"]
 
@@ -44,7 +45,7 @@ class PlainProgress:
 
 def write_line(line: str) -> None:
     """One line to standard error, whatever that is by now."""
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(wrapped(line) + "\n")
     sys.stderr.flush()
 
 

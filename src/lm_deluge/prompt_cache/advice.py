@@ -6,19 +6,20 @@ Providers say none of this. A mark on a prefix that is too short, or on a block 
 from collections.abc import Sequence
 from datetime import date
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation, Text
 from lm_deluge.prompt_cache import patterns
-from lm_deluge.prompt_cache.marked import Prefix
+from lm_deluge.prompt_cache.marked import Prefix, minimum_of
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.planner import CachePlan
 from lm_deluge.prompt_cache.reading import Block, Reader
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
+from lm_deluge.usage import Usage
 
 __all__ = [
     "Advice",
@@ -26,17 +27,21 @@ __all__ = [
     "lifetime_differs",
     "lifetimes_out_of_order",
     "nothing_marked",
+    "nothing_read",
     "nothing_shared",
     "prefix_too_short",
     "retired",
     "too_many_marks",
     "tools_reordered",
+    "unsupported",
 ]
 
 Planned: TypeAlias = tuple[Conversation, CachePlan]
 
 _ENOUGH = 3  # prompts; two that differ may be an accident
-_SHOWN = 24  # characters of each side
+_BATCH = 10  # answers; so many at once are no single conversation
+_SHOWN = 24  # characters of each side, and so many before them
+_LEAD = 12
 _PLACED = frozenset({"automatic", "shared_prefix"})  # whose marks cannot be told from one prompt
 _GOES_ON = frozenset({"conversation", "automatic"})  # where each prompt has its own prefix, and later ones read it
 
@@ -50,7 +55,16 @@ class Advice(msgspec.Struct, frozen=True):
     """
 
     kind: Literal[
-        "too_short", "nothing_marked", "nothing_shared", "tools_reordered", "too_many", "ttl_order", "ttl", "retired"
+        "unsupported",
+        "too_short",
+        "nothing_marked",
+        "nothing_shared",
+        "nothing_read",
+        "tools_reordered",
+        "too_many",
+        "ttl_order",
+        "ttl",
+        "retired",
     ]
     message: str
 
@@ -79,7 +93,7 @@ def advise(
     cacheable = [plan.prefixes for _, plan in planned if plan.prefixes]
     own = _of_own_marks(cache, model, tools, planned, reserved=reserved)
     found = [
-        None if any(each.kind == "too_many" for each in own) else nothing_marked(cache, model, planned),
+        None if any(each.kind == "too_many" for each in own) else nothing_marked(cache, model, tools, planned),
         # The longest, for a shorter one inside it may well be below the minimum.
         prefix_too_short(max((each[-1] for each in cacheable), key=lambda each: each.tokens), model)
         if cacheable
@@ -103,7 +117,9 @@ def prefix_too_short(prefix: Prefix, model: Model) -> Advice | None:
     )
 
 
-def nothing_marked(cache: PromptCache, model: Model, planned: Sequence[Planned]) -> Advice | None:
+def nothing_marked(
+    cache: PromptCache, model: Model, tools: Sequence[Tool], planned: Sequence[Planned]
+) -> Advice | None:
     """A pattern that finds nothing to mark, in any of the prompts."""
     caching = model.caching
     if cache.pattern == "automatic" or not planned or not (caching.takes_marks or caching.takes_key):
@@ -117,8 +133,16 @@ def nothing_marked(cache: PromptCache, model: Model, planned: Sequence[Planned])
             f"{model.name} takes no cache mark on tools, so cache={cache.pattern!r} has no effect. "
             "Give the prompts a system message and use cache='system_and_tools', which covers the tools too.",
         )
+    if cache.pattern == "shared_prefix" and len(planned) > 1:
+        parting = _parting(Reader(model, tools), planned[0][0], planned[1][0])
+        if _is_enough(parting.tokens + parting.tokens_inside, model):
+            return Advice(
+                "nothing_marked",
+                f"cache='shared_prefix' has no effect: {parting.where} A mark stands behind a whole block. Put "
+                "what the prompts share into a message, or a part of one, of its own.",
+            )
     reason = {
-        "shared_prefix": "no two prompts begin with the same blocks, or what they share is too short to be cached",
+        "shared_prefix": "no two prompts of the run begin with the same blocks, or what they share is too short",
         "tools_only": "the prompts have no tools",
         "system_and_tools": "the prompts have neither a system message nor tools",
     }.get(cache.pattern, "the prompts have no user message with content")
@@ -131,11 +155,47 @@ def nothing_shared(model: Model, tools: Sequence[Tool], planned: Sequence[Planne
     ids = [prefix.id for _, plan in marked for prefix in plan.prefixes]
     if len(marked) < _ENOUGH or len(set(ids)) < len(ids):
         return None
-    where = _first_difference(Reader(model, tools), marked[0][0], marked[1][0])
+    parting = _parting(Reader(model, tools), marked[0][0], marked[1][0])
+    if _is_enough(parting.tokens, model):
+        remedy = "Move what varies behind what they share, or use cache='shared_prefix'."
+    elif _is_enough(parting.tokens + parting.tokens_inside, model):
+        remedy = "Put what they share into a message, or a part of one, of its own."
+    else:
+        remedy = "Move what varies behind what they share."
     return Advice(
         "nothing_shared",
-        f"The cached part differs in every one of {len(marked)} prompts, so each pays for a write that nobody reads. "
-        f"{where} Move what varies behind the mark, or use cache='shared_prefix'.",
+        f"The cached part differs in every one of {len(marked)} prompts, so none reads what another has written. "
+        f"{parting.where} {remedy}",
+    )
+
+
+def nothing_read(cache: PromptCache | None, model: Model, used: Usage, answers: int) -> Advice | None:
+    """Ends of prompts that the provider wrote to its cache by itself, and that nobody of a whole batch has read.
+
+    Args:
+        cache: what the user asked for; None for nothing.
+        model: where the prompts went.
+        used: the tokens of the run.
+        answers: how many answers that were.
+    """
+    if answers < _BATCH or used.cache_read_tokens or not used.cache_write_tokens:
+        return None
+    if cache is not None and cache.pattern != "automatic":
+        return None
+    return Advice(
+        "nothing_read",
+        f"{model.name} wrote {used.cache_write_tokens:,} tokens of {answers:,} prompts to its cache, which costs more "
+        "than plain input, and none of the prompts has read any. Where prompts do not go on from each other, "
+        "cache='shared_prefix' marks what they share; client.estimate(prompts) compares the patterns.",
+    )
+
+
+def unsupported(cache: PromptCache, model: Model) -> Advice:
+    """A provider that takes neither marks nor keys."""
+    return Advice(
+        "unsupported",
+        f"{model.name} ({model.service.name}) takes no cache breakpoints, so cache={cache.pattern!r} has no effect; "
+        "its provider may cache prompts on its own. Leave cache= out to silence this.",
     )
 
 
@@ -189,13 +249,20 @@ def lifetimes_out_of_order(breakpoints: Sequence[Breakpoint], caching: Caching) 
 
 def lifetime_differs(cache: PromptCache, model: Model) -> Advice | None:
     """A lifetime that the provider does not have."""
-    got = model.caching.ttl(cache.ttl)
-    if cache.ttl is None or got in (None, cache.ttl):
+    caching = model.caching
+    got = caching.ttl(cache.ttl)
+    if cache.ttl is None or got == cache.ttl:
         return None
+    if got is None:
+        return Advice(
+            "ttl",
+            f"{model.name} leaves nobody the choice of how long it keeps what it caches, so ttl={cache.ttl!r} has no "
+            "effect. Leave it out to silence this.",
+        )
     return Advice(
         "ttl",
         f"{model.name} has no cache lifetime of {cache.ttl}; {got} is used. "
-        f"Known there: {', '.join(model.caching.lifetimes)}.",
+        f"Known there: {', '.join(caching.lifetimes)}.",
     )
 
 
@@ -231,11 +298,37 @@ def _of_own_marks(
     return [each for each in found if each is not None]
 
 
-def _first_difference(reader: Reader, one: Conversation, two: Conversation) -> str:
-    for first, second in zip(reader.blocks(one), reader.blocks(two), strict=False):
-        if first != second:
-            return f"The first two part in {_place(first)}{_characters(first, second)}."
-    return "One of the first two ends where the other goes on."
+class _Parting(NamedTuple):
+    """Where two prompts part.
+
+    Attributes:
+        where: a sentence.
+        tokens: about how many they have in common in whole blocks.
+        tokens_inside: about how many more inside the block in which they part.
+    """
+
+    where: str
+    tokens: int
+    tokens_inside: int = 0
+
+
+def _parting(reader: Reader, one: Conversation, two: Conversation) -> _Parting:
+    shared = 0
+    for first, second in zip(reader.chain(one), reader.chain(two), strict=False):
+        if first.block == second.block:
+            shared += first.tokens
+            continue
+        texts = first.block.value, second.block.value
+        where = f"The first two part in {_place(first.block)}"
+        if not isinstance(texts[0], Text) or not isinstance(texts[1], Text):
+            return _Parting(f"{where}.", shared)
+        at, shown = _difference(texts[0].text, texts[1].text)
+        return _Parting(f"{where} at character {at:,}: {shown}.", shared, at // 4)
+    return _Parting("One of the first two ends where the other goes on.", shared)
+
+
+def _is_enough(tokens: int, model: Model) -> bool:
+    return Prefix(b"", tokens, minimum_of(model)).is_cacheable
 
 
 def _place(block: Block) -> str:
@@ -245,14 +338,13 @@ def _place(block: Block) -> str:
     return f"messages[{index}] ({block.role})" + (f", part {part}" if part else "")
 
 
-def _characters(first: Block, second: Block) -> str:
-    if not isinstance(first.value, Text) or not isinstance(second.value, Text):
-        return ""
-    texts = first.value.text, second.value.text
-    pairs = zip(*texts, strict=False)
-    at = next((at for at, (one, two) in enumerate(pairs) if one != two), min(map(len, texts)))
-    shown = (repr(text[at : at + _SHOWN]) for text in texts)
-    return f" at character {at:,}: {' and '.join(shown)}"
+def _difference(first: str, second: str) -> tuple[int, str]:
+    """The first character that differs, and both texts from a little before it."""
+    pairs = zip(first, second, strict=False)
+    at = next((at for at, (one, two) in enumerate(pairs) if one != two), min(len(first), len(second)))
+    begin = max(0, at - _LEAD)
+    shown = (("…" if begin else "") + repr(text[begin : at + _SHOWN]) for text in (first, second))
+    return at, " and ".join(shown)
 
 
 def _is_shuffled(one: Tool, two: Tool) -> bool:

@@ -1,7 +1,9 @@
 """What prompts will cost with each way of caching them at the provider, before any of them is sent."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Literal
 
 import msgspec
 
@@ -18,7 +20,7 @@ __all__ = ["Bill", "Estimate", "Forecast", "PlannedRun", "forecast", "paced"]
 
 _LEARNED_AT_ONCE = 512  # prompts that a run sees before the first of them is planned
 _CHAT_TOKENS_PER_MESSAGE = 1
-_BEGINS_AFTER = 5.0  # seconds; answers to long prompts take a few
+BEGINS_AFTER = 5.0  # seconds; answers to long prompts take a few
 _NO_PLAN = CachePlan()
 
 # What reads and writes cost beside other input where no price is known: the usual multiples.
@@ -85,6 +87,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         problem: why the first of those cannot.
         output_tokens: tokens of each answer that are in the bills; None where they are left out.
         forecasts: the ways of caching that were asked about, that without any first.
+        seconds: how long the run takes at least under the client's limits.
+        held_back_by: the limit that decides this, where it is more than a minute.
     """
 
     model: str
@@ -94,6 +98,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
     output_tokens: int | None = None
     forecasts: tuple[Forecast, ...] = ()
+    seconds: float = 0.0
+    held_back_by: Literal["max_tokens_per_minute", "max_requests_per_minute"] | None = None
 
     @property
     def cost_without_prompt_caching(self) -> float | None:
@@ -107,11 +113,14 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         return next(each for each in self.forecasts if each.cold.weight <= least * (1 + 1e-9))
 
     def __getitem__(self, pattern: str | None) -> Forecast:
-        """The forecast of a pattern; None for none."""
+        """The forecast of a pattern; None or ``"none"`` for none."""
+        wanted = None if pattern == "none" else pattern
         for each in self.forecasts:
-            if each.pattern == pattern:
+            if each.pattern == wanted:
                 return each
-        raise KeyError(pattern)
+        raise KeyError(
+            f"{pattern!r} was not asked about; there are {[each.pattern or 'none' for each in self.forecasts]}"
+        )
 
     def __str__(self) -> str:
         """A table of plain text."""
@@ -149,6 +158,7 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
         at_once: requests under way at a time.
         rates: the model's prices.
         output_tokens: tokens of each answer.
+        requests_per_minute, tokens_per_minute: the client's limits.
     """
 
     prompts: Sequence[Conversation]
@@ -159,17 +169,30 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
     at_once: int = 1
     rates: Rates | None = None
     output_tokens: int = 0
+    requests_per_minute: float = math.inf
+    tokens_per_minute: float = math.inf
 
-    def send(self, provider: Predictor, planner: Planner | None, *, after: float = 0.0) -> Bill:
+    @property
+    def seconds(self) -> float:
+        """How long it takes at least."""
+        return self.started[-1] + BEGINS_AFTER if self.started else 0.0
+
+    def send(self, provider: Predictor, planner: Planner | None, sharding: Sharding, *, after: float = 0.0) -> Bill:
         """Send all prompts and add up what they cost. The run begins ``after`` seconds."""
         bill = _Adding(self.rates, self.output_tokens)
-        sharding = Sharding()
+        limit = self.model.caching.key_limit
         for (conversation, plan), now in zip(self._planned(planner), self.started, strict=True):
             if plan.prompt_cache_key is not None:
-                plan = plan.sharded(sharding.pick(plan.prompt_cache_key, self.model.caching.key_limit, now))
+                plan = plan.sharded(
+                    sharding.pick(plan.prompt_cache_key, limit, now + after, rate=self._rate(conversation))
+                )
             bill.add(provider.send(conversation, plan, now + after))
         provider.finish()
         return bill.total()
+
+    def _rate(self, conversation: Conversation) -> float:
+        """Requests like this one that can be sent in a minute at most."""
+        return min(self.requests_per_minute, self.tokens_per_minute / max(1, conversation.count_tokens()))
 
     def new_provider(self, *, waits: bool) -> Predictor:
         """A cold cache."""
@@ -181,7 +204,7 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
             tokens_per_message=per_message,
             at_once=self.at_once,
             waits=waits,
-            begins_after=_BEGINS_AFTER,
+            begins_after=BEGINS_AFTER,
         )
 
     def _planned(self, planner: Planner | None) -> Iterator[tuple[Conversation, CachePlan]]:
@@ -205,9 +228,10 @@ def forecast(run: PlannedRun, cache: PromptCache | None, new_planner: Callable[[
     planner = new_planner()
     warms = planner is not None and planner.warms
     provider = run.new_provider(waits=warms)
-    cold = run.send(provider, planner)
-    warm = run.send(provider, new_planner(), after=run.started[-1] if run.started else 0.0)
-    unwarmed = run.send(run.new_provider(waits=False), new_planner()) if warms else None
+    sharding = Sharding()
+    cold = run.send(provider, planner, sharding)
+    warm = run.send(provider, new_planner(), sharding, after=run.started[-1] if run.started else 0.0)
+    unwarmed = run.send(run.new_provider(waits=False), new_planner(), Sharding()) if warms else None
     return Forecast(pattern=None if cache is None else cache.pattern, cold=cold, warm=warm, unwarmed=unwarmed)
 
 

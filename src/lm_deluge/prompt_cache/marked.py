@@ -7,11 +7,11 @@ import msgspec
 
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
+from lm_deluge.prompt_cache.limits import may_have_marks
 from lm_deluge.prompt_cache.reading import Place, Reader
 from lm_deluge.request import Breakpoint
-from lm_deluge.tool import Tool
 
-__all__ = ["Prefix", "cache_key", "minimum_of", "prefix", "prefixes"]
+__all__ = ["Prefix", "cache_key", "minimum_of", "prefixes"]
 
 USUAL_MINIMUM = 1_024
 """Tokens below which most models cache nothing; for those that say nothing."""
@@ -41,31 +41,25 @@ class Prefix(msgspec.Struct, frozen=True, gc=False):
         return self.tokens >= self.minimum * _ESTIMATE_MAY_BE_LOW
 
 
-def prefix(
-    conversation: Conversation, tools: Sequence[Tool], breakpoints: Sequence[Breakpoint], *, model: Model
-) -> Prefix | None:
-    """The longest prefix that a request's marks ask for; None without a mark on anything that is sent."""
-    found = prefixes(Reader(model, tools), conversation, breakpoints, model=model)
-    return found[-1] if found else None
-
-
 def prefixes(
     reader: Reader, conversation: Conversation, breakpoints: Sequence[Breakpoint], *, model: Model
 ) -> tuple[Prefix, ...]:
-    """The prefixes of all marks, each a part of the next one."""
+    """The prefixes of all marks, those of the user included, each a part of the next one."""
     minimum = minimum_of(model)
+    theirs = model.caching.takes_marks and may_have_marks(conversation)
     wanted: dict[Place, str | None] = {(mark.section, mark.index, mark.part): mark.ttl for mark in breakpoints}
     found: list[Prefix] = []
     last: Prefix | None = None  # that ends with a block which takes a mark
     tokens = 0
     for block, digest, size in reader.chain(conversation):
-        if not wanted:
+        if not wanted and not theirs:
             break
         tokens += size
-        if reader.takes_mark(block):
+        own = block.users_mark if theirs else None
+        if own is not None or reader.takes_mark(block):
             last = Prefix(digest, tokens, minimum, 0.0)
-        if block.place in wanted:
-            seconds = model.caching.seconds(model.caching.ttl(wanted.pop(block.place)))
+        if own is not None or block.place in wanted:
+            seconds = model.caching.seconds(model.caching.ttl(wanted.pop(block.place, own)))
             if last is None:
                 continue  # there is nothing that the mark could stand on
             if found and found[-1].id == last.id:

@@ -12,7 +12,7 @@ __all__ = ["PromptCache", "Ttl", "as_prompt_cache"]
 Ttl = Literal["5m", "30m", "1h", "12h"]
 
 
-class PromptCache(msgspec.Struct, frozen=True, kw_only=True):
+class PromptCache(msgspec.Struct, frozen=True):
     """How the provider should cache prompts. The value of ``cache=``; a pattern's name alone stands for its defaults.
 
     Attributes:

@@ -46,10 +46,13 @@ def check_pattern(pattern: str | None) -> Pattern | None:
     """
     if pattern is None or pattern in PATTERNS:
         return pattern
-    raise ConfigError(
-        f"{pattern!r} is not a prompt cache pattern; known are {', '.join(PATTERNS)}. "
-        "A local cache object goes to LLMClient(cache=...)."
-    )
+    known = f"{pattern!r} is not a prompt cache pattern; known are {', '.join(PATTERNS)}."
+    if not isinstance(pattern, str):
+        raise ConfigError(f"{known} A local cache object goes to LLMClient(cache=...).")
+    import difflib  # as slow to import as the rest of this module, and wanted for this message alone
+
+    close = difflib.get_close_matches(pattern, PATTERNS, n=1)
+    raise ConfigError(f"{known} Did you mean {close[0]!r}?" if close else known)
 
 
 def plan(pattern: Pattern, conversation: Conversation, tools: Sequence[Tool] = ()) -> tuple[Breakpoint, ...]:

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from lm_deluge.models import Caching, Model
+from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.limits import at_the_end, fewer, longest_first, may_have_marks
 from lm_deluge.prompt_cache.marked import Prefix, cache_key, prefixes
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.patterns import beginning, plan
 from lm_deluge.prompt_cache.reading import Reader
-from lm_deluge.prompt_cache.sharing import PrefixIndex
+from lm_deluge.prompt_cache.sharing import PrefixIndex, PrefixIndexes
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
@@ -56,17 +56,30 @@ class Planner:
         tools: the tools that all of them have.
         scope: whatever else separates caches, as bytes: ``Parameters.fingerprint`` is enough.
         reserved: marks that the request carries besides, for example in ``extra_body``.
+        indexes: what earlier runs of the client know of shared prefixes; None for a run by itself.
     """
 
     def __init__(
-        self, cache: PromptCache, model: Model, tools: Sequence[Tool] = (), *, scope: bytes = b"", reserved: int = 0
+        self,
+        cache: PromptCache,
+        model: Model,
+        tools: Sequence[Tool] = (),
+        *,
+        scope: bytes = b"",
+        reserved: int = 0,
+        indexes: PrefixIndexes | None = None,
     ) -> None:
         self.cache = cache
         self._model = model
         self._tools = tuple(tools)
         self.reserved = reserved
         self._reader = Reader(model, tools, scope=scope)
-        self._index = PrefixIndex(model, tools, reader=self._reader) if cache.pattern == "shared_prefix" else None
+        self._index: PrefixIndex | None = None
+        self._run = 0
+        if cache.pattern == "shared_prefix":
+            alone = PrefixIndex(model, tools, reader=self._reader) if indexes is None else None
+            self._index = alone if indexes is None else indexes.get(model, tools, scope)
+            self._run = 0 if indexes is None else indexes.new_run()
 
     @property
     def warms(self) -> bool:
@@ -77,37 +90,34 @@ class Planner:
     def learn(self, conversations: Iterable[Conversation]) -> None:
         """See more prompts, before the first of them is planned. Only ``shared_prefix`` needs it."""
         if self._index is not None:
-            self._index.add(conversations)
+            self._index.add(conversations, run=self._run)
 
     def plan(self, conversation: Conversation) -> CachePlan:
         """What the request for a prompt says. Its media have to be loaded."""
         caching = self._model.caching
         automatic = self.cache.pattern == "automatic"
         ttl: str | None = self.cache.ttl
-        places = not automatic and (caching.takes_marks or caching.takes_key)
-        marks = self._marks(conversation, caching) if places else ()
-        found = prefixes(self._reader, conversation, marks, model=self._model)
+        marks = self._marks(conversation) if caching.takes_marks else ()
         if automatic and caching.marks == "cache_control" and may_have_marks(conversation):
             automatic, ttl = at_the_end(self._reader.blocks(conversation), ttl, caching, reserved=self.reserved)
+        anchors = self._anchors(conversation) if caching.takes_key and not marks else marks
+        found = prefixes(self._reader, conversation, anchors, model=self._model)
         return CachePlan(
             breakpoints=marks,
             automatic_cache=automatic,
             cache_ttl=ttl,
             # Where prompts share nothing that can be cached, all of each would be written, and nobody would read it.
             cache_tail=True if self.cache.goes_on else False if self._index is not None else None,
-            prompt_cache_key=self._key(conversation, found) if caching.takes_key else None,
+            # Of the shortest: prompts that part behind it are neighbors all the same.
+            prompt_cache_key=cache_key(found[0].id) if caching.takes_key and found else None,
             prefixes=found,
         )
 
-    def _key(self, conversation: Conversation, found: Sequence[Prefix]) -> str | None:
-        """The key of prompts that belong together: those that begin alike, wherever they part."""
-        if self.cache.goes_on:
-            # What is marked moves on with each turn. How the prompt begins stays.
-            marks = beginning(conversation, self._tools)
-            found = prefixes(self._reader, conversation, marks, model=self._model)
-        return cache_key(found[0].id) if found else None
-
-    def _marks(self, conversation: Conversation, caching: Caching) -> tuple[Breakpoint, ...]:
+    def _marks(self, conversation: Conversation) -> tuple[Breakpoint, ...]:
+        """Where breakpoints go."""
+        if self.cache.pattern == "automatic":
+            return ()
+        caching = self._model.caching
         most = caching.max_marks - self.reserved
         if self.cache.goes_on and caching.caches_tail:
             most -= 1  # the end of the prompt is one of them
@@ -120,3 +130,11 @@ class Planner:
             marks = fewer(plan(self.cache.pattern, conversation, self._tools), most)
         marks = tuple(msgspec.structs.replace(mark, ttl=self.cache.ttl) for mark in marks)
         return longest_first(marks, self._reader.blocks(conversation), caching) if theirs else marks
+
+    def _anchors(self, conversation: Conversation) -> tuple[Breakpoint, ...]:
+        """What a routing key stands for: how prompts that belong together begin, wherever they end by now."""
+        if self.cache.goes_on:
+            return beginning(conversation, self._tools)
+        if self._index is not None:
+            return self._index.marks(conversation)
+        return plan(self.cache.pattern, conversation, self._tools)

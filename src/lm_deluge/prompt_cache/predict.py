@@ -5,9 +5,9 @@ entry is the digest of a chain and a time until which it lives.
 """
 
 import math
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -15,39 +15,16 @@ from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.marked import minimum_of
 from lm_deluge.prompt_cache.planner import CachePlan
-from lm_deluge.prompt_cache.reading import Block, Place, Reader
+from lm_deluge.prompt_cache.reading import DIGEST_BYTES, Block, Place, Reader
+from lm_deluge.prompt_cache.steps import STEP, Piece, Steps
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
 
-__all__ = ["Predictor", "predict"]
+__all__ = ["Predictor"]
 
 _HOUR = 3_600.0
 _MESSAGE_ENDS = 21  # OpenAI, prompt caching guide: the last message and up to 20 before it
-_STEP = 128  # OpenAI, the same: earlier models count cached tokens in multiples of this
 _PURGE_AT = 65_536  # entries; those that have ended are forgotten then
-
-
-def predict(
-    requests: Iterable[tuple[Conversation, CachePlan]],
-    model: Model,
-    tools: Sequence[Tool] = (),
-    *,
-    scope: bytes = b"",
-    count: Callable[[Block], int] | None = None,
-    tokens_per_message: int = 0,
-    started: Iterable[float] | None = None,
-    at_once: int = 1,
-) -> list[Usage]:
-    """The prompt tokens of each request, by what the provider does with them. There are no generated ones.
-
-    Args:
-        requests: prompts with their plans, in the order in which they are sent. Media have to be loaded.
-        model, tools, scope, count, tokens_per_message, at_once: as for ``Predictor``.
-        started: when each is sent, in seconds; all at once if not given.
-    """
-    provider = Predictor(model, tools, scope=scope, count=count, tokens_per_message=tokens_per_message, at_once=at_once)
-    times = repeat(0.0) if started is None else started
-    return [provider.send(conversation, plan, now) for (conversation, plan), now in zip(requests, times, strict=False)]
 
 
 class Predictor:
@@ -63,7 +40,11 @@ class Predictor:
         tokens_per_message: tokens that each message has beside its blocks.
         at_once: how many are under way at a time. What one writes can be read by the one that comes so many later.
         waits: whether a request waits while another that is under way writes a prefix which both have marked.
+        prefills: whether what others wait for is written by a request without an answer, before the prompt itself.
         begins_after: seconds from a request to the beginning of its answer, whatever else is under way.
+
+    Attributes:
+        prefilled: the prompt tokens of the requests that were sent beside those of the prompts.
     """
 
     def __init__(
@@ -76,8 +57,10 @@ class Predictor:
         tokens_per_message: int = 0,
         at_once: int = 1,
         waits: bool = False,
+        prefills: bool = False,
         begins_after: float = math.inf,
     ) -> None:
+        self.prefilled: list[Usage] = []
         self._reader = Reader(model, tools, scope=scope)
         self._caching = model.caching
         self._cache = _cache_for(model)
@@ -85,38 +68,66 @@ class Predictor:
         self._tokens_per_message = tokens_per_message
         self._at_once = max(1, at_once)
         self._waits = waits
+        self._prefills = prefills
         self._begins_after = begins_after
-        self._under_way: deque[_Sent] = deque()
-        self._writing: Counter[bytes] = Counter()
+        self._sent = 0
+        self._under_way: OrderedDict[int, _Sent] = OrderedDict()  # by their number
+        self._leaders: dict[bytes, int] = {}  # who writes a prefix that others may wait for
 
     def send(self, conversation: Conversation, plan: CachePlan, now: float = 0.0) -> Usage:
         """The prompt tokens of the next request, which is sent at ``now``, in seconds."""
-        request = _lay_out(self._reader, conversation, plan, self._caching, self._count, self._tokens_per_message)
-        while self._under_way and (
-            len(self._under_way) >= self._at_once or self._under_way[0].started + self._begins_after <= now
-        ):
-            self._begin_oldest()
-        if self._waits:
-            while any(digest in self._writing for digest in request.shared):
-                self._begin_oldest()
-        usage, sent = self._cache.look_up(request, now)
-        self._under_way.append(sent)
-        self._writing.update(digest for digest, _ in sent.entries)
+        request = self._lay_out(conversation, plan)
+        while self._under_way:
+            number, oldest = next(iter(self._under_way.items()))
+            if len(self._under_way) < self._at_once and now < oldest.started + self._begins_after:
+                break
+            self._begin(number)
+        for digest in request.shared:
+            leader = self._leaders.get(digest)
+            if leader is not None:
+                self._wait_for(leader)
+        usage, entries = self._cache.look_up(request, now)
+        self._sent += 1
+        leads = [digest for digest in request.shared if digest in entries] if self._waits else []
+        self._leaders.update(dict.fromkeys(leads, self._sent))
+        self._under_way[self._sent] = _Sent(entries, now, leads, request if self._prefills and leads else None)
         return usage
 
     def finish(self) -> None:
         """All that is under way is answered."""
         while self._under_way:
-            self._begin_oldest()
+            self._begin(next(iter(self._under_way)))
 
-    def _begin_oldest(self) -> None:
-        """The answer to the request that was sent longest ago begins."""
-        sent = self._under_way.popleft()
-        self._cache.publish(sent)
-        for digest, _ in sent.entries:
-            self._writing[digest] -= 1
-            if not self._writing[digest]:
-                del self._writing[digest]
+    def _begin(self, number: int) -> None:
+        """The answer to a request begins: what it wrote can be read."""
+        sent = self._under_way.pop(number)
+        self._cache.publish(sent.entries, sent.started)
+        for digest in sent.leads:
+            del self._leaders[digest]
+
+    def _wait_for(self, number: int) -> None:
+        """What a request writes is waited for. The others that are under way stay so."""
+        request, started = self._under_way[number].request, self._under_way[number].started
+        self._begin(number)
+        if request is not None:
+            # What was sent first has been the prefill. Now comes the prompt itself.
+            usage, _ = self._cache.look_up(request, started)
+            self.prefilled.append(usage)
+
+    def _lay_out(self, conversation: Conversation, plan: CachePlan) -> "_Request":
+        return _lay_out(self._pieces(conversation), plan, self._reader, self._caching, self._cache.steps)
+
+    def _pieces(self, conversation: Conversation) -> Iterator[Piece]:
+        """The blocks of a prompt among its tokens."""
+        message: Place | None = None
+        before = b""
+        tokens = 0
+        for block, digest, size in self._reader.chain(conversation):
+            opening = self._tokens_per_message * (block.role != "tools" and block.message != message)
+            message = block.message
+            end = tokens + opening + (size if self._count is None else self._count(block))
+            yield Piece(block, before, digest, tokens, opening, end)
+            before, tokens = digest, end
 
 
 class _Position(msgspec.Struct, gc=False):
@@ -130,9 +141,21 @@ class _Position(msgspec.Struct, gc=False):
 
 
 class _Request(msgspec.Struct, frozen=True):
+    """A prompt and its plan as the cache sees them.
+
+    Attributes:
+        positions: its blocks.
+        steps: digests at each whole step, for caches that go by those.
+        shared: digests of the prefixes that others may wait for.
+        caches_tail: whether the end is cached without a mark.
+        has_key: whether there is a routing key.
+    """
+
     positions: list[_Position]
+    steps: list[bytes]
+    shared: list[bytes]
     caches_tail: bool
-    shared: list[bytes]  # digests of the marked prefixes
+    has_key: bool
 
     @property
     def total(self) -> int:
@@ -140,54 +163,58 @@ class _Request(msgspec.Struct, frozen=True):
 
 
 class _Sent(msgspec.Struct, frozen=True):
-    """What can be read once an answer has begun: digests and lifetimes, from the start of the request."""
+    """A request that is under way.
 
-    entries: list[tuple[bytes, float]]
+    Attributes:
+        entries: what can be read once its answer has begun: digests and lifetimes in seconds.
+        started: when it was sent.
+        leads: those of the digests that others may wait for.
+        request: the request itself, if it is sent once more as soon as somebody waits.
+    """
+
+    entries: dict[bytes, float]
     started: float
+    leads: list[bytes]
+    request: _Request | None
 
 
 def _lay_out(
-    reader: Reader,
-    conversation: Conversation,
-    plan: CachePlan,
-    caching: Caching,
-    count: Callable[[Block], int] | None,
-    tokens_per_message: int,
+    pieces: Iterable[Piece], plan: CachePlan, reader: Reader, caching: Caching, steps: Steps | None
 ) -> _Request:
     marks = {(mark.section, mark.index, mark.part): mark.ttl for mark in plan.breakpoints}
     salt = (plan.prompt_cache_key or "").encode()
     positions: list[_Position] = []
-    shared: list[bytes] = []
+    stepped: list[bytes] = []
     markable: _Position | None = None
     message: Place | None = None
-    tokens = 0
-    for block, digest, size in reader.chain(conversation):
-        if block.message != message:
-            tokens += tokens_per_message * (block.role != "tools")
-            if positions:
-                positions[-1].ends_message = True
-            message = block.message
-        tokens += size if count is None else count(block)
-        positions.append(position := _Position(salt + digest, tokens, block.run))
+    for piece in pieces:
+        block = piece.block
+        if steps is not None:
+            stepped += steps.within(piece, salt=salt)
+        if positions and block.message != message:
+            positions[-1].ends_message = True
+        message = block.message
+        positions.append(position := _Position(salt + piece.digest, piece.end, block.run))
         if reader.takes_mark(block):
             markable = position
         if block.users_mark is not None:
             position.mark = caching.seconds(caching.ttl(block.users_mark))
-        if block.place in marks and markable is not None:
-            shared.append(markable.digest)
-            if caching.takes_marks:
-                markable.mark = max(markable.mark or 0.0, caching.seconds(caching.ttl(marks[block.place])))
+        if block.place in marks and markable is not None and caching.takes_marks:
+            markable.mark = max(markable.mark or 0.0, caching.seconds(caching.ttl(marks[block.place])))
     if positions:
         positions[-1].ends_message = True
     if plan.automatic_cache and markable is not None and caching.marks == "cache_control":
         markable.mark = markable.mark or caching.seconds(caching.ttl(plan.cache_ttl))
     has_marks = any(position.mark is not None for position in positions)
     tail = not has_marks if plan.cache_tail is None else plan.cache_tail
-    return _Request(positions, caching.caches_tail and tail, shared)
+    shared = [salt + prefix.id[:DIGEST_BYTES] for prefix in plan.prefixes if prefix.is_cacheable]
+    return _Request(positions, stepped, shared, caching.caches_tail and tail, bool(salt))
 
 
 class _Cache:
     """Entries of a provider that does nothing."""
+
+    steps: Steps | None = None
 
     def __init__(self, model: Model) -> None:
         self.caching = model.caching
@@ -195,57 +222,58 @@ class _Cache:
         self._lives: dict[bytes, tuple[float, float]] = {}  # until when, and for how long after each use
         self._purge_at = _PURGE_AT
 
-    def look_up(self, request: _Request, now: float) -> tuple[Usage, _Sent]:
-        """What a request that starts at ``now`` reads and writes."""
-        return Usage(input_tokens=request.total), _Sent([], now)
+    def look_up(self, request: _Request, now: float) -> tuple[Usage, dict[bytes, float]]:
+        """What a request that starts at ``now`` reads and writes, and which entries there are once it has begun."""
+        return Usage(input_tokens=request.total), {}
 
-    def publish(self, sent: _Sent) -> None:
+    def publish(self, entries: Mapping[bytes, float], started: float) -> None:
         """An answer has begun."""
-        for digest, seconds in sent.entries:
-            if sent.started + seconds > self._lives.get(digest, (0.0, 0.0))[0]:
-                self._lives[digest] = (sent.started + seconds, seconds)
+        life = (0.0, 0.0)
+        for digest, seconds in entries.items():
+            if seconds != life[1]:
+                life = (started + seconds, seconds)  # one for all of them
+            if life[0] > self._lives.get(digest, (0.0, 0.0))[0]:
+                self._lives[digest] = life
         if len(self._lives) > self._purge_at:
-            self._lives = {digest: life for digest, life in self._lives.items() if life[0] > sent.started}
+            self._lives = {digest: life for digest, life in self._lives.items() if life[0] > started}
             self._purge_at = max(_PURGE_AT, 2 * len(self._lives))  # where all of them live there is nothing to gain
 
-    def is_alive(self, position: _Position, now: float) -> bool:
-        return now < self._lives.get(position.digest, (float("-inf"), 0.0))[0]
+    def is_alive(self, digest: bytes, now: float) -> bool:
+        return now < self._lives.get(digest, (float("-inf"), 0.0))[0]
 
-    def renew(self, position: _Position, now: float) -> None:
-        if self.is_alive(position, now):
-            until, seconds = self._lives[position.digest]
-            self._lives[position.digest] = (max(until, now + seconds), seconds)
+    def renew(self, digests: Iterable[bytes], now: float) -> None:
+        for digest in digests:
+            if self.is_alive(digest, now):
+                until, seconds = self._lives[digest]
+                self._lives[digest] = (max(until, now + seconds), seconds)
 
 
 class _LookBackCache(_Cache):
     """Anthropic's: written at marks, read at marks and some blocks before them."""
 
-    def look_up(self, request: _Request, now: float) -> tuple[Usage, _Sent]:
+    def look_up(self, request: _Request, now: float) -> tuple[Usage, dict[bytes, float]]:
         positions = request.positions
         marked = [at for at, position in enumerate(positions) if position.mark is not None]
         hit = max((self._find(positions, at, now) for at in marked), default=-1)
-        for at in marked:
-            if at < hit:
-                self.renew(positions[at], now)
         if hit >= 0:
-            self.renew(positions[hit], now)
+            self.renew([*(positions[at].digest for at in marked if at < hit), positions[hit].digest], now)
         read = reached = positions[hit].end if hit >= 0 else 0
         hours = 0
-        entries = []
+        entries = {}
         for at in marked:
             position = positions[at]
             if at > hit and position.end >= self.minimum:
                 seconds = position.mark or 0.0
                 hours += (position.end - reached) * (seconds >= _HOUR)
                 reached = position.end
-                entries.append((position.digest, seconds))
+                entries[position.digest] = seconds
         usage = Usage(
             input_tokens=request.total - reached,
             cache_read_tokens=read,
             cache_write_tokens=reached - read,
             cache_write_1h_tokens=hours,
         )
-        return usage, _Sent(entries, now)
+        return usage, entries
 
     def _find(self, positions: list[_Position], mark: int, now: float) -> int:
         seen, run = 0, None
@@ -255,7 +283,7 @@ class _LookBackCache(_Cache):
             run = here
             if seen > (self.caching.lookback or 1):
                 break
-            if self.is_alive(positions[at], now):
+            if self.is_alive(positions[at].digest, now):
                 return at
         return -1
 
@@ -263,34 +291,44 @@ class _LookBackCache(_Cache):
 class _BreakpointCache(_Cache):
     """OpenAI's from GPT-5.6 on: marks alone, or marks and the ends of messages."""
 
-    def look_up(self, request: _Request, now: float) -> tuple[Usage, _Sent]:
+    def look_up(self, request: _Request, now: float) -> tuple[Usage, dict[bytes, float]]:
         total = request.total
         if total < self.minimum:
-            return Usage(input_tokens=total), _Sent([], now)
+            return Usage(input_tokens=total), {}
         marks = [position for position in request.positions if position.mark is not None]
         ends = [position for position in request.positions if position.ends_message] if request.caches_tail else []
-        found = [each for each in marks + ends[-_MESSAGE_ENDS:] if self.is_alive(each, now)]
+        found = [each for each in marks + ends[-_MESSAGE_ENDS:] if self.is_alive(each.digest, now)]
         hit = max(found, key=lambda each: each.end, default=None)
         read = 0 if hit is None else hit.end
         if hit is not None:
-            self.renew(hit, now)
+            self.renew([hit.digest], now)
         written = marks[-(self.caching.max_marks - 1) :] + ends[-1:] if ends else marks[-self.caching.max_marks :]
         entries = [each for each in written if each.end > read and each.end >= self.minimum]
         reached = max((each.end for each in entries), default=read)
         usage = Usage(input_tokens=total - reached, cache_read_tokens=read, cache_write_tokens=reached - read)
         default = self.caching.default_lifetime
-        return usage, _Sent([(each.digest, each.mark or default) for each in entries], now)
+        return usage, {each.digest: each.mark or default for each in entries}
 
 
 class _AutomaticCache(_Cache):
-    """What a prompt shares with an earlier one is read, whole blocks of it, and writing is free."""
+    """Whatever a prompt and an earlier one begin with is read, in whole steps, and writing is free."""
 
-    def look_up(self, request: _Request, now: float) -> tuple[Usage, _Sent]:
-        read = max((each.end for each in request.positions if self.is_alive(each, now)), default=0) // _STEP * _STEP
-        read = read if read >= self.minimum else 0
-        seconds = self.caching.default_lifetime
-        entries = [(each.digest, seconds) for each in request.positions]
-        return Usage(input_tokens=request.total - read, cache_read_tokens=read), _Sent(entries, now)
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.steps = Steps()
+
+    def look_up(self, request: _Request, now: float) -> tuple[Usage, dict[bytes, float]]:
+        total, steps = request.total, request.steps
+        if total < self.minimum or (self.caching.key_required and not request.has_key):
+            return Usage(input_tokens=total), {}
+        hit = next((count for count in range(len(steps), 0, -1) if self.is_alive(steps[count - 1], now)), 0)
+        self.renew(steps[:hit], now)
+        self.renew(request.shared, now)
+        # Prefixes are kept beside the steps only for those who wait for them.
+        new = [digest for digest in chain(steps[hit:], request.shared) if not self.is_alive(digest, now)]
+        read = hit * STEP if hit * STEP >= self.minimum else 0
+        usage = Usage(input_tokens=total - read, cache_read_tokens=read)
+        return usage, dict.fromkeys(new, self.caching.default_lifetime)
 
 
 def _cache_for(model: Model) -> _Cache:

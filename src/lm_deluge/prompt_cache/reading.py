@@ -27,11 +27,12 @@ from lm_deluge.prompt import (
 )
 from lm_deluge.tool import Tool
 
-__all__ = ["Block", "Link", "Place", "Reader", "can_carry_breakpoint", "rough_tokens"]
+__all__ = ["DIGEST_BYTES", "Block", "Link", "Place", "Reader", "can_carry_breakpoint", "rough_tokens"]
 
 Place: TypeAlias = tuple[str, int, int]
 """Section, index and part, as in a breakpoint."""
 
+DIGEST_BYTES = 16
 _IMAGE_TOKENS = 1_600  # Anthropic, vision guide: a picture at full size
 _MARKS = {"cache_control": "5m", "prompt_cache_breakpoint": "30m"}  # how a mark is written, and how long it lives
 _LONG = 256  # characters; below it, hashing is quicker than remembering
@@ -92,7 +93,7 @@ class Link(NamedTuple):
 
     Attributes:
         block: the block.
-        digest: 16 bytes of all up to it, itself included.
+        digest: ``DIGEST_BYTES`` of all up to it, itself included.
         tokens: about how many it has.
     """
 
@@ -272,7 +273,7 @@ def _tool_digest(tool: Tool) -> bytes:
 
 
 def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()[:16]
+    return hashlib.sha256(data).digest()[:DIGEST_BYTES]
 
 
 def rough_tokens(value: Tool | Part, *, wire: str) -> int:

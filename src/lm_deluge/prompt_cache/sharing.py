@@ -4,6 +4,9 @@ Every prompt is a chain of blocks, so prompts form a tree, and a mark belongs wh
 that several prompts have in common. Behind it each goes its own way, and a mark there would be written and never read.
 """
 
+import itertools
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -14,7 +17,7 @@ from lm_deluge.prompt_cache.reading import Link, Reader
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
-__all__ = ["PrefixIndex"]
+__all__ = ["PrefixIndex", "PrefixIndexes"]
 
 
 class _Place(NamedTuple):
@@ -32,7 +35,8 @@ class _Place(NamedTuple):
 class PrefixIndex:
     """Knows which prefixes are shared. Prompts are added in chunks, each before its own marks are asked for.
 
-    A place that was marked once stays marked, whatever comes later: other requests read what was written there.
+    A place that was marked once stays marked, whatever comes later: other requests read what was written there. May be
+    used in several threads.
 
     Args:
         model: who reads the prompts.
@@ -49,18 +53,29 @@ class PrefixIndex:
         self._capacity = max(2, capacity)
         self._prompts: dict[bytes, int] = {}  # how many went through a block, by the digest of all up to it
         self._used: dict[bytes, None] = {}  # where marks are, in the order in which they were set
+        self._ends: dict[bytes, int] = {}  # whole prompts, and the run that asked for each first
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Blocks that are remembered."""
         return len(self._prompts)
 
-    def add(self, conversations: Iterable[Conversation]) -> None:
-        """Learn from more prompts. Their images and files have to be loaded."""
+    def add(self, conversations: Iterable[Conversation], *, run: int = 0) -> None:
+        """Learn from more prompts. Their images and files have to be loaded.
+
+        Args:
+            conversations: the prompts.
+            run: which run asks for them. What a later run asks once more is no second prompt with the same beginning.
+        """
         for conversation in conversations:
-            for _, digest, _ in self._reader.chain(conversation):
-                self._prompts[digest] = self._prompts.get(digest, 0) + 1
-            if len(self._prompts) > self._capacity:
-                self._forget()
+            with self._lock:
+                digests = [link.digest for link in self._reader.chain(conversation)]
+                if not digests or self._ends.setdefault(digests[-1], run) != run:
+                    continue
+                for digest in digests:
+                    self._prompts[digest] = self._prompts.get(digest, 0) + 1
+                if len(self._prompts) > self._capacity:
+                    self._forget()
 
     def marks(self, conversation: Conversation, *, most: int = 4) -> tuple[Breakpoint, ...]:
         """Where a prompt leaves prefixes that it shares with others, the outermost first.
@@ -69,11 +84,15 @@ class PrefixIndex:
             conversation: one of the prompts that were added.
             most: marks at most; those that other prompts had before come first, then the outermost.
         """
+        with self._lock:
+            return self._marks(self._reader.chain(conversation), most)
+
+    def _marks(self, chain: Iterable[Link], most: int) -> tuple[Breakpoint, ...]:
         new: list[_Place] = []
         used: list[_Place] = []
         last: _Place | None = None  # the last shared block so far that takes a mark
         tokens = before = 0
-        for link in self._reader.chain(conversation):
+        for link in chain:
             prompts = self._prompts.get(link.digest, 0)
             if prompts < before and last is not None:
                 new.append(last)  # here some prompts part
@@ -104,3 +123,34 @@ class PrefixIndex:
         by_use = sorted(self._prompts, key=lambda digest: (digest in self._used, self._prompts[digest]))
         for digest in by_use[:surplus]:  # sorted keeps the order of arrival among equals
             del self._prompts[digest]
+            self._ends.pop(digest, None)
+
+
+class PrefixIndexes:
+    """The indexes of a client, so that prompts of one run know those of another. The latest few of them.
+
+    A program that asks one prompt at a time shares as much as a batch.
+    """
+
+    _CAPACITY = 16
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs = itertools.count(1)
+        self._indexes: OrderedDict[tuple[str, bytes], PrefixIndex] = OrderedDict()
+
+    def new_run(self) -> int:
+        """A number for a run."""
+        return next(self._runs)
+
+    def get(self, model: Model, tools: Sequence[Tool], scope: bytes) -> PrefixIndex:
+        """The index of prompts to a model with these tools, and whatever else separates caches."""
+        key = (model.name, scope)
+        with self._lock:
+            index = self._indexes.get(key)
+            if index is None:
+                index = self._indexes[key] = PrefixIndex(model, tools, reader=Reader(model, tools, scope=scope))
+            self._indexes.move_to_end(key)
+            if len(self._indexes) > self._CAPACITY:
+                self._indexes.popitem(last=False)
+            return index

@@ -50,6 +50,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         code: the provider's finer error code, if any.
         retryable: whether the same request may succeed later.
         retry_after: seconds to wait before that, if the server said, from 0 to ``MAX_WAIT``.
+        usage: what was charged by then, where a stream that broke has said so.
     """
 
     status: int
@@ -58,6 +59,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None = None
     retryable: bool = False
     retry_after: float | None = None
+    usage: Usage | None = None
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True):

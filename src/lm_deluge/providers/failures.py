@@ -143,7 +143,10 @@ def _message(model: Model, status: int, kind: str | None, text: str) -> str:
     host = urlsplit(model.base_url).netloc
     what = f"{status} {_clean(kind)}" if kind else str(status)
     remedy = "Redirects are not followed; check base_url." if 300 <= status < 400 else _REMEDIES.get(status, "")
-    return f"{what} from {host}: {_clean(text) or 'no message'}{' ' + remedy if remedy else ''}"
+    said = _clean(text) or "no message"
+    if not remedy:
+        return f"{what} from {host}: {said}"
+    return f"{what} from {host}: {said}{'' if said.endswith(('.', '!', '?')) else '.'} {remedy}"
 
 
 def _clean(text: str) -> str:

@@ -18,6 +18,7 @@ from lm_deluge.providers.dispatch import read_reply
 from lm_deluge.providers.failures import error_of, failure_from_error, invalid_response, truncated_stream
 from lm_deluge.providers.openai_chat.stream import CompletionFold
 from lm_deluge.providers.sse import EventDecoder
+from lm_deluge.usage import Usage
 
 __all__ = ["StreamReader"]
 
@@ -55,6 +56,9 @@ class StreamReader:
 
     Args:
         model: which model was asked.
+
+    Attributes:
+        has_begun: whether the answer has; comments, pings and errors do not count.
     """
 
     def __init__(self, model: Model) -> None:
@@ -62,6 +66,7 @@ class StreamReader:
         self._decoder = EventDecoder()
         self._fold = _FOLDS[model.service.wire]()
         self._failure: Failure | None = None
+        self.has_begun = False
 
     def feed(self, chunk: bytes) -> list[Delta]:
         """Take bytes in, and return what they added to the answer. Never raises."""
@@ -79,11 +84,19 @@ class StreamReader:
         """
         for data in self._decoder.close():
             self._take(data)
-        if self._failure is not None:
-            return self._failure
-        if not self._fold.is_complete:
-            return truncated_stream(self._model, "the stream ended before the answer did")
+        failure = self._failure
+        if failure is None and not self._fold.is_complete:
+            failure = truncated_stream(self._model, "the stream ended before the answer did")
+        if failure is not None:
+            return msgspec.structs.replace(failure, usage=self._usage_so_far())
         return read_reply(self._model, self._fold.answer())
+
+    def _usage_so_far(self) -> Usage | None:
+        """What has been charged by now, where the server says so at the beginning."""
+        if not self.has_begun:
+            return None
+        reply = read_reply(self._model, self._fold.answer())
+        return reply.usage if isinstance(reply, Reply) else None
 
     def _take(self, data: str) -> list[Delta]:
         if self._failure is not None or not data.strip():
@@ -100,7 +113,9 @@ class StreamReader:
                 self._failure = failure_from_error(self._model, error, status=200)
             return []
         try:
-            return self._fold.add(event)
+            deltas = self._fold.add(event)
+            self.has_begun = self.has_begun or event.get("type") != "ping"
+            return deltas
         except ProtocolError as misfit:
             return self._fail(str(misfit))
 

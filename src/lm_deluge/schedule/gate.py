@@ -1,4 +1,8 @@
-"""The one place where calls wait: for a pause to end, for the limits, and for a free slot. First come, first served."""
+"""The one place where calls wait: for a pause to end, for the limits, and for a free slot.
+
+Those that read what the provider has in its cache go first, before it is gone, and one call of each prefix in turn:
+every read keeps its entry alive. Otherwise first come, first served.
+"""
 
 import asyncio
 import random
@@ -23,24 +27,30 @@ class Gate:
     def __init__(self, limits: Limits, *, max_concurrent: int, clock: Clock, rng: random.Random) -> None:
         self._limits = limits
         self._slots = _Slots(max_concurrent)
-        self._turn = asyncio.Lock()
+        self._turn = _Slots(1)
         self._clock = clock
         self._rng = rng
 
     def try_enter(self, model: str, tokens: float) -> bool:
         """Whether a call of about ``tokens`` tokens to ``model`` may start at once. If so, call ``leave`` after it."""
-        if self._turn.locked() or not self._slots.try_acquire():
+        if not self._turn.free or not self._slots.try_acquire():
             return False
         if self._limits.acquire(model, tokens, self._clock.monotonic()):
             self._slots.release()
             return False
         return True
 
-    async def enter(self, model: str, tokens: float) -> None:
-        """Return when a call of about ``tokens`` tokens to ``model`` may start. Call ``leave`` when it is over."""
-        await self._slots.acquire()
+    async def enter(self, model: str, tokens: float, *, group: bytes | None = None) -> None:
+        """Return when a call of about ``tokens`` tokens to ``model`` may start. Call ``leave`` when it is over.
+
+        Args:
+            model: whose pauses count.
+            tokens: the call's share of the limit.
+            group: the warm prefix that the call reads, if it writes none. Such calls go before all others.
+        """
+        await self._slots.acquire(group)
         try:
-            await self._wait(model, tokens)
+            await self._wait(model, tokens, group)
         except BaseException:
             self._slots.release()
             raise
@@ -49,7 +59,7 @@ class Gate:
         """Free the slot of a call."""
         self._slots.release()
 
-    async def _wait(self, model: str, tokens: float) -> None:
+    async def _wait(self, model: str, tokens: float, group: bytes | None) -> None:
         while True:
             paused = self._limits.paused_for(model, self._clock.monotonic())
             if paused:
@@ -57,37 +67,40 @@ class Gate:
                 await self._clock.sleep(paused + self._rng.uniform(0, min(1.0, paused / 4)))
                 continue
             # One call at a time waits for the limits, so a large call is not overtaken for ever by small ones.
-            async with self._turn:
+            await self._turn.acquire(group)
+            try:
                 while wait := self._limits.acquire(model, tokens, self._clock.monotonic()):
                     if self._limits.paused_for(model, self._clock.monotonic()):
                         break  # not here, where calls to other models stand behind
                     await self._clock.sleep(wait)
                 else:
                     return
+            finally:
+                self._turn.release()
 
 
 class _Slots:
-    """A semaphore whose cost does not grow with the number of those who wait.
+    """A semaphore with a line of those who wait, whose cost does not grow with their number.
 
     ``asyncio.Semaphore`` looks at every waiter whenever it is released, which for hundreds of waiters is more work than
     the rest of a call.
     """
 
     def __init__(self, count: int) -> None:
-        self._free = count
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.free = count
+        self._line = _Line()
 
     def try_acquire(self) -> bool:
-        if self._free:
-            self._free -= 1
+        if self.free:
+            self.free -= 1
             return True
         return False
 
-    async def acquire(self) -> None:
+    async def acquire(self, group: bytes | None) -> None:
         if self.try_acquire():
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._line.push(turn, group)
         try:
             await turn
         except asyncio.CancelledError:
@@ -96,9 +109,49 @@ class _Slots:
             raise
 
     def release(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)  # handed over, so nobody who comes later gets in first
-                return
-        self._free += 1
+        turn = self._line.pop()
+        if turn is None:
+            self.free += 1
+        else:
+            turn.set_result(None)  # handed over, so nobody who comes later gets in first
+
+
+class _Line:
+    """Who waits: those of groups, which go first and one of each group in turn, and the others."""
+
+    def __init__(self) -> None:
+        self._groups: dict[bytes, deque[asyncio.Future[None]]] = {}
+        self._order: deque[bytes] = deque()  # of the groups in which anybody waits, the next one first
+        self._others: deque[asyncio.Future[None]] = deque()
+
+    def push(self, waiter: "asyncio.Future[None]", group: bytes | None) -> None:
+        if group is None:
+            self._others.append(waiter)
+            return
+        waiting = self._groups.get(group)
+        if waiting is None:
+            waiting = self._groups[group] = deque()
+            self._order.append(group)
+        waiting.append(waiter)
+
+    def pop(self) -> "asyncio.Future[None] | None":
+        while self._order:
+            group = self._order.popleft()
+            waiting = self._groups[group]
+            waiter = _first_of(waiting)
+            if waiting:
+                self._order.append(group)
+            else:
+                del self._groups[group]
+            if waiter is not None:
+                return waiter
+        return _first_of(self._others)
+
+
+def _first_of(waiting: "deque[asyncio.Future[None]]") -> "asyncio.Future[None] | None":
+    """Take out the first who has not been cancelled."""
+    while waiting:
+        waiter = waiting.popleft()
+        if not waiter.done():
+            return waiter
+    return None

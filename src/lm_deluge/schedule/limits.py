@@ -79,6 +79,11 @@ class Limits:
                 return 0.0
             return wait
 
+    def delay(self, tokens: float, now: float) -> float:
+        """Seconds until another call of so many tokens may start, pauses aside. Takes nothing."""
+        with self._lock:
+            return max(self._requests.wait(1, now), self._tokens.wait(tokens, now))
+
     def settle(self, reserved: float, used: float) -> None:
         """Correct a call's share once its real tokens are known."""
         with self._lock:

@@ -21,41 +21,73 @@ _MARGIN = 0.1  # of a lifetime; this long before an entry ends somebody renews i
 _CAPACITY = 16_384
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request may do.
+class Turn(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What a request may do. Each turn is equal to itself only.
 
     Attributes:
         role: ``"lead"``: go, and say how it ended; ``"follow"``: go, the prefix is there; ``"wait"``: until woken.
         prefixes: what the request reads and writes; of one that waits, what it waits for.
         leads: of those, what others may be waiting for.
+        group: the longest prefix, if the request writes none; it may renew what it reads. Else None.
         until: when one that waits should ask again even if nobody woke it, on the clock that ``now`` comes from.
     """
 
     role: Literal["lead", "follow", "wait"]
     prefixes: tuple[Prefix, ...] = ()
     leads: tuple[bytes, ...] = ()
+    group: bytes | None = None
     until: float = 0.0
 
 
 class _Group(Generic[W]):
-    """What is known of one prefix."""
+    """What is known of one prefix. Leaders go in rounds: one fails when its last leader has ended and none began."""
 
-    __slots__ = ("deadline", "failures", "leaders", "waiting", "warm_until")
+    __slots__ = ("deadline", "failures", "leaders", "returning", "started", "unsent", "waiting", "warm_until")
 
     def __init__(self) -> None:
         self.warm_until = float("-inf")
-        self.leaders = 0
-        self.failures = 0  # in a row, leaders that took too long included
-        self.deadline = 0.0  # when the youngest leader has taken too long
+        self.leaders = 0  # under way
+        self.unsent = 0  # of those
+        self.started = 0  # leaders of this round so far; none if none is under way
+        self.failures = 0  # rounds in a row, those that took too long included
+        self.deadline = 0.0  # when the leader that was sent last has taken too long
         self.waiting: dict[W, None] = {}
+        self.returning: dict[W, None] = {}  # were woken and have not asked again
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody asks any more."""
+        return not (self.leaders or self.waiting or self.returning)
+
+    def wake(self) -> dict[W, None]:
+        """Those who waited, and are to ask again."""
+        woken, self.waiting = self.waiting, {}
+        self.returning |= woken
+        return woken
+
+    def succeed(self) -> dict[W, None]:
+        """Begin anew: what failed is forgotten, and those who still lead are the round."""
+        self.failures = 0
+        self.started = self.leaders
+        return self.wake()
+
+    def end_round(self) -> dict[W, None]:
+        """End the round if nobody is left of it."""
+        if self.leaders:
+            return {}
+        if self.started:
+            self.failures += 1
+            self.started = 0
+        return self.wake()
 
 
 class Warmth(Generic[W]):
     """Knows which prefixes are warm. Shared by all runs of a client, in all threads.
 
     Of a prefix that is not warm one request leads. If it fails, or its answer has not begun after ``patience``, two
-    may, then four, and so on: one at a time would add up the time of every failure, and all at once would pay for every
-    write. Shortly before an entry ends one request renews it while the others still read.
+    may; if they all fail four, and so on: one at a time would add up the time of every failure, and all at once would
+    pay for every write. What failed is forgotten with the first success, and when nobody asks any more. Shortly before
+    an entry ends one request renews it while the others still read.
 
     ``W`` is whatever stands for a request that waits, hashable and unlike all others; futures do. The one who asks does
     the waiting, at most until ``turn.until``, and asks again::
@@ -64,15 +96,17 @@ class Warmth(Generic[W]):
             ...
 
     Each turn that is no wait ends in one of ``began``, ``failed`` and ``cancelled``, and whoever they return is woken.
+    Before that, when its request goes out, ``holds`` says whether the turn is still right, and ``sent`` is told.
 
     Args:
-        patience: seconds for which a leader's answer may take to begin.
+        patience: seconds for which a leader's answer may take to begin, from when its request is sent.
     """
 
     def __init__(self, *, patience: float = 60.0) -> None:
         self._patience = patience
         self._lock = threading.Lock()
         self._groups: dict[bytes, _Group[W]] = {}
+        self._unsent: set[Turn] = set()  # those that lead
 
     def __len__(self) -> int:
         """Prefixes that are known."""
@@ -90,9 +124,12 @@ class Warmth(Generic[W]):
         """
         with self._lock:
             chain = [(prefix, self._group(prefix.id)) for prefix in prefixes if prefix.is_cacheable]
-            if waiter is not None:
-                for _, group in chain:  # it may ask again without having been woken
+            for _, group in chain:
+                if group.failures and group.is_idle:
+                    group.failures = 0
+                if waiter is not None:  # it may ask again without having been woken
                     group.waiting.pop(waiter, None)
+                    group.returning.pop(waiter, None)
             # The longest prefix that can be read covers the shorter ones. Those of them that have ended stay so.
             warm = [at for at, (_, group) in enumerate(chain) if now < group.warm_until]
             covered = warm[-1] + 1 if warm else 0
@@ -101,18 +138,41 @@ class Warmth(Generic[W]):
                 first, group = cold[0]
                 if not self._may_lead(group, now):
                     group.waiting[waiter] = None
-                    return Turn(role="wait", prefixes=(first,), until=group.deadline)
+                    until = now + self._patience if group.unsent else group.deadline
+                    return Turn(role="wait", prefixes=(first,), until=until)
             read = [chain[at] for at in warm]
             led = [each for each in read if self._ends_soon(*each, now) and self._may_lead(each[1], now)] + cold
-            for _, group in led:
-                group.leaders += 1
-                group.deadline = now + self._patience
-            self._forget(now)
-            return Turn(
+            turn = Turn(
                 role="lead" if led else "follow",
                 prefixes=tuple(prefix for prefix, _ in read + cold),
                 leads=tuple(prefix.id for prefix, _ in led),
+                group=chain[-1][0].id if chain and not cold else None,
             )
+            if led:
+                self._unsent.add(turn)
+                for _, group in led:
+                    group.leaders += 1
+                    group.unsent += 1
+                    group.started += 1
+            self._forget(now)
+            return turn
+
+    def holds(self, turn: Turn, now: float) -> bool:
+        """Whether all that a turn was told to read can still be read. If not, cancel the turn and ask again."""
+        with self._lock:
+            return all(prefix.id in turn.leads or self._is_warm(prefix.id, now) for prefix in turn.prefixes)
+
+    def sent(self, turn: Turn, now: float) -> None:
+        """A request goes out. Patience with it counts from here: before, it waited for the client's own limits."""
+        with self._lock:
+            self._leave_unsent(turn)
+            for id in turn.leads:
+                self._groups[id].deadline = now + self._patience
+
+    def is_awaited(self, turn: Turn) -> bool:
+        """Whether others wait for what a turn leads."""
+        with self._lock:
+            return any(self._groups[id].waiting for id in turn.leads)
 
     def began(self, turn: Turn, *, started: float, now: float) -> list[W]:
         """The answer of a request has begun: what it wrote can be read, and what it read lives anew.
@@ -126,60 +186,66 @@ class Warmth(Generic[W]):
             those that should ask again.
         """
         with self._lock:
+            self._step_down(turn)
             woken: dict[W, None] = {}
             for prefix in turn.prefixes:
                 group = self._group(prefix.id)
                 group.warm_until = max(group.warm_until, started + prefix.seconds)
-                # An answer that took longer than the entry lives is no use to those that wait.
-                group.failures = 0 if group.warm_until > now else group.failures + 1
-                woken |= group.waiting
-                group.waiting = {}
-            self._step_down(turn)
+                if now < group.warm_until:
+                    woken |= group.succeed()
+                elif prefix.id in turn.leads:  # it took longer than the entry lives, which is no use to those that wait
+                    woken |= group.end_round()
             return list(woken)
 
     def failed(self, turn: Turn) -> list[W]:
         """A request ended before its answer began. Returns those that should ask again: some of them will lead."""
         with self._lock:
-            return self._give_up(turn, failures=1)
+            woken: dict[W, None] = {}
+            for group in self._step_down(turn):
+                woken |= group.end_round()
+            return list(woken)
 
     def cancelled(self, turn: Turn, waiter: W | None = None) -> list[W]:
         """A request was given up, while it waited or while it was under way. Says nothing about those after it."""
         with self._lock:
             if waiter is not None:
                 for prefix in turn.prefixes:
-                    self._group(prefix.id).waiting.pop(waiter, None)
-            return self._give_up(turn, failures=0)
-
-    def is_warm(self, prefix: Prefix, now: float) -> bool:
-        """Whether a prefix is known to be readable."""
-        with self._lock:
-            group = self._groups.get(prefix.id)
-            return group is not None and now < group.warm_until
+                    group = self._group(prefix.id)
+                    group.waiting.pop(waiter, None)
+                    group.returning.pop(waiter, None)
+            woken: dict[W, None] = {}
+            for group in self._step_down(turn):
+                group.started -= 1  # another may go in its place
+                woken |= group.end_round() | group.wake()
+            return list(woken)
 
     def _may_lead(self, group: _Group[W], now: float) -> bool:
-        if group.leaders and now >= group.deadline:
+        if group.leaders and not group.unsent and now >= group.deadline:
             group.failures += 1
             group.deadline = now + self._patience
-        return group.leaders < 1 << min(group.failures, 30)
+        return group.started < 1 << min(group.failures, 30)
+
+    def _is_warm(self, id: bytes, now: float) -> bool:
+        group = self._groups.get(id)
+        return group is not None and now < group.warm_until
 
     @staticmethod
     def _ends_soon(prefix: Prefix, group: _Group[W], now: float) -> bool:
         return group.warm_until - now < prefix.seconds * _MARGIN
 
-    def _give_up(self, turn: Turn, *, failures: int) -> list[W]:
-        woken: dict[W, None] = {}
-        for id in turn.leads:
-            group = self._group(id)
-            group.failures += failures
-            woken |= group.waiting
-            group.waiting = {}
-        self._step_down(turn)
-        return list(woken)
+    def _leave_unsent(self, turn: Turn) -> None:
+        if turn in self._unsent:
+            self._unsent.remove(turn)
+            for id in turn.leads:
+                self._groups[id].unsent -= 1
 
-    def _step_down(self, turn: Turn) -> None:
-        for id in turn.leads:
-            group = self._group(id)
-            group.leaders = max(0, group.leaders - 1)
+    def _step_down(self, turn: Turn) -> list[_Group[W]]:
+        """Take a turn's leader away from its groups, and return them."""
+        self._leave_unsent(turn)
+        groups = [self._groups[id] for id in turn.leads]
+        for group in groups:
+            group.leaders -= 1
+        return groups
 
     def _group(self, id: bytes) -> _Group[W]:
         group = self._groups.get(id)
@@ -191,7 +257,7 @@ class Warmth(Generic[W]):
         """Drop what nobody needs once there is much of it: cold prefixes first, then those known for longest."""
         if len(self._groups) <= _CAPACITY:
             return
-        idle = [id for id, group in self._groups.items() if not group.leaders and not group.waiting]
+        idle = [id for id, group in self._groups.items() if group.is_idle]
         idle.sort(key=lambda id: self._groups[id].warm_until > now)  # keeps the order of arrival otherwise
         for id in idle[: len(self._groups) - _CAPACITY // 2]:
             del self._groups[id]

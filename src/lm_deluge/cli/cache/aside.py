@@ -28,8 +28,9 @@ def reject(
       deluge cache reject my_cache.db 8f3a --reason "wrong unit"
     """
     from lm_deluge.cache.housekeeping import find
-    from lm_deluge.cli.printing import print_json, say
+    from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store
+    from lm_deluge.cli.terminal import say
     from lm_deluge.errors import CacheError
 
     why = f"rejected: {reason.strip()}" if reason.strip() else "rejected"
@@ -62,8 +63,9 @@ def restore(
     from lm_deluge.cache.archive.filters import scannable
     from lm_deluge.cache.housekeeping import restore as put_back
     from lm_deluge.cli.cache.asides import find_aside
-    from lm_deluge.cli.printing import print_json, say
+    from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store
+    from lm_deluge.cli.terminal import say
     from lm_deluge.errors import CacheError
 
     with closing(open_store(store, writing=True)) as opened:

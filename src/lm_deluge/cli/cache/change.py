@@ -18,6 +18,7 @@ from lm_deluge.cli.cache.options import (
     changeable,
     make_filter,
 )
+from lm_deluge.cli.options import flag
 from lm_deluge.cli.values import parse_duration, parse_size
 
 __all__ = ["delete", "prune", "verify"]
@@ -27,14 +28,14 @@ def verify(
     store: StorePlace,
     fix: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--fix",
             help="Set entries aside whose answer is damaged, and put right what is said of those that are whole.",
         ),
     ] = False,
     rebuild: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--rebuild",
             help="First make an SQLite file anew from all that can be read of it, even if it is cut short. The old one "
             "stays beside it.",
@@ -54,8 +55,9 @@ def verify(
     """
     from lm_deluge.cache.housekeeping import verify as check
     from lm_deluge.cli.cache.reports import print_check, rebuilt
-    from lm_deluge.cli.printing import plain, print_json, say
+    from lm_deluge.cli.printing import plain, print_json
     from lm_deluge.cli.stores import kind_of, open_store, rebuild_file
+    from lm_deluge.cli.terminal import say
 
     made = rebuild_file(store) if rebuild else None
     if made is not None:
@@ -83,7 +85,7 @@ def prune(
         ),
     ] = None,
     expired: Annotated[
-        bool, typer.Option("--expired", help="Those whose ttl has passed.", rich_help_panel="Which entries")
+        bool, flag("--expired", help="Those whose ttl has passed.", rich_help_panel="Which entries")
     ] = False,
     cache_key: Namespace = None,
     model: Model = None,
@@ -97,7 +99,7 @@ def prune(
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", help="Remove nothing; say what would go.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -151,7 +153,7 @@ def delete(
         typer.Argument(metavar="[KEY]...", help="Keys, or at least their first four digits.", show_default=False),
     ] = None,
     set_aside: Annotated[
-        bool, typer.Option("--set-aside", help="Of those that are kept but not served: damaged or rejected ones.")
+        bool, flag("--set-aside", help="Of those that are kept but not served: damaged or rejected ones.")
     ] = False,
     cache_key: Namespace = None,
     model: Model = None,
@@ -173,7 +175,8 @@ def delete(
       deluge cache delete my_cache.db --set-aside --older-than 90d
     """
     from lm_deluge.cli.cache.deleting import delete_entries
-    from lm_deluge.cli.printing import entries_of, print_json, say
+    from lm_deluge.cli.printing import entries_of, print_json
+    from lm_deluge.cli.terminal import say
     from lm_deluge.errors import ConfigError
 
     chosen = make_filter(

@@ -24,7 +24,7 @@ def explain(
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help="One prompt.", metavar="TEXT", show_default=False)
     ] = None,
-    misses: Annotated[bool, typer.Option("--misses", help="Leave hits out.")] = False,
+    misses: Annotated[bool, options.flag("--misses", help="Leave hits out.")] = False,
     nearest: Annotated[int, typer.Option(help="How many near entries to show for a miss.", min=0, metavar="N")] = 3,
     search: Annotated[
         int, typer.Option(help="How many entries to search for them, the newest first.", min=0, metavar="N")

@@ -16,6 +16,7 @@ from lm_deluge.cli.cache.options import (
     Tag,
     make_filter,
 )
+from lm_deluge.cli.options import flag
 
 __all__ = ["drift", "list_entries", "show", "stats"]
 
@@ -60,7 +61,7 @@ def list_entries(
     store: StorePlace,
     limit: Annotated[int, typer.Option(help="How many to show; 0 for all.", min=0, metavar="N")] = 20,
     set_aside: Annotated[
-        bool, typer.Option("--set-aside", help="Those that are kept but not served: damaged or rejected ones.")
+        bool, flag("--set-aside", help="Those that are kept but not served: damaged or rejected ones.")
     ] = False,
     key: Annotated[
         str,
@@ -101,10 +102,8 @@ def show(
     key: Annotated[
         str, typer.Argument(metavar="KEY", help="The entry's key, or its first few digits.", show_default=False)
     ],
-    set_aside: Annotated[
-        bool, typer.Option("--set-aside", help="The latest answer of this key that was set aside.")
-    ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Do not shorten long texts.")] = False,
+    set_aside: Annotated[bool, flag("--set-aside", help="The latest answer of this key that was set aside.")] = False,
+    full: Annotated[bool, flag("--full", help="Do not shorten long texts.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show one entry: what was asked, what was answered, and what it cost.

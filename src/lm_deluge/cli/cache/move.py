@@ -17,10 +17,11 @@ from lm_deluge.cli.cache.options import (
     Yes,
     make_filter,
 )
+from lm_deluge.cli.options import flag
 
 __all__ = ["export", "import_file", "rekey"]
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would happen.")]
+DryRun = Annotated[bool, flag("--dry-run", help="Change nothing; say what would happen.")]
 
 
 def export(
@@ -50,8 +51,9 @@ def export(
     """
     from lm_deluge.cache.archive import export as write
     from lm_deluge.cli.cache.exporting import destination, exported
-    from lm_deluge.cli.printing import print_json, say
+    from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store
+    from lm_deluge.cli.terminal import say
     from lm_deluge.errors import ConfigError
 
     if file == "-" and as_json:
@@ -85,7 +87,7 @@ def import_file(
         str | None,
         typer.Option(help="Store all entries under this cache_key.", metavar="NAME", show_default="their own"),
     ] = None,
-    create: Annotated[bool, typer.Option("--create", help="Make the SQLite file if it is not there.")] = False,
+    create: Annotated[bool, flag("--create", help="Make the SQLite file if it is not there.")] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -103,7 +105,8 @@ def import_file(
       deluge cache export a.db - | deluge cache import b.db - --create
     """
     from lm_deluge.cli.cache.importing import import_into
-    from lm_deluge.cli.printing import print_json, say
+    from lm_deluge.cli.printing import print_json
+    from lm_deluge.cli.terminal import say
 
     report, whole = import_into(
         store, file, on_conflict=on_conflict, namespace=cache_key, create=create, dry_run=dry_run
@@ -142,8 +145,9 @@ def rekey(
     """
     from lm_deluge.cache.archive import rekey as give_new_keys
     from lm_deluge.cli.consent import ask
-    from lm_deluge.cli.printing import print_json, say
+    from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store
+    from lm_deluge.cli.terminal import say
     from lm_deluge.errors import ConfigError
 
     if to_key is not None and from_key is None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lm_deluge.cli.options import AsJson
+from lm_deluge.cli.options import AsJson, flag
 from lm_deluge.cli.values import parse_duration
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ Tag = Annotated[
     str | None,
     typer.Option(help="Bought by a run with this tag.", metavar="TAG", rich_help_panel=_FILTERS, show_default=False),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+Yes = Annotated[bool, flag("--yes", "-y", help="Do it without asking.")]
 
 _FEWEST_DIGITS = 4
 

@@ -7,8 +7,8 @@ from lm_deluge.cache.archive.filters import Filter
 from lm_deluge.cache.housekeeping import Drift, Group, Ledger, Stats
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, Store
-from lm_deluge.cli.printing import Column, ago, date, day, entries_of, make_console, print_table, say, size
-from lm_deluge.cli.terminal import shown
+from lm_deluge.cli.printing import Column, ago, date, day, entries_of, make_console, print_table, size
+from lm_deluge.cli.terminal import say, shown
 from lm_deluge.events import RunReport
 from lm_deluge.progress.text import count, money
 from lm_deluge.usage import Usage

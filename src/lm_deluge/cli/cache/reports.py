@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_deluge.cache.housekeeping import Problem, PruneReport, VerifyReport
-from lm_deluge.cli.printing import Column, entries_of, make_console, print_table, say, size
-from lm_deluge.cli.terminal import shown
+from lm_deluge.cli.printing import Column, entries_of, make_console, print_table, size
+from lm_deluge.cli.terminal import say, shown
 from lm_deluge.progress.text import count, money
 
 if TYPE_CHECKING:

@@ -1,0 +1,184 @@
+"""Bills of the ways of caching, as people read them: a table, what is best, and what all of it rests on."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from inspect import signature
+from typing import Any
+
+from lm_deluge import LLMClient
+from lm_deluge.cli.printing import Column, make_console, print_table
+from lm_deluge.cli.terminal import shown
+from lm_deluge.progress.text import count, duration, money
+from lm_deluge.prompt_cache.estimate import Bill, Estimate, Forecast
+
+__all__ = ["IMAGE_TOKENS", "are_same", "price_list", "print_bills"]
+
+IMAGE_TOKENS = 1_600
+"""What an estimate counts for an image."""
+
+_NOTHING = "–"
+_PRICES = "genai-prices"
+_WORTH_TELLING = 0.005  # of a bill; less than that is below what can be known
+_SHORT = 60  # seconds
+
+
+def are_same(one: Bill, other: Bill) -> bool:
+    """Whether two bills come to the same."""
+    return math.isclose(one.weight, other.weight, rel_tol=1e-9)
+
+
+def price_list() -> str:
+    """Which prices are counted with."""
+    return f"{_PRICES} {version(_PRICES)}"
+
+
+def print_bills(estimate: Estimate, given: Mapping[str, Any], *, why_alike: str | None) -> None:
+    """Print what a run would cost.
+
+    Args:
+        estimate: the bills.
+        given: arguments of the client that would ask.
+        why_alike: why every pattern has the bill that there is without any; None where one has another.
+    """
+    console = make_console()
+    asked = estimate.prompts - estimate.hits - estimate.unusable
+    by = "the local cache or by another's call" if "single_flight" in given else "the local cache"
+    if not asked:
+        if estimate.hits:
+            console.print(f"Nothing to pay: {count(estimate.hits, 'prompt')}, answered by {by}.")
+        return
+    hits = f"; {count(estimate.hits, 'more is', 'more are')} answered by {by}" if estimate.hits else ""
+    console.print(f"{count(asked, 'prompt')} to {shown(estimate.model)}{hits}.")
+    none, best = estimate[None], estimate.best
+    is_priced = none.cold.cost is not None
+    if why_alike is None:
+        columns = _priced(estimate) if is_priced else _unpriced(estimate)
+        print_table(console, columns, bold=estimate.forecasts.index(best))
+        console.print(_verdict(best, none))
+    else:
+        console.print(f"{_one_bill(none)}: {why_alike}.")
+    if pace := _pace(estimate, given):
+        console.print(pace)
+    console.print()
+    for note in _notes(estimate, is_priced=is_priced, are_compared=why_alike is None):
+        console.print(note, style="dim")
+
+
+def _priced(estimate: Estimate) -> list[Column]:
+    forecasts = estimate.forecasts
+    return [
+        _names(forecasts),
+        Column(name="cold", cells=[_dollars(each.cold) for each in forecasts], right=True),
+        _changes(estimate),
+        Column(name="warm", cells=[_dollars(each.warm) for each in forecasts], right=True),
+        *_counts(forecasts),
+    ]
+
+
+def _unpriced(estimate: Estimate) -> list[Column]:
+    usages = [each.cold.usage for each in estimate.forecasts]
+    return [
+        _names(estimate.forecasts),
+        _changes(estimate),
+        _numbers("input", [usage.input_tokens for usage in usages], rank=1),
+        _numbers("written", [usage.cache_write_tokens for usage in usages]),
+        _numbers("read", [usage.cache_read_tokens for usage in usages]),
+        *_counts(estimate.forecasts),
+    ]
+
+
+def _names(forecasts: Sequence[Forecast]) -> Column:
+    return Column(name="pattern", cells=[each.pattern or "none" for each in forecasts])
+
+
+def _changes(estimate: Estimate) -> Column:
+    none = estimate[None].cold
+    changes = [each.cold.weight / none.weight - 1 if none.weight else 0.0 for each in estimate.forecasts]
+    cells = [f"{change:+.1%}" if abs(change) >= 0.0005 else _NOTHING for change in changes]
+    return Column(name="vs none", cells=cells, right=True)
+
+
+def _counts(forecasts: Sequence[Forecast]) -> list[Column]:
+    shares = [f"{each.cold.hit_ratio:.1%}" if each.cold.reads else _NOTHING for each in forecasts]
+    return [
+        _numbers("writes", [each.cold.writes for each in forecasts], rank=2),
+        _numbers("reads", [each.cold.reads for each in forecasts], rank=3),
+        Column(name="read share", cells=shares, right=True),
+    ]
+
+
+def _numbers(name: str, values: Sequence[int], *, rank: int = 0) -> Column:
+    return Column(name=name, cells=[f"{value:,}" if value else _NOTHING for value in values], right=True, rank=rank)
+
+
+def _dollars(bill: Bill) -> str:
+    return _NOTHING if bill.cost is None else money(bill.cost)
+
+
+def _verdict(best: Forecast, none: Forecast) -> str:
+    if best.pattern is None:
+        return "Best: none. No pattern makes it cheaper."
+    share = 1 - best.cold.weight / none.cold.weight
+    if best.cold.cost is None or none.cold.cost is None:
+        return f"Best: {best.pattern} saves about {share:.1%} of what the prompts cost."
+    saved = f"Best: {best.pattern} saves {money(none.cold.cost - best.cold.cost)} ({share:.1%})"
+    again = f"; the same again, while it is warm, costs {_dollars(best.warm)}."
+    if best.unwarmed is None or best.unwarmed.weight < best.cold.weight * (1 + _WORTH_TELLING):
+        return saved + again
+    return (
+        f"{saved}{again} With --cache-warm never it would cost {_dollars(best.unwarmed)}{_beside(best.unwarmed, none)}."
+    )
+
+
+def _beside(bill: Bill, none: Forecast) -> str:
+    """What a bill means that is no smaller than the one without a pattern."""
+    if are_same(bill, none.cold):
+        return ", as without a pattern"
+    return ", more than without a pattern" if bill.weight > none.cold.weight else ""
+
+
+def _one_bill(none: Forecast) -> str:
+    if none.cold.cost is None:
+        return "No pattern makes a difference"
+    again = "" if are_same(none.warm, none.cold) else f" ({_dollars(none.warm)} for the same again, right after)"
+    return f"It costs {_dollars(none.cold)}{again}, whatever the pattern"
+
+
+def _pace(estimate: Estimate, given: Mapping[str, Any]) -> str | None:
+    """How long the run takes, where that is worth a word."""
+    if estimate.seconds <= _SHORT:
+        return None
+    takes = f"At these limits the run takes at least {duration(estimate.seconds)}"
+    name = estimate.held_back_by
+    if name is None:
+        return f"{takes}."
+    limit = given.get(name, signature(LLMClient).parameters[name].default)
+    return f"{takes}; --{name.replace('_', '-')} ({limit:,}) holds it back."
+
+
+def _notes(estimate: Estimate, *, is_priced: bool, are_compared: bool) -> Iterator[str]:
+    if are_compared:
+        if is_priced:
+            yield (
+                "cold: the provider's cache holds nothing of the prompts yet; warm: the same prompts once more, right "
+                "after. The counts are those of the cold run."
+            )
+        else:
+            yield "The provider's cache is taken to hold nothing of the prompts yet."
+        yield "Requests start as the limits allow, and an answer begins five seconds after its request."
+    answers = (
+        "Answers are not in the bill; --output-tokens N adds them."
+        if estimate.output_tokens is None
+        else f"Each answer counts {count(estimate.output_tokens, 'token')}."
+    )
+    yield f"Tokens are estimated: four bytes of text count as one, an image as {IMAGE_TOKENS:,}. {answers}"
+    if is_priced:
+        yield f"List prices of {price_list()}."
+    elif are_compared:
+        yield (
+            f"No price is known for {shown(estimate.model)}, so the usual multiples are compared: what is read counts "
+            "a tenth of other input, what is written a quarter more."
+        )
+    else:
+        yield f"No price is known for {shown(estimate.model)}."

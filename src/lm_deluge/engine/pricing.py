@@ -1,0 +1,65 @@
+"""What answers cost: prices looked up once for each model, and what has none said once."""
+
+import asyncio
+
+from lm_deluge.engine.ledger import Ledger
+from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.shared import Shared
+from lm_deluge.errors import ModelWarning
+from lm_deluge.models import Model, Rates
+from lm_deluge.usage import Usage
+
+__all__ = ["Pricing"]
+
+
+class Pricing:
+    """The prices of one run."""
+
+    def __init__(self, shared: Shared, notices: Notices, ledger: Ledger) -> None:
+        self._shared = shared
+        self._notices = notices
+        self._ledger = ledger
+
+    async def rates(self, model: Model, tier: str | None) -> Rates | None:
+        """The prices of a model in the tier that its answer was processed in, or None."""
+        look_up = self._shared.look_up_rates(model)
+        if not look_up.done():
+            # Shielded: the look-up belongs to all calls, and the one that waits here may be cancelled.
+            await asyncio.shield(look_up)
+            if not self._shared.pace.step():  # all that waited go on in this moment
+                await self._shared.pace.turn()
+        standard = look_up.result()
+        rates = None if standard is None else standard.for_tier(tier)
+        if rates is None and model.service.price_provider is not None:
+            at = "" if standard is None else f" in service tier {tier!r}"
+            remedy = "Check the name, or upgrade" if standard is None else "Upgrade"
+            self._notices.warn(
+                ("price", model.name, tier),
+                f"No price is known for {model.name!r}{at}; the cost of such answers is None. "
+                f"{remedy} the price list with: pip install -U genai-prices",
+                ModelWarning,
+            )
+        return rates
+
+    async def charge(self, model: Model, usage: Usage, tier: str | None, *, was_wanted: bool) -> Rates | None:
+        """Put what was paid without an answer on the account. Returns the prices.
+
+        Args:
+            model: which model was asked.
+            usage: what it charged.
+            tier: at which tier.
+            was_wanted: whether an answer was asked for, so that it would have been paid without prompt caching too.
+        """
+        rates = await self.rates(model, tier)
+        if rates is None:
+            self._ledger.add_unanswered(usage, cost=None, uncached_cost=None)
+        else:
+            uncached = rates.uncached_cost(usage) if was_wanted else 0.0
+            self._ledger.add_unanswered(usage, cost=rates.cost(usage), uncached_cost=uncached)
+        return rates
+
+    def known_cost(self, model: Model, usage: Usage | None, tier: str | None) -> float | None:
+        """What an answer cost, if that can be told without waiting."""
+        rates = self._shared.known_rates(model)
+        rates = None if rates is None else rates.for_tier(tier)
+        return None if rates is None or usage is None else rates.cost(usage)
