@@ -160,7 +160,7 @@ def test_messages_are_broken_between_words_in_a_terminal_and_nowhere_else(
     assert process.wait(20) == 2
     lines = seen.decode().replace("\r\n", "\n").splitlines()
     assert " ".join(line.strip() for line in lines) == piped.strip()
-    assert len(lines) == 1 + len(piped) // 100
+    assert len(lines) > 1
     assert max(map(len, lines)) <= 100
     assert all(line.startswith("  ") for line in lines[1:])
 

@@ -87,7 +87,7 @@ def test_the_server_has_the_last_word_on_retries() -> None:
         (GPT, 502, b"<html><h1>Bad\r\n Gateway</h1></html>", "502 from api.openai.com: Bad Gateway"),
         (GPT, 503, b"", "503 from api.openai.com: no message"),
         (GPT, 500, b"\xff\x00\x1b[31mred", "500 from api.openai.com: \ufffd [31mred"),
-        (GPT, 307, b"", "307 from api.openai.com: no message Redirects are not followed; check base_url."),
+        (GPT, 307, b"", "307 from api.openai.com: no message. Redirects are not followed; check base_url."),
         (GPT, 401, openai_error("No."), "401 from api.openai.com: No. Check the API key."),
     ],
 )

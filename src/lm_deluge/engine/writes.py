@@ -63,7 +63,7 @@ class WriteLog:
                     entry.is_shared = True
                 before = prefix.tokens
                 entry.until = max(entry.until, started + prefix.seconds)
-                if usage.cache_write_tokens:
+                if _reaches(prefix, prefixes[-1], usage) > usage.cache_read_tokens:
                     entry.is_written = True
                 else:
                     entry.read_since = min(entry.read_since, started)
@@ -82,15 +82,22 @@ class WriteLog:
         there = [each for each in prefixes if self._is_there(each, started)]
         if not there:
             return 0
-        # Prefixes have estimated tokens, usage has real ones: the longest prefix is what was read and written.
-        marked = usage.cache_read_tokens + usage.cache_write_tokens
-        known = marked * there[-1].tokens // max(1, prefixes[-1].tokens)
+        known = _reaches(there[-1], prefixes[-1], usage)
         return max(0, min(usage.cache_write_tokens, known - usage.cache_read_tokens))
 
     def _is_there(self, prefix: Prefix, started: float) -> bool:
         entry = self._entries.get(prefix.id)
         # Answers come in any order. Who reads what this request wrote may be done before it, but was sent after it.
         return entry is not None and started < entry.until and (entry.is_written or entry.read_since < started)
+
+
+def _reaches(prefix: Prefix, longest: Prefix, usage: Usage) -> int:
+    """About how many of the tokens that were read and written belong to a prefix.
+
+    Prefixes have estimated tokens, usage has real ones: the longest prefix is what was read and written.
+    """
+    marked = usage.cache_read_tokens + usage.cache_write_tokens
+    return marked * prefix.tokens // max(1, longest.tokens)
 
 
 class Writes:
