@@ -171,6 +171,13 @@ def test_help_shows_no_type_where_nothing_is_given(deluge: Deluge) -> None:
         assert not [line for line in lines if re.search("bool", line, re.I) and "--help" not in line]
 
 
+def test_usage_marks_what_may_be_left_out_once(deluge: Deluge) -> None:
+    for command, argument in (("explain", "PROMPTS"), ("delete", "KEY")):
+        usage = next(line for line in deluge.cache(command, "--help").stdout.splitlines() if "Usage:" in line)
+        assert usage.count(argument) == 1
+        assert "[[" not in usage
+
+
 # Tables
 
 REPORT = RunReport(

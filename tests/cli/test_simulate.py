@@ -193,7 +193,9 @@ def test_where_every_pattern_costs_more_that_is_said(deluge: Deluge, write_promp
     write_prompts(SYSTEM)
     said = told(deluge, *CLAUDE)
     assert "pattern cold vs none warm" in said
-    assert "Best: none. No pattern makes it cheaper." in said
+    assert "Best: none; no pattern compared makes it cheaper." in said
+    assert "writes" in said
+    assert "read" not in said.partition("Best")[0], "nobody reads, so there are no columns for it"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_where_every_pattern_costs_more_that_is_said(deluge: Deluge, write_promp
             "gpt-4.1-mini",
             [f"{number} {SYSTEM}" for number in range(3)],
             r"It costs \$0\.00\d+ \(\$0\.00\d+ for the same again, right after\), whatever the pattern: its provider "
-            r"caches prompts on its own, and no pattern adds to that\.",
+            r"caches prompts on its own, and nothing is added to that\.",
         ),
         (
             "cerebras/llama3.1-8b",
@@ -232,11 +234,31 @@ def test_where_every_pattern_has_the_same_bill_one_sentence_says_why(
     assert ("List prices" in said) == ("$" in said)
 
 
+@pytest.mark.parametrize(
+    ("model", "start"),
+    [
+        ("claude-haiku-4-5", r"It costs \$0\.\d+, with {} as without"),
+        ("claude-unheard-of", "With {} it costs the same"),
+    ],
+)
+def test_nothing_is_said_of_patterns_that_were_not_compared(
+    deluge: Deluge, write_prompts: Write, model: str, start: str
+) -> None:
+    write_prompts("a", "b", "c")
+    simulation = ("simulate", "prompts.jsonl", "-m", model, "--system", SYSTEM, *LIMITS)
+    why = ": nothing is found to mark that is long enough to be cached."
+    said = told(deluge, *simulation, "--cache-pattern", "tools_only")
+    assert re.search(start.format("tools_only") + why, said), said
+    assert "pattern" not in said
+    twice = told(deluge, *simulation, "--cache-pattern", "tools_only", "--cache-pattern", "tools_only")
+    assert twice == said
+
+
 def test_tools_count_for_the_longest_prompt(deluge: Deluge, tmp_path: Path, write_prompts: Write) -> None:
     write_prompts("a")
     (tmp_path / "tools.json").write_text(json.dumps([{"name": "f", "description": "long " * 4000}]))
     said = told(deluge, *CLAUDE, "--tools", "tools.json", "--cache-pattern", "tools_only")
-    assert "Best: none." in said, "a write that nobody reads"
+    assert "Best: none;" in said, "a write that nobody reads"
     (tmp_path / "tools.json").write_text(json.dumps([{"name": "f", "description": "long " * 2000}]))
     said = told(deluge, *CLAUDE, "--tools", "tools.json", "--cache-pattern", "tools_only")
     assert re.search(r"the longest prompt has about 2,5\d\d tokens", said)
@@ -256,6 +278,23 @@ def test_a_run_that_its_limits_make_slow_is_told(deluge: Deluge, write_prompts: 
     assert "At these limits" not in told(deluge, *simulation, *LIMITS)
 
 
+def test_money_lines_up_and_almost_all_is_not_all(deluge: Deluge, write_prompts: Write) -> None:
+    write_prompts("a")
+    done = deluge.command(*CLAUDE, "--system", SYSTEM, "--samples", "3000", columns=80)
+    assert done.stdout.startswith("3,000 prompts to claude-haiku-4-5. Each row counts 3,000 times, once for each")
+    amounts = re.findall(r"\$[\d,.]+\d", done.stdout.partition("Best")[0])
+    assert len(amounts) == 2 * (1 + len(PATTERNS))
+    assert {len(amount.partition(".")[2]) for amount in amounts} == {2}, amounts
+    assert re.search(r"^ last_user_message .* 99\.9% $", done.stdout, re.M), "one of them has written it"
+
+
+def test_a_lifetime_that_the_model_does_not_have_is_told(deluge: Deluge, write_prompts: Write) -> None:
+    write_prompts("a")
+    told_once = "deluge: warning: claude-haiku-4-5 has no cache lifetime of 30m; 1h is used. Known there: 5m, 1h.\n"
+    assert deluge(*CLAUDE, "--cache-lifetime", "30m").stderr == told_once
+    assert deluge(*CLAUDE, "--cache-lifetime", "1h").stderr == ""
+
+
 def test_without_prices_tokens_are_compared(deluge: Deluge, write_prompts: Write) -> None:
     write_prompts("a", "b", "c")
     unknown = ("simulate", "prompts.jsonl", "-m", "claude-unheard-of", "--system", SYSTEM, *LIMITS)
@@ -269,6 +308,10 @@ def test_without_prices_tokens_are_compared(deluge: Deluge, write_prompts: Write
     assert "$" not in said
     assert "The provider's cache is taken to hold nothing of the prompts yet." in said
     assert not re.search(r"\b(cold|warm)\b", said), "there are no such columns"
+    assert "a tenth of other input, what is written a quarter more." in said
+    said = told(deluge, "simulate", "prompts.jsonl", "-m", "gpt-unheard-of", "--system", SYSTEM, *LIMITS)
+    assert "a tenth of other input." in said
+    assert "writ" not in said, "its provider charges nothing for that"
 
 
 @pytest.mark.parametrize("columns", [80, 120])

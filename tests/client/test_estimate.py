@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from lm_deluge import Conversation, LLMClient, Message, PromptCache, Tool
 from lm_deluge.cache import MemoryCache
 from lm_deluge.errors import ConfigError
+from lm_deluge.prompt import Text, ToolCall, ToolResult
 from lm_deluge.prompt_cache import PATTERNS
 from lm_deluge.testing import Answer, Emulator, gsm8k
 
@@ -51,15 +53,41 @@ def with_tools() -> tuple[list[Conversation], list[Tool]]:
 DATA = [many_shot, two_turns, with_tools]
 
 
+def answer(_):
+    return Answer(text=ANSWER, thinking="")
+
+
 @pytest.fixture(scope="module")
 def provider():
-    with Emulator(responder=lambda request: Answer(text=ANSWER, thinking="")) as emulator:
+    with Emulator(responder=answer) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def slow_provider():
+    """One whose answers begin after all that can be under way has arrived, as the estimate assumes."""
+    with Emulator(responder=answer, latency=0.7) as emulator:
         yield emulator
 
 
 def client_of(emulator: Emulator, model: str, **arguments) -> LLMClient:
     url = emulator.anthropic_base_url if model.startswith("claude") else emulator.openai_base_url
     return LLMClient(model, base_url=url, api_key="any", **{**HIGH, **arguments})
+
+
+def bills_beside_estimate(emulator, model, prompts, tools, caches, *, concurrency):
+    """Ask with each way of caching, cold and warm, and hold the bills against the estimate. Returns both."""
+    paid = {}
+    with client_of(emulator, model, max_concurrent_requests=concurrency) as client:
+        patterns = [cache for cache in caches if cache is not None]
+        estimate = client.estimate(prompts, tools=tools, output_tokens=60, patterns=patterns)
+    for cache in caches:
+        with client_of(emulator, model, max_concurrent_requests=concurrency) as client:  # it knows of nothing warm
+            cold, warm = bills(emulator, client, prompts, tools, cache)
+        assert estimate[cache].cold.cost == pytest.approx(cold, rel=WITHIN), cache
+        assert estimate[cache].warm.cost == pytest.approx(warm, rel=WITHIN), cache
+        paid[cache] = cold
+    return estimate, paid
 
 
 def bills(emulator, client, prompts, tools, cache, runs=2):
@@ -73,32 +101,108 @@ def bills(emulator, client, prompts, tools, cache, runs=2):
     return found
 
 
-# One at a time, so that it is certain which request finds what another wrote. Waiting for the first with a prefix makes
-# that certain at any concurrency, where all that is shared is waited for.
+# One at a time, so that it is certain which request finds what another wrote.
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("concurrency", [1, 225])
 @pytest.mark.filterwarnings("ignore::lm_deluge.errors.PromptCacheWarning")
-def test_the_provider_bills_what_was_estimated(provider, data, model, concurrency):
-    if concurrency > 1 and model == "gpt-4.1-mini":
-        pytest.skip("with keys alone it is not certain what is read at once")
+def test_the_provider_bills_what_was_estimated(provider, data, model):
     prompts, tools = data()
-    patterns = PATTERNS if concurrency == 1 else ("system_and_tools", "shared_prefix")
-    if concurrency == 1:
-        prompts = prompts[:: max(1, len(prompts) // 40)]
-    with client_of(provider, model, max_concurrent_requests=concurrency) as client:
-        estimate = client.estimate(prompts, tools=tools, output_tokens=60)
-        assert [each.pattern for each in estimate.forecasts] == [None, *PATTERNS]
-        paid = {}
-        for pattern in (*([None] if concurrency == 1 else []), *patterns):
-            cold, warm = bills(provider, client, prompts, tools, pattern)
-            client = client_of(provider, model, max_concurrent_requests=concurrency)  # which knows of nothing warm
-            paid[pattern] = cold
-            assert estimate[pattern].cold.cost == pytest.approx(cold, rel=WITHIN), pattern
-            assert estimate[pattern].warm.cost == pytest.approx(warm, rel=WITHIN), pattern
-        if concurrency == 1:
-            least = min(paid.values())
-            assert paid[estimate.best.pattern] <= least * (1 + 1e-6)
+    prompts = prompts[:: max(1, len(prompts) // 40)]
+    estimate, paid = bills_beside_estimate(provider, model, prompts, tools, (None, *PATTERNS), concurrency=1)
+    assert [each.pattern for each in estimate.forecasts] == [None, *PATTERNS]
+    assert paid[estimate.best.pattern] <= min(paid.values()) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.filterwarnings("ignore::lm_deluge.errors.PromptCacheWarning")
+def test_what_is_sent_together_is_billed_as_it_was_estimated(slow_provider, data, model):
+    prompts, tools = data()
+    patterns = ("system_and_tools", "shared_prefix")
+    bills_beside_estimate(slow_provider, model, prompts[:225], tools, patterns, concurrency=225)
+
+
+def one_string() -> tuple[list[str], list[Tool]]:
+    """Three documents in turn, each prompt one text."""
+    return [f"{examples(60)[n % 3 * 2_000 :][:16_000]}\n\nWhat is {n} + {n}?" for n in range(40)], []
+
+
+def growing_strings() -> tuple[list[str], list[Tool]]:
+    """One document, cut off further and further on."""
+    return [examples(60)[: 4_000 + 700 * n] + f"Part {n}" for n in range(40)], []
+
+
+def tool_results(*, divided: bool = False) -> tuple[list[Conversation], list[Tool]]:
+    """Three documents in turn, and each time something else, as the results of a tool."""
+
+    def prompt(n: int) -> Conversation:
+        document, rest = examples(60)[n % 3 * 2_000 :][:16_000], f" and {n}"
+        result = (Text(document), Text(rest)) if divided else document + rest
+        call, answer = ToolCall("c1", "find", {"name": "x"}), ToolResult("c1", result)
+        return Conversation([Message.user("Look it up."), Message("assistant", (call,)), Message("user", (answer,))])
+
+    tool = Tool(name="find", description="Find a document.", parameters={"name": {"type": "string"}})
+    return [prompt(n) for n in range(40)], [tool]
+
+
+@pytest.mark.parametrize("data", [one_string, growing_strings, tool_results, partial(tool_results, divided=True)])
+@pytest.mark.filterwarnings("ignore::lm_deluge.errors.PromptCacheWarning")
+def test_what_begins_alike_inside_a_text_is_estimated_for_models_that_read_it(provider, data):
+    patterns = (None, "system_and_tools", "shared_prefix")
+    estimate, _ = bills_beside_estimate(provider, "gpt-4.1-mini", *data(), patterns, concurrency=1)
+    assert estimate["system_and_tools"].cold.reads > 30
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.filterwarnings("ignore::lm_deluge.errors.PromptCacheWarning")
+def test_every_pattern_at_once_is_billed_as_it_was_estimated(slow_provider, data, model):
+    bills_beside_estimate(slow_provider, model, *data(), (None, *PATTERNS), concurrency=225)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_prefills_are_billed_as_they_were_estimated(slow_provider, data):
+    prompts, tools = data()
+    cache = PromptCache("system_and_tools", "1h", warm="prefill")
+    estimate, _ = bills_beside_estimate(slow_provider, MODELS[0], prompts[:225], tools, [cache], concurrency=225)
+    assert slow_provider.calls == 2 * len(prompts[:225]) + 1
+    assert estimate[cache].cold.usage.output_tokens == 60 * len(prompts[:225])
+
+
+def test_prefills_are_not_estimated_where_there_are_none(slow_provider):
+    """A forced tool is such a case: the first prompt leads."""
+    prompts, tools = with_tools()
+    cache = PromptCache("system_and_tools", warm="prefill")
+    with client_of(slow_provider, MODELS[0]) as client:
+        forced = client.estimate(prompts, tools=tools, tool_choice="required", cache=cache)
+        free = client.estimate(prompts, tools=tools, cache=cache)
+    assert (forced[cache].cold.reads, free[cache].cold.reads) == (119, 120)
+
+
+def test_settings_of_one_pattern_are_told_apart():
+    prompts, _ = many_shot()
+    short, hour, herd = PromptCache(), PromptCache(ttl="1h"), PromptCache(warm=False)
+    with LLMClient(MODELS[0], **HIGH) as client:
+        estimate = client.estimate(prompts[:50], patterns=[short, hour, herd, "shared_prefix"])
+    assert [each.name for each in estimate.forecasts] == [
+        "none",
+        "system_and_tools",
+        "system_and_tools 1h",
+        "system_and_tools unwarmed",
+        "shared_prefix",
+    ]
+    assert estimate[None] is estimate["none"] is estimate.forecasts[0]
+    assert estimate[short] is estimate["system_and_tools"] is estimate.forecasts[1]
+    assert estimate[hour] is estimate["system_and_tools 1h"]
+    assert estimate["shared_prefix"].pattern == "shared_prefix"
+    assert estimate[short].cold.cost < estimate[hour].cold.cost < estimate[herd].cold.cost
+    with pytest.raises(KeyError, match="'automatic' was not asked about; there are none, system_and_tools, "):
+        estimate["automatic"]
+    with LLMClient(MODELS[0]) as client:
+        estimate = client.estimate(prompts[:2], patterns=[hour, PromptCache(ttl="1h", warm=False)])
+    with pytest.raises(KeyError, match="asked about more than once"):
+        estimate["system_and_tools"]
 
 
 @pytest.mark.parametrize("model", MODELS[:2])
@@ -173,15 +277,41 @@ def test_without_prices_patterns_are_still_compared():
     assert estimate.cost_without_prompt_caching is None
     assert estimate.best.pattern is None
     assert "?" in str(estimate)
+    assert str(estimate).splitlines()[0] == "1 of 1 prompts to my-model; best: none (by tokens; no price is known)"
+
+
+def test_nobody_is_asked_offline():
+    with LLMClient(MODELS[0], cache=MemoryCache()) as client:
+        estimate = client.estimate(["Hello"] * 3, cache_mode="offline")
+    assert (estimate.prompts, estimate.hits, estimate.best.cold.cost) == (3, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        ({"max_requests_per_minute": 10, "max_tokens_per_minute": 10**9}, "max_requests_per_minute"),
+        ({"max_requests_per_minute": 10**9, "max_tokens_per_minute": 40_000}, "max_tokens_per_minute"),
+    ],
+)
+def test_the_limit_that_decides_how_long_it_takes_is_named(limits, name):
+    """A minute's worth may start at once, and the rest follows evenly: 40 at 10 a minute take three minutes."""
+    prompts = [Conversation.system("word" * 3_990).user(f"{n:40}") for n in range(40)]
+    with LLMClient(MODELS[0], **limits) as client:
+        estimate = client.estimate(prompts)
+        assert client.estimate(prompts[:5]).held_back_by is None
+    assert estimate.held_back_by == name
+    assert estimate.seconds == pytest.approx(185, abs=2)
+    assert str(estimate).splitlines()[-1] == f"at least 3 minutes; {name} holds it back"
 
 
 def test_it_reads_as_a_table():
     prompts, _ = many_shot()
     with LLMClient(MODELS[0], **HIGH) as client:
         lines = str(client.estimate(prompts[:50], patterns=["shared_prefix", "automatic"])).splitlines()
-    assert lines[0] == "50 of 50 prompts to claude-haiku-4-5, prompts alone; best: shared_prefix"
-    assert [line.split()[0] for line in lines[1:]] == ["pattern", "none", "shared_prefix", "automatic"]
-    assert len({len(line) for line in lines[1:]}) == 1
+    assert lines[0] == "50 of 50 prompts to claude-haiku-4-5; best: shared_prefix"
+    assert [line.split()[0] for line in lines[1:-1]] == ["pattern", "none", "shared_prefix", "automatic"]
+    assert len({len(line) for line in lines[1:-1]}) == 1
+    assert lines[-1].startswith("estimated: answers left out; four bytes a token; ")
 
 
 def test_nothing_is_sent_and_no_key_is_needed(monkeypatch):

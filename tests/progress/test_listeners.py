@@ -73,6 +73,16 @@ def test_the_rate_forgets_the_hits_at_the_start() -> None:
     assert 2300 < tallied.remaining < 2600  # 4,880 are left at 2 a second
 
 
+def test_when_all_are_done_no_time_is_left() -> None:
+    clock = FakeClock()
+    tallied = tally(RunStarted(2, ("m",)), clock=clock)
+    clock.advance(1)
+    tallied.add(ANSWER)
+    assert tallied.remaining == 1.0
+    tallied.add(ANSWER)
+    assert tallied.remaining is None
+
+
 def test_a_stream_has_no_end_in_sight() -> None:
     clock = FakeClock()
     tallied = tally(RunStarted(None, ("m",)), clock=clock)

@@ -28,6 +28,19 @@ def test_money_shows_the_digits_that_matter(dollars: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "texts"),
+    [
+        ((6.558, 0.6944, 13.1), ["$6.5580", "$0.6944", "$13.1000"]),
+        ((1234.4, 65.6), ["$1,234.40", "$65.60"]),
+        ((0.0042, 0.00042, 0.0), ["$0.00420", "$0.00042", "$0"]),
+        ((1234.4, -2345.6), ["$1,234", "-$2,346"]),
+    ],
+)
+def test_money_in_a_column_lines_up(column: tuple[float, ...], texts: list[str]) -> None:
+    assert [money(dollars, beside=column) for dollars in column] == texts
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [
         (0.0001, "under 1 ms"),

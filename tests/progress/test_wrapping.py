@@ -78,6 +78,18 @@ def test_a_terminal_of_unknown_width_has_80_columns(terminal: Callable[[int], No
     assert 56 < max(map(len, wrapped(LONG).split("\n"))) <= 80
 
 
+def test_each_stream_is_looked_at_by_itself(
+    terminal: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    terminal(40)
+    with (tmp_path / "log").open("w") as stream:
+        assert wrapped(LONG, stream) == LONG
+        screen = sys.stderr
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert max(map(len, wrapped(LONG, screen).split("\n"))) <= 40
+        monkeypatch.setattr(sys, "stderr", screen)
+
+
 def test_a_file_gets_whole_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     with (tmp_path / "log").open("w") as stream:

@@ -10,6 +10,7 @@ from lm_deluge import LLMClient
 from lm_deluge.cli.printing import Column, make_console, print_table
 from lm_deluge.cli.terminal import shown
 from lm_deluge.progress.text import count, duration, money
+from lm_deluge.prompt_cache import PATTERNS
 from lm_deluge.prompt_cache.estimate import Bill, Estimate, Forecast
 
 __all__ = ["IMAGE_TOKENS", "are_same", "price_list", "print_bills"]
@@ -21,6 +22,7 @@ _NOTHING = "–"
 _PRICES = "genai-prices"
 _WORTH_TELLING = 0.005  # of a bill; less than that is below what can be known
 _SHORT = 60  # seconds
+_MOST = 0.999  # of a cold run can be read: somebody has to come first
 
 
 def are_same(one: Bill, other: Bill) -> bool:
@@ -33,12 +35,13 @@ def price_list() -> str:
     return f"{_PRICES} {version(_PRICES)}"
 
 
-def print_bills(estimate: Estimate, given: Mapping[str, Any], *, why_alike: str | None) -> None:
+def print_bills(estimate: Estimate, given: Mapping[str, Any], *, samples: int, why_alike: str | None) -> None:
     """Print what a run would cost.
 
     Args:
         estimate: the bills.
         given: arguments of the client that would ask.
+        samples: how many prompts each row stands for.
         why_alike: why every pattern has the bill that there is without any; None where one has another.
     """
     console = make_console()
@@ -49,7 +52,8 @@ def print_bills(estimate: Estimate, given: Mapping[str, Any], *, why_alike: str 
             console.print(f"Nothing to pay: {count(estimate.hits, 'prompt')}, answered by {by}.")
         return
     hits = f"; {count(estimate.hits, 'more is', 'more are')} answered by {by}" if estimate.hits else ""
-    console.print(f"{count(asked, 'prompt')} to {shown(estimate.model)}{hits}.")
+    rows = f" Each row counts {samples:,} times, once for each sample." if samples > 1 else ""
+    console.print(f"{count(asked, 'prompt')} to {shown(estimate.model)}{hits}.{rows}")
     none, best = estimate[None], estimate.best
     is_priced = none.cold.cost is not None
     if why_alike is None:
@@ -57,7 +61,7 @@ def print_bills(estimate: Estimate, given: Mapping[str, Any], *, why_alike: str 
         print_table(console, columns, bold=estimate.forecasts.index(best))
         console.print(_verdict(best, none))
     else:
-        console.print(f"{_one_bill(none)}: {why_alike}.")
+        console.print(f"{_one_bill(estimate)}: {why_alike}.")
     if pace := _pace(estimate, given):
         console.print(pace)
     console.print()
@@ -67,25 +71,25 @@ def print_bills(estimate: Estimate, given: Mapping[str, Any], *, why_alike: str 
 
 def _priced(estimate: Estimate) -> list[Column]:
     forecasts = estimate.forecasts
+    cold = [each.cold.cost or 0.0 for each in forecasts]
+    warm = [each.warm.cost or 0.0 for each in forecasts]
     return [
         _names(forecasts),
-        Column(name="cold", cells=[_dollars(each.cold) for each in forecasts], right=True),
+        Column(name="cold", cells=[money(cost, beside=cold + warm) for cost in cold], right=True),
         _changes(estimate),
-        Column(name="warm", cells=[_dollars(each.warm) for each in forecasts], right=True),
+        Column(name="warm", cells=[money(cost, beside=cold + warm) for cost in warm], right=True),
         *_counts(forecasts),
     ]
 
 
 def _unpriced(estimate: Estimate) -> list[Column]:
     usages = [each.cold.usage for each in estimate.forecasts]
-    return [
-        _names(estimate.forecasts),
-        _changes(estimate),
+    tokens = [
         _numbers("input", [usage.input_tokens for usage in usages], rank=1),
         _numbers("written", [usage.cache_write_tokens for usage in usages]),
         _numbers("read", [usage.cache_read_tokens for usage in usages]),
-        *_counts(estimate.forecasts),
     ]
+    return [_names(estimate.forecasts), _changes(estimate), *_filled(tokens), *_counts(estimate.forecasts)]
 
 
 def _names(forecasts: Sequence[Forecast]) -> Column:
@@ -100,12 +104,18 @@ def _changes(estimate: Estimate) -> Column:
 
 
 def _counts(forecasts: Sequence[Forecast]) -> list[Column]:
-    shares = [f"{each.cold.hit_ratio:.1%}" if each.cold.reads else _NOTHING for each in forecasts]
-    return [
+    shares = [f"{min(each.cold.hit_ratio, _MOST):.1%}" if each.cold.reads else _NOTHING for each in forecasts]
+    counts = [
         _numbers("writes", [each.cold.writes for each in forecasts], rank=2),
         _numbers("reads", [each.cold.reads for each in forecasts], rank=3),
         Column(name="read share", cells=shares, right=True),
     ]
+    return _filled(counts)
+
+
+def _filled(columns: Sequence[Column]) -> list[Column]:
+    """Those that have anything to tell."""
+    return [column for column in columns if set(column.cells) != {_NOTHING}]
 
 
 def _numbers(name: str, values: Sequence[int], *, rank: int = 0) -> Column:
@@ -118,7 +128,7 @@ def _dollars(bill: Bill) -> str:
 
 def _verdict(best: Forecast, none: Forecast) -> str:
     if best.pattern is None:
-        return "Best: none. No pattern makes it cheaper."
+        return "Best: none; no pattern compared makes it cheaper."
     share = 1 - best.cold.weight / none.cold.weight
     if best.cold.cost is None or none.cold.cost is None:
         return f"Best: {best.pattern} saves about {share:.1%} of what the prompts cost."
@@ -138,11 +148,18 @@ def _beside(bill: Bill, none: Forecast) -> str:
     return ", more than without a pattern" if bill.weight > none.cold.weight else ""
 
 
-def _one_bill(none: Forecast) -> str:
+def _one_bill(estimate: Estimate) -> str:
+    none = estimate[None]
+    compared = [each.pattern for each in estimate.forecasts if each.pattern is not None]
+    if len(compared) == len(PATTERNS):
+        whatever, nothing = "whatever the pattern", "No pattern makes a difference"
+    else:
+        names = " or ".join(compared)
+        whatever, nothing = f"with {names} as without", f"With {names} it costs the same"
     if none.cold.cost is None:
-        return "No pattern makes a difference"
+        return nothing
     again = "" if are_same(none.warm, none.cold) else f" ({_dollars(none.warm)} for the same again, right after)"
-    return f"It costs {_dollars(none.cold)}{again}, whatever the pattern"
+    return f"It costs {_dollars(none.cold)}{again}, {whatever}"
 
 
 def _pace(estimate: Estimate, given: Mapping[str, Any]) -> str | None:
@@ -176,9 +193,10 @@ def _notes(estimate: Estimate, *, is_priced: bool, are_compared: bool) -> Iterat
     if is_priced:
         yield f"List prices of {price_list()}."
     elif are_compared:
+        written = ", what is written a quarter more" if any(each.cold.writes for each in estimate.forecasts) else ""
         yield (
             f"No price is known for {shown(estimate.model)}, so the usual multiples are compared: what is read counts "
-            "a tenth of other input, what is written a quarter more."
+            f"a tenth of other input{written}."
         )
     else:
         yield f"No price is known for {shown(estimate.model)}."

@@ -24,7 +24,9 @@ NO_LIMITS: dict[str, Any] = {"max_requests_per_minute": 1_000_000, "max_tokens_p
 
 
 def demo(
-    latency: Annotated[float, typer.Option(help="Seconds until the emulator's answers begin.", min=0)] = 0.04,
+    latency: Annotated[
+        float, typer.Option(help="Time until the emulator's answers begin.", min=0, metavar="SECONDS")
+    ] = 0.04,
 ) -> None:
     """See both kinds of caching at work: no key, no network, under a minute.
 

@@ -33,7 +33,6 @@ __all__ = [
     "MaxNewTokens",
     "MaxRequestsPerMinute",
     "MaxTokensPerMinute",
-    "ModelOption",
     "ReasoningEffort",
     "Samples",
     "Scope",
@@ -64,7 +63,7 @@ AsJson = Annotated[bool, flag("--json", help="JSON on standard output, for progr
 
 # Prompts
 
-Field = Annotated[str | None, typer.Option(help="The field that holds the prompt.", show_default=False)]
+Field = Annotated[str | None, typer.Option(help="The field that holds the prompt.", metavar="NAME", show_default=False)]
 Limit = Annotated[int | None, typer.Option(help="Read the first N rows only.", min=1, metavar="N")]
 Samples = Annotated[
     int | None,
@@ -83,14 +82,9 @@ Tools = Annotated[
 
 # The model and how it samples
 
-ModelOption = typer.Option(
-    "--model", "-m", help="Model to ask. Given several times, prompts are spread over them.", show_default=False
-)
-"""For lists of models, which one command needs and another does not."""
-
-Temperature = Annotated[float | None, typer.Option(help="0 to 2.", rich_help_panel=MODEL)]
-TopP = Annotated[float | None, typer.Option(help="Above 0, up to 1.", rich_help_panel=MODEL)]
-MaxNewTokens = Annotated[int | None, typer.Option(help="Most tokens to generate.", rich_help_panel=MODEL)]
+Temperature = Annotated[float | None, typer.Option(help="0 to 2.", rich_help_panel=MODEL, metavar="NUMBER")]
+TopP = Annotated[float | None, typer.Option(help="Above 0, up to 1.", rich_help_panel=MODEL, metavar="NUMBER")]
+MaxNewTokens = Annotated[int | None, typer.Option(help="Most tokens to generate.", rich_help_panel=MODEL, metavar="N")]
 JsonMode = Annotated[bool, flag("--json-mode", help="Ask for JSON.", rich_help_panel=MODEL)]
 ReasoningEffort = Annotated[
     str | None,
@@ -177,13 +171,14 @@ _WARM: dict[str, bool | Literal["prefill"]] = {"always": True, "never": False, "
 # Limits
 
 MaxConcurrentRequests = Annotated[
-    int | None, typer.Option(help="Calls under way at once.", rich_help_panel=LIMITS, show_default="225")
+    int | None, typer.Option(help="Calls under way at once.", rich_help_panel=LIMITS, metavar="N", show_default="225")
 ]
 MaxRequestsPerMinute = Annotated[
-    int | None, typer.Option(help="Calls started in a minute.", rich_help_panel=LIMITS, show_default="1000")
+    int | None,
+    typer.Option(help="Calls started in a minute.", rich_help_panel=LIMITS, metavar="N", show_default="1000"),
 ]
 MaxTokensPerMinute = Annotated[
-    int | None, typer.Option(help="Tokens in a minute.", rich_help_panel=LIMITS, show_default="100000")
+    int | None, typer.Option(help="Tokens in a minute.", rich_help_panel=LIMITS, metavar="N", show_default="100000")
 ]
 
 

@@ -16,6 +16,7 @@ from rich.cells import cell_len
 
 from lm_deluge.cache.runs import Run
 from lm_deluge.progress.text import count
+from lm_deluge.progress.wrapping import wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +31,7 @@ __all__ = [
     "moment",
     "plain",
     "print_json",
+    "print_sentence",
     "print_table",
     "size",
 ]
@@ -91,6 +93,11 @@ def make_console() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False)
+
+
+def print_sentence(console: "Console", text: str) -> None:
+    """Text that is broken between words in a terminal, never within a path, and nowhere for other programs."""
+    console.print(wrapped(text, sys.stdout), soft_wrap=True)
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,11 +24,24 @@ def run(
             show_default=False,
         ),
     ],
-    model: Annotated[list[str], options.ModelOption],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model to ask. Given several times, prompts are spread over them.",
+            metavar="MODEL",
+            show_default=False,
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="File of results. If it is there, only what is missing is asked.", show_default="stdout"
+            "--out",
+            "-o",
+            help="File of results. If it is there, only what is missing is asked.",
+            metavar="FILE",
+            show_default="stdout",
         ),
     ] = None,
     overwrite: Annotated[bool, options.flag("--overwrite", help="Start anew, whatever --out holds.")] = False,
@@ -125,10 +138,14 @@ def run(
     max_requests_per_minute: options.MaxRequestsPerMinute = None,
     max_tokens_per_minute: options.MaxTokensPerMinute = None,
     max_attempts: Annotated[
-        int | None, typer.Option(help="Calls for one prompt.", rich_help_panel=options.LIMITS, show_default="5")
+        int | None,
+        typer.Option(help="Calls for one prompt.", rich_help_panel=options.LIMITS, metavar="N", show_default="5"),
     ] = None,
     request_timeout: Annotated[
-        float | None, typer.Option(help="Seconds for one call.", rich_help_panel=options.LIMITS, show_default="30")
+        float | None,
+        typer.Option(
+            help="Seconds for one call.", rich_help_panel=options.LIMITS, metavar="SECONDS", show_default="30"
+        ),
     ] = None,
     run_name: Annotated[
         str | None,

@@ -78,7 +78,8 @@ def simulate(
         raise ConfigError("A bill is that of one model: give --model once, and simulate each by itself.")
     options.need("--cache", cache, cache_key=cache_key, scope=scope, max_age=max_age)
     caches = (
-        options.prompt_cache(pattern, lifetime=cache_lifetime, warm=cache_warm) for pattern in cache_pattern or PATTERNS
+        options.prompt_cache(pattern, lifetime=cache_lifetime, warm=cache_warm)
+        for pattern in dict.fromkeys(cache_pattern or PATTERNS)
     )
     simulation = Simulation(
         source=options.unless_dash(prompts),

@@ -1,6 +1,7 @@
 """What ``deluge simulate`` does: rows to an estimate, and that to what people or programs read."""
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -15,10 +16,12 @@ from lm_deluge.cli.prompts import ToolsNote, conversation_of, read_tools
 from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.stores import open_cache_to_read
 from lm_deluge.cli.terminal import say
+from lm_deluge.errors import PromptCacheWarning
 from lm_deluge.models import Model, resolve
 from lm_deluge.progress.text import count
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Estimate, PromptCache
+from lm_deluge.prompt_cache.advice import lifetime_differs
 from lm_deluge.prompt_cache.estimate import Bill
 from lm_deluge.prompt_cache.marked import minimum_of
 from lm_deluge.prompt_cache.reading import rough_tokens
@@ -73,6 +76,9 @@ def carry_out(asked: Simulation) -> int:
         ConfigError, CacheError, OSError: it cannot be done as asked.
     """
     tools = [] if asked.tools is None else read_tools(asked.tools)
+    model = _model_of(asked)
+    for advice in filter(None, [lifetime_differs(pattern, model) for pattern in asked.patterns[:1]]):
+        warnings.warn(advice.message, PromptCacheWarning, stacklevel=2)
     local = None if asked.cache is None else open_cache_to_read(asked.cache, asked.store)
     if local is None and asked.cache is not None:
         say("The local cache is not there yet, so nothing is answered from it.")
@@ -98,8 +104,8 @@ def carry_out(asked: Simulation) -> int:
     elif not estimate.prompts:
         say(f"No prompts in {'standard input' if asked.source is None else asked.source}.")
     else:
-        why_alike = _why_alike(estimate, _model_of(asked), tools, longest=rows.longest)
-        print_bills(estimate, asked.client, why_alike=why_alike)
+        why_alike = _why_alike(estimate, model, tools, longest=rows.longest)
+        print_bills(estimate, asked.client, samples=asked.call.get("samples", 1), why_alike=why_alike)
     if estimate.unusable:
         cannot = count(estimate.unusable, "prompt cannot be asked and is", "prompts cannot be asked and are")
         say(f"{cannot} left out{'. One of them' if estimate.unusable > 1 else ''}: {estimate.problem}")
@@ -144,8 +150,8 @@ def _why_alike(estimate: Estimate, model: Model, tools: Sequence[Tool], *, longe
     if longest < minimum:
         return f"the longest prompt has about {count(longest, 'token')}, and the model caches nothing below {minimum:,}"
     if none.warm.reads:
-        return "its provider caches prompts on its own, and no pattern adds to that"
-    return "no pattern finds anything to mark that is long enough to be cached"
+        return "its provider caches prompts on its own, and nothing is added to that"
+    return "nothing is found to mark that is long enough to be cached"
 
 
 def _as_data(estimate: Estimate) -> dict[str, Any]:

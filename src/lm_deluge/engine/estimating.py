@@ -13,12 +13,13 @@ from lm_deluge.engine.local import Job, LocalCache, Pending
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.routes import planner_for
-from lm_deluge.engine.settings import RunOptions, parameters_of
+from lm_deluge.engine.settings import RunOptions, Settings, parameters_of
 from lm_deluge.engine.shared import Shared
 from lm_deluge.models import Rates
 from lm_deluge.prompt import PromptLike
 from lm_deluge.prompt_cache import Estimate, PlannedRun, PromptCache, forecast, paced
-from lm_deluge.request import Parameters
+from lm_deluge.providers import can_prefill
+from lm_deluge.request import Parameters, Request
 
 __all__ = ["estimate"]
 
@@ -91,6 +92,7 @@ def _forecasts(
         tools=options.tools,
         scope=parameters.fingerprint,
         at_once=settings.max_concurrent,
+        can_prefill=_can_prefill(settings, options, misses),
         rates=rates,
         output_tokens=result.output_tokens or 0,
         requests_per_minute=limits.requests_per_minute,
@@ -107,6 +109,20 @@ def _forecasts(
     is_by_tokens = by_tokens > len(misses) / limits.requests_per_minute
     return msgspec.structs.replace(
         result, held_back_by="max_tokens_per_minute" if is_by_tokens else "max_requests_per_minute"
+    )
+
+
+def _can_prefill(settings: Settings, options: RunOptions, jobs: Sequence[Job]) -> bool:
+    """Whether prompts that are asked like this can be written to the provider's cache without an answer."""
+    return bool(jobs) and can_prefill(
+        Request(
+            conversation=jobs[0].prompt,
+            model=settings.models[0],
+            params=settings.params,
+            tools=options.tools,
+            tool_choice=options.tool_choice,
+            output_schema=options.output_schema,
+        )
     )
 
 

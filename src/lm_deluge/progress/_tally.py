@@ -84,9 +84,10 @@ class Tally:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until the last prompt is done at the present rate; None where that cannot be told."""
+        """Seconds until the last prompt is done at the present rate; None where that cannot be told, or all are."""
         speed = self.per_second
-        return None if self.total is None or not speed else (self.total - self.done) / speed
+        left = 0 if self.total is None else self.total - self.done
+        return left / speed if left and speed else None
 
     @property
     def pause(self) -> str | None:

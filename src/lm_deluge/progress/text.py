@@ -1,8 +1,12 @@
 """Numbers, money and durations as people read them, and the sentences made of them."""
 
+from collections.abc import Iterable
+
 from lm_deluge.events import RunReport
 
 __all__ = ["count", "duration", "money", "paid", "rate", "summary"]
+
+_NO_MONEY = 1e-9  # dollars; less than that is what is left of a difference
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
@@ -10,21 +14,28 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def money(dollars: float) -> str:
-    """US dollars with the digits that matter: ``$1,234``, ``$1.23``, ``$0.0123``, ``$0.00042``."""
+def money(dollars: float, *, beside: Iterable[float] = ()) -> str:
+    """US dollars with the digits that matter: ``$1,234``, ``$1.23``, ``$0.0123``, ``$0.00042``.
+
+    Args:
+        dollars: the amount.
+        beside: others of the same column, which all get the decimals that the smallest of them needs.
+    """
     sign, size = ("-", -dollars) if dollars < 0 else ("", dollars)
-    if size >= 999.995:
-        text = f"{size:,.0f}"
-    elif size >= 0.99995:
-        text = f"{size:.2f}"
-    elif size >= 0.01:
-        text = f"{size:.4f}"
-    elif size >= 1e-9:
-        exponent = int(f"{size:.1e}".partition("e")[2])
-        text = f"{size:.{1 - exponent}f}"  # two digits that count, however small
-    else:
+    if size < _NO_MONEY:
         return "$0"
-    return f"{sign}${text}"
+    return f"{sign}${size:,.{max(map(_decimals, (size, *beside)))}f}"
+
+
+def _decimals(dollars: float) -> int:
+    size = abs(dollars)
+    if size >= 999.995 or size < _NO_MONEY:
+        return 0
+    if size >= 0.99995:
+        return 2
+    if size >= 0.01:
+        return 4
+    return 1 - int(f"{size:.1e}".partition("e")[2])  # two digits that count, however small
 
 
 def rate(per_second: float) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from lm_deluge.models import Model, Rates
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.options import PromptCache
+from lm_deluge.prompt_cache.patterns import Pattern
 from lm_deluge.prompt_cache.planner import CachePlan, Planner
 from lm_deluge.prompt_cache.predict import Predictor
 from lm_deluge.prompt_cache.sharding import Sharding
@@ -22,6 +23,7 @@ _LEARNED_AT_ONCE = 512  # prompts that a run sees before the first of them is pl
 _CHAT_TOKENS_PER_MESSAGE = 1
 BEGINS_AFTER = 5.0  # seconds; answers to long prompts take a few
 _NO_PLAN = CachePlan()
+_NONE = "none"
 
 # What reads and writes cost beside other input where no price is known: the usual multiples.
 _READ, _WRITE = 0.1, 1.25
@@ -61,16 +63,29 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """One way of caching, and what it leads to.
 
     Attributes:
-        pattern: the pattern; None for requests that say nothing about caching.
+        cache: how the provider is asked to cache; None for requests that say nothing about it.
         cold: the provider's cache holds nothing of the prompts yet.
         warm: the same prompts once more, while the entries live.
         unwarmed: cold, and nobody waits until the first with a prefix has written it. None where nobody does anyway.
     """
 
-    pattern: str | None
+    cache: PromptCache | None
     cold: Bill
     warm: Bill
     unwarmed: Bill | None = None
+
+    @property
+    def pattern(self) -> Pattern | None:
+        """The pattern of ``cache``."""
+        return None if self.cache is None else self.cache.pattern
+
+    @property
+    def name(self) -> str:
+        """The pattern, and what else was asked for: ``"shared_prefix 1h"``; ``"none"`` where nothing was."""
+        if self.cache is None:
+            return _NONE
+        warming = {True: "", False: "unwarmed", "prefill": "prefill"}[self.cache.warm]
+        return " ".join(filter(None, [self.cache.pattern, self.cache.ttl, warming]))
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,22 +127,30 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         least = min(each.cold.weight for each in self.forecasts)
         return next(each for each in self.forecasts if each.cold.weight <= least * (1 + 1e-9))
 
-    def __getitem__(self, pattern: str | None) -> Forecast:
-        """The forecast of a pattern; None or ``"none"`` for none."""
-        wanted = None if pattern == "none" else pattern
-        for each in self.forecasts:
-            if each.pattern == wanted:
-                return each
-        raise KeyError(
-            f"{pattern!r} was not asked about; there are {[each.pattern or 'none' for each in self.forecasts]}"
-        )
+    def __getitem__(self, cache: str | PromptCache | None) -> Forecast:
+        """The forecast of a way of caching: the value that was given, a pattern, or a name; None for no caching.
+
+        Raises:
+            KeyError: it was not asked about, or it is a pattern that was asked about with several settings.
+        """
+        by_name = {each.name: each for each in self.forecasts}
+        if isinstance(cache, PromptCache) or cache is None:
+            found = [each for each in self.forecasts if each.cache == cache]
+        elif cache in by_name:
+            found = [by_name[cache]]
+        else:
+            found = [each for each in self.forecasts if each.pattern == cache]
+        if len(found) != 1:
+            problem = "was asked about more than once" if found else "was not asked about"
+            raise KeyError(f"{cache!r} {problem}; there are {', '.join(by_name)}")
+        return found[0]
 
     def __str__(self) -> str:
         """A table of plain text."""
         rows = [("pattern", "cold", "warm", "writes", "reads", "read share")]
         rows += [
             (
-                each.pattern or "none",
+                each.name,
                 _dollars(each.cold.cost),
                 _dollars(each.warm.cost),
                 f"{each.cold.writes:,}",
@@ -138,11 +161,15 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         asked = f"{self.prompts - self.hits - self.unusable:,} of {self.prompts:,} prompts to {self.model}"
-        answers = "prompts alone" if self.output_tokens is None else f"{self.output_tokens:,} tokens an answer"
-        lines = [f"{asked}, {answers}; best: {self.best.pattern or 'none'}"]
+        by = "" if self.cost_without_prompt_caching is not None else " (by tokens; no price is known)"
+        lines = [f"{asked}; best: {self.best.name}{by}"]
         for name, *cells in rows:
             padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
             lines.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
+        answers = "answers left out" if self.output_tokens is None else f"{self.output_tokens:,} tokens an answer"
+        lines.append(f"estimated: {answers}; four bytes a token; an answer begins {BEGINS_AFTER:g} s after its request")
+        if self.held_back_by is not None:
+            lines.append(f"at least {self.seconds / 60:,.0f} minutes; {self.held_back_by} holds it back")
         return "\n".join(lines)
 
 
@@ -156,6 +183,7 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
         tools: the tools that all of them have.
         scope: whatever else separates caches, as for ``Planner``.
         at_once: requests under way at a time.
+        can_prefill: whether the provider writes such prompts to its cache without answering them.
         rates: the model's prices.
         output_tokens: tokens of each answer.
         requests_per_minute, tokens_per_minute: the client's limits.
@@ -167,6 +195,7 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
     tools: Sequence[Tool] = ()
     scope: bytes = b""
     at_once: int = 1
+    can_prefill: bool = False
     rates: Rates | None = None
     output_tokens: int = 0
     requests_per_minute: float = math.inf
@@ -179,22 +208,25 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
 
     def send(self, provider: Predictor, planner: Planner | None, sharding: Sharding, *, after: float = 0.0) -> Bill:
         """Send all prompts and add up what they cost. The run begins ``after`` seconds."""
-        bill = _Adding(self.rates, self.output_tokens)
+        bill = _Adding(self.rates)
         limit = self.model.caching.key_limit
+        known = len(provider.prefilled)
         for (conversation, plan), now in zip(self._planned(planner), self.started, strict=True):
             if plan.prompt_cache_key is not None:
                 plan = plan.sharded(
                     sharding.pick(plan.prompt_cache_key, limit, now + after, rate=self._rate(conversation))
                 )
-            bill.add(provider.send(conversation, plan, now + after))
+            bill.add(provider.send(conversation, plan, now + after), output_tokens=self.output_tokens)
         provider.finish()
+        for usage in provider.prefilled[known:]:
+            bill.add(usage, output_tokens=0)
         return bill.total()
 
     def _rate(self, conversation: Conversation) -> float:
         """Requests like this one that can be sent in a minute at most."""
         return min(self.requests_per_minute, self.tokens_per_minute / max(1, conversation.count_tokens()))
 
-    def new_provider(self, *, waits: bool) -> Predictor:
+    def new_provider(self, *, waits: bool, prefills: bool = False) -> Predictor:
         """A cold cache."""
         per_message = 0 if self.model.service.wire == "anthropic" else _CHAT_TOKENS_PER_MESSAGE
         return Predictor(
@@ -204,6 +236,7 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
             tokens_per_message=per_message,
             at_once=self.at_once,
             waits=waits,
+            prefills=prefills and self.can_prefill,
             begins_after=BEGINS_AFTER,
         )
 
@@ -227,12 +260,12 @@ def forecast(run: PlannedRun, cache: PromptCache | None, new_planner: Callable[[
     """
     planner = new_planner()
     warms = planner is not None and planner.warms
-    provider = run.new_provider(waits=warms)
+    provider = run.new_provider(waits=warms, prefills=cache is not None and cache.warm == "prefill")
     sharding = Sharding()
     cold = run.send(provider, planner, sharding)
     warm = run.send(provider, new_planner(), sharding, after=run.started[-1] if run.started else 0.0)
     unwarmed = run.send(run.new_provider(waits=False), new_planner(), Sharding()) if warms else None
-    return Forecast(pattern=None if cache is None else cache.pattern, cold=cold, warm=warm, unwarmed=unwarmed)
+    return Forecast(cache=cache, cold=cold, warm=warm, unwarmed=unwarmed)
 
 
 def paced(tokens: Iterable[int], *, requests_per_minute: float, tokens_per_minute: float) -> Iterator[float]:
@@ -252,15 +285,14 @@ def paced(tokens: Iterable[int], *, requests_per_minute: float, tokens_per_minut
 class _Adding:
     """A bill while it grows."""
 
-    def __init__(self, rates: Rates | None, output_tokens: int) -> None:
+    def __init__(self, rates: Rates | None) -> None:
         self._rates = rates
-        self._output_tokens = output_tokens
         self._usage = Usage()
         self._cost = self._uncached = 0.0
         self._writes = self._reads = 0
 
-    def add(self, usage: Usage) -> None:
-        usage = msgspec.structs.replace(usage, output_tokens=self._output_tokens)
+    def add(self, usage: Usage, *, output_tokens: int) -> None:
+        usage = msgspec.structs.replace(usage, output_tokens=output_tokens)
         self._usage += usage
         self._writes += usage.has_cache_write
         self._reads += usage.has_cache_hit

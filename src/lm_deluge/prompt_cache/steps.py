@@ -67,14 +67,13 @@ class Steps:
 
 
 def _cut(piece: Piece, count: int, salt: bytes) -> Sequence[bytes]:
-    value = piece.block.value
-    text = value.text if isinstance(value, Text) else value.result if isinstance(value, ToolResult) else None
-    if not isinstance(text, str):
+    text = _text(piece.block)
+    if text is None:
         # Nothing begins like a picture and goes on in another way.
         return [_digest(b"%d in %b%b" % (number, salt, piece.digest)) for number in range(count)]
     data = text.encode("utf-8", "surrogatepass")
     first = (piece.start // STEP + 1) * STEP - piece.start - piece.opening
-    kind = f"{piece.opening} {piece.block.role} {type(value).__name__}".encode()
+    kind = f"{piece.opening} {piece.block.role} {type(piece.block.value).__name__}".encode()
     digest = _digest(b"%b in %b%b" % (kind, salt, piece.before))
     done = 0
     found = []
@@ -84,6 +83,15 @@ def _cut(piece: Piece, count: int, salt: bytes) -> Sequence[bytes]:
         done = end
         found.append(digest)
     return found
+
+
+def _text(block: Block) -> str | None:
+    """A block's text; None where it is, or holds, anything else."""
+    value = block.value
+    content = value.result if isinstance(value, ToolResult) else value
+    parts = content if isinstance(content, tuple) else (content,)
+    texts = [part if isinstance(part, str) else part.text for part in parts if isinstance(part, str | Text)]
+    return "".join(texts) if len(texts) == len(parts) else None
 
 
 def _digest(data: bytes) -> bytes:

@@ -150,7 +150,7 @@ def delete(
     store: StorePlace,
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY]...", help="Keys, or at least their first four digits.", show_default=False),
+        typer.Argument(metavar="KEY", help="Keys, or at least their first four digits.", show_default=False),
     ] = None,
     set_aside: Annotated[
         bool, flag("--set-aside", help="Of those that are kept but not served: damaged or rejected ones.")

@@ -16,7 +16,7 @@ def explain(
     prompts: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[PROMPTS]",
+            metavar="PROMPTS",
             help="Rows as deluge run takes them, - for standard input; or one prompt with --prompt.",
             show_default=False,
         ),
@@ -31,7 +31,17 @@ def explain(
     ] = 20_000,
     field: options.Field = None,
     limit: options.Limit = None,
-    model: Annotated[list[str] | None, options.ModelOption] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model of the run. Several may be given.",
+            rich_help_panel=options.MODEL,
+            metavar="MODEL",
+            show_default=False,
+        ),
+    ] = None,
     system: options.System = None,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,

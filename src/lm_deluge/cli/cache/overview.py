@@ -7,7 +7,7 @@ from lm_deluge.cache.archive.filters import Filter
 from lm_deluge.cache.housekeeping import Drift, Group, Ledger, Stats
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, Store
-from lm_deluge.cli.printing import Column, ago, date, day, entries_of, make_console, print_table, size
+from lm_deluge.cli.printing import Column, ago, date, day, entries_of, make_console, print_sentence, print_table, size
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.events import RunReport
 from lm_deluge.progress.text import count, money
@@ -44,7 +44,7 @@ def print_stats(stats: Stats, runs: Sequence[Run], location: str, *, on_disk: bo
         on_disk: whether their bytes are on a disk, and not in the memory of a server.
     """
     console = make_console()
-    console.print(_headline(stats, location, "on disk" if on_disk else "in memory"), soft_wrap=True)
+    print_sentence(console, _headline(stats, location, "on disk" if on_disk else "in memory"))
     if len(stats.namespaces) > 1:
         _print_groups(console, "cache key", stats.namespaces)
     if stats.models:
@@ -96,7 +96,11 @@ def _print_ledger(console: "Console", ledger: Ledger, runs: Sequence[Run], locat
     _print_list(console, "Tokens paid", _tokens(total.usage))
     _print_list(console, "Tokens avoided", _tokens(total.usage_avoided))
     _print_list(console, "Hits", _hit_places(total, location))
-    _print_list(console, "Prompt cache", {f"at {name}": hits for name, hits in total.prompt_cache_hits.items()})
+    _print_list(
+        console,
+        "Prompts read from a provider's cache",
+        {f"at {name}": hits for name, hits in total.prompt_cache_hits.items()},
+    )
     reports = [run.report or RunReport() for run in runs]
     columns = [
         Column(name="latest runs, UTC", cells=[date(run.started) for run in runs]),
@@ -124,7 +128,7 @@ def _hit_places(total: RunReport, location: str) -> dict[str, int]:
 def _print_list(console: "Console", what: str, numbers: Mapping[str, int]) -> None:
     told = ", ".join(f"{number:,} {shown(name)}" for name, number in numbers.items() if number)
     if told:
-        console.print(f"{what}: {told}.", soft_wrap=True)
+        print_sentence(console, f"{what}: {told}.")
 
 
 def _tokens(usage: Usage) -> dict[str, int]:
@@ -163,8 +167,8 @@ def print_drift(found: Sequence[Drift]) -> None:
     )
     for each in found:
         mixed = each.resolved[-2].last >= each.since
-        console.print(
+        print_sentence(
+            console,
             f"{shown(each.asked)}: {shown(each.resolved[-1].model)} since {day(each.since)} ({ago(each.since)})"
             f"{', beside the one before it' if mixed else ''}.",
-            soft_wrap=True,
         )
