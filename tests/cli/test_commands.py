@@ -171,6 +171,13 @@ def test_help_shows_no_type_where_nothing_is_given(deluge: Deluge) -> None:
         assert not [line for line in lines if re.search("bool", line, re.I) and "--help" not in line]
 
 
+def test_help_says_what_becomes_of_fields_progress_and_patterns(deluge: Deluge) -> None:
+    said = " ".join(re.sub("[│╭╮╰╯─]", " ", deluge.command("run", "--help", columns=100).stdout).split())
+    assert "All other fields, id among them, are not sent, but passed through to the results." in said
+    assert "none leaves out the bill at the end too." in said
+    assert "deluge run prompts.jsonl -m claude-haiku-4-5 --cache-pattern shared_prefix" in said
+
+
 def test_usage_marks_what_may_be_left_out_once(deluge: Deluge) -> None:
     for command, argument in (("explain", "PROMPTS"), ("delete", "KEY")):
         usage = next(line for line in deluge.cache(command, "--help").stdout.splitlines() if "Usage:" in line)

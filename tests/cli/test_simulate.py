@@ -189,6 +189,12 @@ def test_a_table_and_a_sentence_tell_it(deluge: Deluge, write_prompts: Write, co
     assert re.search(r"List prices of genai-prices \d", said)
 
 
+def test_where_waiting_is_all_that_a_pattern_brings_that_is_said(deluge: Deluge, write_prompts: Write) -> None:
+    write_prompts("a", "b", "c")
+    said = told(deluge, "simulate", "prompts.jsonl", "-m", "gpt-4.1-mini", "--system", SYSTEM, *LIMITS)
+    assert re.search(r"With --cache-warm never it would cost \$0\.\d+, as without a pattern\.", said), said
+
+
 def test_where_every_pattern_costs_more_that_is_said(deluge: Deluge, write_prompts: Write) -> None:
     write_prompts(SYSTEM)
     said = told(deluge, *CLAUDE)
@@ -278,13 +284,19 @@ def test_a_run_that_its_limits_make_slow_is_told(deluge: Deluge, write_prompts: 
     assert "At these limits" not in told(deluge, *simulation, *LIMITS)
 
 
-def test_money_lines_up_and_almost_all_is_not_all(deluge: Deluge, write_prompts: Write) -> None:
+def test_money_lines_up(deluge: Deluge, write_prompts: Write) -> None:
+    write_prompts("a")
+    done = deluge.command(*CLAUDE, "--system", SYSTEM, "--samples", "300", columns=80)
+    amounts = re.findall(r"\$[\d,.]+\d", done.stdout.partition("Best")[0])
+    assert len(amounts) == 2 * (1 + len(PATTERNS))
+    assert {amount.startswith("$0") for amount in amounts} == {True, False}
+    assert {len(amount.partition(".")[2]) for amount in amounts} == {4}, amounts
+
+
+def test_samples_are_counted_and_almost_all_is_not_all(deluge: Deluge, write_prompts: Write) -> None:
     write_prompts("a")
     done = deluge.command(*CLAUDE, "--system", SYSTEM, "--samples", "3000", columns=80)
     assert done.stdout.startswith("3,000 prompts to claude-haiku-4-5. Each row counts 3,000 times, once for each")
-    amounts = re.findall(r"\$[\d,.]+\d", done.stdout.partition("Best")[0])
-    assert len(amounts) == 2 * (1 + len(PATTERNS))
-    assert {len(amount.partition(".")[2]) for amount in amounts} == {2}, amounts
     assert re.search(r"^ last_user_message .* 99\.9% $", done.stdout, re.M), "one of them has written it"
 
 

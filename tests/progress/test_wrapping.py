@@ -1,6 +1,7 @@
 """Sentences on a real terminal, and where there is none."""
 
 import fcntl
+import io
 import os
 import pty
 import struct
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lm_deluge.progress._plain import write_line
 from lm_deluge.progress.wrapping import wrapped
 
 LONG = "Rows have a field that is passed through and not sent; --max-tokens-per-minute 100000 holds it back."
@@ -76,6 +78,15 @@ def test_the_environment_may_say_the_width(
 def test_a_terminal_of_unknown_width_has_80_columns(terminal: Callable[[int], None]) -> None:
     terminal(0)
     assert 56 < max(map(len, wrapped(LONG).split("\n"))) <= 80
+
+
+def test_lines_of_progress_are_broken_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stderr", screen)
+    write_line("120/1,000 prompts, 80 hits, 1 error, $0.0123 paid")
+    assert screen.getvalue() == "120/1,000 prompts, 80 hits, 1 error,\n  $0.0123 paid\n"
 
 
 def test_each_stream_is_looked_at_by_itself(

@@ -125,13 +125,16 @@ def test_marks_nest():
     plan = planned("conversation")
     again = planned("conversation", conversation=PROMPT.ai("2").user("Three"))
     assert [each.tokens for each in plan.prefixes] == sorted(each.tokens for each in plan.prefixes)
-    assert again.prefixes[1] == plan.prefixes[2], "this turn reads what the last one wrote"
+    assert again.prefixes[1].id == plan.prefixes[2].id, "this turn reads what the last one wrote"
 
 
 def test_system_text_anywhere_belongs_to_the_prefix_where_it_is_read_first():
     later = Conversation([*PROMPT.messages, Message.system("More rules")])
-    assert planned("last_user_message", CLAUDE, later).prefixes != planned("last_user_message", CLAUDE).prefixes
-    assert planned("last_user_message", GPT_6, later).prefixes == planned("last_user_message", GPT_6).prefixes
+    for model, are_same in [(CLAUDE, False), (GPT_6, True)]:
+        one, other = (planned("last_user_message", model, each).prefixes[-1] for each in (PROMPT, later))
+        assert (one.id == other.id) == are_same
+        assert one.is_whole
+        assert other.is_whole != are_same, "what comes later is no part of the prefix where it is read last"
 
 
 def test_a_prefix_by_itself():

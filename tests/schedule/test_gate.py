@@ -113,7 +113,7 @@ def test_a_cancelled_waiter_takes_no_slot(instant_clock):
     asyncio.run(main())
 
 
-def test_slots_go_to_readers_first_and_to_one_of_each_group_in_turn(instant_clock):
+def test_slots_go_to_one_of_each_group_in_turn(instant_clock):
     async def main() -> list[str]:
         calls = Arrivals(Gate(limits(1e6, 1e9), max_concurrent=1, clock=instant_clock, rng=random.Random(1)))
         await calls.come("first")
@@ -128,29 +128,29 @@ def test_slots_go_to_readers_first_and_to_one_of_each_group_in_turn(instant_cloc
             await settle()
         return calls.entered
 
-    assert asyncio.run(main()) == ["first", "a1", "b1", "c1", "a2", "b2", "d1", "a3", "x1", "x2", "x3"]
+    assert asyncio.run(main()) == ["first", "x1", "a1", "b1", "c1", "x2", "a2", "b2", "d1", "x3", "a3"]
 
 
-def test_the_limits_go_to_readers_first_and_to_one_of_each_group_in_turn():
-    """A call every 30 seconds; there are slots for all."""
+def test_the_limits_go_to_those_who_read_before_those_who_write():
+    """A call every minute and a second; there are slots for all."""
 
     async def main() -> list[str]:
         clock = FakeClock()
-        calls = Arrivals(Gate(limits(2, 1e9), max_concurrent=100, clock=clock, rng=random.Random(1)))
-        for name in ("now", "too", "x1", "x2", "a1", "a2"):
+        calls = Arrivals(Gate(limits(1, 1e9), max_concurrent=100, clock=clock, rng=random.Random(1)))
+        for name in ("now", "x1", "x2", "x3", "a1", "a2", "a3"):
             await calls.come(name, None if name[0] not in "ab" else name[:1].encode())
-        assert calls.entered == ["now", "too"]
+        assert calls.entered == ["now"]
         for expected in ("x1", "a1"):  # x1 was at the limits before any reader came
-            clock.advance(30.0)
+            clock.advance(61.0)
             await settle()
             assert calls.entered[-1] == expected
         await calls.come("b1", b"b")
-        for _ in range(3):
-            clock.advance(30.0)
+        for _ in range(5):
+            clock.advance(61.0)
             await settle()
-        return calls.entered[4:]
+        return calls.entered[3:]
 
-    assert asyncio.run(main()) == ["a2", "b1", "x2"]
+    assert asyncio.run(main()) == ["a2", "a3", "b1", "x2", "x3"]
 
 
 def test_whoever_leaves_the_line_at_the_limits_blocks_nobody_behind():
@@ -158,16 +158,16 @@ def test_whoever_leaves_the_line_at_the_limits_blocks_nobody_behind():
         clock = FakeClock()
         calls = Arrivals(Gate(limits(1, 1e9), max_concurrent=4, clock=clock, rng=random.Random(1)))
         for name in ("now", "x1", "x2", "x3"):
-            await calls.come(name)
+            await calls.come(name, None)
         await calls.come("a1", b"a")  # there is no slot
-        await calls.cancel("x2")  # stands behind x1; its slot is a1's, which now stands before x3
+        await calls.cancel("x2")  # stands behind x1; its slot is a1's
         await calls.cancel("x1")  # sleeps until the limits let it through
         clock.advance(60.0)
         await settle()
-        assert calls.entered == ["now", "a1"]
+        assert calls.entered == ["now", "x3"]
         clock.advance(60.0)
         await settle()
-        assert calls.entered == ["now", "a1", "x3"]
+        assert calls.entered == ["now", "x3", "a1"]
         for _ in range(3):
             calls.gate.leave()
         clock.advance(600.0)
@@ -223,19 +223,19 @@ def test_whoever_comes_and_goes_the_order_holds_and_no_slot_is_lost(steps, slots
         clock = FakeClock()
         calls = Arrivals(Gate(limits(1e6, 1e9), max_concurrent=slots, clock=clock, rng=rng))
         waiting: dict[str, bytes | None] = {}  # in the order of their arrival
-        passed_over: dict[bytes, dict[bytes, int]] = {}  # how often each other group went while this one waited
+        passed_over: dict[
+            bytes | None, dict[bytes | None, int]
+        ] = {}  # how often each other group went while this one waited
         inside = 0
 
         def took(entered: list[str]) -> None:
             nonlocal inside
             for name in entered:
                 group = waiting[name]
-                if group is None:
-                    assert set(waiting.values()) == {None}, "readers go first"
                 assert name == next(each for each, of in waiting.items() if of == group), "first come, first served"
                 del waiting[name]
                 inside += 1
-                for other in set(waiting.values()) - {group, None}:
+                for other in set(waiting.values()) - {group}:
                     times = passed_over.setdefault(other, defaultdict(int))
                     times[group] += 1
                     assert times[group] <= 1, "each group has its turn before another has its second"

@@ -1,9 +1,10 @@
 """Warm fan-out, decision by decision: who leads, who waits, and what they do after a failure."""
 
+import msgspec
 import pytest
 
 from lm_deluge.prompt_cache import Prefix
-from lm_deluge.schedule import Turn, Warmth
+from lm_deluge.schedule import APART, Turn, Warmth
 
 
 def prefix(name: str, tokens: int = 5_000, seconds: float = 300.0) -> Prefix:
@@ -192,7 +193,73 @@ def test_what_reads_only_says_what_it_reads():
     renewal = warmth.enter([A, INNER], 299.0, 5)
     assert (renewal.role, renewal.group) == ("lead", INNER.id)
     assert warmth.enter([A, SHORT], 2.0, 6).group == A.id
-    assert warmth.enter([SHORT], 2.0, 7).group is None
+    assert warmth.enter([SHORT], 2.0, 7).group == warmth.enter([], 2.0, 8).group == APART
+
+
+def test_what_writes_only_its_own_end_reads_what_is_before_it():
+    """Its write is of no use to others, so it takes its turn with them."""
+    warmth: Warmth[int] = Warmth()
+    ends = [msgspec.structs.replace(each, is_whole=True) for each in (INNER, OTHER_INNER)]
+    first = warmth.enter([A, ends[0]], 0.0, 1)
+    assert first.group is None
+    warmth.began(first, started=0.0, now=1.0)
+    second = warmth.enter([A, ends[1]], 2.0, 2)
+    assert (second.role, second.group) == ("lead", A.id)
+    assert warmth.enter([msgspec.structs.replace(B, is_whole=True)], 2.0, 3).group == APART
+
+
+def test_an_entry_lives_as_long_as_its_writer_asked():
+    """A read with a longer lifetime renews the entry that is there."""
+    warmth: Warmth[int] = Warmth()
+    long = msgspec.structs.replace(A, seconds=3_600.0)
+    first = warmth.enter([A], 0.0, 1)
+    warmth.began(first, started=0.0, now=1.0)
+    for waiter, at in enumerate((10.0, 250.0), start=2):
+        reader = warmth.enter([long], at, waiter)
+        assert reader.role == "follow"
+        warmth.began(reader, started=at, now=at + 1.0)
+    assert warmth.enter([long], 549.0, 4).role == "lead", "it ends soon"
+    writer = warmth.enter([long], 551.0, 5)
+    assert writer.role == "wait"
+    again: Warmth[int] = Warmth()
+    first = again.enter([long], 0.0, 1)
+    again.began(first, started=0.0, now=1.0)
+    reader = again.enter([A], 3_000.0, 2)
+    again.began(reader, started=3_000.0, now=3_001.0)
+    assert again.enter([A], 6_000.0, 3).role == "follow"
+
+
+def test_a_read_renews_the_shorter_prefixes_where_the_provider_does():
+    for renews, role in [(True, "follow"), (False, "lead")]:
+        warmth: Warmth[int] = Warmth()
+        outer = msgspec.structs.replace(A, is_renewed=renews)
+        first = warmth.enter([outer, INNER], 0.0, 1)
+        warmth.began(first, started=0.0, now=1.0)
+        second = warmth.enter([outer, INNER], 200.0, 2)
+        warmth.began(second, started=200.0, now=201.0)
+        assert warmth.enter([outer], 400.0, 3).role == role
+        assert warmth.enter([outer, INNER], 400.0, 4).role == "follow"
+
+
+def test_many_prefixes_in_use_are_not_looked_at_again_and_again():
+    """Each prompt of a large batch waits or leads, so nothing can be forgotten; that is found out a few times only."""
+    looks = 0
+
+    class Counting(Warmth[int]):
+        def _drop_idle(self, now: float) -> None:
+            nonlocal looks
+            looks += 1
+            super()._drop_idle(now)
+
+    warmth = Counting()
+    turns = [warmth.enter([prefix(f"many{number}")], 0.0, number) for number in range(70_000)]
+    assert looks <= 3
+    for turn in turns:
+        warmth.began(turn, started=0.0, now=1.0)
+    for number in range(140_000):
+        turn = warmth.enter([prefix(f"more{number}")], 1_000.0, number)
+        warmth.failed(turn)
+    assert len(warmth) <= 16_384
 
 
 def test_a_turn_holds_as_long_as_what_it_reads():

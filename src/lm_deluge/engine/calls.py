@@ -90,7 +90,7 @@ class Caller:
         while self._finishing:
             await asyncio.wait(self._finishing)
         for route in self._routes:
-            route.advise(self._notices, now=self._shared.clock.time())
+            route.advise(self._notices)
         for reason, answers in self._ledger.miss_reasons.items():
             self._notices.warn(("miss", reason), _why_missed(reason, answers), PromptCacheWarning)
 
@@ -114,12 +114,16 @@ class Caller:
         if isinstance(tokens, str):
             return self._failed(job, tokens)
         attempt = 0
+        plans: dict[str, CachePlan] = {}  # by model; a retry goes where the first attempt went
         while True:
             model = self._shared.pick_model()
             route = self._routes[model]
             if route.credential is None and model.service.key_required:
                 return self._failed(job, _no_key(model), model=model)
-            outcome = await self._attempt(job, route, tokens)
+            plan = plans.get(model.name)
+            if plan is None:
+                plan = plans[model.name] = route.plan(job.prompt, now=self._shared.clock.monotonic())
+            outcome = await self._attempt(job, route, plan, tokens)
             if isinstance(outcome, APIResponse):
                 return outcome
             attempt += 1
@@ -154,10 +158,10 @@ class Caller:
             )
         return min(prompt + (self._settings.params.max_new_tokens or 0), int(budget))
 
-    async def _attempt(self, job: Job, route: Route, tokens: int) -> APIResponse | Failure:
+    async def _attempt(self, job: Job, route: Route, plan: CachePlan, tokens: int) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
-        plan = route.plan(job.prompt, now=self._shared.clock.monotonic())
         received: HttpResponse | APIResponse | Failure | None = None
+        prefilled = False
         while received is None:
             # Before the gate, so that a prompt which waits for its prefix holds no slot.
             turn = await self._warming.enter(route.shared(plan))
@@ -165,8 +169,10 @@ class Caller:
                 self._ledger.add_wait(turn.waited, is_first=not job.waited)
                 job.waited = True
             try:
-                if turn.leads and route.prefills:
-                    await self._prefill(job, route, plan, turn)
+                if turn.leads and route.prefills and not prefilled:
+                    prefilled = await self._prefill(job, route, plan, turn)
+                    if prefilled:
+                        continue  # the prefix is warm, and the prompt takes its turn with those that read it
                 received = await self._exchange(job, route, tokens, plan, turn)
             finally:
                 turn.close()
@@ -223,15 +229,21 @@ class Caller:
             if not sent:
                 limits.give_back(tokens)
 
-    async def _prefill(self, job: Job, route: Route, plan: CachePlan, turn: WarmTurn) -> None:
-        """Have the prefix written without an answer, if others wait for it. Where that fails, the prompt leads."""
+    async def _prefill(self, job: Job, route: Route, plan: CachePlan, turn: WarmTurn) -> bool:
+        """Have the prefix written without an answer, if others wait for it. Returns whether it was.
+
+        Where that fails, the prompt leads.
+        """
         await asyncio.sleep(0)  # the prompts that came with this one begin to wait
         request = route.build_prefill(job.prompt, plan) if turn.is_awaited else None
         if request is None:
-            return
+            return False
         tokens = min(job.prompt.count_tokens(), int(self._shared.limits.tokens_per_minute))
-        await self._shared.gate.enter(route.model.name, tokens)
+        await self._shared.gate.enter(route.model.name, tokens, group=turn.group)
         try:
+            if not turn.is_awaited:  # meanwhile another has written it
+                self._shared.limits.give_back(tokens)
+                return False
             started = self._shared.clock.monotonic()
             turn.sent()
             self._ledger.calls += 1
@@ -243,13 +255,14 @@ class Caller:
         if isinstance(reply, Failure):
             if reply.status in _ASKS_FOR_A_PAUSE:
                 self._pause(route.model, reply.retry_after or _BREATHER, reply.message)
-            return
+            return False
         turn.began(started=started)
         if reply.usage is not None:
             self._shared.limits.settle(tokens, reply.usage.total_tokens)
             rates = await self._pricing.charge(route.model, reply.usage, reply.service_tier, was_wanted=False)
             if rates is not None:
                 self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=started)
+        return True
 
     async def _build(self, job: Job, route: Route, plan: CachePlan, *, stream: bool) -> HttpRequest:
         if not self._shared.pace.step():
@@ -291,7 +304,7 @@ class Caller:
             if stored is not None:
                 stored.set()
         self._ledger.add_answer(answer, uncached_cost=uncached, provider=model.service.name)
-        if (reason := route.learn_from(reply)) is not None:
+        if (reason := route.learn_from(reply, job.prompt, plan)) is not None:
             self._ledger.add_miss_reason(reason)
         self._emit(AnswerReceived(cost, reply.usage))
         return answer

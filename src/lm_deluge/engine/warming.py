@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from lm_deluge._clock import Clock
 from lm_deluge.prompt_cache import Prefix
-from lm_deluge.schedule import Turn, Warmth
+from lm_deluge.schedule import APART, Turn, Warmth
 
 __all__ = ["Waiter", "WarmTurn", "Warming"]
 
@@ -61,8 +61,8 @@ class WarmTurn:
 
     @property
     def group(self) -> bytes | None:
-        """The prefix that the request reads, if all that it has marked is warm."""
-        return None if self._turn is None else self._turn.group
+        """Whom the request takes turns with at the limits. See ``Gate.enter``."""
+        return APART if self._turn is None else self._turn.group
 
     @property
     def holds(self) -> bool:

@@ -31,8 +31,10 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
         lifetimes: what a breakpoint's ``ttl`` may be, the shortest first.
         default_lifetime: seconds that an entry lives after its last use, where no ``ttl`` is named.
         caches_tail: whether the end of each prompt is cached too unless the request says otherwise.
+        places_marks: whether the provider marks the end of a prompt itself where that is left to it.
         system_first: whether all system text is read before the messages, wherever it stands.
         lookback: how many blocks back from a breakpoint an entry is found; None for entries at breakpoints alone.
+        renews_shorter: whether a read renews the shorter marked prefixes too that are inside the one that is read.
         runs_count_once: whether calls that follow each other count as one block of the look-back, and so do results.
         key_field: the body's field for a key that keeps prompts with one prefix together.
         key_header: the header for it.
@@ -47,8 +49,10 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
     lifetimes: tuple[str, ...] = ()
     default_lifetime: float = 300.0
     caches_tail: bool = False
+    places_marks: bool = False
     system_first: bool = False
     lookback: int | None = None
+    renews_shorter: bool = True
     runs_count_once: bool = False
     key_field: str | None = None
     key_header: str | None = None
@@ -105,6 +109,7 @@ def lifetime(ttl: str) -> float:
 ANTHROPIC = Caching(
     marks="cache_control",
     lifetimes=("5m", "1h"),
+    places_marks=True,
     system_first=True,
     lookback=20,
     runs_count_once=True,
@@ -119,13 +124,16 @@ OPENAI_MARKS = Caching(
     lifetimes=("30m",),
     default_lifetime=1_800.0,
     caches_tail=True,
+    places_marks=True,
+    renews_shorter=False,  # the guide does not say
 )
 
 # The same guide, earlier models: cached by itself, for five to ten minutes; a key keeps requests on one machine.
 OPENAI_KEYS = Caching(key_field="prompt_cache_key", key_limit=15.0)
 
 # OpenRouter, prompt caching guide: marks on text are passed to Anthropic and others. Who answers may change between
-# requests, so nothing is certain, and a run of calls is not counted as one block everywhere.
+# requests, so nothing is certain, and a run of calls is not counted as one block everywhere. A mark at the top of the
+# body works for Claude alone, and keeps its requests from everybody but Anthropic, so the place is not left to it.
 OPENROUTER = Caching(
     marks="cache_control", markable=frozenset({"tool", "text", "tool_result"}), lifetimes=("5m", "1h"), lookback=20
 )

@@ -28,12 +28,16 @@ class Prefix(msgspec.Struct, frozen=True, gc=False):
         tokens: about how many tokens it has.
         minimum: the shortest prefix that the model caches, in tokens.
         seconds: how long its entry lives after each use.
+        is_whole: whether it is all of the prompt, so that it is of use only to those that go on from it.
+        is_renewed: whether reading a longer prefix that begins with it renews its entry too.
     """
 
     id: bytes
     tokens: int
     minimum: int = USUAL_MINIMUM
     seconds: float = 300.0
+    is_whole: bool = False
+    is_renewed: bool = True
 
     @property
     def is_cacheable(self) -> bool:
@@ -53,11 +57,11 @@ def prefixes(
     tokens = 0
     for block, digest, size in reader.chain(conversation):
         if not wanted and not theirs:
-            break
+            break  # there is more of the prompt than is marked
         tokens += size
         own = block.users_mark if theirs else None
         if own is not None or reader.takes_mark(block):
-            last = Prefix(digest, tokens, minimum, 0.0)
+            last = Prefix(digest, tokens, minimum, 0.0, is_renewed=model.caching.renews_shorter)
         if own is not None or block.place in wanted:
             seconds = model.caching.seconds(model.caching.ttl(wanted.pop(block.place, own)))
             if last is None:
@@ -65,6 +69,9 @@ def prefixes(
             if found and found[-1].id == last.id:
                 seconds = max(seconds, found.pop().seconds)
             found.append(msgspec.structs.replace(last, seconds=seconds))
+    else:
+        if found and last is not None and found[-1].id == last.id:
+            found[-1] = msgspec.structs.replace(found[-1], is_whole=True)
     return tuple(found)
 
 

@@ -3,7 +3,8 @@
 from lm_deluge.schedule.choice import Choice
 from lm_deluge.schedule.gate import Gate
 from lm_deluge.schedule.limits import Limits
+from lm_deluge.schedule.line import APART, Line
 from lm_deluge.schedule.retry import RetryPolicy
 from lm_deluge.schedule.warmth import Turn, Warmth
 
-__all__ = ["Choice", "Gate", "Limits", "RetryPolicy", "Turn", "Warmth"]
+__all__ = ["APART", "Choice", "Gate", "Limits", "Line", "RetryPolicy", "Turn", "Warmth"]

@@ -1,15 +1,14 @@
 """The one place where calls wait: for a pause to end, for the limits, and for a free slot.
 
-Those that read what the provider has in its cache go first, before it is gone, and one call of each prefix in turn:
-every read keeps its entry alive. Otherwise first come, first served.
+Who is next of those that wait is decided in ``schedule.line``.
 """
 
 import asyncio
 import random
-from collections import deque
 
 from lm_deluge._clock import Clock
 from lm_deluge.schedule.limits import Limits
+from lm_deluge.schedule.line import APART, Line
 
 __all__ = ["Gate"]
 
@@ -26,8 +25,8 @@ class Gate:
 
     def __init__(self, limits: Limits, *, max_concurrent: int, clock: Clock, rng: random.Random) -> None:
         self._limits = limits
-        self._slots = _Slots(max_concurrent)
-        self._turn = _Slots(1)
+        self._slots = _Slots(max_concurrent, clock)
+        self._turn = _Slots(1, clock)
         self._clock = clock
         self._rng = rng
 
@@ -40,13 +39,13 @@ class Gate:
             return False
         return True
 
-    async def enter(self, model: str, tokens: float, *, group: bytes | None = None) -> None:
+    async def enter(self, model: str, tokens: float, *, group: bytes | None = APART) -> None:
         """Return when a call of about ``tokens`` tokens to ``model`` may start. Call ``leave`` when it is over.
 
         Args:
             model: whose pauses count.
             tokens: the call's share of the limit.
-            group: the warm prefix that the call reads, if it writes none. Such calls go before all others.
+            group: the prefix that the call reads; None if it writes one, and ``APART`` if it does neither.
         """
         await self._slots.acquire(group)
         try:
@@ -86,9 +85,10 @@ class _Slots:
     the rest of a call.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, clock: Clock) -> None:
         self.free = count
-        self._line = _Line()
+        self._clock = clock
+        self._line: Line[asyncio.Future[None]] = Line(asyncio.Future.done)
 
     def try_acquire(self) -> bool:
         if self.free:
@@ -100,7 +100,7 @@ class _Slots:
         if self.try_acquire():
             return
         turn = asyncio.get_running_loop().create_future()
-        self._line.push(turn, group)
+        self._line.push(turn, group, self._clock.monotonic())
         try:
             await turn
         except asyncio.CancelledError:
@@ -109,49 +109,8 @@ class _Slots:
             raise
 
     def release(self) -> None:
-        turn = self._line.pop()
+        turn = self._line.pop(self._clock.monotonic())
         if turn is None:
             self.free += 1
         else:
             turn.set_result(None)  # handed over, so nobody who comes later gets in first
-
-
-class _Line:
-    """Who waits: those of groups, which go first and one of each group in turn, and the others."""
-
-    def __init__(self) -> None:
-        self._groups: dict[bytes, deque[asyncio.Future[None]]] = {}
-        self._order: deque[bytes] = deque()  # of the groups in which anybody waits, the next one first
-        self._others: deque[asyncio.Future[None]] = deque()
-
-    def push(self, waiter: "asyncio.Future[None]", group: bytes | None) -> None:
-        if group is None:
-            self._others.append(waiter)
-            return
-        waiting = self._groups.get(group)
-        if waiting is None:
-            waiting = self._groups[group] = deque()
-            self._order.append(group)
-        waiting.append(waiter)
-
-    def pop(self) -> "asyncio.Future[None] | None":
-        while self._order:
-            group = self._order.popleft()
-            waiting = self._groups[group]
-            waiter = _first_of(waiting)
-            if waiting:
-                self._order.append(group)
-            else:
-                del self._groups[group]
-            if waiter is not None:
-                return waiter
-        return _first_of(self._others)
-
-
-def _first_of(waiting: "deque[asyncio.Future[None]]") -> "asyncio.Future[None] | None":
-    """Take out the first who has not been cancelled."""
-    while waiting:
-        waiter = waiting.popleft()
-        if not waiter.done():
-            return waiter
-    return None

@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from lm_deluge.prompt_cache import Prefix
+from lm_deluge.schedule.line import APART
 
 __all__ = ["Turn", "Warmth"]
 
@@ -28,24 +29,26 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         role: ``"lead"``: go, and say how it ended; ``"follow"``: go, the prefix is there; ``"wait"``: until woken.
         prefixes: what the request reads and writes; of one that waits, what it waits for.
         leads: of those, what others may be waiting for.
-        group: the longest prefix, if the request writes none; it may renew what it reads. Else None.
+        group: the longest prefix that the request reads, as ``Line.push`` takes it: None if it writes another that is
+            of use to more than itself, and ``APART`` if it does neither.
         until: when one that waits should ask again even if nobody woke it, on the clock that ``now`` comes from.
     """
 
     role: Literal["lead", "follow", "wait"]
     prefixes: tuple[Prefix, ...] = ()
     leads: tuple[bytes, ...] = ()
-    group: bytes | None = None
+    group: bytes | None = APART
     until: float = 0.0
 
 
 class _Group(Generic[W]):
     """What is known of one prefix. Leaders go in rounds: one fails when its last leader has ended and none began."""
 
-    __slots__ = ("deadline", "failures", "leaders", "returning", "started", "unsent", "waiting", "warm_until")
+    __slots__ = ("deadline", "failures", "leaders", "lives", "returning", "started", "unsent", "waiting", "warm_until")
 
     def __init__(self) -> None:
         self.warm_until = float("-inf")
+        self.lives = 0.0  # seconds after each use, as was asked by the one that wrote it
         self.leaders = 0  # under way
         self.unsent = 0  # of those
         self.started = 0  # leaders of this round so far; none if none is under way
@@ -96,6 +99,7 @@ class Warmth(Generic[W]):
             ...
 
     Each turn that is no wait ends in one of ``began``, ``failed`` and ``cancelled``, and whoever they return is woken.
+    An entry lives as long as the one who wrote it asked, whatever those ask who read it.
     Before that, when its request goes out, ``holds`` says whether the turn is still right, and ``sent`` is told.
 
     Args:
@@ -106,6 +110,7 @@ class Warmth(Generic[W]):
         self._patience = patience
         self._lock = threading.Lock()
         self._groups: dict[bytes, _Group[W]] = {}
+        self._forget_at = _CAPACITY
         self._unsent: set[Turn] = set()  # those that lead
 
     def __len__(self) -> int:
@@ -140,13 +145,13 @@ class Warmth(Generic[W]):
                     group.waiting[waiter] = None
                     until = now + self._patience if group.unsent else group.deadline
                     return Turn(role="wait", prefixes=(first,), until=until)
-            read = [chain[at] for at in warm]
-            led = [each for each in read if self._ends_soon(*each, now) and self._may_lead(each[1], now)] + cold
+            read = [chain[at] for at in warm if at == warm[-1] or chain[at][0].is_renewed]
+            led = [each for each in read if self._ends_soon(each[1], now) and self._may_lead(each[1], now)] + cold
             turn = Turn(
                 role="lead" if led else "follow",
                 prefixes=tuple(prefix for prefix, _ in read + cold),
                 leads=tuple(prefix.id for prefix, _ in led),
-                group=chain[-1][0].id if chain and not cold else None,
+                group=None if any(not prefix.is_whole for prefix, _ in cold) else read[-1][0].id if read else APART,
             )
             if led:
                 self._unsent.add(turn)
@@ -190,7 +195,9 @@ class Warmth(Generic[W]):
             woken: dict[W, None] = {}
             for prefix in turn.prefixes:
                 group = self._group(prefix.id)
-                group.warm_until = max(group.warm_until, started + prefix.seconds)
+                if started >= group.warm_until:
+                    group.lives = prefix.seconds
+                group.warm_until = max(group.warm_until, started + group.lives)
                 if now < group.warm_until:
                     woken |= group.succeed()
                 elif prefix.id in turn.leads:  # it took longer than the entry lives, which is no use to those that wait
@@ -230,8 +237,8 @@ class Warmth(Generic[W]):
         return group is not None and now < group.warm_until
 
     @staticmethod
-    def _ends_soon(prefix: Prefix, group: _Group[W], now: float) -> bool:
-        return group.warm_until - now < prefix.seconds * _MARGIN
+    def _ends_soon(group: _Group[W], now: float) -> bool:
+        return group.warm_until - now < group.lives * _MARGIN
 
     def _leave_unsent(self, turn: Turn) -> None:
         if turn in self._unsent:
@@ -254,9 +261,13 @@ class Warmth(Generic[W]):
         return group
 
     def _forget(self, now: float) -> None:
-        """Drop what nobody needs once there is much of it: cold prefixes first, then those known for longest."""
-        if len(self._groups) <= _CAPACITY:
-            return
+        if len(self._groups) > self._forget_at:
+            self._drop_idle(now)
+            # Those in use stay, and are not looked at each time.
+            self._forget_at = max(_CAPACITY, 2 * len(self._groups))
+
+    def _drop_idle(self, now: float) -> None:
+        """Drop what nobody needs: cold prefixes first, then those known for longest."""
         idle = [id for id, group in self._groups.items() if group.is_idle]
         idle.sort(key=lambda id: self._groups[id].warm_until > now)  # keeps the order of arrival otherwise
         for id in idle[: len(self._groups) - _CAPACITY // 2]:

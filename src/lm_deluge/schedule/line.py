@@ -1,0 +1,70 @@
+"""Who is next of those that wait. Pure: time is an argument.
+
+Those that read what the provider has in its cache go before those that write it, one of each prefix in turn: every read
+keeps an entry alive, and every prefix that is written is one more to keep alive. So writers join the turns only while
+these come round quickly. Of each the first come is the first served.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+__all__ = ["APART", "Line"]
+
+APART = b""
+"""The group of whoever has nothing to do with the cache. It gets its turns as a prefix does."""
+
+_ROUND = 60.0  # seconds; a fifth of the shortest lifetime that a provider has
+
+W = TypeVar("W")
+
+
+class Line(Generic[W]):
+    """A line of waiters of any kind.
+
+    Args:
+        is_gone: whether a waiter gave up meanwhile. Such a one costs its group no turn.
+    """
+
+    def __init__(self, is_gone: Callable[[W], bool] = lambda _: False) -> None:
+        self._is_gone = is_gone
+        self._waiting: dict[bytes | None, deque[W]] = {}
+        self._turns: deque[tuple[bytes | None, float]] = deque()  # who is next, and since when it has had no turn
+
+    def push(self, waiter: W, group: bytes | None, now: float) -> None:
+        """Join the line.
+
+        Args:
+            waiter: who waits.
+            group: the prefix that it reads, ``APART``, or None for one that writes a prefix.
+            now: seconds on a clock that only goes forward.
+        """
+        waiting = self._waiting.get(group)
+        if waiting is None:
+            waiting = self._waiting[group] = deque()
+            self._turns.append((group, now))
+        waiting.append(waiter)
+
+    def pop(self, now: float) -> W | None:
+        """Take out the next one; None if nobody waits."""
+        while self._turns:
+            group, since = self._turns.popleft()
+            if group is None and self._turns and now - since > _ROUND:
+                self._turns.append((None, now))
+                continue
+            waiting = self._waiting[group]
+            waiter = self._first_of(waiting)
+            if waiting:
+                self._turns.append((group, now))
+            else:
+                del self._waiting[group]
+            if waiter is not None:
+                return waiter
+        return None
+
+    def _first_of(self, waiting: deque[W]) -> W | None:
+        while waiting:
+            waiter = waiting.popleft()
+            if not self._is_gone(waiter):
+                return waiter
+        return None
