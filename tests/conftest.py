@@ -9,6 +9,8 @@ import pytest
 from lm_deluge import LLMClient
 from lm_deluge.testing import Emulator
 
+from .timeline import Timeline
+
 HIGH = {"max_requests_per_minute": 10_000_000, "max_tokens_per_minute": 10_000_000_000}
 
 
@@ -54,3 +56,17 @@ def make_client(emulator: Emulator) -> Iterator[Any]:
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def make_timeline() -> Iterator[Any]:
+    """Makes providers whose time is driven."""
+    timelines: list[Timeline] = []
+
+    def make(**arguments: Any) -> Timeline:
+        timelines.append(Timeline(**arguments))
+        return timelines[-1]
+
+    yield make
+    for timeline in timelines:
+        timeline.close()

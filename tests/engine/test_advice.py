@@ -6,9 +6,12 @@ import warnings
 import pytest
 
 from lm_deluge import Conversation, LLMClient, Message, PromptCache, Tool
+from lm_deluge.engine.advising import Advisor
 from lm_deluge.errors import ModelWarning, PromptCacheWarning
+from lm_deluge.models import resolve
 from lm_deluge.prompt import ProviderBlock, Text
-from lm_deluge.testing import Emulator
+from lm_deluge.prompt_cache import CachePlan, Prefix
+from lm_deluge.testing import Emulator, Fault
 
 MODEL = "claude-haiku-4-5"
 LONG = "You solve problems step by step. " * 800  # 6,600 tokens
@@ -26,11 +29,11 @@ def in_one_loop(client, prompts, **options):
     """Each prompt in a run of its own, as a program asks that works on one thing at a time."""
 
     async def main():
-        for prompt in prompts:
-            response = await client.start(prompt, **options)
-            assert not response.is_error, response.error_message
+        responses = [await client.start(prompt, **options) for prompt in prompts]
+        assert not any(response.is_error for response in responses)
+        return responses
 
-    asyncio.run(main())
+    return asyncio.run(main())
 
 
 def test_prompts_asked_one_by_one_are_seen_together(make_client, emulator):
@@ -53,6 +56,83 @@ def test_advice_is_given_once_for_all_runs(make_client, emulator):
     short = [Conversation.system("Be brief.").user(f"{n}") for n in range(40)]
     (advice,) = advice_of(lambda: in_one_loop(client, short, cache="system_and_tools"))
     assert "caches nothing below 4,096" in advice
+
+
+def alone(system, count=16):
+    base = Conversation() if system is None else Conversation.system(system)
+    return [base.user(f"{n}") for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "last"),
+    [("system_and_tools", "Be brief."), ("system_and_tools", None), ("shared_prefix", None), ("shared_prefix", "Hi")],
+)
+def test_the_last_prompts_do_not_speak_for_all(make_client, emulator, pattern, last):
+    client = make_client(MODEL)
+    prompts = [*alone(LONG, 40), *alone(last)]
+    assert advice_of(lambda: client.process_prompts_sync(prompts, cache=pattern, show_progress=False)) == []
+    assert emulator.stats().cache_reads == 39
+
+
+@pytest.mark.parametrize("faults", [0, 1, 3])
+def test_a_retry_is_no_other_prompt(make_client, emulator, instant_clock, faults):
+    emulator.script([None] * 8 + [Fault.error(500)] * faults)
+    client = make_client(MODEL, clock=instant_clock)
+    prompts = [Conversation.system(f"Document {n}. {LONG}").user("Go") for n in range(16)]
+    (advice,) = advice_of(lambda: client.process_prompts_sync(prompts, cache="system_and_tools", show_progress=False))
+    assert "differs in every one of 16 prompts" in advice
+
+
+def test_what_had_no_prefix_the_first_time_may_have_one_the_next(make_client, emulator):
+    client = make_client(MODEL)
+    prompts = [Conversation.system(LONG).user(f"{n}") for n in range(2)]
+    assert "has no effect" in advice_of(lambda: in_one_loop(client, prompts[:1], cache="shared_prefix"))[0]
+    assert advice_of(lambda: in_one_loop(client, prompts * 2, cache="shared_prefix")) == []
+
+
+def test_a_chat_is_not_told_that_it_begins_short(make_client, emulator):
+    client = make_client(MODEL)
+    turns = [Conversation.system("You are short.").user("hello " * 600)]
+    while len(turns) < 12:
+        turns.append(turns[-1].ai("Yes.").user("hello " * 600))
+    assert advice_of(lambda: in_one_loop(client, turns, cache="conversation")) == []
+    assert emulator.stats().cache_reads > 5
+
+
+@pytest.mark.parametrize(
+    ("model", "cache"),
+    [
+        (MODEL, PromptCache(ttl="12h")),
+        ("gpt-4.1-mini", PromptCache(ttl="1h")),
+        ("no-such-model", PromptCache()),
+        ("claude-3-opus-20240229", PromptCache()),
+    ],
+)
+def test_what_is_known_ahead_is_said_before_anything_is_sent(make_client, emulator, model, cache):
+    """Where warnings are errors it stops every run, and not only the first of those that begin at once."""
+    client = make_client(model, base_url=emulator.url if model.startswith("claude") else emulator.openai_base_url)
+
+    async def main():
+        numbers = [client.start_nowait("Hi", cache=cache) for _ in range(3)]
+        return await asyncio.gather(*(client.wait_for(each) for each in numbers), return_exceptions=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcomes = asyncio.run(main())
+    assert [type(each) for each in outcomes] == [PromptCacheWarning] * 3
+    assert emulator.calls == 0
+    assert len(advice_of(lambda: in_one_loop(client, ["Hi", "Hello"], cache=cache))) >= 1
+
+
+@pytest.mark.parametrize("pattern", ["system_and_tools", "tools_only"])
+def test_behind_a_mark_of_the_user_nothing_is_written(make_client, emulator, pattern):
+    block = {"type": "text", "text": LONG, "prompt_cache_breakpoint": {"mode": "explicit"}}
+    prompts = [Conversation([Message("user", [ProviderBlock("openai-chat", block), Text(f"{n}")])]) for n in range(9)]
+    client = make_client("gpt-6-sol")
+    assert advice_of(lambda: client.process_prompts_sync(prompts, cache=pattern, show_progress=False)) == []
+    stats = emulator.stats()
+    assert (stats.cache_writes, stats.cache_reads) == (1, 8)
+    assert {request.json["prompt_cache_options"]["mode"] for request in emulator.requests} == {"explicit"}
 
 
 def test_tools_in_another_order_lose_the_cache(make_client, emulator):
@@ -96,20 +176,58 @@ def test_lifetimes_in_the_wrong_order_are_told(make_client, emulator):
 # The provider's own word
 
 
-def test_the_provider_says_why_it_read_nothing(make_client, emulator):
+def compared(emulator):
+    """The answers that requests named to be compared with."""
+    return [request.json["diagnostics"]["previous_message_id"] for request in emulator.requests]
+
+
+@pytest.mark.parametrize("pattern", ["conversation", "last_user_message", "automatic"])
+def test_the_provider_says_why_it_read_nothing(make_client, emulator, pattern):
+    """Two chats in turn, and the system text of one changes on its way."""
     client = make_client(MODEL)
-    cache = PromptCache(diagnostics=True)
-    prompts = [Conversation.system(f"{LONG} Version {n // 3}.").user(f"{n}") for n in range(6)]
-    (advice,) = advice_of(lambda: in_one_loop(client, prompts, cache=cache))
-    sent = [request.json["diagnostics"]["previous_message_id"] for request in emulator.requests]
-    assert sent[0] is None
-    assert all(each.startswith("msg_") for each in sent[1:])
-    assert len(set(sent)) == 6
+    one, two = Conversation.user("Hi").ai("Hello"), Conversation.user("Good day").ai("Hello")
+    turns = []
+    for number in range(5):
+        for chat, version in ((one, number // 3), (two, 0)):
+            prompt = Conversation([Message.system(f"{LONG} Version {version}."), *chat.messages[: 1 + 2 * number]])
+            turns.append(prompt)
+        one, two = (chat.user(f"{number}").ai("Yes") for chat in (one, two))
+    cache, responses = PromptCache(pattern, diagnostics=True), []
+    (advice,) = advice_of(lambda: responses.extend(in_one_loop(client, turns, cache=cache)))
+    assert compared(emulator) == [None, None, *(response.response_id for response in responses[:-2])]
     assert client.report().cache_miss_reasons == {"system_changed": 1}
     assert advice == (
         "1 prompt was not read from the provider's cache, which says system_changed: the system text differs from the "
         "request before. Move what varies behind it."
     )
+
+
+@pytest.mark.parametrize("pattern", ["shared_prefix", "system_and_tools"])
+def test_groups_side_by_side_are_not_compared_with_each_other(make_client, emulator, pattern):
+    client = make_client(MODEL, max_concurrent_requests=4)
+    prompts = [Conversation.system(f"{k} {LONG}").user(f"{n}") for k in range(4) for n in range(10)]
+    cache = PromptCache(pattern, diagnostics=True)
+    responses = []
+    assert advice_of(lambda: responses.extend(client.process_prompts_sync(prompts, cache=cache))) == []
+    assert emulator.stats().cache_writes == 4
+    group = {response.response_id: response.id // 10 for response in responses}
+    asked = [int(request.json["system"][0]["text"][0]) for request in emulator.requests]
+    named = zip(asked, compared(emulator), strict=True)
+    pairs = [(own, group[answer]) for own, answer in named if answer is not None]
+    assert len(pairs) > 20
+    assert all(own == other for own, other in pairs)
+    assert client.last_report.cache_miss_reasons == {}
+
+
+def test_only_the_latest_lines_of_prompts_are_remembered():
+    advisor, model, cache = Advisor(), resolve(MODEL, environ={}), PromptCache(diagnostics=True)
+    prompt = Conversation.user("Go")
+    plans = [CachePlan(prefixes=(Prefix(b"%d" % n, 5_000),)) for n in range(5_000)]
+    for number, plan in enumerate(plans):
+        advisor.answered(model, cache, prompt, plan, f"msg_{number}", is_read=False)
+        assert advisor.answer_before(model, cache, prompt, plan) == f"msg_{number}"
+    kept = [advisor.answer_before(model, cache, prompt, plan) is not None for plan in plans]
+    assert kept == [False] * 904 + [True] * 4_096
 
 
 def test_nobody_is_asked_for_reasons_unless_that_is_wanted(make_client, emulator):

@@ -6,9 +6,10 @@ import pytest
 
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, Image, Message, Text
-from lm_deluge.prompt_cache import Planner, PromptCache
+from lm_deluge.prompt_cache import Planner, Prefix, PromptCache
 from lm_deluge.prompt_cache.advice import (
     advise,
+    advise_ahead,
     lifetimes_out_of_order,
     retired,
     too_many_marks,
@@ -26,13 +27,13 @@ RULES = "Be kind. " * 1_000
 TOOLS = (Tool(name="a", description=RULES), Tool(name="b"))
 
 
-def said(prompts, model=CLAUDE, tools=(), **options):
+def said(prompts, model=CLAUDE, tools=(), *, seen=None, **options):
     cache = PromptCache(**options)
     planner = Planner(cache, model, tools)
     planner.learn(prompts)
     return {
         each.kind: each.message
-        for each in advise(cache, model, tools, [(each, planner.plan(each)) for each in prompts], today=TODAY)
+        for each in advise(cache, model, tools, [(each, planner.plan(each)) for each in prompts], **seen or {})
     }
 
 
@@ -52,6 +53,31 @@ def test_a_prefix_below_the_minimum():
     assert "about 225 tokens" in message
     assert "nothing below 1,024" in message
     assert said(prompts(system="Be kind. " * 100), GPT).keys() == {"too_short"}
+
+
+@pytest.mark.parametrize("seen", [{"is_read": True}, {"longest": Prefix(b"", 6_000)}])
+@pytest.mark.parametrize("system", [None, "Be kind."])
+def test_nothing_is_said_that_is_not_true_of_all_prompts(seen, system):
+    assert said(prompts(system="Be kind."), seen={"longest": Prefix(b"", 6_000)} | seen) == {}
+    assert said(prompts(system=system), seen={"longest": Prefix(b"", 6_000)}) == {}
+
+
+def test_too_short_to_be_cached_is_one_fact():
+    varying = [Conversation.system(f"It is 12:0{number}.").user("Hi") for number in range(4)]
+    assert said(varying).keys() == {"too_short"}
+    short = said(prompts("question {}", system=None, count=12), pattern="last_user_message", seen={"answers": 12})
+    assert short.keys() == {"too_short"}
+
+
+@pytest.mark.parametrize("pattern", ["conversation", "last_user_message"])
+def test_a_chat_that_begins_is_not_told_that_it_is_short(pattern):
+    turns = [Conversation.system("Be kind.").user("Hi")]
+    while len(turns) < 11:
+        turns.append(turns[-1].ai("Hello.").user("How are you?"))
+    assert said(turns[:1], pattern=pattern) == {}
+    assert said(turns[:10], pattern=pattern, seen={"answers": 1}) == {}
+    assert said(turns, pattern=pattern, seen={"answers": 1}).keys() == {"too_short"}, "a long one that stays short"
+    assert said(turns[:1], pattern=pattern, seen={"answers": 10}).keys() == {"too_short"}, "one of many"
 
 
 def test_a_mark_on_what_varies_names_the_first_character_that_does():
@@ -133,10 +159,13 @@ def test_lifetimes_that_get_longer(ttls, wrong):
 
 
 def test_a_lifetime_that_the_provider_does_not_have():
-    assert "no cache lifetime of 30m; 1h is used" in said(prompts(), ttl="30m")["ttl"]
-    assert "12h; 30m is used" in said(prompts(), GPT, ttl="12h")["ttl"]
-    assert said(prompts(), ttl="1h") == {}
-    assert "leaves nobody the choice of how long" in said(prompts(), OLD, ttl="1h")["ttl"]
+    def ahead(model, ttl):
+        return "".join(each.message for each in advise_ahead(PromptCache(ttl=ttl), model, today=TODAY))
+
+    assert "no cache lifetime of 30m; 1h is used" in ahead(CLAUDE, "30m")
+    assert "12h; 30m is used" in ahead(GPT, "12h")
+    assert ahead(CLAUDE, "1h") == ""
+    assert "leaves nobody the choice of how long" in ahead(OLD, "1h")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """From a pattern to the fields of a request, for each kind of provider."""
 
+import json
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ from lm_deluge.prompt_cache import PATTERNS, CachePlan, Planner, PromptCache, ca
 from lm_deluge.prompt_cache.marked import prefixes
 from lm_deluge.prompt_cache.patterns import GROWING
 from lm_deluge.prompt_cache.reading import Reader
-from lm_deluge.request import Breakpoint
+from lm_deluge.providers import build
+from lm_deluge.request import Breakpoint, Request
 from lm_deluge.tool import Tool
 
 from .predictions import predict
@@ -187,6 +189,22 @@ def test_a_key_is_all_there_is_to_automatic_caching_where_keys_are_taken():
     assert planned("automatic", CLAUDE).prompt_cache_key is None
 
 
+@pytest.mark.parametrize("name", ["anthropic/claude-sonnet-4.5", "google/gemini-2.5-flash", "qwen/qwen3-max"])
+def test_where_the_provider_places_no_mark_automatic_is_one_on_the_last_block(name):
+    model = resolve(f"openrouter/{name}", environ={})
+    plan = planned("automatic", model, ttl="1h")
+    assert (plan.breakpoints, plan.automatic_cache) == ((Breakpoint("messages", 3, 0, "1h"),), False)
+    assert plan.prefixes == planned("last_user_message", model, ttl="1h").prefixes
+    fields = {"breakpoints": plan.breakpoints, "automatic_cache": plan.automatic_cache, "cache_ttl": plan.cache_ttl}
+    body = json.loads(build(Request(conversation=PROMPT, model=model, **fields), credential=None).body)
+    assert body["messages"][3]["content"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert "cache_control" not in body
+    assert planned("automatic", model, PROMPT.ai("So")).breakpoints == (Breakpoint("messages", 4, 0),)
+    assert planned("automatic", model, Conversation([Message.user("")])).breakpoints == ()
+    own = [ProviderBlock("openai-chat", {"type": "text", "text": f"{n}", "cache_control": {}}) for n in range(4)]
+    assert planned("automatic", model, Conversation([Message("user", [*own, Text("x")])])).breakpoints == ()
+
+
 def test_the_turns_of_a_conversation_keep_their_key():
     one, two = (planned("conversation", GPT_4, each) for each in (PROMPT, PROMPT.ai("2").user("Three")))
     assert one.prompt_cache_key == two.prompt_cache_key
@@ -258,6 +276,15 @@ def test_blocks_of_other_providers_are_not_marks():
     block = ProviderBlock("elsewhere", {"cache_control": {"type": "ephemeral", "ttl": "5m"}})
     prompt = Conversation([Message("user", (block,)), *PROMPT.messages])
     assert {mark.ttl for mark in planned("conversation", conversation=prompt, ttl="1h").breakpoints} == {"1h"}
+
+
+@pytest.mark.parametrize("pattern", ["system_and_tools", "tools_only"])
+def test_behind_their_mark_nothing_is_cached_either(pattern):
+    block = {"type": "text", "text": SYSTEM, "prompt_cache_breakpoint": {"mode": "explicit"}}
+    prompt = Conversation([Message("user", (ProviderBlock("openai-chat", block), Text("varies")))])
+    assert planned(pattern, GPT_6, prompt).cache_tail is False
+    assert planned("conversation", GPT_6, prompt).cache_tail is True
+    assert planned(pattern, GPT_6, Conversation.user("varies")).cache_tail is None, "without a mark that is no caching"
 
 
 def test_an_impossible_lifetime_of_theirs_is_named():

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from typing import Literal
 
 import msgspec
 
@@ -12,18 +13,20 @@ from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Job, LocalCache, Pending
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.prepare import prepare
+from lm_deluge.engine.rehearsal import RunPlan, forecast
 from lm_deluge.engine.routes import planner_for
 from lm_deluge.engine.settings import RunOptions, Settings, parameters_of
 from lm_deluge.engine.shared import Shared
 from lm_deluge.models import Rates
 from lm_deluge.prompt import PromptLike
-from lm_deluge.prompt_cache import Estimate, PlannedRun, PromptCache, forecast, paced
+from lm_deluge.prompt_cache import Estimate, PromptCache
 from lm_deluge.providers import can_prefill
 from lm_deluge.request import Parameters, Request
 
 __all__ = ["estimate"]
 
 _AT_ONCE = 512
+_WORTH_TELLING = 60.0  # seconds
 
 
 async def estimate(
@@ -82,18 +85,16 @@ def _forecasts(
 ) -> Estimate:
     settings, limits = shared.settings, shared.limits
     (model,) = settings.models
-    sizes = [job.prompt.count_tokens() + (result.output_tokens or 0) for job in misses]
-    run = PlannedRun(
+    run = RunPlan(
         prompts=[job.prompt for job in misses],
-        started=list(
-            paced(sizes, requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute)
-        ),
+        tokens=[job.prompt.count_tokens() for job in misses],
         model=model,
         tools=options.tools,
         scope=parameters.fingerprint,
         at_once=settings.max_concurrent,
         can_prefill=_can_prefill(settings, options, misses),
         rates=rates,
+        reserved_tokens=settings.params.max_new_tokens or 0,
         output_tokens=result.output_tokens or 0,
         requests_per_minute=limits.requests_per_minute,
         tokens_per_minute=limits.tokens_per_minute,
@@ -102,13 +103,12 @@ def _forecasts(
         forecast(run, cache, partial(planner_for, settings, options, cache, model, parameters))
         for cache in (None, *caches)
     ]
-    result = msgspec.structs.replace(result, forecasts=tuple(found), seconds=run.seconds)
-    if run.seconds <= 60:
-        return result
-    by_tokens = sum(min(size, limits.tokens_per_minute) for size in sizes) / limits.tokens_per_minute
-    is_by_tokens = by_tokens > len(misses) / limits.requests_per_minute
+    seconds = run.seconds
+    by_tokens = run.minutes_by_tokens > run.minutes_by_requests
+    limit: Literal["max_tokens_per_minute", "max_requests_per_minute"]
+    limit = "max_tokens_per_minute" if by_tokens else "max_requests_per_minute"
     return msgspec.structs.replace(
-        result, held_back_by="max_tokens_per_minute" if is_by_tokens else "max_requests_per_minute"
+        result, forecasts=tuple(found), seconds=seconds, held_back_by=limit if seconds > _WORTH_TELLING else None
     )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 import msgspec
@@ -13,7 +14,16 @@ from lm_deluge.engine.shared import Shared
 from lm_deluge.errors import ModelWarning
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache import CachePlan, Planner, Prefix, PrefixIndexes, PromptCache, nothing_read, unsupported
+from lm_deluge.prompt_cache import (
+    CachePlan,
+    Planner,
+    Prefix,
+    PrefixIndexes,
+    PromptCache,
+    advise_ahead,
+    nothing_read,
+    unsupported,
+)
 from lm_deluge.providers import Reply, build, can_prefill, dropped_parameters, supports_prompt_caching
 from lm_deluge.request import Parameters, Request, is_personal
 from lm_deluge.wire import HttpRequest, HttpResponse
@@ -41,7 +51,6 @@ class Route:
         self._secrets = _secrets(self.credential, shared.settings.extra_headers)
         self._options = options
         self._shared = shared
-        self._diagnoses = options.prompt_cache is not None and options.prompt_cache.diagnostics
         self._answers = 0
         self._used = Tokens()
         self._planner: Planner | None = None
@@ -107,9 +116,14 @@ class Route:
             prompt_cache_key=plan.prompt_cache_key,
             extra_headers=settings.extra_headers,
             extra_body=settings.extra_body,
-            diagnose=self._diagnoses,
-            previous_response_id=self._shared.advisor.last_response(self.model) if self._diagnoses else None,
+            diagnose=options.prompt_cache is not None and options.prompt_cache.diagnostics,
+            previous_response_id=self._answer_before(prompt, plan),
         )
+
+    def _answer_before(self, prompt: Conversation, plan: CachePlan) -> str | None:
+        if self._planner is None or not self._planner.cache.diagnostics:
+            return None
+        return self._shared.advisor.answer_before(self.model, self._planner.cache, prompt, plan)
 
     def without_secrets(self, response: HttpResponse) -> HttpResponse:
         """A response that reports an error, without what servers and gateways repeat of the credentials they got."""
@@ -121,7 +135,7 @@ class Route:
         return msgspec.structs.replace(response, body=body)
 
     def warn(self, notices: Notices) -> None:
-        """Say what requests will not hold."""
+        """Say what is known before the first request: what none will hold, and what is wrong with what is asked."""
         options, model = self._options, self.model
         for name in dropped_parameters(model, self._settings.params, has_schema=options.output_schema is not None):
             notices.warn(
@@ -130,25 +144,27 @@ class Route:
                 ModelWarning,
             )
         cache = options.prompt_cache
-        if cache is not None and self._planner is None:
-            self._shared.advisor.say(notices, model, [unsupported(cache, model)])
+        if cache is not None:
+            today = datetime.fromtimestamp(self._shared.clock.time(), UTC).date()
+            found = [unsupported(cache, model)] if self._planner is None else advise_ahead(cache, model, today=today)
+            self._shared.advisor.say(notices, model, found)
 
-    def learn_from(self, reply: Reply) -> str | None:
+    def learn_from(self, reply: Reply, prompt: Conversation, plan: CachePlan) -> str | None:
         """See an answer. Returns why nothing of the prompt was read from the provider's cache, if the provider says."""
         self._answers += 1
         self._used.add(reply.usage)
         if self._planner is None:
             return None
         is_read = reply.usage is not None and reply.usage.has_cache_hit
-        self._shared.advisor.answered(self.model, self._planner.cache, reply.response_id, is_read=is_read)
+        self._shared.advisor.answered(self.model, self._planner.cache, prompt, plan, reply.response_id, is_read=is_read)
         return None if is_read else reply.cache_miss_reason
 
-    def advise(self, notices: Notices, *, now: float) -> None:
+    def advise(self, notices: Notices) -> None:
         """Say what is wrong with how prompts are cached, which providers never do."""
         planner, advisor = self._planner, self._shared.advisor
         found = [nothing_read(self._options.prompt_cache, self.model, self._used.total(), self._answers)]
         if planner is not None:
-            found += advisor.look(self.model, planner.cache, reserved=planner.reserved, now=now)
+            found += advisor.look(self.model, planner.cache, answers=self._answers, reserved=planner.reserved)
         advisor.say(notices, self.model, found)
 
 

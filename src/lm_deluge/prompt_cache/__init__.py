@@ -1,26 +1,27 @@
 """Planning where a provider should cache a prompt. Pure: a pattern and a prompt give positions, for any provider."""
 
-from lm_deluge.prompt_cache.advice import Advice, advise, nothing_read, tools_reordered, unsupported
-from lm_deluge.prompt_cache.estimate import Bill, Estimate, Forecast, PlannedRun, forecast, paced
+from lm_deluge.prompt_cache.advice import Advice, advise, advise_ahead, nothing_read, tools_reordered, unsupported
+from lm_deluge.prompt_cache.estimate import ANSWERED_AFTER, Bill, Estimate, Forecast
 from lm_deluge.prompt_cache.marked import Prefix, cache_key, prefixes
 from lm_deluge.prompt_cache.options import PromptCache, as_prompt_cache
 from lm_deluge.prompt_cache.patterns import PATTERNS, Pattern, check_pattern, plan
 from lm_deluge.prompt_cache.planner import CachePlan, Planner
-from lm_deluge.prompt_cache.predict import Predictor
+from lm_deluge.prompt_cache.predict import Entries, Predictor
 from lm_deluge.prompt_cache.reading import Block
 from lm_deluge.prompt_cache.sharding import Sharding
 from lm_deluge.prompt_cache.sharing import PrefixIndex, PrefixIndexes
 
 __all__ = [
+    "ANSWERED_AFTER",
     "PATTERNS",
     "Advice",
     "Bill",
     "Block",
     "CachePlan",
+    "Entries",
     "Estimate",
     "Forecast",
     "Pattern",
-    "PlannedRun",
     "Planner",
     "Predictor",
     "Prefix",
@@ -29,12 +30,11 @@ __all__ = [
     "PromptCache",
     "Sharding",
     "advise",
+    "advise_ahead",
     "as_prompt_cache",
     "cache_key",
     "check_pattern",
-    "forecast",
     "nothing_read",
-    "paced",
     "plan",
     "prefixes",
     "tools_reordered",

@@ -24,6 +24,7 @@ from lm_deluge.usage import Usage
 __all__ = [
     "Advice",
     "advise",
+    "advise_ahead",
     "lifetime_differs",
     "lifetimes_out_of_order",
     "nothing_marked",
@@ -39,7 +40,7 @@ __all__ = [
 Planned: TypeAlias = tuple[Conversation, CachePlan]
 
 _ENOUGH = 3  # prompts; two that differ may be an accident
-_BATCH = 10  # answers; so many at once are no single conversation
+_BATCH = 10  # so many answers at once are no single conversation, and so many turns are a long one
 _SHOWN = 24  # characters of each side, and so many before them
 _LEAD = 12
 _PLACED = frozenset({"automatic", "shared_prefix"})  # whose marks cannot be told from one prompt
@@ -75,34 +76,45 @@ def advise(
     tools: Sequence[Tool],
     planned: Sequence[Planned],
     *,
-    today: date,
     reserved: int = 0,
+    answers: int = 0,
+    longest: Prefix | None = None,
     is_read: bool = False,
 ) -> list[Advice]:
-    """What can be said of a batch from its first prompts.
+    """What can be said of prompts that were sent, by some of them.
+
+    Nothing is said that is not true of all the others too.
 
     Args:
         cache: what the user asked for.
         model: where the prompts go.
         tools: the tools that all of them have.
-        planned: some prompts of the batch with their plans; a hundred are plenty.
-        today: for models that are switched off.
+        planned: some of the prompts with their plans, no prompt twice.
         reserved: marks that requests carry besides, for example in ``extra_body``.
-        is_read: whether any of them was seen to read what another wrote.
+        answers: how many answers the run had that is over.
+        longest: the longest prefix of all of them; None for what ``planned`` tells.
+        is_read: whether any prompt was seen to read what another wrote.
     """
-    cacheable = [plan.prefixes for _, plan in planned if plan.prefixes]
-    own = _of_own_marks(cache, model, tools, planned, reserved=reserved)
-    found = [
-        None if any(each.kind == "too_many" for each in own) else nothing_marked(cache, model, tools, planned),
-        # The longest, for a shorter one inside it may well be below the minimum.
-        prefix_too_short(max((each[-1] for each in cacheable), key=lambda each: each.tokens), model)
-        if cacheable
-        else None,
-        None if cache.pattern in _GOES_ON or is_read else nothing_shared(model, tools, planned),
-        *own,
-        lifetime_differs(cache, model),
-        retired(model, today),
-    ]
+    found: list[Advice | None] = [*_of_own_marks(cache, model, tools, planned, reserved=reserved)]
+    prefixes = [plan.prefixes[-1] for _, plan in planned if plan.prefixes]
+    if longest is not None:
+        prefixes.append(longest)
+    if not prefixes:
+        if not any(each is not None and each.kind == "too_many" for each in found):
+            found.append(nothing_marked(cache, model, tools, planned))
+    elif not is_read:
+        # Of the longest, for a shorter one inside it may well be below the minimum.
+        too_short = prefix_too_short(max(prefixes, key=lambda each: each.tokens), model)
+        if too_short is None:
+            found.append(None if cache.pattern in _GOES_ON else nothing_shared(model, tools, planned))
+        elif not cache.goes_on or answers >= _BATCH or any(_turns(prompt) >= _BATCH for prompt, _ in planned):
+            found.append(too_short)  # and not where a chat has only begun
+    return [each for each in found if each is not None]
+
+
+def advise_ahead(cache: PromptCache, model: Model, *, today: date) -> list[Advice]:
+    """What can be said before any prompt is known. ``today`` is for models that are switched off."""
+    found = (lifetime_differs(cache, model), retired(model, today))
     return [each for each in found if each is not None]
 
 
@@ -151,8 +163,8 @@ def nothing_marked(
 
 def nothing_shared(model: Model, tools: Sequence[Tool], planned: Sequence[Planned]) -> Advice | None:
     """A mark on what varies: every prompt writes a prefix of its own, and none reads another's."""
-    marked = [(conversation, plan) for conversation, plan in planned if plan.prefixes]
-    ids = [prefix.id for _, plan in marked for prefix in plan.prefixes]
+    marked = [each for each in planned if each[1].prefixes and each[1].prefixes[-1].is_cacheable]
+    ids = [prefix.id for _, plan in marked for prefix in plan.prefixes if prefix.is_cacheable]
     if len(marked) < _ENOUGH or len(set(ids)) < len(ids):
         return None
     parting = _parting(Reader(model, tools), marked[0][0], marked[1][0])
@@ -296,6 +308,10 @@ def _of_own_marks(
             found.append(too_many_marks(wanted, model.caching, reserved=reserved + len(theirs)))
             found.append(lifetimes_out_of_order(theirs, model.caching))
     return [each for each in found if each is not None]
+
+
+def _turns(conversation: Conversation) -> int:
+    return sum(message.role == "assistant" for message in conversation.messages)
 
 
 class _Parting(NamedTuple):

@@ -16,7 +16,7 @@ from lm_deluge.prompt_cache.reading import can_carry_breakpoint
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
-__all__ = ["GROWING", "PATTERNS", "Pattern", "beginning", "check_pattern", "plan"]
+__all__ = ["GROWING", "PATTERNS", "Pattern", "beginning", "check_pattern", "end", "plan"]
 
 Pattern = Literal[
     "system_and_tools",
@@ -58,9 +58,9 @@ def check_pattern(pattern: str | None) -> Pattern | None:
 def plan(pattern: Pattern, conversation: Conversation, tools: Sequence[Tool] = ()) -> tuple[Breakpoint, ...]:
     """Where the breakpoints of a pattern go, in the order in which the provider reads the prompt.
 
-    ``"automatic"`` has none of its own: the provider places it. ``"shared_prefix"`` of one prompt alone is what most
-    prompts share, its system text and tools. A system message anywhere in the conversation counts, for providers that
-    keep system text apart read all of it first.
+    ``"automatic"`` has none of its own: the provider places it, or else see ``end``. ``"shared_prefix"`` of one prompt
+    alone is what most prompts share, its system text and tools. A system message anywhere in the conversation counts,
+    for providers that keep system text apart read all of it first.
 
     Raises:
         ConfigError: an unknown pattern.
@@ -89,6 +89,12 @@ def beginning(conversation: Conversation, tools: Sequence[Tool] = ()) -> tuple[B
         return marks
     first = _last_markable(conversation, [0])
     return () if first is None else (first,)
+
+
+def end(conversation: Conversation) -> tuple[Breakpoint, ...]:
+    """The mark on the last block that may carry one, where a provider does not place it itself."""
+    last = _last_markable(conversation, range(len(conversation.messages)))
+    return () if last is None else (last,)
 
 
 def _last_tool(tools: Sequence[Tool]) -> list[Breakpoint]:

@@ -9,7 +9,7 @@ from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.limits import at_the_end, fewer, longest_first, may_have_marks
 from lm_deluge.prompt_cache.marked import Prefix, cache_key, prefixes
 from lm_deluge.prompt_cache.options import PromptCache
-from lm_deluge.prompt_cache.patterns import beginning, plan
+from lm_deluge.prompt_cache.patterns import beginning, end, plan
 from lm_deluge.prompt_cache.reading import Reader
 from lm_deluge.prompt_cache.sharing import PrefixIndex, PrefixIndexes
 from lm_deluge.request import Breakpoint
@@ -95,7 +95,7 @@ class Planner:
     def plan(self, conversation: Conversation) -> CachePlan:
         """What the request for a prompt says. Its media have to be loaded."""
         caching = self._model.caching
-        automatic = self.cache.pattern == "automatic"
+        automatic = self.cache.pattern == "automatic" and caching.places_marks
         ttl: str | None = self.cache.ttl
         marks = self._marks(conversation) if caching.takes_marks else ()
         if automatic and caching.marks == "cache_control" and may_have_marks(conversation):
@@ -106,8 +106,9 @@ class Planner:
             breakpoints=marks,
             automatic_cache=automatic,
             cache_ttl=ttl,
-            # Where prompts share nothing that can be cached, all of each would be written, and nobody would read it.
-            cache_tail=True if self.cache.goes_on else False if self._index is not None else None,
+            # What comes behind a mark, the user's too, varies. And where prompts share nothing that can be cached, all
+            # of each would be written, and nobody would read it.
+            cache_tail=True if self.cache.goes_on else False if found or self._index is not None else None,
             # Of the shortest: prompts that part behind it are neighbors all the same.
             prompt_cache_key=cache_key(found[0].id) if caching.takes_key and found else None,
             prefixes=found,
@@ -115,9 +116,10 @@ class Planner:
 
     def _marks(self, conversation: Conversation) -> tuple[Breakpoint, ...]:
         """Where breakpoints go."""
-        if self.cache.pattern == "automatic":
-            return ()
         caching = self._model.caching
+        automatic = self.cache.pattern == "automatic"
+        if automatic and caching.places_marks:
+            return ()
         most = caching.max_marks - self.reserved
         if self.cache.goes_on and caching.caches_tail:
             most -= 1  # the end of the prompt is one of them
@@ -127,7 +129,8 @@ class Planner:
         if self._index is not None:
             marks = self._index.marks(conversation, most=max(0, most))
         else:
-            marks = fewer(plan(self.cache.pattern, conversation, self._tools), most)
+            wanted = end(conversation) if automatic else plan(self.cache.pattern, conversation, self._tools)
+            marks = fewer(wanted, most)
         marks = tuple(msgspec.structs.replace(mark, ttl=self.cache.ttl) for mark in marks)
         return longest_first(marks, self._reader.blocks(conversation), caching) if theirs else marks
 

@@ -4,10 +4,8 @@ The rules are those of the providers' guides. Nothing is sent: a request is a ch
 entry is the digest of a chain and a time until which it lives.
 """
 
-import math
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from typing import TypeAlias
 
 import msgspec
 
@@ -15,12 +13,15 @@ from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.marked import minimum_of
 from lm_deluge.prompt_cache.planner import CachePlan
-from lm_deluge.prompt_cache.reading import DIGEST_BYTES, Block, Place, Reader
+from lm_deluge.prompt_cache.reading import Block, Place, Reader
 from lm_deluge.prompt_cache.steps import STEP, Piece, Steps
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
 
-__all__ = ["Predictor"]
+__all__ = ["Entries", "Predictor"]
+
+Entries: TypeAlias = Mapping[bytes, float]
+"""Digests of prefixes, and how long their entries live after each use, in seconds."""
 
 _HOUR = 3_600.0
 _MESSAGE_ENDS = 21  # OpenAI, prompt caching guide: the last message and up to 20 before it
@@ -38,13 +39,6 @@ class Predictor:
         scope: whatever else separates caches, as for ``Planner``.
         count: tokens of a block; by default about one for four bytes.
         tokens_per_message: tokens that each message has beside its blocks.
-        at_once: how many are under way at a time. What one writes can be read by the one that comes so many later.
-        waits: whether a request waits while another that is under way writes a prefix which both have marked.
-        prefills: whether what others wait for is written by a request without an answer, before the prompt itself.
-        begins_after: seconds from a request to the beginning of its answer, whatever else is under way.
-
-    Attributes:
-        prefilled: the prompt tokens of the requests that were sent beside those of the prompts.
     """
 
     def __init__(
@@ -55,64 +49,20 @@ class Predictor:
         scope: bytes = b"",
         count: Callable[[Block], int] | None = None,
         tokens_per_message: int = 0,
-        at_once: int = 1,
-        waits: bool = False,
-        prefills: bool = False,
-        begins_after: float = math.inf,
     ) -> None:
-        self.prefilled: list[Usage] = []
         self._reader = Reader(model, tools, scope=scope)
         self._caching = model.caching
         self._cache = _cache_for(model)
         self._count = count
         self._tokens_per_message = tokens_per_message
-        self._at_once = max(1, at_once)
-        self._waits = waits
-        self._prefills = prefills
-        self._begins_after = begins_after
-        self._sent = 0
-        self._under_way: OrderedDict[int, _Sent] = OrderedDict()  # by their number
-        self._leaders: dict[bytes, int] = {}  # who writes a prefix that others may wait for
 
-    def send(self, conversation: Conversation, plan: CachePlan, now: float = 0.0) -> Usage:
-        """The prompt tokens of the next request, which is sent at ``now``, in seconds."""
-        request = self._lay_out(conversation, plan)
-        while self._under_way:
-            number, oldest = next(iter(self._under_way.items()))
-            if len(self._under_way) < self._at_once and now < oldest.started + self._begins_after:
-                break
-            self._begin(number)
-        for digest in request.shared:
-            leader = self._leaders.get(digest)
-            if leader is not None:
-                self._wait_for(leader)
-        usage, entries = self._cache.look_up(request, now)
-        self._sent += 1
-        leads = [digest for digest in request.shared if digest in entries] if self._waits else []
-        self._leaders.update(dict.fromkeys(leads, self._sent))
-        self._under_way[self._sent] = _Sent(entries, now, leads, request if self._prefills and leads else None)
-        return usage
+    def look_up(self, conversation: Conversation, plan: CachePlan, now: float = 0.0) -> tuple[Usage, Entries]:
+        """The prompt tokens of a request that is sent at ``now``, in seconds, and what it writes: see ``publish``."""
+        return self._cache.look_up(self._lay_out(conversation, plan), now)
 
-    def finish(self) -> None:
-        """All that is under way is answered."""
-        while self._under_way:
-            self._begin(next(iter(self._under_way)))
-
-    def _begin(self, number: int) -> None:
-        """The answer to a request begins: what it wrote can be read."""
-        sent = self._under_way.pop(number)
-        self._cache.publish(sent.entries, sent.started)
-        for digest in sent.leads:
-            del self._leaders[digest]
-
-    def _wait_for(self, number: int) -> None:
-        """What a request writes is waited for. The others that are under way stay so."""
-        request, started = self._under_way[number].request, self._under_way[number].started
-        self._begin(number)
-        if request is not None:
-            # What was sent first has been the prefill. Now comes the prompt itself.
-            usage, _ = self._cache.look_up(request, started)
-            self.prefilled.append(usage)
+    def publish(self, entries: Entries, started: float = 0.0) -> None:
+        """The answer has begun to a request that was sent at ``started``: what it wrote can be read."""
+        self._cache.publish(entries, started)
 
     def _lay_out(self, conversation: Conversation, plan: CachePlan) -> "_Request":
         return _lay_out(self._pieces(conversation), plan, self._reader, self._caching, self._cache.steps)
@@ -146,36 +96,18 @@ class _Request(msgspec.Struct, frozen=True):
     Attributes:
         positions: its blocks.
         steps: digests at each whole step, for caches that go by those.
-        shared: digests of the prefixes that others may wait for.
         caches_tail: whether the end is cached without a mark.
         has_key: whether there is a routing key.
     """
 
     positions: list[_Position]
     steps: list[bytes]
-    shared: list[bytes]
     caches_tail: bool
     has_key: bool
 
     @property
     def total(self) -> int:
         return self.positions[-1].end if self.positions else 0
-
-
-class _Sent(msgspec.Struct, frozen=True):
-    """A request that is under way.
-
-    Attributes:
-        entries: what can be read once its answer has begun: digests and lifetimes in seconds.
-        started: when it was sent.
-        leads: those of the digests that others may wait for.
-        request: the request itself, if it is sent once more as soon as somebody waits.
-    """
-
-    entries: dict[bytes, float]
-    started: float
-    leads: list[bytes]
-    request: _Request | None
 
 
 def _lay_out(
@@ -207,8 +139,7 @@ def _lay_out(
         markable.mark = markable.mark or caching.seconds(caching.ttl(plan.cache_ttl))
     has_marks = any(position.mark is not None for position in positions)
     tail = not has_marks if plan.cache_tail is None else plan.cache_tail
-    shared = [salt + prefix.id[:DIGEST_BYTES] for prefix in plan.prefixes if prefix.is_cacheable]
-    return _Request(positions, stepped, shared, caching.caches_tail and tail, bool(salt))
+    return _Request(positions, stepped, caching.caches_tail and tail, bool(salt))
 
 
 class _Cache:
@@ -222,11 +153,11 @@ class _Cache:
         self._lives: dict[bytes, tuple[float, float]] = {}  # until when, and for how long after each use
         self._purge_at = _PURGE_AT
 
-    def look_up(self, request: _Request, now: float) -> tuple[Usage, dict[bytes, float]]:
+    def look_up(self, request: _Request, now: float) -> tuple[Usage, Entries]:
         """What a request that starts at ``now`` reads and writes, and which entries there are once it has begun."""
         return Usage(input_tokens=request.total), {}
 
-    def publish(self, entries: Mapping[bytes, float], started: float) -> None:
+    def publish(self, entries: Entries, started: float) -> None:
         """An answer has begun."""
         life = (0.0, 0.0)
         for digest, seconds in entries.items():
@@ -251,7 +182,7 @@ class _Cache:
 class _LookBackCache(_Cache):
     """Anthropic's: written at marks, read at marks and some blocks before them."""
 
-    def look_up(self, request: _Request, now: float) -> tuple[Usage, dict[bytes, float]]:
+    def look_up(self, request: _Request, now: float) -> tuple[Usage, Entries]:
         positions = request.positions
         marked = [at for at, position in enumerate(positions) if position.mark is not None]
         hit = max((self._find(positions, at, now) for at in marked), default=-1)
@@ -291,7 +222,7 @@ class _LookBackCache(_Cache):
 class _BreakpointCache(_Cache):
     """OpenAI's from GPT-5.6 on: marks alone, or marks and the ends of messages."""
 
-    def look_up(self, request: _Request, now: float) -> tuple[Usage, dict[bytes, float]]:
+    def look_up(self, request: _Request, now: float) -> tuple[Usage, Entries]:
         total = request.total
         if total < self.minimum:
             return Usage(input_tokens=total), {}
@@ -317,15 +248,13 @@ class _AutomaticCache(_Cache):
         super().__init__(model)
         self.steps = Steps()
 
-    def look_up(self, request: _Request, now: float) -> tuple[Usage, dict[bytes, float]]:
+    def look_up(self, request: _Request, now: float) -> tuple[Usage, Entries]:
         total, steps = request.total, request.steps
         if total < self.minimum or (self.caching.key_required and not request.has_key):
             return Usage(input_tokens=total), {}
         hit = next((count for count in range(len(steps), 0, -1) if self.is_alive(steps[count - 1], now)), 0)
         self.renew(steps[:hit], now)
-        self.renew(request.shared, now)
-        # Prefixes are kept beside the steps only for those who wait for them.
-        new = [digest for digest in chain(steps[hit:], request.shared) if not self.is_alive(digest, now)]
+        new = [digest for digest in steps[hit:] if not self.is_alive(digest, now)]
         read = hit * STEP if hit * STEP >= self.minimum else 0
         usage = Usage(input_tokens=total - read, cache_read_tokens=read)
         return usage, dict.fromkeys(new, self.caching.default_lifetime)

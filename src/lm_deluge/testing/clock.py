@@ -72,6 +72,15 @@ class FakeClock:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_wake, future)
 
+    def advance_to_next(self) -> bool:
+        """Move time on to when the next sleeper wakes. Returns whether there is one."""
+        with self._changed:
+            seconds = self._sleepers[0][0] - self._elapsed if self._sleepers else None
+        if seconds is None:
+            return False
+        self.advance(max(0.0, seconds))
+        return True
+
     def wait_for_sleepers(self, count: int = 1, *, timeout: float = 5.0) -> None:
         """Block this thread until ``count`` calls sleep on the clock (they run in another thread).
 
