@@ -41,8 +41,9 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         damaged_entries: stored entries that did not decode; each was treated as a miss and set aside.
         not_stored: answers that were not stored because they are refused, filtered, empty or not admitted.
         prompt_cache_hits: answers of which the provider read part of the prompt from its own cache, by provider.
-        lost_to_writes: US dollars paid for writing to the provider's prompt cache what was there already, or what no
-            other prompt of the run read. Patterns for prompts that go on from each other count the first kind alone.
+        lost_to_writes: US dollars, at least, paid for writing to the provider's prompt cache what was there already, or
+            what no other prompt of the run read. Providers do not say which tokens they wrote, so what is not certain
+            is left out. Patterns for prompts that go on from each other count the first kind alone.
         cache_miss_reasons: answers for which the provider said why it read nothing from its cache, by its word for the
             reason. Only where that was asked with ``PromptCache(diagnostics=True)``.
         waited_for_prefix: prompts that waited until another had written the prefix that they share.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, Image, Message, Text, Thinking
-from lm_deluge.prompt_cache import PrefixIndex
+from lm_deluge.prompt_cache import Planner, PrefixIndex, PrefixIndexes, PromptCache
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
@@ -191,3 +191,36 @@ def test_every_mark_stands_on_what_two_prompts_share_and_never_moves(batch, cut,
             assert sum(digest in other.values() for other in chains) >= 2
     for before, after in zip(early, late, strict=False):
         assert set(before) <= set(after) or len(after) == 4
+
+
+def planned(indexes: PrefixIndexes, *prompts: Conversation) -> set[tuple[Breakpoint, ...]]:
+    """Where a run of one client sets marks."""
+    planner = Planner(PromptCache("shared_prefix"), CLAUDE, indexes=indexes)
+    planner.learn(prompts)
+    return {planner.plan(prompt).breakpoints for prompt in prompts}
+
+
+def test_samples_of_a_prompt_that_an_earlier_run_asked_share_it():
+    indexes = PrefixIndexes()
+    prompts = [prompt(user(words(name)), user("question")) for name in "abc"]
+    assert planned(indexes, *prompts) == {()}
+    assert planned(indexes, *prompts) == {()}, "a second request for each, whose answer comes after the first"
+    assert planned(indexes, *prompts * 6) == {at((1, 0))}
+    assert planned(indexes, *prompts) == {at((1, 0))}, "it reads what the samples wrote"
+
+
+def test_what_runs_ask_at_the_same_time_counts_together():
+    found = PrefixIndex(CLAUDE)
+    alone = prompt(user(words("a")), user("question"))
+    for _ in range(2):
+        for run in (1, 2):
+            found.add([alone], run=run)
+    assert found.marks(alone) == at((1, 0))
+
+
+def test_prompts_that_come_again_do_not_move_marks():
+    """In a second run of the same prompts nothing is shared by more of them than in the first."""
+    indexes = PrefixIndexes()
+    prompts = [prompt(user(words("a")), user(f"question {number}")) for number in range(3)]
+    for _ in range(3):
+        assert planned(indexes, *prompts) == {at((0, 0))}

@@ -29,6 +29,7 @@ class _Watched:
         self.count = 0
         self.longest: Prefix | None = None
         self.is_read = False
+        self.newest: str | None = None  # the id of the latest answer
         self.reordered: Advice | None = None
         self.look_at = 1  # looking takes time, so it is done at 1, 2, 4, 8 ... prompts
 
@@ -82,21 +83,26 @@ class Advisor:
                 if len(self._latest) > _LINES:
                     self._latest.popitem(last=False)
             watched = self._watched.get((model.name, cache))
-            if watched is not None and is_read:
-                watched.is_read = True
+            if watched is not None:
+                watched.is_read = watched.is_read or is_read
+                watched.newest = response_id
 
     def answer_before(self, model: Model, cache: PromptCache, prompt: Conversation, plan: CachePlan) -> str | None:
         """The provider's id of the answer whose request its diagnostics should compare a prompt with.
 
         That is the latest one of the same line: of a conversation, its own earlier turn; of other prompts, one that
-        begins with the same prefix. None where there is none. Prompts of several groups, asked side by side, differ
-        from each other without anything being wrong.
+        begins with the same prefix. Prompts of several groups, asked side by side, differ from each other without
+        anything being wrong; but as long as no prompt has read anything, it may be any. None where there is none.
         """
         if cache.goes_on and not any(message.role == "assistant" for message in prompt.messages):
             return None  # its first turn
         line = _line(cache, prompt, plan)
         with self._lock:
-            return None if line is None else self._latest.get((model.name, line))
+            found = None if line is None else self._latest.get((model.name, line))
+            watched = self._watched.get((model.name, cache))
+            if found is None and not cache.goes_on and watched is not None and not watched.is_read:
+                return watched.newest
+            return found
 
     def look(self, model: Model, cache: PromptCache, *, answers: int, reserved: int) -> list[Advice]:
         """What is wrong with the prompts that were seen, unless nothing new can be said by now.

@@ -56,7 +56,11 @@ class Batch:
         self._shared = shared
         self._emit = emit
         self._ledger = Ledger(
-            Writes(shared.write_log, goes_on=options.prompt_cache is None or options.prompt_cache.goes_on)
+            Writes(
+                shared.write_log,
+                goes_on=options.prompt_cache is None or options.prompt_cache.goes_on,
+                tools=options.tools,
+            )
         )
         self._notices = Notices()
         self._started = shared.clock.monotonic()
@@ -180,7 +184,7 @@ class Batch:
                 self._shared.count_hits(self._ledger, hits, self._emit, store=self._local.location)
                 self._outbox.add(*hits)
             if self._options.prompt_cache is not None and self._local.mode != "offline":
-                self._caller.learn([job for job, response in zip(jobs, found, strict=True) if response is None])
+                await self._caller.learn([job for job, response in zip(jobs, found, strict=True) if response is None])
             for response in found:
                 job = unasked.popleft()
                 if response is not None:

@@ -79,11 +79,14 @@ class Caller:
         for route in self._routes:
             route.warn(self._notices)
 
-    def learn(self, jobs: Sequence[Job]) -> None:
+    async def learn(self, jobs: Sequence[Job]) -> None:
         """See prompts that will be asked, so that what they share is known before the first of them is."""
         # Duplicates that share one call are one prompt.
         asked = {job.digest: job for job in jobs}.values() if self._single_flight is not None else jobs
-        self._routes.learn([job.prompt for job in asked])
+        for job in asked:
+            if not self._shared.pace.step():
+                await self._shared.pace.turn()
+            self._routes.learn([job.prompt])
 
     async def finish(self) -> None:
         """Return once every answer that has come is stored."""
@@ -91,6 +94,9 @@ class Caller:
             await asyncio.wait(self._finishing)
         for route in self._routes:
             route.advise(self._notices)
+        cache = self._options.prompt_cache
+        if cache is not None and not cache.goes_on and self._ledger.has_reads:
+            return  # the first prompts of groups, which differ from each other without anything being wrong
         for reason, answers in self._ledger.miss_reasons.items():
             self._notices.warn(("miss", reason), _why_missed(reason, answers), PromptCacheWarning)
 
@@ -169,7 +175,9 @@ class Caller:
                 self._ledger.add_wait(turn.waited, is_first=not job.waited)
                 job.waited = True
             try:
-                if turn.leads and route.prefills and not prefilled:
+                if turn.leads:
+                    await asyncio.sleep(0)  # the prompts that came with this one begin to wait
+                if turn.is_awaited and route.prefills and not prefilled:
                     prefilled = await self._prefill(job, route, plan, turn)
                     if prefilled:
                         continue  # the prefix is warm, and the prompt takes its turn with those that read it
@@ -214,7 +222,7 @@ class Caller:
             if not turn.holds:
                 return None
             # Others wait for its beginning, which does not show in an answer that comes as a whole.
-            streams = turn.leads
+            streams = turn.may_be_awaited
             request = await self._build(job, route, plan, stream=streams)
             sent = True
             job.sent = self._shared.clock.monotonic()
@@ -230,12 +238,11 @@ class Caller:
                 limits.give_back(tokens)
 
     async def _prefill(self, job: Job, route: Route, plan: CachePlan, turn: WarmTurn) -> bool:
-        """Have the prefix written without an answer, if others wait for it. Returns whether it was.
+        """Have the prefix written without an answer, for others wait for it. Returns whether it was.
 
         Where that fails, the prompt leads.
         """
-        await asyncio.sleep(0)  # the prompts that came with this one begin to wait
-        request = route.build_prefill(job.prompt, plan) if turn.is_awaited else None
+        request = route.build_prefill(job.prompt, plan)
         if request is None:
             return False
         tokens = min(job.prompt.count_tokens(), int(self._shared.limits.tokens_per_minute))
@@ -261,7 +268,7 @@ class Caller:
             self._shared.limits.settle(tokens, reply.usage.total_tokens)
             rates = await self._pricing.charge(route.model, reply.usage, reply.service_tier, was_wanted=False)
             if rates is not None:
-                self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=started)
+                self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=started, prompt=job.prompt)
         return True
 
     async def _build(self, job: Job, route: Route, plan: CachePlan, *, stream: bool) -> HttpRequest:
@@ -297,7 +304,7 @@ class Caller:
                 cost = uncached = rates.cost(reply.usage)
                 if reply.usage.cache_read_tokens or reply.usage.cache_write_tokens:
                     uncached = rates.uncached_cost(reply.usage)
-                    self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=job.sent)
+                    self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=job.sent, prompt=job.prompt)
             answer = _answer_of(job, model, reply, response, cost)
             answer = await self._local.store(job, answer, route.parameters)
         finally:

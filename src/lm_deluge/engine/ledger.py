@@ -90,6 +90,11 @@ class Ledger:
             self._cost += response.cost
             self._cost_uncached += response.cost if uncached_cost is None else uncached_cost
 
+    @property
+    def has_reads(self) -> bool:
+        """Whether any prompt was read from a provider's cache."""
+        return self._paid.total().has_cache_hit
+
     def add_miss_reason(self, reason: str) -> None:
         """Count why the provider read nothing from its cache."""
         self.miss_reasons[reason] += 1

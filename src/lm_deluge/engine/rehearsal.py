@@ -188,14 +188,14 @@ class _Rehearsal:
         turn = prompt.turn = self._client.warmth.enter(prefixes, self._client.now, prompt)
         if turn.role == "wait":
             self._active -= 1
-        elif turn.leads and self._prefills and not prompt.prefilled:
-            self._later(0.0, lambda: self._look_around(prompt))
+        elif turn.leads:
+            self._later(0.0, lambda: self._lead(prompt))
         else:
             self._ask(prompt)
 
-    def _look_around(self, prompt: _Prompt) -> None:
+    def _lead(self, prompt: _Prompt) -> None:
         """Those that came with a leader wait by now, so it is known whether there is something to prefill for."""
-        prompt.prefill = self._client.warmth.is_awaited(prompt.turn)
+        prompt.prefill = self._prefills and not prompt.prefilled and self._client.warmth.is_awaited(prompt.turn)
         self._ask(prompt)
 
     def _ask(self, prompt: _Prompt) -> None:

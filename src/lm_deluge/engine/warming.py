@@ -51,13 +51,18 @@ class WarmTurn:
 
     @property
     def leads(self) -> bool:
-        """Whether others wait for this request's answer to begin, or may come to."""
+        """Whether others may wait for this request's answer to begin."""
         return self._turn is not None and bool(self._turn.leads)
 
     @property
     def is_awaited(self) -> bool:
         """Whether others wait for it now."""
         return self._turn is not None and self._warming.warmth.is_awaited(self._turn)
+
+    @property
+    def may_be_awaited(self) -> bool:
+        """Whether others wait for it now, or may come to. Nobody waits for the end of a prompt that is his alone."""
+        return self._turn is not None and (self._turn.is_of_use or self._warming.warmth.is_awaited(self._turn))
 
     @property
     def group(self) -> bytes | None:

@@ -2,35 +2,69 @@
 
 A write costs more than plain input, so it pays only if somebody reads it. Two kinds never do: writing what another
 request had written already, and writing what nobody of the run reads.
+
+Providers say how many tokens were read and written, never which, and lengths of prefixes are estimates. So a prefix has
+the bounds that the estimates leave, and a loss is counted only where it is one at either end of them: this figure
+blames, and is rather too low than wrong.
 """
 
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from lm_deluge.models import Rates
+from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Prefix
+from lm_deluge.prompt_cache.reading import rough_tokens
+from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
 
 __all__ = ["WriteLog", "Writes"]
 
 _CAPACITY = 65_536
 
+_WIRE = "anthropic"  # tools are about as long in any other
+_LOW, _HIGH = 0.7, 1.3  # what an estimate may be off: tokenizers differ from four bytes, by language and kind of text
+_FAR_OFF = 2.0  # a whole prompt that is off by more has something that cannot be estimated, such as a packed file
+_NEARLY = 0.9  # a read up to here has reached a prefix: what is left is too little to tell from rounding
+
+
+class _Mark(NamedTuple):
+    """A prefix in one answer.
+
+    Attributes:
+        prefix: the prefix.
+        least: how many of the provider's tokens it has at least; 0 if it may be too short to be written at all.
+        is_read: whether the request read it, as far as can be told. Else it wrote at least the end of it.
+        may_be_all: whether it may be just this that the request read.
+    """
+
+    prefix: Prefix
+    least: float
+    is_read: bool
+    may_be_all: bool
+
 
 class _Entry(msgspec.Struct, gc=False):
     """What is known of an entry of the provider's cache.
 
     Attributes:
+        since: when the first request was sent that wrote or read it.
         until: when it ends.
+        seconds: how long it lives after each use.
+        shortest, longest: of the reads that may have been of just this; 0 as long as there are none.
         is_written: whether a write of it is known.
-        read_since: when the first of those was sent that read it.
         is_shared: whether a second request had its prefix.
     """
 
-    until: float = 0.0
+    since: float
+    until: float
+    seconds: float
+    shortest: int = 0
+    longest: int = 0
     is_written: bool = False
-    read_since: float = float("inf")
     is_shared: bool = False
 
 
@@ -45,59 +79,100 @@ class WriteLog:
         """Entries that are known."""
         return len(self._entries)
 
-    def add(self, prefixes: Sequence[Prefix], usage: Usage, started: float) -> tuple[int, dict[bytes, float]]:
-        """Take in an answer. Returns how many of its written tokens were there, and which prefixes are new.
+    def add(self, marks: Sequence[_Mark], read: int, started: float) -> tuple[int, int]:
+        """Take in an answer. Returns how many of its prefixes another request had, and up to which it wrote them again.
 
-        Of the new ones, each with its part of what they have together.
+        Args:
+            marks: its prefixes, the shortest first.
+            read: how many tokens it read.
+            started: when its request was sent.
         """
+        known = again = 0
+        is_needed = False
         with self._lock:
-            again = self._written_again(prefixes, usage, started)
-            sizes: dict[bytes, int] = {}
-            before = 0
-            for prefix in prefixes:
-                entry = self._entries.pop(prefix.id, None)
-                if entry is None or started >= entry.until:  # one that has ended is another
-                    entry = _Entry()
-                    sizes[prefix.id] = prefix.tokens - before
-                else:
+            for count, mark in enumerate(marks, start=1):
+                entry, is_new = self._use(mark.prefix, started)
+                if not is_new:
                     entry.is_shared = True
-                before = prefix.tokens
-                entry.until = max(entry.until, started + prefix.seconds)
-                if _reaches(prefix, prefixes[-1], usage) > usage.cache_read_tokens:
+                    known = count
+                if not mark.is_read:
+                    # Answers come in any order. The writer that is seen first counts as the one that was needed; and
+                    # one that is needed for a part is not blamed for the rest.
+                    is_needed = is_needed or not entry.is_written
+                    if not is_needed:
+                        again = count
                     entry.is_written = True
-                else:
-                    entry.read_since = min(entry.read_since, started)
-                self._entries[prefix.id] = entry
+                if mark.may_be_all:
+                    entry.longest = max(read, entry.longest)
+            if known and marks[known - 1].may_be_all and not any(mark.may_be_all for mark in marks[known:]):
+                entry = self._entries[marks[known - 1].prefix.id]
+                entry.shortest = min(read, entry.shortest or read)
             while len(self._entries) > _CAPACITY:
                 del self._entries[next(iter(self._entries))]
-        return again, {id: size / max(1, sum(sizes.values())) for id, size in sizes.items()}
+        return known, again
+
+    def length(self, id: bytes) -> tuple[int, int]:
+        """How long a prefix is at least and at most, by what was read of it; 0 where that is not known."""
+        with self._lock:
+            entry = self._entries.get(id)
+        return (0, 0) if entry is None else (entry.shortest, entry.longest)
 
     def is_shared(self, id: bytes) -> bool:
         """Whether a second request had a prefix while its entry was alive."""
-        entry = self._entries.get(id)
+        with self._lock:
+            entry = self._entries.get(id)
         return entry is not None and entry.is_shared
 
-    def _written_again(self, prefixes: Sequence[Prefix], usage: Usage, started: float) -> int:
-        """How many tokens were written that were there, or about to be."""
-        there = [each for each in prefixes if self._is_there(each, started)]
-        if not there:
-            return 0
-        known = _reaches(there[-1], prefixes[-1], usage)
-        return max(0, min(usage.cache_write_tokens, known - usage.cache_read_tokens))
+    def _use(self, prefix: Prefix, started: float) -> tuple[_Entry, bool]:
+        """The entry that a request of this time wrote or read, and whether it is a new one."""
+        entry = self._entries.pop(prefix.id, None)
+        if entry is not None and started + prefix.seconds <= entry.since:  # the answer took that long to come
+            self._entries[prefix.id] = entry
+            return _Entry(started, started + prefix.seconds, prefix.seconds), True
+        is_new = entry is None or started >= entry.until  # one that has ended is another
+        if entry is None or is_new:
+            shortest, longest = (0, 0) if entry is None else (entry.shortest, entry.longest)
+            entry = _Entry(started, started + prefix.seconds, prefix.seconds, shortest, longest)
+        entry.since = min(entry.since, started)
+        entry.seconds = min(entry.seconds, prefix.seconds)
+        entry.until = max(entry.until, started + entry.seconds)
+        self._entries[prefix.id] = entry
+        return entry, is_new
 
-    def _is_there(self, prefix: Prefix, started: float) -> bool:
-        entry = self._entries.get(prefix.id)
-        # Answers come in any order. Who reads what this request wrote may be done before it, but was sent after it.
-        return entry is not None and started < entry.until and (entry.is_written or entry.read_since < started)
 
+class _Again(msgspec.Struct, gc=False):
+    """Requests that wrote a prefix again. How long it is may become known only later.
 
-def _reaches(prefix: Prefix, longest: Prefix, usage: Usage) -> int:
-    """About how many of the tokens that were read and written belong to a prefix.
-
-    Prefixes have estimated tokens, usage has real ones: the longest prefix is what was read and written.
+    Attributes:
+        least: tokens that it has at least.
+        price: dollars that all of them together lost for each of its tokens.
+        spared: what of that is too much, because they had read a part.
     """
-    marked = usage.cache_read_tokens + usage.cache_write_tokens
-    return marked * prefix.tokens // max(1, longest.tokens)
+
+    least: float = 0.0
+    price: float = 0.0
+    spared: float = 0.0
+
+    def cost(self, tokens: int) -> float:
+        """What they lost. The length of the prefix is given where it is known, else 0."""
+        return self.price * (tokens or self.least) - self.spared
+
+
+class _Unread(NamedTuple):
+    """Tokens of one prompt that nobody has read, from one to another, and what each cost above plain input.
+
+    Attributes:
+        ids: the prefixes that end there, the shortest first. Without any, nobody can be seen to share it.
+    """
+
+    start: int
+    end: int
+    price: float
+    ids: tuple[bytes, ...]
+
+    @property
+    def cost(self) -> float:
+        return self.price * max(0, self.end - self.start)
 
 
 class Writes:
@@ -106,16 +181,29 @@ class Writes:
     Args:
         log: the client's.
         goes_on: whether later runs continue these prompts, so that what nobody reads now is read then.
+        tools: those that all prompts have.
     """
 
-    def __init__(self, log: WriteLog, *, goes_on: bool) -> None:
+    def __init__(self, log: WriteLog, *, goes_on: bool, tools: Sequence[Tool] = ()) -> None:
         self._log = log
         self._goes_on = goes_on
-        self._surcharges: dict[bytes, float] = {}  # dollars that a write cost more than plain input, by its prefix
+        self._tools_tokens = sum(rough_tokens(tool, wire=_WIRE) for tool in tools)
+        self._again: dict[bytes, _Again] = {}
+        self._unread: dict[bytes, _Unread] = {}  # by the shortest prefix
+        self._ends = 0.0  # dollars of ends of prompts that are no marked prefix, so that who reads them is not seen
+        self._end_tokens = self._end_reads = 0  # tokens of those, and of reads that may have been of those
         self._requests = 0
-        self._lost = 0.0
+        self._forgotten = 0.0
 
-    def add(self, prefixes: Sequence[Prefix], usage: Usage, rates: Rates, *, started: float) -> None:
+    def add(
+        self,
+        prefixes: Sequence[Prefix],
+        usage: Usage,
+        rates: Rates,
+        *,
+        started: float,
+        prompt: Conversation | None = None,
+    ) -> None:
         """Take in an answer.
 
         Args:
@@ -123,36 +211,107 @@ class Writes:
             usage: its tokens.
             rates: its prices.
             started: when it was sent, on the monotonic clock.
+            prompt: what was asked. The provider may have marked its end; without it, nothing but the prefixes was.
         """
-        if not prefixes or not (usage.cache_write_tokens or usage.cache_read_tokens):
+        read, written = usage.cache_read_tokens, usage.cache_write_tokens
+        if not read and not written:
             return
         self._requests += 1
-        again, shares = self._log.add(prefixes, usage, started)
-        for prefix in prefixes:
-            if prefix.id not in shares:
-                self._surcharges.pop(prefix.id, None)  # somebody reads it
+        whole = self._tokens(prompt) if prompt is not None and prefixes else 0
+        marks = _marks(prefixes, usage, whole)
+        known, again = self._log.add(marks, read, started)
         if again:
-            self._lost += rates.cost(usage) - rates.cost(_moved(usage, again, read=True))
-        new = usage.cache_write_tokens - again
-        if self._goes_on or not new:
+            self._add_again(marks[again - 1], usage, rates)
+        if self._goes_on:
             return
-        surcharge = rates.cost(usage) - rates.cost(_moved(usage, new, read=False))
-        for id, share in shares.items():
-            if id in self._surcharges:
-                self._lost += self._unread(id)  # an entry that has ended
-            self._surcharges[id] = surcharge * share
-        while len(self._surcharges) > _CAPACITY:
-            self._lost += self._unread(next(iter(self._surcharges)))
+        if read and not any(mark.may_be_all for mark in marks):
+            self._end_reads += read
+        # Others read the prompt up to here. Where that cannot be told, all of it may be read.
+        reach = (self._log.length(marks[known - 1].prefix.id)[1] or read + written) if known else read
+        for mark in marks[:known]:
+            self._is_read(mark.prefix.id, reach)
+        if (new := read + written - max(read, reach)) > 0:
+            price = (rates.cost(usage) - rates.cost(_moved(usage, new, read=False))) / new
+            ids = tuple(mark.prefix.id for mark in marks[known:])
+            self._keep(_Unread(read + written - new, read + written, price, ids))
 
     def lost(self) -> float:
-        """US dollars that were paid for writes and brought nothing, as far as it can be told by now."""
+        """US dollars that were paid for writes and brought nothing: at least so many, by what is known now."""
+        lost = self._forgotten + sum(each.cost(self._log.length(id)[0]) for id, each in self._again.items())
         if self._requests < 2:  # of one request alone nobody could have read
-            return self._lost
-        return self._lost + sum(each for id, each in self._surcharges.items() if not self._log.is_shared(id))
+            return lost
+        if self._end_tokens:
+            lost += self._ends * max(0.0, 1 - self._end_reads / self._end_tokens)
+        return lost + sum(self._cost(each) for each in self._unread.values())
 
-    def _unread(self, id: bytes) -> float:
-        surcharge = self._surcharges.pop(id)
-        return 0.0 if self._log.is_shared(id) else surcharge
+    def _tokens(self, prompt: Conversation) -> int:
+        parts = (part for message in prompt.messages for part in message.parts)
+        return self._tools_tokens + sum(rough_tokens(part, wire=_WIRE) for part in parts)
+
+    def _add_again(self, mark: _Mark, usage: Usage, rates: Rates) -> None:
+        price = rates.cost(usage) - rates.cost(_moved(usage, 1, read=True))
+        again = self._again.setdefault(mark.prefix.id, _Again())
+        again.least = max(again.least, mark.least)
+        again.price += price
+        again.spared += price * usage.cache_read_tokens
+        while len(self._again) > _CAPACITY:
+            id = next(iter(self._again))
+            self._forgotten += self._again.pop(id).cost(self._log.length(id)[0])
+
+    def _is_read(self, id: bytes, reach: int) -> None:
+        """Somebody has the prefix too, so the prompt that was the first to have it is unread only behind it."""
+        unread = self._unread.pop(id, None)
+        if unread is not None:
+            self._keep(unread._replace(start=max(unread.start, reach), ids=unread.ids[1:]))
+
+    def _keep(self, unread: _Unread) -> None:
+        if unread.start >= unread.end:
+            return
+        if not unread.ids:
+            self._ends += unread.cost
+            self._end_tokens += unread.end - unread.start
+            return
+        before = self._unread.pop(unread.ids[0], None)
+        self._unread[unread.ids[0]] = unread
+        if before is not None:  # an entry that has ended
+            self._forgotten += self._cost(before)
+        if len(self._unread) > _CAPACITY:
+            self._forgotten += self._cost(self._unread.pop(next(iter(self._unread))))
+
+    def _cost(self, unread: _Unread) -> float:
+        return 0.0 if any(self._log.is_shared(id) for id in unread.ids) else unread.cost
+
+
+def _marks(prefixes: Sequence[Prefix], usage: Usage, whole: int) -> list[_Mark]:
+    """The bounds of prefixes: of what was read and written, each has its share of the estimates, give or take.
+
+    Args:
+        prefixes: the shortest first.
+        usage: the tokens of the answer.
+        whole: about how many tokens the whole prompt has; 0 if nothing was marked but the prefixes.
+    """
+    if not prefixes:
+        return []
+    read = usage.cache_read_tokens
+    marked = read + usage.cache_write_tokens
+    # What follows the last of them was either charged as plain input, or its end was marked too.
+    last = prefixes[-1].tokens
+    end = last + max(0.0, whole - last - usage.input_tokens / _LOW)
+    is_far_off = not end / _FAR_OFF <= marked <= end * _FAR_OFF
+    found = []
+    for prefix in prefixes:
+        least = most = float(marked)
+        rest = end - prefix.tokens
+        if rest > 0:
+            ratio = rest / max(1, prefix.tokens)
+            least = 0.0 if is_far_off else marked / (1 + ratio * _HIGH / _LOW)
+            most = marked if is_far_off else marked / (1 + ratio * _LOW / _HIGH)
+        if least < prefix.minimum:
+            least = 0.0
+        is_read = read > 0 and read >= _NEARLY * least
+        may_be_all = is_read and read <= most and (rest > 0 or read == marked)
+        found.append(_Mark(prefix, least, is_read, may_be_all))
+    return found
 
 
 def _moved(usage: Usage, tokens: int, *, read: bool) -> Usage:

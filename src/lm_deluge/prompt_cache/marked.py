@@ -11,7 +11,7 @@ from lm_deluge.prompt_cache.limits import may_have_marks
 from lm_deluge.prompt_cache.reading import Place, Reader
 from lm_deluge.request import Breakpoint
 
-__all__ = ["Prefix", "cache_key", "minimum_of", "prefixes"]
+__all__ = ["Prefix", "cache_key", "least_of", "minimum_of", "prefixes"]
 
 USUAL_MINIMUM = 1_024
 """Tokens below which most models cache nothing; for those that say nothing."""
@@ -53,24 +53,24 @@ def prefixes(
     theirs = model.caching.takes_marks and may_have_marks(conversation)
     wanted: dict[Place, str | None] = {(mark.section, mark.index, mark.part): mark.ttl for mark in breakpoints}
     found: list[Prefix] = []
-    last: Prefix | None = None  # that ends with a block which takes a mark
+    end, size = b"", 0  # of what ends with a block that takes a mark
     tokens = 0
-    for block, digest, size in reader.chain(conversation):
+    for block, digest, more in reader.chain(conversation):
         if not wanted and not theirs:
             break  # there is more of the prompt than is marked
-        tokens += size
+        tokens += more
         own = block.users_mark if theirs else None
         if own is not None or reader.takes_mark(block):
-            last = Prefix(digest, tokens, minimum, 0.0, is_renewed=model.caching.renews_shorter)
+            end, size = digest, tokens
         if own is not None or block.place in wanted:
             seconds = model.caching.seconds(model.caching.ttl(wanted.pop(block.place, own)))
-            if last is None:
+            if not end:
                 continue  # there is nothing that the mark could stand on
-            if found and found[-1].id == last.id:
+            if found and found[-1].id == end:
                 seconds = max(seconds, found.pop().seconds)
-            found.append(msgspec.structs.replace(last, seconds=seconds))
+            found.append(Prefix(end, size, minimum, seconds, is_renewed=model.caching.renews_shorter))
     else:
-        if found and last is not None and found[-1].id == last.id:
+        if found and found[-1].id == end:
             found[-1] = msgspec.structs.replace(found[-1], is_whole=True)
     return tuple(found)
 
@@ -78,6 +78,11 @@ def prefixes(
 def minimum_of(model: Model) -> int:
     """The shortest prefix that the model caches, in tokens; the usual one where that is not known."""
     return USUAL_MINIMUM if model.min_cache_tokens is None else model.min_cache_tokens
+
+
+def least_of(model: Model) -> float:
+    """The fewest tokens, as they are estimated here, with which a prefix may be long enough for the model."""
+    return minimum_of(model) * _ESTIMATE_MAY_BE_LOW
 
 
 def cache_key(prefix_id: bytes) -> str:

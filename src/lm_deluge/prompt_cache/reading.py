@@ -3,10 +3,8 @@
 That order is the order of the provider's cache, so marks, shared prefixes and predictions are statements about it.
 """
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -25,6 +23,7 @@ from lm_deluge.prompt import (
     ToolCall,
     ToolResult,
 )
+from lm_deluge.prompt_cache.remembered import DIGEST_BYTES, LongTexts, Trunk, Trunks, digest_of
 from lm_deluge.tool import Tool
 
 __all__ = ["DIGEST_BYTES", "Block", "Link", "Place", "Reader", "can_carry_breakpoint", "rough_tokens"]
@@ -32,11 +31,17 @@ __all__ = ["DIGEST_BYTES", "Block", "Link", "Place", "Reader", "can_carry_breakp
 Place: TypeAlias = tuple[str, int, int]
 """Section, index and part, as in a breakpoint."""
 
-DIGEST_BYTES = 16
 _IMAGE_TOKENS = 1_600  # Anthropic, vision guide: a picture at full size
 _MARKS = {"cache_control": "5m", "prompt_cache_breakpoint": "30m"}  # how a mark is written, and how long it lives
 _LONG = 256  # characters; below it, hashing is quicker than remembering
-_REMEMBERED = 64  # long texts; a run says the same few a million times
+
+# How blocks come into a digest. Each digest has the same length, and no role begins like what may stand before it.
+_MESSAGE = b"message\n"
+_IMAGES = b"images\n"
+_SIDES = {"system": "system", "user": "user", "assistant": "assistant", "tool": "user"}
+_ROLES = ("system", "user", "assistant")
+_TEXT = {role: f"{role} text\n".encode() for role in _ROLES}
+_LONG_TEXT = {role: f"{role} long text\n".encode() for role in _ROLES}
 
 
 class Block(NamedTuple):
@@ -102,11 +107,15 @@ class Link(NamedTuple):
     tokens: int
 
 
-_Turn: TypeAlias = Sequence[tuple[int, Message]]
+_Place: TypeAlias = tuple[int, int, Part]
+"""A part that is sent, behind the index of its message and its own."""
+
+_Step: TypeAlias = tuple[int, int, Part, str, bytes]
+"""The same, with the role and with what comes before it in the digest."""
 
 
 class Reader:
-    """Reads prompts that are sent to one model with the same tools.
+    """Reads prompts that are sent to one model with the same tools. What each has for itself is not kept alive.
 
     Args:
         model: who reads.
@@ -116,138 +125,161 @@ class Reader:
 
     def __init__(self, model: Model, tools: Sequence[Tool] = (), *, scope: bytes = b"") -> None:
         self._wire = model.service.wire
+        self._joins = self._wire == "anthropic"
         self._markable = model.caching.markable
-        self._long = lru_cache(_REMEMBERED)(_text_digest)  # a string keeps its hash, so the same text is found at once
-        self._known = _Recent()
-        self._root = _digest(b"\n".join((model.base_url.encode(), model.api_name.encode(), scope)))
+        self._takes_text = "text" in self._markable
+        self._texts = LongTexts()
+        self._trunks: Trunks[Link] = Trunks()
+        self._start = digest_of(b"\n".join((model.base_url.encode(), model.api_name.encode(), scope)))
         self._tools: list[Link] = []
         for index, tool in enumerate(tools):
-            block = Block(("tools", index, 0), "tools", tool)
-            self._tools.append(self._link(self._tools[-1].digest if self._tools else self._root, block))
+            self._start = digest_of(self._start + b"tools\n" + _tool_digest(tool))
+            size = rough_tokens(tool, wire=self._wire)
+            self._tools.append(Link(Block(("tools", index, 0), "tools", tool), self._start, size))
 
     def takes_mark(self, block: Block) -> bool:
         """Whether a breakpoint may stand on a block."""
-        if isinstance(block.value, Tool):
+        value = block.value
+        if type(value) is Text:
+            return self._takes_text and can_carry_breakpoint(value)
+        if isinstance(value, Tool):
             return "tool" in self._markable
-        return block.value.__struct_config__.tag in self._markable and can_carry_breakpoint(block.value)
+        return value.__struct_config__.tag in self._markable and can_carry_breakpoint(value)
 
     def blocks(self, conversation: Conversation) -> Iterator[Block]:
         """The blocks of a prompt, tools first. What is not sent is left out."""
         yield from (link.block for link in self._tools)
-        for turn in self._turns(conversation):
-            yield from self._blocks(turn)
+        for index, position, part, role, _ in self._steps(conversation.messages):
+            yield Block(("messages", index, position), role, part)
 
     def chain(self, conversation: Conversation) -> Iterator[Link]:
         """The same, each with the digest of the prompt up to it."""
         yield from self._tools
-        digest = self._tools[-1].digest if self._tools else self._root
-        # Anthropic, prompt caching guide: whether there are images anywhere separates the messages, all of them.
-        separate = self._wire == "anthropic" and _has_images(conversation)
-        for turn in self._turns(conversation):
-            if separate and turn[0][1].role != "system":
-                digest = _digest(digest + b"images")
-                separate = False
-            links = self._links(digest, turn)
-            yield from links
-            if links:
-                digest = links[-1].digest
+        known, rest = self._read(conversation)
+        yield from known.links
+        for step, digest in rest:
+            yield self._link(step, digest)
 
-    def _turns(self, conversation: Conversation) -> Iterator[_Turn]:
-        """The messages as the provider groups them, in its order."""
+    def digests(self, conversation: Conversation) -> list[bytes]:
+        """Those of the chain alone, in half the time."""
+        known, rest = self._read(conversation)
+        return [*(link.digest for link in (*self._tools, *known.links)), *(digest for _, digest in rest)]
+
+    def _read(self, conversation: Conversation) -> tuple[Trunk[Link], Iterator[tuple[_Step, bytes]]]:
+        """What is known of how a prompt begins, and all that comes behind."""
         messages = conversation.messages
-        if self._wire != "anthropic":
-            for index, message in enumerate(messages):
-                yield ((index, message),)
+        has_images = self._joins and _has_images(conversation)
+        known, common = self._trunks.nothing, 0
+        if len(messages) > Trunks.LEAST:
+            known = self._trunks.find(messages, has_images=has_images)
+            common = self._end_of_turn(messages, self._trunks.in_common(conversation, known))
+            shared = len(known.messages) or common
+            if shared and self._joins and any(each.role == "system" for each in islice(messages, shared, None)):
+                known, common = self._trunks.nothing, 0  # it is read before all of them
+        return known, self._behind(known, messages, common, has_images=has_images)
+
+    def _behind(
+        self, known: Trunk[Link], messages: Sequence[Message], common: int, *, has_images: bool
+    ) -> Iterator[tuple[_Step, bytes]]:
+        """Behind what is known. Once it has been read, so many messages are."""
+        digest = known.links[-1].digest if known.links else self._start
+        is_new = common >= max(Trunks.LEAST, len(known.messages) + 1)
+        new: list[tuple[_Step, bytes]] = []
+        for step in self._steps(messages, len(known.messages), has_images=has_images):
+            index, _, part, role, opening = step
+            if is_new and index >= common:
+                more = [self._link(*each) for each in new]
+                size = known.size + sum(map(_size, more))
+                self._trunks.hold(Trunk(messages[:common], has_images, [*known.links, *more], size))
+                is_new = False
+            digest = digest_of(digest + opening + self._content(part, role))
+            if is_new:
+                new.append((step, digest))
+            yield step, digest
+
+    def _link(self, step: _Step, digest: bytes) -> Link:
+        index, position, part, role, _ = step
+        block = Block(("messages", index, position), role, part)
+        return Link(block, digest, rough_tokens(part, wire=self._wire))
+
+    def _end_of_turn(self, messages: Sequence[Message], most: int) -> int:
+        """Behind the last thing that the model says in so many messages: what comes next cannot change their order."""
+        while most and not (messages[most - 1].role == "assistant" and self._sent(most - 1, messages[most - 1])):
+            most -= 1
+        return most
+
+    def _steps(self, messages: Sequence[Message], start: int = 0, *, has_images: bool = False) -> Iterator[_Step]:
+        """What is sent from a message on, in the provider's order. No system text and no whole turn come before it."""
+        if not self._joins:
+            # Where a message ends is part of the prompt, and results of tools have one each.
+            for index, message in enumerate(islice(messages, start, None), start):
+                role = _SIDES[message.role]
+                opening = _MESSAGE
+                for _, position, part in self._sent(index, message):
+                    yield index, position, part, role, opening
+                    if type(part) is not ToolResult:
+                        opening = b""
             return
         # Anthropic keeps system text apart and reads it first; messages of one side that follow each other are one.
-        turn: list[tuple[int, Message]] = []
-        for index, message in enumerate(messages):
-            if message.role == "system":
-                yield ((index, message),)
-        for index, message in enumerate(messages):
-            if message.role == "system" or not any(map(self._is_sent, message.parts)):
+        if not start:
+            for index, message in enumerate(messages):
+                if message.role == "system":
+                    for _, position, part in self._sent(index, message):
+                        yield index, position, part, "system", b""
+        # Anthropic, prompt caching guide: whether there are images anywhere separates the messages, all of them.
+        opening = _IMAGES if has_images and not start else b""
+        for role, turn in self._turns(messages, start):
+            for index, position, part in turn:
+                yield index, position, part, role, opening
+                opening = b""
+
+    def _turns(self, messages: Sequence[Message], start: int) -> Iterator[tuple[str, Sequence[_Place]]]:
+        """What one side says before the other goes on."""
+        side = ""
+        turn: list[_Place] = []
+        for index, message in enumerate(islice(messages, start, None), start):
+            role = _SIDES[message.role]
+            if role == "system" or not (sent := self._sent(index, message)):
                 continue
-            if turn and (message.role == "assistant") != (turn[0][1].role == "assistant"):
-                yield turn
-                turn = []
-            turn.append((index, message))
+            if role != side:
+                if turn:
+                    yield side, _results_first(turn)
+                side, turn = role, []
+            turn += sent
         if turn:
-            yield turn
+            yield side, _results_first(turn)
 
-    def _links(self, parent: bytes, turn: _Turn) -> Sequence[Link]:
-        if len(turn) > 1:
-            return list(self._chained(parent, turn))
-        # The same message after the same prompt: a run says the first ones of a prompt over and over.
-        index, message = turn[0]
-        known = self._known.get((parent, index, id(message)), message)
-        if known is None:
-            known = tuple(self._chained(parent, turn))
-            self._known.put((parent, index, id(message)), message, known)
-        return known
-
-    def _chained(self, parent: bytes, turn: _Turn) -> Iterator[Link]:
-        message: Place | None = None
-        for block in self._blocks(turn):
-            if self._wire != "anthropic" and block.message != message:
-                # Where a message ends is part of the prompt, unless those of one side are joined.
-                parent = _digest(parent + b"message")
-                message = block.message
-            link = self._link(parent, block)
-            yield link
-            parent = link.digest
-
-    def _blocks(self, turn: _Turn) -> list[Block]:
-        found = [
-            Block(("messages", index, position), "user" if message.role == "tool" else message.role, part)
-            for index, message in turn
-            for position, part in enumerate(message.parts)
-            if self._is_sent(part)
-        ]
-        if len(found) > 1:  # results of tools open a turn, wherever they were given
-            found.sort(key=lambda block: block.run != "results")
-        return found
+    def _sent(self, index: int, message: Message) -> Sequence[_Place]:
+        """The parts of a message that are sent."""
+        parts = message.parts
+        if len(parts) == 1:
+            return ((index, 0, parts[0]),) if self._is_sent(parts[0]) else ()
+        return _results_first([(index, at, part) for at, part in enumerate(parts) if self._is_sent(part)])
 
     def _is_sent(self, part: Part) -> bool:
-        if isinstance(part, Text):
-            return bool(part.text) and not (self._wire == "anthropic" and part.text.isspace())
+        if type(part) is Text:
+            return bool(part.text) and not (self._joins and part.text.isspace())
         if isinstance(part, Thinking):
             return self._wire == "anthropic" and bool(part.signature or part.redacted)
         return not isinstance(part, ProviderBlock) or part.wire == self._wire
 
-    def _link(self, parent: bytes, block: Block) -> Link:
-        value = block.value
-        if isinstance(value, Text):
-            own = self._long(value.text) if len(value.text) >= _LONG else _text_digest(value.text)
-        elif isinstance(value, Tool):
-            own = _tool_digest(value)
-        else:
-            own = _digest(canonical.encode(value.__canonical__()))
-        return Link(block, _digest(parent + block.role.encode() + b"\n" + own), rough_tokens(value, wire=self._wire))
+    def _content(self, part: Part, role: str) -> bytes:
+        """What a part adds to the digest: who says it, its kind, and its content or a digest of that."""
+        if type(part) is Text:
+            if len(part.text) < _LONG:
+                return _TEXT[role] + part.text.encode("utf-8", "surrogatepass")
+            return _LONG_TEXT[role] + self._texts.digest(part.text)
+        if type(part) is ToolResult and isinstance(part.result, str) and len(part.result) >= _LONG:
+            rest = canonical.encode([role, part.tool_call_id, part.is_error])
+            return b"long result\n" + self._texts.digest(part.result) + rest
+        return role.encode() + b"\n" + canonical.encode(part.__canonical__())
 
 
-class _Recent:
-    """Links of messages that came up more than once after the same prompt; the latest few thousand of them.
-
-    A message is held, and known again by being the same object, only once it was seen a second time. So what each
-    prompt has for itself is not kept alive.
-    """
-
-    _CAPACITY = 8_192
-
-    def __init__(self) -> None:
-        self._held: OrderedDict[tuple[bytes, int, int], tuple[Message, tuple[Link, ...]] | None] = OrderedDict()
-
-    def get(self, key: tuple[bytes, int, int], message: Message) -> tuple[Link, ...] | None:
-        found = self._held.get(key)
-        if found is None or found[0] is not message:
-            return None
-        self._held.move_to_end(key)
-        return found[1]
-
-    def put(self, key: tuple[bytes, int, int], message: Message, links: tuple[Link, ...]) -> None:
-        self._held[key] = (message, links) if key in self._held else None
-        if len(self._held) > self._CAPACITY:
-            self._held.popitem(last=False)
+def _results_first(places: list[_Place]) -> list[_Place]:
+    """Results of tools open a turn, wherever they were given."""
+    if len(places) > 1:
+        places.sort(key=lambda place: type(place[2]) is not ToolResult)
+    return places
 
 
 def _has_images(conversation: Conversation) -> bool:
@@ -262,18 +294,17 @@ def _has_images(conversation: Conversation) -> bool:
     return False
 
 
-def _text_digest(text: str) -> bytes:
-    return _digest(text.encode("utf-8", "surrogatepass"))
+def _size(link: Link) -> int:
+    """Bytes of a block, about."""
+    value = link.block.value
+    inside = value.result if isinstance(value, ToolResult) and not isinstance(value.result, str) else (value,)
+    return 4 * link.tokens + sum(len(item.data or b"") for item in inside if isinstance(item, (Image, File)))
 
 
 def _tool_digest(tool: Tool) -> bytes:
     # With its keys in their order: a schema whose properties change places is another one to the provider's cache.
     plain = (tool.name, tool.description, tool.strict, tool.parameters)
-    return _digest(msgspec.json.encode(plain))
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+    return digest_of(msgspec.json.encode(plain))
 
 
 def rough_tokens(value: Tool | Part, *, wire: str) -> int:

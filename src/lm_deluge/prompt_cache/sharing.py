@@ -8,11 +8,13 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TypeAlias
+
+import msgspec
 
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.marked import Prefix, minimum_of
+from lm_deluge.prompt_cache.marked import least_of
 from lm_deluge.prompt_cache.reading import Link, Reader
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
@@ -20,16 +22,22 @@ from lm_deluge.tool import Tool
 __all__ = ["PrefixIndex", "PrefixIndexes"]
 
 
-class _Place(NamedTuple):
-    """Where a mark may go, and how many tokens there are up to it."""
+_Place: TypeAlias = tuple[int, Link]
+"""Where a mark may go, behind the tokens up to it."""
 
-    tokens: int
-    link: Link
 
-    @property
-    def mark(self) -> Breakpoint:
-        section, index, part = self.link.block.place
-        return Breakpoint("tools" if section == "tools" else "messages", index, part)
+class _Asked(msgspec.Struct, gc=False):
+    """How often a whole prompt was asked for.
+
+    Attributes:
+        run: the latest run that did.
+        times: how often since that run began.
+        most: how often at most since any run began.
+    """
+
+    run: int
+    times: int = 0
+    most: int = 0
 
 
 class PrefixIndex:
@@ -49,11 +57,11 @@ class PrefixIndex:
         self, model: Model, tools: Sequence[Tool] = (), *, capacity: int = 65_536, reader: Reader | None = None
     ) -> None:
         self._reader = Reader(model, tools) if reader is None else reader
-        self._minimum = minimum_of(model)
+        self._least = least_of(model)
         self._capacity = max(2, capacity)
         self._prompts: dict[bytes, int] = {}  # how many went through a block, by the digest of all up to it
         self._used: dict[bytes, None] = {}  # where marks are, in the order in which they were set
-        self._ends: dict[bytes, int] = {}  # whole prompts, and the run that asked for each first
+        self._asked: dict[bytes, _Asked] = {}  # whole prompts
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -65,17 +73,31 @@ class PrefixIndex:
 
         Args:
             conversations: the prompts.
-            run: which run asks for them. What a later run asks once more is no second prompt with the same beginning.
+            run: which run asks for them, the later the higher. What a later run asks once more is no second prompt with
+                the same beginning; but what it asks more than once is, however often an earlier one did.
         """
         for conversation in conversations:
             with self._lock:
-                digests = [link.digest for link in self._reader.chain(conversation)]
-                if not digests or self._ends.setdefault(digests[-1], run) != run:
+                digests = self._reader.digests(conversation)
+                if not digests or not self._is_another(digests[-1], run):
                     continue
                 for digest in digests:
                     self._prompts[digest] = self._prompts.get(digest, 0) + 1
                 if len(self._prompts) > self._capacity:
                     self._forget()
+
+    def _is_another(self, prompt: bytes, run: int) -> bool:
+        """Whether a run asks for a prompt more often than any did before: one more can read what another wrote."""
+        asked = self._asked.get(prompt)
+        if asked is None:
+            asked = self._asked[prompt] = _Asked(run)
+        if run > asked.run:
+            asked.run, asked.times = run, 0
+        asked.times += 1
+        if asked.times <= asked.most:
+            return False
+        asked.most = asked.times
+        return True
 
     def marks(self, conversation: Conversation, *, most: int = 4) -> tuple[Breakpoint, ...]:
         """Where a prompt leaves prefixes that it shares with others, the outermost first.
@@ -101,21 +123,19 @@ class PrefixIndex:
                 break
             before = prompts
             tokens += link.tokens
-            if self._reader.takes_mark(link.block):
-                place = _Place(tokens, link)
-                if link.digest in self._used:
-                    used.append(place)
-                    last = None
-                elif Prefix(link.digest, tokens, self._minimum).is_cacheable:
-                    last = place
+            if link.digest in self._used:
+                used.append((tokens, link))
+                last = None
+            elif tokens >= self._least and self._reader.takes_mark(link.block):
+                last = (tokens, link)
         if last is not None:
             new.append(last)
-        chosen = sorted((used + new)[:most], key=lambda place: place.tokens)
-        for place in chosen:
-            self._used[place.link.digest] = None
+        chosen = sorted((used + new)[:most], key=lambda place: place[0])
+        for _, link in chosen:
+            self._used[link.digest] = None
         while len(self._used) > self._capacity:
             del self._used[next(iter(self._used))]
-        return tuple(place.mark for place in chosen)
+        return tuple(_mark_on(link) for _, link in chosen)
 
     def _forget(self) -> None:
         """Down to half: first what one prompt alone had, then what fewer prompts had, the oldest of them first."""
@@ -123,7 +143,7 @@ class PrefixIndex:
         by_use = sorted(self._prompts, key=lambda digest: (digest in self._used, self._prompts[digest]))
         for digest in by_use[:surplus]:  # sorted keeps the order of arrival among equals
             del self._prompts[digest]
-            self._ends.pop(digest, None)
+            self._asked.pop(digest, None)
 
 
 class PrefixIndexes:
@@ -154,3 +174,8 @@ class PrefixIndexes:
             if len(self._indexes) > self._CAPACITY:
                 self._indexes.popitem(last=False)
             return index
+
+
+def _mark_on(link: Link) -> Breakpoint:
+    section, index, part = link.block.place
+    return Breakpoint("tools" if section == "tools" else "messages", index, part)

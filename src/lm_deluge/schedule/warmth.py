@@ -29,6 +29,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         role: ``"lead"``: go, and say how it ended; ``"follow"``: go, the prefix is there; ``"wait"``: until woken.
         prefixes: what the request reads and writes; of one that waits, what it waits for.
         leads: of those, what others may be waiting for.
+        is_of_use: whether others than those with the same prompt can read anything of what it leads.
         group: the longest prefix that the request reads, as ``Line.push`` takes it: None if it writes another that is
             of use to more than itself, and ``APART`` if it does neither.
         until: when one that waits should ask again even if nobody woke it, on the clock that ``now`` comes from.
@@ -37,6 +38,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     role: Literal["lead", "follow", "wait"]
     prefixes: tuple[Prefix, ...] = ()
     leads: tuple[bytes, ...] = ()
+    is_of_use: bool = False
     group: bytes | None = APART
     until: float = 0.0
 
@@ -151,6 +153,7 @@ class Warmth(Generic[W]):
                 role="lead" if led else "follow",
                 prefixes=tuple(prefix for prefix, _ in read + cold),
                 leads=tuple(prefix.id for prefix, _ in led),
+                is_of_use=any(not prefix.is_whole for prefix, _ in led),
                 group=None if any(not prefix.is_whole for prefix, _ in cold) else read[-1][0].id if read else APART,
             )
             if led:
