@@ -4,6 +4,7 @@ Runs take place on a timeline, where answers take as long as the estimate says.
 """
 
 import json
+import random
 from functools import partial
 from pathlib import Path
 
@@ -189,3 +190,46 @@ def test_a_herd_is_estimated_too(timeline, model):
     assert (estimate[herd].cold.writes, estimate[herd].unwarmed) == (50, None)
     assert estimate["system_and_tools"].unwarmed == estimate[herd].cold
     assert estimate["system_and_tools"].cold.writes == 1
+
+
+def random_run(rng):
+    """Groups of prompts behind documents, with or without something in front of these, in some order."""
+    groups, questions = rng.choice([1, 2, 5, 20, 40]), rng.choice([1, 2, 5, 12])
+    document = "Some text. " * rng.choice([100, 450, 650, 1_800])
+    has_front = rng.random() < 0.5
+
+    def prompt(group, number):
+        text = f"Document {group}. {document}"
+        base = Conversation.system("Shared text. " * 500).user(text).ai("Yes") if has_front else None
+        base = Conversation.system(text) if base is None else base
+        return (base.user("More? " * 30).ai("No") if number % 3 == 2 else base).user(f"Question {number}")
+
+    prompts = [prompt(group, number) for group in range(groups) for number in range(questions)]
+    if rng.random() < 0.6:
+        rng.shuffle(prompts)
+    arguments = {
+        "max_requests_per_minute": rng.choice([7, 13, 29, 110, 10**7]),
+        "max_tokens_per_minute": rng.choice([20_000, 77_000, 10**6, 10**10]),
+        "max_concurrent_requests": rng.choice([1, 3, 20, 225]),
+    }
+    if rng.random() < 0.3:
+        arguments["max_new_tokens"] = rng.choice([100, 2_000])
+    cache = PromptCache(rng.choice(PATTERNS), rng.choice([None, "1h"]), warm=rng.choice([True, "prefill"]))
+    return prompts, cache, arguments
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "gpt-6-sol"])
+def test_random_runs_are_billed_as_they_were_estimated(make_timeline, model):
+    """To the cent, but for a few in which an entry ends in the very second in which it is asked for."""
+    rng = random.Random(1)
+    off = 0
+    for _ in range(100):
+        prompts, cache, arguments = random_run(rng)
+        timeline = make_timeline(responder=lambda _: Answer(text=ANSWER, thinking=""))
+        client = timeline.client(model, **arguments)
+        expected = client.estimate(prompts, output_tokens=60, cache=cache)[cache]
+        timeline.run(client.process_prompts_async(prompts, cache=cache, show_progress=False))
+        off += expected.cold.cost != pytest.approx(timeline.cost, rel=WITHIN)
+        assert expected.cold.cost == pytest.approx(timeline.cost, rel=0.1)
+    assert off <= 5

@@ -183,7 +183,7 @@ def _notes(estimate: Estimate, *, is_priced: bool, are_compared: bool) -> Iterat
             )
         else:
             yield "The provider's cache is taken to hold nothing of the prompts yet."
-        yield "Requests start as the limits allow, and an answer begins five seconds after its request."
+        yield "Requests go out as a run would send them, limits included, and an answer takes five seconds."
     answers = (
         "Answers are not in the bill; --output-tokens N adds them."
         if estimate.output_tokens is None

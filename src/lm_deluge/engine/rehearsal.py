@@ -195,7 +195,8 @@ class _Rehearsal:
 
     def _lead(self, prompt: _Prompt) -> None:
         """Those that came with a leader wait by now, so it is known whether there is something to prefill for."""
-        prompt.prefill = self._prefills and not prompt.prefilled and self._client.warmth.is_awaited(prompt.turn)
+        may_prefill = self._prefills and not prompt.prefilled and prompt.plan.is_long_enough
+        prompt.prefill = may_prefill and self._client.warmth.is_awaited(prompt.turn)
         self._ask(prompt)
 
     def _ask(self, prompt: _Prompt) -> None:

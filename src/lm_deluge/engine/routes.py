@@ -96,7 +96,7 @@ class Route:
     def build_prefill(self, prompt: Conversation, plan: CachePlan) -> HttpRequest | None:
         """The HTTP request that only writes a prompt's prefix, if there is such a one and it is long enough for it."""
         request = self._request(prompt, plan)
-        if not can_prefill(request) or not any(each.tokens >= each.minimum for each in plan.prefixes):
+        if not can_prefill(request) or not plan.is_long_enough:
             return None
         return build(msgspec.structs.replace(request, prefill=True), credential=self.credential)
 

@@ -38,6 +38,11 @@ class CachePlan(msgspec.Struct, frozen=True, kw_only=True):
     prompt_cache_key: str | None = None
     prefixes: tuple[Prefix, ...] = ()
 
+    @property
+    def is_long_enough(self) -> bool:
+        """Whether a prefix has the model's minimum by our own count, so that writing it alone is worth a request."""
+        return any(prefix.tokens >= prefix.minimum for prefix in self.prefixes)
+
     def sharded(self, shard: int) -> "CachePlan":
         """The same with another routing key, which is a cache of its own. Without a key nothing changes."""
         if not shard or self.prompt_cache_key is None:
