@@ -83,6 +83,12 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         """US dollars that the provider's prompt cache saved; below 0 where writes cost more than reads brought back."""
         return self.cost_without_prompt_caching - self.cost
 
+    def __str__(self) -> str:
+        """All that is not zero, each on a line of its own."""
+        names = (*self.__struct_fields__, "saved_by_prompt_cache", "prompt_cache_hit_ratio")
+        shown = {name: _shown(getattr(self, name)) for name in names}
+        return "\n".join(f"{name}: {text}" for name, text in shown.items() if text)
+
     def __add__(self, other: "RunReport") -> "RunReport":
         if not isinstance(other, RunReport):
             return NotImplemented
@@ -96,6 +102,15 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
             else:
                 summed[name] = ours + theirs
         return RunReport(**summed)
+
+
+def _shown(value: Any) -> str:
+    """A number or some of them with their names; nothing for what is zero."""
+    if isinstance(value, Usage):
+        value = msgspec.structs.asdict(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(each)}" for name, each in value.items() if each)
+    return (f"{value:,.6g}" if isinstance(value, float) else f"{value:,}") if value else ""
 
 
 class RunStarted(msgspec.Struct, frozen=True):

@@ -110,7 +110,7 @@ def test_limits_decide_what_can_be_read(deluge: Deluge, write_prompts: Write) ->
     at_once = simulated(deluge, *CLAUDE, *options)
     one_by_one = simulated(deluge, *CLAUDE, *options, "--max-concurrent-requests", "1")
     slowly = simulated(
-        deluge, "simulate", "prompts.jsonl", "-m", "claude-haiku-4-5", *options, "--max-tokens-per-minute", "1000"
+        deluge, "simulate", "prompts.jsonl", "-m", "claude-haiku-4-5", *options, "--max-requests-per-minute", "1"
     )
     assert one_by_one["forecasts"]["system_and_tools"]["cold"]["writes"] == 1
     # So far apart that each finds what the one before has written.
@@ -255,7 +255,8 @@ def test_nothing_is_said_of_patterns_that_were_not_compared(
     why = ": nothing is found to mark that is long enough to be cached."
     said = told(deluge, *simulation, "--cache-pattern", "tools_only")
     assert re.search(start.format("tools_only") + why, said), said
-    assert "pattern" not in said
+    assert "cached. --cache-pattern tools_only has no effect: the prompts have no tools. Use another pattern." in said
+    assert "whatever" not in said
     twice = told(deluge, *simulation, "--cache-pattern", "tools_only", "--cache-pattern", "tools_only")
     assert twice == said
 

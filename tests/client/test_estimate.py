@@ -54,7 +54,7 @@ def test_settings_of_one_pattern_are_told_apart():
     assert estimate[hour] is estimate["system_and_tools 1h"]
     assert estimate["shared_prefix"].pattern == "shared_prefix"
     assert estimate[short].cold.cost < estimate[hour].cold.cost < estimate[herd].cold.cost
-    with pytest.raises(KeyError, match="'automatic' was not asked about; there are none, system_and_tools, "):
+    with pytest.raises(KeyError, match="'automatic' was not asked about; what was: none, system_and_tools, "):
         estimate["automatic"]
     with LLMClient(MODELS[0]) as client:
         estimate = client.estimate(prompts[:2], patterns=[hour, PromptCache(ttl="1h", warm=False)])
@@ -70,6 +70,7 @@ def test_what_the_local_cache_has_costs_nothing(provider):
         calls = provider.calls
         rest = client.estimate(prompts[:40])
         assert (whole.hits, rest.hits, rest.prompts) == (0, 10, 40)
+        assert str(client.estimate(prompts[:10])) == "Nothing to pay: of 10 prompts the local cache answers 10"
         assert rest["shared_prefix"].cold.reads == 29
         assert client.estimate(prompts[:40], cache_mode="refresh").hits == 0
         assert client.estimate(prompts[:40], cache_mode="bypass").hits == 0
@@ -125,7 +126,36 @@ def test_the_limit_that_decides_how_long_it_takes_is_named(limits, name):
         assert client.estimate(prompts[:5]).held_back_by is None
     assert estimate.held_back_by == name
     assert estimate.seconds == pytest.approx(185, abs=2)
-    assert str(estimate).splitlines()[-1] == f"at least 3 minutes; {name} holds it back"
+    assert str(estimate).splitlines()[-1] == f"at least 3 min, for {name} holds it back"
+
+
+def test_what_a_run_would_warn_of_is_told_before():
+    """The prompts share all but a time at the end of one block, and no pattern can mark that."""
+    prompts = [Conversation.system(f"{examples(60)} It is 12:{n:02}.").user("Go") for n in range(20)]
+    with LLMClient(MODELS[0], **HIGH) as client:
+        estimate = client.estimate(prompts)
+        assert estimate.best.cache is None
+        (advice,) = estimate.advice
+        assert "part in messages[0] (system) at character" in advice
+        assert "Put what the prompts share into a message" in advice
+        assert str(estimate).splitlines()[-1] == advice
+        hours = client.estimate(many_shot()[:20], patterns=PromptCache("shared_prefix", "12h"))
+        assert "has no cache lifetime of 12h; 1h is used" in hours.advice[0]
+        assert client.estimate(many_shot()[:20]).advice == ()
+        (short,) = client.estimate(["Hi", "Ho", "Hu"]).advice
+        assert "too short" in short
+
+
+def test_a_prompt_that_no_limit_lets_through_is_counted_and_told():
+    prompts = many_shot()[:2]
+    with LLMClient(MODELS[0], max_tokens_per_minute=3_000) as client:
+        estimate = client.estimate([*prompts, "Hello"])
+        assert (estimate.prompts, estimate.unusable, estimate.best.cold.usage.total_input_tokens) == (3, 2, 2)
+        assert "max_tokens_per_minute=3,000, so it can never be sent" in estimate.problem
+        assert str(estimate).splitlines()[-2].startswith("2 cannot be sent: The prompt has about ")
+        assert str(client.estimate(prompts)).startswith(
+            "Nothing to pay: of 2 prompts the local cache answers 0, 2 cannot"
+        )
 
 
 def test_it_reads_as_a_table():

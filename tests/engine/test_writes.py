@@ -296,7 +296,7 @@ def test_warm_fan_out_loses_nothing(emulator, make_client):
 def test_marks_on_what_varies_show_as_lost(emulator, make_client):
     base = many_shot()
     client = make_client(MODEL)
-    with pytest.warns(UserWarning, match="differs in every one of 5 prompts"):
+    with pytest.warns(UserWarning, match="differs in every one of the latest 5 prompts"):
         client.process_prompts_sync(
             [Conversation.system(f"{n}. {base.messages[0].parts[0].text}").user("Go") for n in range(5)],
             cache="system_and_tools",

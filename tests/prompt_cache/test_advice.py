@@ -83,12 +83,30 @@ def test_a_chat_that_begins_is_not_told_that_it_is_short(pattern):
 def test_a_mark_on_what_varies_names_the_first_character_that_does():
     clock = [Conversation.system(f"{RULES}It is 12:0{number}.").user("Hi") for number in range(4)]
     message = said(clock)["nothing_shared"]
-    assert "differs in every one of 4 prompts" in message
+    assert "differs in every one of the latest 4 prompts" in message
     assert "messages[0] (system) at character 9,010: …'. It is 12:00.' and …'. It is 12:01.'" in message
     assert message.endswith("Put what they share into a message, or a part of one, of its own.")
     questions = said(prompts("question {}"), pattern="last_user_message")["nothing_shared"]
     assert "messages[1] (user) at character 9: 'question 0' and 'question 1'" in questions
     assert questions.endswith("Move what varies behind what they share, or use cache='shared_prefix'.")
+
+
+@pytest.mark.parametrize("pattern", ["conversation", "automatic"])
+def test_turns_of_which_none_reads_the_one_before_are_told_where_they_part(pattern):
+    turns = Conversation.user("Hi")
+    asked = []
+    for number in range(5):
+        asked.append(Conversation([Message.system(f"It is 12:0{number}. {RULES}"), *turns.messages]))
+        turns = turns.ai("Hello.").user(f"And {number}?")
+    message = said(asked, pattern=pattern)["nothing_shared"]
+    assert message.startswith("No turn of a conversation reads what the one before has written. The first two part in ")
+    assert "messages[0] (system) at character 10: 'It is 12:00. " in message
+    assert message.endswith("Move what varies behind what the turns share, for example into the latest message.")
+    assert said(asked, pattern=pattern, seen={"is_read": True}) == {}
+    same = [Conversation([Message.system(RULES), *each.messages[1:]]) for each in asked]
+    assert said(same, pattern=pattern) == {}, "they go on from each other, so it has another reason"
+    others = [Conversation.system(f"{number} {RULES}").user("Hi") for number in range(5)]
+    assert said(others, pattern=pattern) == {}, "first turns of several conversations"
 
 
 def test_what_is_shared_inside_a_block_takes_no_mark():
@@ -113,7 +131,7 @@ def test_two_prompts_prove_nothing():
     [
         (CLAUDE, (), "system_and_tools", "neither a system message nor tools"),
         (CLAUDE, (), "tools_only", "have no tools"),
-        (CLAUDE, (), "shared_prefix", "no two prompts of the run begin"),
+        (CLAUDE, (), "shared_prefix", "what the prompts begin with alike is too short. The first two part"),
         (GPT, TOOLS, "tools_only", "takes no cache mark on tools.*'system_and_tools'"),
         (OLD, (), "tools_only", "have no tools"),
     ],

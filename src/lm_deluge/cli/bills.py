@@ -9,6 +9,7 @@ from typing import Any
 from lm_deluge import LLMClient
 from lm_deluge.cli.printing import Column, make_console, print_table
 from lm_deluge.cli.terminal import shown
+from lm_deluge.cli.wording import in_options
 from lm_deluge.progress.text import count, duration, money
 from lm_deluge.prompt_cache import PATTERNS
 from lm_deluge.prompt_cache.estimate import Bill, Estimate, Forecast
@@ -62,6 +63,8 @@ def print_bills(estimate: Estimate, given: Mapping[str, Any], *, samples: int, w
         console.print(_verdict(best, none))
     else:
         console.print(f"{_one_bill(estimate)}: {why_alike}.")
+    for advice in estimate.advice if why_alike is None else ():
+        console.print(in_options(advice), markup=False, highlight=False)
     if pace := _pace(estimate, given):
         console.print(pace)
     console.print()
@@ -93,7 +96,7 @@ def _unpriced(estimate: Estimate) -> list[Column]:
 
 
 def _names(forecasts: Sequence[Forecast]) -> Column:
-    return Column(name="pattern", cells=[each.pattern or "none" for each in forecasts])
+    return Column(name="pattern", cells=[each.name for each in forecasts])
 
 
 def _changes(estimate: Estimate) -> Column:
@@ -131,9 +134,10 @@ def _verdict(best: Forecast, none: Forecast) -> str:
         return "Best: none; no pattern compared makes it cheaper."
     share = 1 - best.cold.weight / none.cold.weight
     if best.cold.cost is None or none.cold.cost is None:
-        return f"Best: {best.pattern} saves about {share:.1%} of what the prompts cost."
-    saved = f"Best: {best.pattern} saves {money(none.cold.cost - best.cold.cost)} ({share:.1%})"
-    again = f"; the same again, while it is warm, costs {_dollars(best.warm)}."
+        return f"Best: {best.name} saves about {share:.1%} of what the prompts cost."
+    saved = f"Best: {best.name} saves {money(none.cold.cost - best.cold.cost)} ({share:.1%})"
+    again = f"; the same again, while it is warm, costs {_dollars(best.warm)}"
+    again += "." if best.warm.weight <= none.warm.weight else f", and {_dollars(none.warm)} without a pattern."
     if best.unwarmed is None or best.unwarmed.weight < best.cold.weight * (1 + _WORTH_TELLING):
         return saved + again
     return (

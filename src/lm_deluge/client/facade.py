@@ -344,18 +344,19 @@ class LLMClient:
         self,
         prompts: Prompts,
         *,
-        patterns: Sequence[Pattern | PromptCache] | None = None,
+        patterns: Pattern | PromptCache | Sequence[Pattern | PromptCache] | None = None,
         output_tokens: int | None = None,
         **options: Unpack[RunArguments],
     ) -> Estimate:
         """What a run would cost with each way of caching prompts at the provider. Asks nobody, and blocks.
 
-        ``print(client.estimate(prompts))`` shows a table; ``estimate.best`` is the cheapest.
+        ``print(client.estimate(prompts))`` shows a table; ``estimate.best`` is the cheapest, and
+        ``cache=estimate.best.cache`` asks for it.
 
         Args:
             prompts: as for ``process_prompts_async``. All of them are held in memory.
-            patterns: the ways to compare with none at all: patterns or ``PromptCache``; by default the one in
-                ``cache=``, and without that all patterns.
+            patterns: the ways to compare with none at all, one or several: patterns or ``PromptCache``; by default the
+                one in ``cache=``, and without that all patterns.
             output_tokens: tokens of an answer, on average; None leaves answers out of the bills.
             options: those with which the prompts would be asked. What the local cache has costs nothing.
 
@@ -370,6 +371,8 @@ class LLMClient:
             raise ConfigError(f"output_tokens={output_tokens!r} is no number of tokens; give a whole one, 0 or more.")
         if patterns is None:
             patterns = PATTERNS if settled.prompt_cache is None else [settled.prompt_cache]
+        if isinstance(patterns, str | PromptCache):
+            patterns = [patterns]
         caches = [cache for cache in map(as_prompt_cache, patterns) if cache is not None]
 
         async def estimate() -> Estimate:

@@ -12,7 +12,7 @@ from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.pricing import Pricing
 from lm_deluge.engine.routes import Route, Routes
 from lm_deluge.engine.sending import Sender
-from lm_deluge.engine.settings import RunOptions, held_back_by
+from lm_deluge.engine.settings import RunOptions, held_back_by, too_large
 from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.warming import Warming, WarmTurn
 from lm_deluge.errors import LimitWarning, LMDelugeError, PromptCacheWarning
@@ -156,13 +156,10 @@ class Caller:
     def _tokens(self, job: Job) -> int | str:
         """About how many tokens a call takes from the budget, or why it never can."""
         budget = self._shared.limits.tokens_per_minute
-        prompt = job.prompt.count_tokens()
-        if prompt > budget:
-            return (
-                f"The prompt has about {prompt:,} tokens and max_tokens_per_minute={budget:,.0f}, so it can never be "
-                "sent. Raise the limit or shorten the prompt."
-            )
-        return min(prompt + (self._settings.params.max_new_tokens or 0), int(budget))
+        problem = too_large(job.prompt, budget)
+        if problem is not None:
+            return problem
+        return min(job.prompt.count_tokens() + (self._settings.params.max_new_tokens or 0), int(budget))
 
     async def _attempt(self, job: Job, route: Route, plan: CachePlan, tokens: int) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""

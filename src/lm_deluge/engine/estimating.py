@@ -15,17 +15,18 @@ from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.rehearsal import RunPlan, forecast
 from lm_deluge.engine.routes import planner_for
-from lm_deluge.engine.settings import RunOptions, Settings, parameters_of
+from lm_deluge.engine.settings import RunOptions, Settings, parameters_of, too_large
 from lm_deluge.engine.shared import Shared
 from lm_deluge.models import Rates
 from lm_deluge.prompt import PromptLike
-from lm_deluge.prompt_cache import Estimate, PromptCache
+from lm_deluge.prompt_cache import Estimate, Planner, PromptCache, advise, lifetime_differs, unsupported
 from lm_deluge.providers import can_prefill
 from lm_deluge.request import Parameters, Request
 
 __all__ = ["estimate"]
 
 _AT_ONCE = 512
+_LOOKED_AT = 16  # prompts that advice goes by
 _WORTH_TELLING = 60.0  # seconds
 
 
@@ -66,9 +67,16 @@ async def estimate(
         missed = [job for job, hit in zip(jobs, await local.look_up(jobs), strict=True) if hit is None]
         if shared.settings.single_flight:
             missed = list(_first_of_each(missed, known))
-        if options.cache_mode != "offline":  # then nobody is asked
-            misses += missed
         result = msgspec.structs.replace(result, hits=result.hits + len(jobs) - len(missed))
+        if options.cache_mode == "offline":  # then nobody is asked
+            continue
+        for job in missed:
+            problem = too_large(job.prompt, shared.limits.tokens_per_minute)
+            if problem is None:
+                misses.append(job)
+            else:
+                unusable = result.unusable + 1
+                result = msgspec.structs.replace(result, unusable=unusable, problem=result.problem or problem)
     result = msgspec.structs.replace(result, prompts=number * options.samples)
     rates = await shared.look_up_rates(model)
     return await asyncio.to_thread(_forecasts, result, shared, options, parameters, misses, caches, rates)
@@ -99,10 +107,12 @@ def _forecasts(
         requests_per_minute=limits.requests_per_minute,
         tokens_per_minute=limits.tokens_per_minute,
     )
-    found = [
-        forecast(run, cache, partial(planner_for, settings, options, cache, model, parameters))
-        for cache in (None, *caches)
-    ]
+    found = []
+    for cache in (None, *caches):
+        new_planner = partial(planner_for, settings, options, cache, model, parameters)
+        expected = forecast(run, cache, new_planner)
+        advice = () if cache is None else _advice(run, cache, new_planner(), is_read=expected.cold.reads > 0)
+        found.append(msgspec.structs.replace(expected, advice=advice))
     seconds = run.seconds
     by_tokens = run.minutes_by_tokens > run.minutes_by_requests
     limit: Literal["max_tokens_per_minute", "max_requests_per_minute"]
@@ -110,6 +120,19 @@ def _forecasts(
     return msgspec.structs.replace(
         result, forecasts=tuple(found), seconds=seconds, held_back_by=limit if seconds > _WORTH_TELLING else None
     )
+
+
+def _advice(run: RunPlan, cache: PromptCache, planner: Planner | None, *, is_read: bool) -> tuple[str, ...]:
+    """What a run would warn of."""
+    if planner is None:
+        return (unsupported(cache, run.model).message,)
+    planner.learn(run.prompts)
+    planned = [(prompt, planner.plan(prompt)) for prompt in dict.fromkeys(run.prompts[:_LOOKED_AT])]
+    found = [lifetime_differs(cache, run.model)]
+    found += advise(
+        cache, run.model, run.tools, planned, reserved=planner.reserved, answers=len(run.prompts), is_read=is_read
+    )
+    return tuple(each.message for each in found if each is not None)
 
 
 def _can_prefill(settings: Settings, options: RunOptions, jobs: Sequence[Job]) -> bool:

@@ -231,6 +231,7 @@ class _Rehearsal:
         client, turn = self._client, prompt.turn
         if not client.warmth.holds(turn, client.now):
             client.limits.give_back(self._share(prompt))
+            prompt.prefill = False
             self._leave()
             self._wake(client.warmth.cancelled(turn))
             self._enter(prompt)
@@ -253,6 +254,7 @@ class _Rehearsal:
             self._enter(prompt)
         else:
             self._active -= 1
+        self._hire()  # before those who waited have taken note that they may go
         self._wake(woken)
         self._hire()
 

@@ -7,6 +7,7 @@ import msgspec
 
 from lm_deluge.config import SamplingParams
 from lm_deluge.models import Model
+from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import PromptCache
 from lm_deluge.request import Parameters
 from lm_deluge.schedule import Limits, RetryPolicy
@@ -97,6 +98,17 @@ def parameters_of(settings: Settings, options: RunOptions) -> dict[str, Paramete
         )
         for model in settings.models
     }
+
+
+def too_large(prompt: Conversation, tokens_per_minute: float) -> str | None:
+    """Why a prompt can never be sent under a limit; None if it can."""
+    tokens = prompt.count_tokens()
+    if tokens <= tokens_per_minute:
+        return None
+    return (
+        f"The prompt has about {tokens:,} tokens and max_tokens_per_minute={tokens_per_minute:,.0f}, so it can never "
+        "be sent. Raise the limit or shorten the prompt."
+    )
 
 
 def held_back_by(limits: Limits, tokens: int, *, now: float) -> str | None:

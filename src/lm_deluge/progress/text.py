@@ -82,6 +82,9 @@ def summary(report: RunReport) -> str:
         paid(report.cost, report.unpriced),
         f"{money(report.cost_avoided)} avoided" if report.cost_avoided else "",
         f"{money(report.saved_by_prompt_cache)} saved by prompt cache" if report.saved_by_prompt_cache > _CENT else "",
+        f"{money(-report.saved_by_prompt_cache)} more than without prompt cache"
+        if report.saved_by_prompt_cache < -_CENT and report.usage.has_cache_write
+        else "",
         f"{money(report.lost_to_writes)} lost to avoidable writes" if report.lost_to_writes > _CENT else "",
         count(report.cache_failures, "cache failure") if report.cache_failures else "",
         count(report.damaged_entries, "damaged cache entry", "damaged cache entries") if report.damaged_entries else "",

@@ -1,6 +1,14 @@
 """Planning where a provider should cache a prompt. Pure: a pattern and a prompt give positions, for any provider."""
 
-from lm_deluge.prompt_cache.advice import Advice, advise, advise_ahead, nothing_read, tools_reordered, unsupported
+from lm_deluge.prompt_cache.advice import (
+    Advice,
+    advise,
+    advise_ahead,
+    lifetime_differs,
+    nothing_read,
+    tools_reordered,
+    unsupported,
+)
 from lm_deluge.prompt_cache.estimate import ANSWERED_AFTER, Bill, Estimate, Forecast
 from lm_deluge.prompt_cache.marked import Prefix, cache_key, prefixes
 from lm_deluge.prompt_cache.options import PromptCache, as_prompt_cache
@@ -34,6 +42,7 @@ __all__ = [
     "as_prompt_cache",
     "cache_key",
     "check_pattern",
+    "lifetime_differs",
     "nothing_read",
     "plan",
     "prefixes",

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from lm_deluge.models import Caching, Model
-from lm_deluge.prompt import Conversation, Text
+from lm_deluge.prompt import Conversation, Message, Text
 from lm_deluge.prompt_cache import patterns
 from lm_deluge.prompt_cache.marked import Prefix, minimum_of
 from lm_deluge.prompt_cache.options import PromptCache
@@ -27,6 +27,7 @@ __all__ = [
     "advise_ahead",
     "lifetime_differs",
     "lifetimes_out_of_order",
+    "nothing_continued",
     "nothing_marked",
     "nothing_read",
     "nothing_shared",
@@ -102,11 +103,14 @@ def advise(
     if not prefixes:
         if not any(each is not None and each.kind == "too_many" for each in found):
             found.append(nothing_marked(cache, model, tools, planned))
+        if not is_read and any(_is_enough(prompt.count_tokens(), model) for prompt, _ in planned):
+            found.append(nothing_continued(model, tools, planned) if cache.pattern == "automatic" else None)
     elif not is_read:
         # Of the longest, for a shorter one inside it may well be below the minimum.
         too_short = prefix_too_short(max(prefixes, key=lambda each: each.tokens), model)
         if too_short is None:
-            found.append(None if cache.pattern in _GOES_ON else nothing_shared(model, tools, planned))
+            varies = nothing_continued if cache.pattern in _GOES_ON else nothing_shared
+            found.append(varies(model, tools, planned))
         elif not cache.goes_on or answers >= _BATCH or any(_turns(prompt) >= _BATCH for prompt, _ in planned):
             found.append(too_short)  # and not where a chat has only begun
     return [each for each in found if each is not None]
@@ -150,11 +154,16 @@ def nothing_marked(
         if _is_enough(parting.tokens + parting.tokens_inside, model):
             return Advice(
                 "nothing_marked",
-                f"cache='shared_prefix' has no effect: {parting.where} A mark stands behind a whole block. Put "
+                f"cache='shared_prefix' has no effect. {parting.where} A mark stands behind a whole block. Put "
                 "what the prompts share into a message, or a part of one, of its own.",
             )
+        return Advice(
+            "nothing_marked",
+            f"cache='shared_prefix' has no effect: what the prompts begin with alike is too short. {parting.where} "
+            "Move what varies behind what they share, or leave cache= out.",
+        )
     reason = {
-        "shared_prefix": "no two prompts of the run begin with the same blocks, or what they share is too short",
+        "shared_prefix": "there is one prompt alone",
         "tools_only": "the prompts have no tools",
         "system_and_tools": "the prompts have neither a system message nor tools",
     }.get(cache.pattern, "the prompts have no user message with content")
@@ -176,8 +185,27 @@ def nothing_shared(model: Model, tools: Sequence[Tool], planned: Sequence[Planne
         remedy = "Move what varies behind what they share."
     return Advice(
         "nothing_shared",
-        f"The cached part differs in every one of {len(marked)} prompts, so none reads what another has written. "
+        f"The cached part differs in every one of the latest {len(marked)} prompts, so none reads what another has "
+        "written. "
         f"{parting.where} {remedy}",
+    )
+
+
+def nothing_continued(model: Model, tools: Sequence[Tool], planned: Sequence[Planned]) -> Advice | None:
+    """Turns of one conversation of which none reads what the one before wrote, because something before them varies."""
+    turns: dict[Message | None, list[Conversation]] = {}
+    for prompt, _ in planned:
+        turns.setdefault(next((each for each in prompt.messages if each.role != "system"), None), []).append(prompt)
+    longest = max(turns.values(), key=len, default=[])
+    if len(longest) < _ENOUGH or not any(_turns(prompt) for prompt in longest):
+        return None
+    parting = _parting(Reader(model, tools), longest[0], longest[1])
+    if parting.goes_on:
+        return None
+    return Advice(
+        "nothing_shared",
+        f"No turn of a conversation reads what the one before has written. {parting.where} Move what varies behind "
+        "what the turns share, for example into the latest message.",
     )
 
 
@@ -192,7 +220,7 @@ def nothing_read(cache: PromptCache | None, model: Model, used: Usage, answers: 
     """
     if answers < _BATCH or used.cache_read_tokens or not used.cache_write_tokens:
         return None
-    if cache is not None and cache.pattern != "automatic":
+    if cache is not None and cache.pattern not in _GOES_ON:
         return None
     return Advice(
         "nothing_read",
@@ -321,11 +349,13 @@ class _Parting(NamedTuple):
         where: a sentence.
         tokens: about how many they have in common in whole blocks.
         tokens_inside: about how many more inside the block in which they part.
+        goes_on: whether they do not part, but one goes on where the other ends.
     """
 
     where: str
     tokens: int
     tokens_inside: int = 0
+    goes_on: bool = False
 
 
 def _parting(reader: Reader, one: Conversation, two: Conversation) -> _Parting:
@@ -340,7 +370,7 @@ def _parting(reader: Reader, one: Conversation, two: Conversation) -> _Parting:
             return _Parting(f"{where}.", shared)
         at, shown = _difference(texts[0].text, texts[1].text)
         return _Parting(f"{where} at character {at:,}: {shown}.", shared, at // 4)
-    return _Parting("One of the first two ends where the other goes on.", shared)
+    return _Parting("One of the first two ends where the other goes on.", shared, goes_on=True)
 
 
 def _is_enough(tokens: int, model: Model) -> bool:

@@ -14,6 +14,7 @@ ANSWERED_AFTER = 5.0
 """Seconds from a request to its answer; those to long prompts take a few to begin."""
 
 _NONE = "none"
+_FOR_BATCHES = ("shared_prefix", "system_and_tools")  # what most prompts could be cached with
 
 # What reads and writes cost beside other input where no price is known: the usual multiples.
 _READ, _WRITE = 0.1, 1.25
@@ -57,12 +58,14 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
         cold: the provider's cache holds nothing of the prompts yet.
         warm: the same prompts once more, while the entries live.
         unwarmed: cold, and nobody waits until the first with a prefix has written it. None where nobody does anyway.
+        advice: what a run would warn of.
     """
 
     cache: PromptCache | None
     cold: Bill
     warm: Bill
     unwarmed: Bill | None = None
+    advice: tuple[str, ...] = ()
 
     @property
     def pattern(self) -> Pattern | None:
@@ -117,6 +120,16 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         least = min(each.cold.weight for each in self.forecasts)
         return next(each for each in self.forecasts if each.cold.weight <= least * (1 + 1e-9))
 
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What a run with the best of them would warn of; if that is none, why it is, as far as that can be helped."""
+        if self.best.cache is not None:
+            return self.best.advice
+        if len({each.cache for each in self.forecasts}) == 2:
+            return self.forecasts[1].advice
+        others = [each for pattern in _FOR_BATCHES for each in self.forecasts if each.pattern == pattern]
+        return next((each.advice for each in others if each.advice), ())
+
     def __getitem__(self, cache: str | PromptCache | None) -> Forecast:
         """The forecast of a way of caching: the value that was given, a pattern, or a name; None for no caching.
 
@@ -132,7 +145,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
             found = [each for each in self.forecasts if each.pattern == cache]
         if len(found) != 1:
             problem = "was asked about more than once" if found else "was not asked about"
-            raise KeyError(f"{cache!r} {problem}; there are {', '.join(by_name)}")
+            raise KeyError(f"{cache!r} {problem}; what was: {', '.join(by_name)}")
         return found[0]
 
     def __str__(self) -> str:
@@ -150,6 +163,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
             for each in self.forecasts
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        if self.prompts == self.hits + self.unusable:
+            left_out = f", {self.unusable:,} cannot be sent: {self.problem}" if self.unusable else ""
+            return f"Nothing to pay: of {self.prompts:,} prompts the local cache answers {self.hits:,}{left_out}"
         asked = f"{self.prompts - self.hits - self.unusable:,} of {self.prompts:,} prompts to {self.model}"
         by = "" if self.cost_without_prompt_caching is not None else " (by tokens; no price is known)"
         lines = [f"{asked}; best: {self.best.name}{by}"]
@@ -159,7 +175,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         answers = "answers left out" if self.output_tokens is None else f"{self.output_tokens:,} tokens an answer"
         lines.append(f"estimated: {answers}; four bytes a token; an answer takes {ANSWERED_AFTER:g} s")
         if self.held_back_by is not None:
-            lines.append(f"at least {self.seconds / 60:,.0f} minutes; {self.held_back_by} holds it back")
+            lines.append(f"at least {self.seconds / 60:,.0f} min, for {self.held_back_by} holds it back")
+        if self.unusable:
+            lines.append(f"{self.unusable:,} cannot be sent: {self.problem}")
+        lines += self.advice
         return "\n".join(lines)
 
 

@@ -51,6 +51,8 @@ def check_pattern(pattern: str | None) -> Pattern | None:
         raise ConfigError(f"{known} A local cache object goes to LLMClient(cache=...).")
     import difflib  # as slow to import as the rest of this module, and wanted for this message alone
 
+    if pattern == "none":
+        raise ConfigError(f"{known} For no caching at the provider leave cache= out.")
     close = difflib.get_close_matches(pattern, PATTERNS, n=1)
     raise ConfigError(f"{known} Did you mean {close[0]!r}?" if close else known)
 

@@ -243,11 +243,11 @@ class Reader:
                 continue
             if role != side:
                 if turn:
-                    yield side, _results_first(turn)
+                    yield side, _results_first(turn) if side == "user" else turn
                 side, turn = role, []
             turn += sent
         if turn:
-            yield side, _results_first(turn)
+            yield side, _results_first(turn) if side == "user" else turn
 
     def _sent(self, index: int, message: Message) -> Sequence[_Place]:
         """The parts of a message that are sent."""

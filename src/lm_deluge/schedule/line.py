@@ -2,7 +2,7 @@
 
 Those that read what the provider has in its cache go before those that write it, one of each prefix in turn: every read
 keeps an entry alive, and every prefix that is written is one more to keep alive. So writers join the turns only while
-these come round quickly. Of each the first come is the first served.
+these come round quickly, and else once in a while. Of each the first come is the first served.
 """
 
 from collections import deque
@@ -14,7 +14,10 @@ __all__ = ["APART", "Line"]
 APART = b""
 """The group of whoever has nothing to do with the cache. It gets its turns as a prefix does."""
 
-_ROUND = 60.0  # seconds; a fifth of the shortest lifetime that a provider has
+# Seconds. The shortest lifetime that a provider has is 300.
+_QUICK = 60.0  # a round of turns in which a writer has one
+_SLOW = 150.0  # a round that no writer joins; else entries would end between two turns
+_ONCE_IN_A_WHILE = 300.0  # between two writers where a round is neither quick nor slow
 
 W = TypeVar("W")
 
@@ -30,6 +33,7 @@ class Line(Generic[W]):
         self._is_gone = is_gone
         self._waiting: dict[bytes | None, deque[W]] = {}
         self._turns: deque[tuple[bytes | None, float]] = deque()  # who is next, and since when it has had no turn
+        self._unwritten_since = 0.0  # since when no writer of those that wait has had a turn
 
     def push(self, waiter: W, group: bytes | None, now: float) -> None:
         """Join the line.
@@ -43,15 +47,19 @@ class Line(Generic[W]):
         if waiting is None:
             waiting = self._waiting[group] = deque()
             self._turns.append((group, now))
+            if group is None:
+                self._unwritten_since = now
         waiting.append(waiter)
 
     def pop(self, now: float) -> W | None:
         """Take out the next one; None if nobody waits."""
         while self._turns:
             group, since = self._turns.popleft()
-            if group is None and self._turns and now - since > _ROUND:
-                self._turns.append((None, now))
-                continue
+            if group is None:
+                if self._turns and self._is_to_stand_back(now - since, now):
+                    self._turns.append((None, now))
+                    continue
+                self._unwritten_since = now
             waiting = self._waiting[group]
             waiter = self._first_of(waiting)
             if waiting:
@@ -61,6 +69,11 @@ class Line(Generic[W]):
             if waiter is not None:
                 return waiter
         return None
+
+    def _is_to_stand_back(self, round_seconds: float, now: float) -> bool:
+        """Whether another prefix would be one too many to keep alive."""
+        since = now - self._unwritten_since
+        return round_seconds > _SLOW or (round_seconds > _QUICK and since <= _ONCE_IN_A_WHILE)
 
     def _first_of(self, waiting: deque[W]) -> W | None:
         while waiting:
