@@ -129,6 +129,30 @@ def test_killed_in_the_middle_it_is_as_before(old: Path, wal: bool) -> None:
         assert list(store.verify()) == []
 
 
+@pytest.mark.parametrize("when", ["before the references are read", "after it"])
+def test_one_that_is_overtaken_takes_what_the_other_has_made(
+    old: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    before = contents(old)
+    real = database.references
+    overtaken = False
+
+    def references(*arguments: Any) -> Any:
+        nonlocal overtaken
+        if overtaken:
+            return real(*arguments)
+        overtaken = True
+        found = real(*arguments) if when == "after it" else None
+        SqliteStore(old).close()
+        return real(*arguments) if found is None else found
+
+    monkeypatch.setattr(database, "references", references)
+    with closing(SqliteStore(old)) as store:
+        assert overtaken
+        assert store.get_many(list(before)) == [row[-2] for row in before.values()]
+        assert list(store.verify()) == []
+
+
 def test_processes_that_upgrade_at_once_all_succeed(old: Path) -> None:
     enlarge(old, wal=True)
     before = contents(old)

@@ -238,7 +238,12 @@ class Database:
 
     def _upgrade(self, connection: sqlite3.Connection) -> None:
         version = read_pragma(connection, "data_version")
-        found = references(connection, refers_of, refers_of_blob)  # it takes long, so before anybody has to wait
+        try:
+            found = references(connection, refers_of, refers_of_blob)  # it takes long, so before anybody has to wait
+        except sqlite3.OperationalError:
+            if self._found_format(connection) == FORMAT:
+                return  # another process was faster, and the tables are others now
+            raise
         try:
             self._write_upgrade(connection, found, version)
         except sqlite3.DatabaseError as error:
