@@ -12,7 +12,7 @@ from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.pricing import Pricing
 from lm_deluge.engine.routes import Route, Routes
 from lm_deluge.engine.sending import Sender
-from lm_deluge.engine.settings import RunOptions, held_back_by, too_large
+from lm_deluge.engine.settings import RunOptions, held_back_by, share_of, too_large
 from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.warming import Warming, WarmTurn
 from lm_deluge.errors import LimitWarning, LMDelugeError, PromptCacheWarning
@@ -159,7 +159,7 @@ class Caller:
         problem = too_large(job.prompt, budget)
         if problem is not None:
             return problem
-        return min(job.prompt.count_tokens() + (self._settings.params.max_new_tokens or 0), int(budget))
+        return share_of(job.prompt, self._settings.params, budget)
 
     async def _attempt(self, job: Job, route: Route, plan: CachePlan, tokens: int) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
@@ -242,7 +242,7 @@ class Caller:
         request = route.build_prefill(job.prompt, plan)
         if request is None:
             return False
-        tokens = min(job.prompt.count_tokens(), int(self._shared.limits.tokens_per_minute))
+        tokens = job.prompt.count_tokens()
         await self._shared.gate.enter(route.model.name, tokens, group=turn.group)
         try:
             if not turn.is_awaited:  # meanwhile another has written it

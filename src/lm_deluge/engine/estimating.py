@@ -2,20 +2,20 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import Literal
 
 import msgspec
 
 from lm_deluge.cache.found import RunContext
+from lm_deluge.engine import source
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Job, LocalCache, Pending
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.rehearsal import RunPlan, forecast
 from lm_deluge.engine.routes import planner_for
-from lm_deluge.engine.settings import RunOptions, Settings, parameters_of, too_large
+from lm_deluge.engine.settings import RunOptions, Settings, parameters_of, share_of, too_large
 from lm_deluge.engine.shared import Shared
 from lm_deluge.models import Rates
 from lm_deluge.prompt import PromptLike
@@ -25,7 +25,6 @@ from lm_deluge.request import Parameters, Request
 
 __all__ = ["estimate"]
 
-_AT_ONCE = 512
 _LOOKED_AT = 16  # prompts that advice goes by
 _WORTH_TELLING = 60.0  # seconds
 
@@ -55,7 +54,7 @@ async def estimate(
     known: set[bytes] = set()
     number = 0
     iterator = iter(prompts)
-    while chunk := list(islice(iterator, _AT_ONCE)):
+    while chunk := list(islice(iterator, source.MOST)):
         jobs: list[Job] = []
         for prepared in await prepare(chunk):
             if isinstance(prepared, str):
@@ -102,16 +101,16 @@ def _forecasts(
         at_once=settings.max_concurrent,
         can_prefill=_can_prefill(settings, options, misses),
         rates=rates,
-        reserved_tokens=settings.params.max_new_tokens or 0,
+        shares=[share_of(job.prompt, settings.params, limits.tokens_per_minute) for job in misses],
         output_tokens=result.output_tokens or 0,
         requests_per_minute=limits.requests_per_minute,
         tokens_per_minute=limits.tokens_per_minute,
     )
     found = []
     for cache in (None, *caches):
-        new_planner = partial(planner_for, settings, options, cache, model, parameters)
-        expected = forecast(run, cache, new_planner)
-        advice = () if cache is None else _advice(run, cache, new_planner(), is_read=expected.cold.reads > 0)
+        planner = planner_for(settings, options, cache, model, parameters)
+        expected = forecast(run, cache, planner)
+        advice = () if cache is None else _advice(run, cache, planner, is_read=expected.cold.reads > 0)
         found.append(msgspec.structs.replace(expected, advice=advice))
     seconds = run.seconds
     by_tokens = run.minutes_by_tokens > run.minutes_by_requests
@@ -123,10 +122,9 @@ def _forecasts(
 
 
 def _advice(run: RunPlan, cache: PromptCache, planner: Planner | None, *, is_read: bool) -> tuple[str, ...]:
-    """What a run would warn of."""
+    """What a run would warn of. The planner has learned the prompts."""
     if planner is None:
         return (unsupported(cache, run.model).message,)
-    planner.learn(run.prompts)
     planned = [(prompt, planner.plan(prompt)) for prompt in dict.fromkeys(run.prompts[:_LOOKED_AT])]
     found = [lifetime_differs(cache, run.model)]
     found += advise(

@@ -7,10 +7,10 @@ that is guessed is how long an answer takes.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from itertools import islice
 
 import msgspec
 
+from lm_deluge.engine import source
 from lm_deluge.models import Model, Rates
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import (
@@ -30,7 +30,6 @@ from lm_deluge.usage import Usage
 
 __all__ = ["RunPlan", "forecast"]
 
-_LEARNED_AT_ONCE = 512  # prompts that a run sees before the first of them is planned
 _CHAT_TOKENS_PER_MESSAGE = 1
 _NO_PLAN = CachePlan()
 _NO_TURN = Turn(role="follow")
@@ -42,26 +41,26 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         prompts: the prompts that are sent, in order, with their media loaded.
         tokens: about how many each has.
+        shares: what each call takes from the limit of tokens until its answer is there.
         model: where they go.
         tools: the tools that all of them have.
         scope: whatever else separates caches, as for ``Planner``.
         at_once: requests under way at a time.
         can_prefill: whether the provider writes such prompts to its cache without answering them.
         rates: the model's prices.
-        reserved_tokens: what each answer takes from the limit of tokens until it is there.
         output_tokens: tokens of each answer.
         requests_per_minute, tokens_per_minute: the client's limits.
     """
 
     prompts: Sequence[Conversation]
     tokens: Sequence[int]
+    shares: Sequence[int]
     model: Model
     tools: Sequence[Tool] = ()
     scope: bytes = b""
     at_once: int = 1
     can_prefill: bool = False
     rates: Rates | None = None
-    reserved_tokens: int = 0
     output_tokens: int = 0
     requests_per_minute: float = math.inf
     tokens_per_minute: float = math.inf
@@ -85,22 +84,34 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
         return sum(min(tokens + self.output_tokens, most) for tokens in self.tokens) / most
 
 
-def forecast(run: RunPlan, cache: PromptCache | None, new_planner: Callable[[], Planner | None]) -> Forecast:
+def forecast(run: RunPlan, cache: PromptCache | None, planner: Planner | None) -> Forecast:
     """What one way of caching leads to.
 
     Args:
         run: what is sent.
         cache: how the provider should cache; None for requests that say nothing of it.
-        new_planner: gives a planner for a run; None where nothing can be done for the provider's cache.
+        planner: plans requests; None where nothing can be done for the provider's cache.
     """
+    plans = _plans(run.prompts, planner)
     client = _Client(run)
-    planner = new_planner()
     warms = planner is not None and planner.warms
     prefills = warms and run.can_prefill and cache is not None and cache.warm == "prefill"
-    cold = _Rehearsal(run, client, planner, warms=warms, prefills=prefills).play()
-    warm = _Rehearsal(run, client, new_planner(), warms=warms, prefills=prefills).play()
-    unwarmed = _Rehearsal(run, _Client(run), new_planner()).play() if warms else None
+    cold = _Rehearsal(run, client, plans, warms=warms, prefills=prefills).play()
+    warm = _Rehearsal(run, client, plans, warms=warms, prefills=prefills).play()
+    unwarmed = _Rehearsal(run, _Client(run), plans).play() if warms else None
     return Forecast(cache=cache, cold=cold, warm=warm, unwarmed=unwarmed)
+
+
+def _plans(prompts: Sequence[Conversation], planner: Planner | None) -> list[CachePlan]:
+    """What each request says. Prompts are learned in pieces, as a run sees them; a second run says the same."""
+    if planner is None:
+        return [_NO_PLAN] * len(prompts)
+    plans: list[CachePlan] = []
+    for start in range(0, len(prompts), source.MOST):
+        piece = prompts[start : start + source.MOST]
+        planner.learn(piece)
+        plans += map(planner.plan, piece)
+    return plans
 
 
 class _Client:
@@ -121,7 +132,7 @@ class _Prompt(msgspec.Struct, eq=False):
     conversation: Conversation
     plan: CachePlan
     tokens: int
-    reserved: int
+    share: int
     turn: Turn = _NO_TURN
     prefill: bool = False  # what is sent next is a request without an answer
     prefilled: bool = False
@@ -131,14 +142,14 @@ class _Rehearsal:
     """One run."""
 
     def __init__(
-        self, run: RunPlan, client: _Client, planner: Planner | None, *, warms: bool = False, prefills: bool = False
+        self, run: RunPlan, client: _Client, plans: Sequence[CachePlan], *, warms: bool = False, prefills: bool = False
     ) -> None:
         self._run = run
         self._client = client
         self._warms = warms
         self._prefills = prefills
         self._bill = _Adding(run.rates)
-        self._prompts = self._planned(planner)
+        self._prompts = self._begun(plans)
         self._active = 0  # prompts that have begun and do not wait for another
         self._slots = run.at_once
         self._for_slots: Line[_Prompt] = Line()
@@ -155,22 +166,14 @@ class _Rehearsal:
             event()
         return self._bill.total()
 
-    def _planned(self, planner: Planner | None) -> Iterator[_Prompt]:
-        """Prompts and their plans, seen in pieces as a run sees them, and planned when they begin."""
-        run = self._run
-        rest = zip(run.prompts, run.tokens, strict=True)
+    def _begun(self, plans: Sequence[CachePlan]) -> Iterator[_Prompt]:
+        """Prompts as they begin, which is when they get their routing keys."""
+        run, client = self._run, self._client
         limit = run.model.caching.key_limit
-        while piece := list(islice(rest, _LEARNED_AT_ONCE)):
-            if planner is not None:
-                planner.learn([conversation for conversation, _ in piece])
-            for conversation, tokens in piece:
-                plan = _NO_PLAN if planner is None else planner.plan(conversation)
-                if plan.prompt_cache_key is not None:
-                    rate = min(run.requests_per_minute, run.tokens_per_minute / max(1, tokens))
-                    key = plan.prompt_cache_key
-                    plan = plan.sharded(self._client.sharding.pick(key, limit, self._client.now, rate=rate))
-                reserved = int(min(tokens + run.reserved_tokens, run.tokens_per_minute))
-                yield _Prompt(conversation, plan, tokens, reserved)
+        for conversation, tokens, share, plan in zip(run.prompts, run.tokens, run.shares, plans, strict=True):
+            rate = client.limits.calls_per_minute(tokens)
+            spread = client.sharding.spread(plan, limit, client.now, rate=rate)
+            yield _Prompt(conversation, spread, tokens, share)
 
     def _later(self, seconds: float, event: Callable[[], None]) -> None:
         self._count += 1
@@ -256,7 +259,7 @@ class _Rehearsal:
             self._active -= 1
         self._hire()  # before those who waited have taken note that they may go
         self._wake(woken)
-        self._hire()
+        self._hire()  # again, for some of those may have to wait for another
 
     def _leave(self) -> None:
         """Free a slot."""
@@ -274,7 +277,7 @@ class _Rehearsal:
     @staticmethod
     def _share(prompt: _Prompt) -> int:
         """What the next request takes from the limit of tokens."""
-        return prompt.tokens if prompt.prefill else prompt.reserved
+        return prompt.tokens if prompt.prefill else prompt.share
 
 
 class _Adding:

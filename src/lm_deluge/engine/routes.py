@@ -73,12 +73,8 @@ class Route:
             return _NO_PLAN
         plan = self._planner.plan(prompt)
         self._shared.advisor.see(self.model, self._planner.cache, self._options.tools, prompt, plan)
-        if plan.prompt_cache_key is not None:
-            limits = self._shared.limits
-            rate = min(limits.requests_per_minute, limits.tokens_per_minute / max(1, prompt.count_tokens()))
-            limit = self.model.caching.key_limit
-            plan = plan.sharded(self._shared.sharding.pick(plan.prompt_cache_key, limit, now, rate=rate))
-        return plan
+        rate = self._shared.limits.calls_per_minute(prompt.count_tokens())
+        return self._shared.sharding.spread(plan, self.model.caching.key_limit, now, rate=rate)
 
     def shared(self, plan: CachePlan) -> tuple[Prefix, ...]:
         """The prefixes that requests wait for until the first of them has written it."""

@@ -22,6 +22,8 @@ __all__ = [
     "Settings",
     "held_back_by",
     "parameters_of",
+    "share_of",
+    "too_large",
 ]
 
 REQUESTS_PER_MINUTE = 1_000
@@ -111,6 +113,11 @@ def too_large(prompt: Conversation, tokens_per_minute: float) -> str | None:
     )
 
 
+def share_of(prompt: Conversation, params: SamplingParams, tokens_per_minute: float) -> int:
+    """About how many tokens a call takes from the limit until its answer says how many it was."""
+    return min(prompt.count_tokens() + (params.max_new_tokens or 0), int(tokens_per_minute))
+
+
 def held_back_by(limits: Limits, tokens: int, *, now: float) -> str | None:
     """What to say if calls wait for a limit that nobody has set; a run at such limits may take hours.
 
@@ -128,7 +135,7 @@ def held_back_by(limits: Limits, tokens: int, *, now: float) -> str | None:
         setting = f"max_requests_per_minute={REQUESTS_PER_MINUTE:,.0f}"
     else:
         return None
-    rate = min(by_tokens, limits.requests_per_minute)
+    rate = limits.calls_per_minute(tokens)
     return (
         f"Prompts wait for {setting}, the default, which lets about {rate:,.0f} such prompts a minute through. "
         "Set it to what your account allows."

@@ -6,11 +6,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["chunked"]
+__all__ = ["MOST", "chunked"]
 
 T = TypeVar("T")
 
-_MOST = 512
+MOST = 512
+"""Items in a chunk."""
+
 _SECONDS = 0.005
 
 
@@ -32,7 +34,7 @@ def _read(iterator: Iterator[T]) -> list[T]:
     began = time.monotonic()
     for item in iterator:
         chunk.append(item)
-        if len(chunk) >= _MOST or time.monotonic() - began > _SECONDS:
+        if len(chunk) >= MOST or time.monotonic() - began > _SECONDS:
             break
     return chunk
 
@@ -49,7 +51,7 @@ async def _from_async(items: AsyncIterable[T]) -> AsyncGenerator[list[T], None]:
             async for item in items:
                 ready.append(item)
                 filled.set()
-                if len(ready) >= _MOST:
+                if len(ready) >= MOST:
                     room.clear()
                     await room.wait()
         finally:

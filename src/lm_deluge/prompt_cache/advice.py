@@ -45,7 +45,8 @@ _BATCH = 10  # so many answers at once are no single conversation, and so many t
 _SHOWN = 24  # characters of each side, and so many before them
 _LEAD = 12
 _PLACED = frozenset({"automatic", "shared_prefix"})  # whose marks cannot be told from one prompt
-_GOES_ON = frozenset({"conversation", "automatic"})  # where each prompt has its own prefix, and later ones read it
+# Patterns where each prompt has a prefix of its own, to its end, which later prompts read.
+_WITH_OWN_ENDS = frozenset({"conversation", "automatic"})
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -109,7 +110,7 @@ def advise(
         # Of the longest, for a shorter one inside it may well be below the minimum.
         too_short = prefix_too_short(max(prefixes, key=lambda each: each.tokens), model)
         if too_short is None:
-            varies = nothing_continued if cache.pattern in _GOES_ON else nothing_shared
+            varies = nothing_continued if cache.pattern in _WITH_OWN_ENDS else nothing_shared
             found.append(varies(model, tools, planned))
         elif not cache.goes_on or answers >= _BATCH or any(_turns(prompt) >= _BATCH for prompt, _ in planned):
             found.append(too_short)  # and not where a chat has only begun
@@ -220,7 +221,7 @@ def nothing_read(cache: PromptCache | None, model: Model, used: Usage, answers: 
     """
     if answers < _BATCH or used.cache_read_tokens or not used.cache_write_tokens:
         return None
-    if cache is not None and cache.pattern not in _GOES_ON:
+    if cache is not None and cache.pattern not in _WITH_OWN_ENDS:
         return None
     return Advice(
         "nothing_read",

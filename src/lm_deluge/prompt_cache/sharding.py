@@ -7,6 +7,8 @@ prefix gets another key for each such many, and no more: every key is a cache of
 import math
 import threading
 
+from lm_deluge.prompt_cache.planner import CachePlan
+
 __all__ = ["Sharding"]
 
 _SECONDS = 60.0
@@ -27,6 +29,12 @@ class Sharding:
     def __len__(self) -> int:
         """Keys that are known."""
         return len(self._minutes)
+
+    def spread(self, plan: CachePlan, limit: float | None, now: float, *, rate: float = math.inf) -> CachePlan:
+        """A plan with the routing key whose turn it is; without a key nothing changes. See ``pick``."""
+        if plan.prompt_cache_key is None:
+            return plan
+        return plan.sharded(self.pick(plan.prompt_cache_key, limit, now, rate=rate))
 
     def pick(self, key: str, limit: float | None, now: float, *, rate: float = math.inf) -> int:
         """The shard that a request goes to, from 0.

@@ -68,6 +68,10 @@ class Limits:
         """What the bucket holds when it is full."""
         return self._tokens.capacity
 
+    def calls_per_minute(self, tokens: float) -> float:
+        """How many calls of so many tokens can start in a minute at most."""
+        return min(self.requests_per_minute, self.tokens_per_minute / max(1, tokens))
+
     def acquire(self, model: str, tokens: float, now: float) -> float:
         """Take a call's share and return 0, or take nothing and return the seconds after which to ask again."""
         with self._lock:
