@@ -139,7 +139,11 @@ def _announce(console: "Console", heading: str, run: Callable[[], object]) -> No
     lines = [line for line in textwrap.dedent(body).splitlines() if not line.startswith(("from ", "yield "))]
     console.print(f"\n[bold cyan]{heading}[/]")
     code = "\n".join(lines).strip()
-    console.print(Syntax(code, "python", theme="ansi_dark", background_color="default", padding=(0, 2), word_wrap=True))
+    if console.is_terminal:
+        shown = Syntax(code, "python", theme="ansi_dark", background_color="default", padding=(0, 2), word_wrap=True)
+        console.print(shown)
+    else:
+        print(textwrap.indent(code, "  "))  # without the blanks that would fill each line
 
 
 def _sums(reports: "dict[str, RunReport]") -> tuple[str, str, str]:
