@@ -142,7 +142,7 @@ if __name__ == "__main__":
     json.dump(globals()[task](url, Path(cache)), sys.stdout)
     if task == "blocking":
         # Its tool has changed built-in types through ctypes. What the interpreter makes of those while it takes them
-        # apart is no concern of ours: two runs of some two thousand crashed there. How processes end that have used
+        # apart is no concern of ours: two runs of more than a thousand crashed there. How processes end that have used
         # the library alone is what tests/transport/test_lifecycle.py is about.
         sys.stdout.flush()
         os._exit(0)
