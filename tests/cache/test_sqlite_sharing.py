@@ -130,17 +130,17 @@ def test_close_stores_what_is_under_way(tmp_path: Path, monkeypatch: pytest.Monk
 
     # A stand-in for a slow disk: nothing is written before the test has asked to close.
     release = threading.Event()
-    write = cache.core.batcher._write
+    write = cache.core.writer._write
 
     def wait_and_write(items: Any) -> None:
         assert release.wait(20)
         write(items)
 
-    monkeypatch.setattr(cache.core.batcher, "_write", wait_and_write)
+    monkeypatch.setattr(cache.core.writer, "_write", wait_and_write)
     asyncio.run(main())
     closer = threading.Thread(target=cache.close)
     closer.start()
-    while not cache.core._closed:
+    while not cache.core.closed:
         os.sched_yield()
     release.set()
     closer.join()

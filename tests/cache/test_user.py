@@ -39,6 +39,10 @@ class Plain:
         self.data[prompt] = response
 
 
+async def storing(cache: UserCache, prompt: Conversation, response: APIResponse) -> None:
+    await cache.submit(Prompt(prompt), response, None)
+
+
 class Async(Plain):
     async def get(self, prompt: Conversation) -> Any:
         await asyncio.sleep(0)
@@ -60,7 +64,7 @@ def test_what_is_put_is_found(kind: type[Plain]) -> None:
     assert isinstance(cache, UserCache)
 
     async def main() -> list[Found]:
-        await cache.store(Prompt(prompt("p")), answer("x"), None)
+        await cache.submit(Prompt(prompt("p")), answer("x"), None)
         return await cache.get_many([Prompt(prompt("q")), Prompt(prompt("p"))])
 
     assert asyncio.run(main()) == [Found(), Found(answer("x"))]
@@ -73,7 +77,7 @@ def test_a_blocking_object_is_called_in_one_thread_that_is_not_the_loops() -> No
 
     async def main() -> None:
         await asyncio.gather(
-            *(cache.store(Prompt(prompt(number)), answer(number), None) for number in range(20)),
+            *(storing(cache, prompt(number), answer(number)) for number in range(20)),
             *(cache.get_many([Prompt(prompt(number))]) for number in range(20)),
         )
 
@@ -104,7 +108,7 @@ def test_one_failing_get_is_one_miss(kind: type[Plain], failure: Exception) -> N
 
     async def main() -> list[Found]:
         async with asyncio.timeout(20):
-            await cache.store(Prompt(prompt("good")), answer("x"), None)
+            await cache.submit(Prompt(prompt("good")), answer("x"), None)
             return await cache.get_many([Prompt(prompt("bad")), Prompt(prompt("good"))])
 
     bad, good = asyncio.run(main())
@@ -121,7 +125,7 @@ def test_a_failing_put_raises_and_never_hangs(failure: Exception) -> None:
 
     async def main() -> None:
         async with asyncio.timeout(20):
-            await UserCache(Failing()).store(Prompt(prompt("p")), answer("x"), None)
+            await UserCache(Failing()).submit(Prompt(prompt("p")), answer("x"), None)
 
     with pytest.raises((ValueError, CacheError), match=r"disk full|StopIteration"):
         asyncio.run(main())
@@ -152,7 +156,7 @@ class Wrapped:
 
 def test_a_put_that_gives_a_coroutine_is_awaited() -> None:
     mine = Wrapped()
-    asyncio.run(UserCache(mine).store(Prompt(prompt("p")), answer("x"), None))
+    asyncio.run(storing(UserCache(mine), prompt("p"), answer("x")))
     assert mine.inner.data == {prompt("p"): answer("x")}
 
 
@@ -185,7 +189,7 @@ def test_an_object_bound_to_its_thread_is_called_there_with_one_warning(no_block
     cache = UserCache(mine)
 
     async def main() -> list[Found]:
-        await asyncio.gather(*(cache.store(Prompt(prompt(number)), answer(number), None) for number in range(5)))
+        await asyncio.gather(*(storing(cache, prompt(number), answer(number)) for number in range(5)))
         return await cache.get_many([Prompt(prompt(3)), Prompt(prompt("none"))])
 
     with pytest.warns(CacheWarning, match="check_same_thread=False") as warned:
@@ -202,7 +206,7 @@ def test_an_object_bound_to_a_third_thread_fails_and_says_why() -> None:
 
     def elsewhere() -> None:
         try:
-            asyncio.run(cache.store(Prompt(prompt("p")), answer("x"), None))
+            asyncio.run(storing(cache, prompt("p"), answer("x")))
         except BaseException as error:
             failures.append(error)
 

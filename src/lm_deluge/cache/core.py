@@ -3,24 +3,25 @@
 ``ResponseCache`` is this for users, who block; ``RunCache`` for runs, which do not.
 """
 
+import asyncio
 import weakref
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
 from lm_deluge._clock import Clock, SystemClock
-from lm_deluge.cache._per_process import PerProcess
+from lm_deluge._threads import Threads
 from lm_deluge.cache.admission import Admit, policy
-from lm_deluge.cache.batching import Batcher
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.facts import facts_of
 from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
+from lm_deluge.cache.on_loop import all_on
 from lm_deluge.cache.record import PackedParameters, Scope, pack_request
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores import BoundedStore, JournalStore, LeaseStore, Store
+from lm_deluge.cache.stores import AwaitableStore, BoundedStore, JournalStore, LeaseStore, Store
+from lm_deluge.cache.writer import Write, Writer, written
 from lm_deluge.canonical import namespaced, sampled, scoped
 from lm_deluge.errors import CacheError, ConfigError, DamagedEntryError
 from lm_deluge.prompt import Conversation
@@ -28,8 +29,6 @@ from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 
 if TYPE_CHECKING:
-    import asyncio
-
     from lm_deluge.cache.explain import Explanation, Searcher
 
 __all__ = ["Context", "Core"]
@@ -52,6 +51,13 @@ class Context(msgspec.Struct, frozen=True):
 _ALONE = Context()
 
 
+class Submitted(msgspec.Struct, frozen=True):
+    """An entry to be written, and the event loop that it comes from, if any."""
+
+    entry: Callable[[], Entry]
+    loop: asyncio.AbstractEventLoop | None
+
+
 class Core:
     """A store with the rules of one cache over it; ``ResponseCache`` documents the arguments.
 
@@ -63,7 +69,8 @@ class Core:
         ttl: seconds after which an answer is not served any more.
         clock: by which ages are told.
         leases: where all who share the cache agree on who fetches an answer.
-        batcher: writes entries behind the running commit.
+        writer: writes entries behind the running commit.
+        readers: where lookups run that block.
     """
 
     def __init__(
@@ -95,16 +102,17 @@ class Core:
         self._bounded = backend if isinstance(backend, BoundedStore) else None
         if max_bytes is not None:
             self._limit(max_bytes)
-        self.batcher: Batcher[Entry] = Batcher(backend.put_many)
-        self._accounts: Batcher[Run] = Batcher(self._record_all)
-        self._readers = PerProcess(lambda: ThreadPoolExecutor(2, thread_name_prefix="lm_deluge cache reader"))
-        self._closed = False
+        self._awaits = backend if isinstance(backend, AwaitableStore) and backend.async_put is not None else None
+        self.writer: Writer[Submitted] = Writer(self._put_all)
+        self._accounts: Writer[Run] = Writer(self._record_all)
+        self.readers = Threads(2, "lm_deluge cache reader")
+        self.closed = False
 
     def close(self) -> None:
-        """Write what is still under way, and release the store."""
-        self._closed = True
-        self.batcher.flush()
-        self._accounts.flush()
+        """Write what has arrived, and release the store."""
+        self.closed = True
+        self.writer.close(self._is_closed)
+        self._accounts.close(self._is_closed)
         for keeper in list(self._keepers):
             keeper.flush()
         self.backend.close()
@@ -140,8 +148,37 @@ class Core:
 
     def check_open(self) -> None:
         """Raise if the cache is closed."""
-        if self._closed:
-            raise CacheError(f"The cache {self.location} is closed. Make a new one to go on.")
+        if self.closed:
+            raise CacheError(self._is_closed)
+
+    @property
+    def _is_closed(self) -> str:
+        return f"The cache {self.location} is closed. Make a new one to go on."
+
+    def submit(self, key: bytes, entry: Callable[[], Entry]) -> Write:
+        """Accept an answer, which will be stored from now on whatever happens. From any thread; never waits for a disk.
+
+        Args:
+            key: the entry's.
+            entry: makes the entry, in the writer's thread or in this one.
+
+        Raises:
+            CacheError: the cache is closed.
+        """
+        if self.backend.blocks:
+            return self.writer.submit(Submitted(entry, _running_loop()), key=key)
+        self.check_open()
+        self.backend.put_many([entry()])
+        return written(key)
+
+    def _put_all(self, items: "Sequence[Submitted]") -> Sequence[BaseException | None] | None:
+        entries = [item.entry() for item in items]
+        store = self._awaits
+        if store is None:
+            self.backend.put_many(entries)
+            return None
+        puts = [(item.loop, _storing(store, entry)) for item, entry in zip(items, entries, strict=True)]
+        return all_on(puts)
 
     def new_keeper(self) -> LeaseKeeper:
         """A holder of leases; what it has given back is in the store before the store is closed."""
@@ -149,12 +186,7 @@ class Core:
         self._keepers.add(keeper)
         return keeper
 
-    @property
-    def readers(self) -> ThreadPoolExecutor:
-        """Where lookups run that block."""
-        return self._readers.get()
-
-    def record(self, run: Run) -> "asyncio.Future[None] | None":
+    def record(self, run: Run) -> Write | None:
         """Accept the account of a run, where the store keeps any."""
         if not isinstance(self.backend, JournalStore):
             return None
@@ -262,3 +294,14 @@ class Core:
         if self._bounded is None:
             raise ConfigError(f"{self.location} cannot be limited: max_bytes= needs SqliteCache or MemoryCache.")
         self._bounded.limit(max_bytes)
+
+
+def _storing(store: AwaitableStore, entry: Entry) -> Callable[[], Awaitable[None]]:
+    return lambda: store.store(entry)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None  # a thread settles what its loop did not come to

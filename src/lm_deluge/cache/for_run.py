@@ -1,11 +1,14 @@
 """A response cache as one run uses it: many prompts at once, and nothing that blocks on the event loop."""
 
 import asyncio
+import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from lm_deluge._threads import in_thread
 from lm_deluge.cache._each import look_up_all, look_up_each
 from lm_deluge.cache.core import Context, Core
 from lm_deluge.cache.entry import Entry
@@ -14,6 +17,7 @@ from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.record import unpack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import AwaitableStore, ScanStore
+from lm_deluge.cache.writer import Write
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["RunCache"]
 
 _SMALL_BYTES = 32 * 1024  # packed in about a millisecond
+_UNDER_WAY_SECONDS = 5.0  # for which a lookup waits for what is being written; a writer may be held up elsewhere
 _MISS = Found()
 
 T = TypeVar("T")
@@ -73,27 +78,25 @@ class RunCache:
                     best[position] = found
         return best
 
-    async def store(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> bytes | None:
-        cache = self._cache
-        cache.check_open()
+    def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
+        key = self.stored_key(asked, parameters)
 
         def pack() -> Entry:
             return self._entry(asked, response, parameters)
 
-        # Packing a usual answer takes less time than handing it to a thread, and the writer's thread, which competes
-        # with this one for the interpreter, is left with little but the store's own work.
-        entry = pack() if _is_small(asked.prompt, response) else await asyncio.to_thread(pack)
-        if self._awaits is not None and self._awaits.async_put is not None:
-            await self._awaits.store(entry)
-        elif self._store.blocks:
-            await cache.batcher.put(entry)
-        else:
-            self._store.put_many([entry])
-        return entry.key
+        if _is_small(asked.prompt, response):
+            # Packing a usual answer takes less time than handing it to a thread, and the writer's thread, which
+            # competes with this one for the interpreter, is left with little but the store's own work.
+            entry = pack()
+            return self._cache.submit(key, lambda: entry)
+        return self._cache.submit(key, functools.cache(pack))
 
-    def keep(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> None:
-        self._cache.check_open()
-        self._cache.batcher.submit(self._entry(asked, response, parameters))
+    def stored_key(self, asked: Asked, parameters: Parameters | None) -> bytes:
+        return self._cache.key(asked.prompt, self._context(parameters), asked.sample)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._cache.closed
 
     async def differences(self, entry: bytes) -> str | None:
         store = self._store
@@ -103,17 +106,20 @@ class RunCache:
 
     async def explain(self, asked: Asked) -> str | None:
         # Even where the store does not block, searching thousands of entries would hold up the event loop.
-        return await asyncio.to_thread(self._explain, asked)
+        return await in_thread(lambda: self._explain(asked))
 
-    def record(self, run: Run) -> "asyncio.Future[None] | None":
+    def record(self, run: Run) -> Write | None:
         return self._cache.record(run)
 
     def time(self) -> float:
         return self._cache.clock.time()
 
     def _entry(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Entry:
-        context = self._cache.context(None) if parameters is None else self._contexts[parameters.model]
+        context = self._context(parameters)
         return self._cache.entry(asked.prompt, response, context, sample=asked.sample, run=self._run.run)
+
+    def _context(self, parameters: Parameters | None) -> Context:
+        return self._cache.context(None) if parameters is None else self._contexts[parameters.model]
 
     def _explain(self, asked: Asked) -> str:
         from lm_deluge.cache.explain import Searcher  # needed by few runs
@@ -142,9 +148,15 @@ class RunCache:
         if not self._store.blocks:
             return function()
         # In threads of its own: those of the event loop may all be taken, and a hit waits for nobody.
-        return await asyncio.get_running_loop().run_in_executor(self._cache.readers, function)
+        return await self._cache.readers.run(function)
 
     def _read(self, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
+        writer = self._cache.writer
+        if not writer.is_idle:
+            # What another run has just received and handed to the writer is as good as stored, in a moment.
+            for key in keys:
+                if (write := writer.under_way(key)) is not None:
+                    writer.wait(write, seconds=_UNDER_WAY_SECONDS)
         values = self._store.get_many(keys)
         found = [
             self._found(key, self._cache.decoded(key, value), oldest) for key, value in zip(keys, values, strict=True)
@@ -153,6 +165,9 @@ class RunCache:
         return found
 
     async def _fetch(self, store: AwaitableStore, key: bytes, oldest: float | None) -> Found:
+        if (write := self._cache.writer.under_way(key)) is not None:
+            with contextlib.suppress(Exception):  # its own run hears of it
+                await asyncio.wait_for(_over(write), _UNDER_WAY_SECONDS)
         value = await store.fetch(key)
         decoded = self._cache.try_decode(key, value)
         if isinstance(decoded, str):
@@ -185,6 +200,10 @@ def _differences(store: ScanStore, entry: bytes, parameters: Sequence[Parameters
         return None
     found = [differences(msgspec.structs.replace(request, parameters=own), request) for own in parameters]
     return "; ".join(str(item) for item in min(found, key=len) if item.path != "model") or None
+
+
+async def _over(write: Write) -> None:
+    await write
 
 
 def _is_small(prompt: Conversation, response: APIResponse) -> bool:

@@ -1,18 +1,16 @@
 """What the engine asks of a cache, and what it gets: the values between the two."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.writer import Write
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
-
-if TYPE_CHECKING:
-    import asyncio
 
 __all__ = ["Asked", "EngineCache", "Found", "Prompt", "RunContext"]
 
@@ -97,18 +95,24 @@ class EngineCache(Protocol):
         """
         ...
 
-    async def store(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> bytes | None:
-        """Return once the response is safe: the key of its entry, where there is one.
+    def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
+        """Accept a response: it will be stored whatever becomes of this run and its event loop.
+
+        Called from any thread; never waits. The write can be awaited, and has the key of the entry where there is one.
 
         Args:
             asked: the prompt.
             response: its answer.
             parameters: what was asked beside the prompt, of the model that answered.
+
+        Raises:
+            Exception: it is not accepted: the cache is closed, for example.
         """
         ...
 
-    def keep(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> None:
-        """Accept a response, to be stored whatever happens. For the end of an event loop, when nobody can wait."""
+    @property
+    def is_closed(self) -> bool:
+        """Whether the cache takes nothing any more, so that nothing should be bought for it either."""
         ...
 
     async def differences(self, entry: bytes) -> str | None:
@@ -119,9 +123,8 @@ class EngineCache(Protocol):
         """Why a prompt is a miss, in a sentence, where the cache knows."""
         ...
 
-    def record(self, run: Run) -> "asyncio.Future[None] | None":
-        """Accept the account of a run: it will be kept, and the future is done when it is. None where it is already, or
-        where the cache keeps none."""
+    def record(self, run: Run) -> Write | None:
+        """Accept the account of a run: it will be kept. None where it is already, or where the cache keeps none."""
         ...
 
     def time(self) -> float:

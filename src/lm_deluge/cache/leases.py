@@ -10,7 +10,8 @@ import time
 import weakref
 from collections.abc import Sequence
 
-from lm_deluge.cache._per_process import PerProcess
+from lm_deluge._per_process import PerProcess
+from lm_deluge._threads import carried
 from lm_deluge.cache.stores import LeaseStore
 from lm_deluge.cache.stores._leases import Leases
 
@@ -45,6 +46,7 @@ class InProcessLeases:
             leases.release(keys, holder)
 
 
+_Loop = asyncio.AbstractEventLoop
 _Waiting = tuple[bytes, bool, "asyncio.Future[bool]"]
 
 
@@ -55,7 +57,7 @@ class _State:
         self.changed = threading.Condition()
         self.wanted: list[_Waiting] = []
         self.returned: list[bytes] = []
-        self.held: set[bytes] = set()
+        self.held: dict[bytes, _Loop | None] = {}  # with the event loop whose call each stands for
         self.running = False
         self.talking = False
         self.renewed = time.monotonic()
@@ -68,8 +70,9 @@ class LeaseKeeper:
 
     A thread talks to the store: what gathers while it talks goes there together, and what is held is renewed until it
     is released. It is a thread and not a task, because a lease must not run out while the event loop or its executor
-    are busy with other things, and must be given back even when the loop is over. Time is the machine's own, whatever
-    clock the client has: leases are an agreement with others.
+    are busy with other things, and must be given back even when the loop is over. It is renewed only while the event
+    loop runs: nobody makes the calls of one that is closed, whose leases are given back, or that was stopped, whose
+    leases run out. Time is the machine's own, whatever clock the client has: leases are an agreement with others.
 
     Attributes:
         trouble: why leases could not be renewed, if that has happened; another may have asked as well then.
@@ -107,9 +110,16 @@ class LeaseKeeper:
         """Give a lease back, soon. Never waits."""
         state = self._state.get()
         with state.changed:
-            state.held.discard(key)
+            state.held.pop(key, None)
             state.returned.append(key)
             self._wake()
+
+    def answered(self, key: bytes) -> None:
+        """The answer has come. Until it is stored and the lease released, it is renewed, whatever the loop does."""
+        state = self._state.get()
+        with state.changed:
+            if key in state.held:
+                state.held[key] = None
 
     def flush(self) -> None:
         """Return once what was released so far is given back. Blocks."""
@@ -133,23 +143,33 @@ class LeaseKeeper:
                     state.running = False
                     return
                 state.talking = True
+                due = self._due(state) if self._until_renewal(state) <= 0 else []
                 wanted, state.wanted = state.wanted, []
                 returned, state.returned = state.returned, []
-                due = list(state.held) if self._until_renewal(state) <= 0 else []
             if due:
                 self._renew(state, due)
             if wanted or returned:
                 self._exchange(state, returned, wanted)
 
+    def _due(self, state: _State) -> list[bytes]:
+        """The leases to be renewed. Those of event loops that have ended are given back; those of loops that stand
+        still run out."""
+        state.renewed = time.monotonic()
+        for key, loop in list(state.held.items()):
+            if loop is not None and not loop.is_running():
+                del state.held[key]
+                if loop.is_closed():
+                    state.returned.append(key)
+        return list(state.held)
+
     def _until_renewal(self, state: _State) -> float:
         return state.renewed + self._seconds / _RENEWALS - time.monotonic()
 
     def _renew(self, state: _State, keys: list[bytes]) -> None:
-        state.renewed = time.monotonic()
         try:
             self._store.renew(keys, state.holder, now=time.time(), seconds=self._seconds)
-        except Exception as error:  # noqa: BLE001 - the next renewal may succeed; whoever holds a lease reports it
-            self.trouble = error
+        except BaseException as error:  # noqa: BLE001 - the next renewal may succeed; whoever holds a lease reports it
+            self.trouble = carried(error)
 
     def _exchange(self, state: _State, returned: list[bytes], wanted: list[_Waiting]) -> None:
         began = time.monotonic()
@@ -163,8 +183,8 @@ class LeaseKeeper:
                 # The store was long in answering, and the leases are as old as the question.
                 got = [had and has for had, has in zip(got, self._acquire(state, keys), strict=True)]
             outcome: set[bytes] | Exception = {key for key, has in zip(keys, got, strict=True) if has}
-        except Exception as error:  # noqa: BLE001 - whoever waits is told; a lease that is not given back runs out
-            outcome = error
+        except BaseException as error:  # noqa: BLE001 - whoever waits is told; a lease that is not given back runs out
+            outcome = carried(error)
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, bool | Exception]]] = {}
         for waiting in wanted:
             result: bool | Exception = outcome if isinstance(outcome, Exception) else waiting[0] in outcome
@@ -174,9 +194,10 @@ class LeaseKeeper:
         with state.changed:
             if not state.held:
                 state.renewed = time.monotonic()
-            for (key, renew, _), result in (item for items in by_loop.values() for item in items):
-                if result is True and renew:
-                    state.held.add(key)
+            for loop, results in by_loop.items():
+                for (key, renew, _), result in results:
+                    if result is True and renew:
+                        state.held[key] = loop
         for loop, results in by_loop.items():
             try:
                 loop.call_soon_threadsafe(self._settle, results)

@@ -199,7 +199,8 @@ class ResponseCache:
             CacheError: the cache is closed, or the store cannot be written.
             ConfigError: ``parameters`` are needed and missing.
         """
-        await self._for_call(parameters).store(Prompt(prompt), response, parameters)
+        self._core.check_open()
+        await self._for_call(parameters).submit(Prompt(prompt), response, parameters)
 
     def close(self) -> None:
         """Write what is still under way, and release the store. Closing twice is fine. Blocks."""

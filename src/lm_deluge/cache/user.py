@@ -12,18 +12,21 @@ import threading
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import msgspec
+
+from lm_deluge._threads import Threads
 from lm_deluge.cache._each import look_up_all, look_up_each
-from lm_deluge.cache._per_process import PerProcess
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.for_run import RunCache
 from lm_deluge.cache.found import Asked, EngineCache, Found, RunContext
 from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
+from lm_deluge.cache.on_loop import all_on
 from lm_deluge.cache.responses import ResponseCache
 from lm_deluge.cache.runs import Run
-from lm_deluge.errors import CacheError, CacheWarning, ConfigError
+from lm_deluge.cache.writer import Write, Writer
+from lm_deluge.errors import CacheWarning, ConfigError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -63,6 +66,14 @@ def adapt(cache: Any) -> Opener | None:
     return UserCache(cache).for_run
 
 
+class _Put(msgspec.Struct, frozen=True):
+    """An answer for the object, and the event loop that it comes from, if any."""
+
+    prompt: Conversation
+    response: APIResponse
+    loop: asyncio.AbstractEventLoop | None
+
+
 class UserCache:
     """The engine's cache over an object with ``get`` and ``put``, for all runs of a client."""
 
@@ -70,7 +81,8 @@ class UserCache:
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
-        self._threads = PerProcess(lambda: ThreadPoolExecutor(1, thread_name_prefix="lm_deluge user cache"))
+        self._threads = Threads(1, "lm_deluge user cache")
+        self._writer: Writer[_Put] = Writer(self._put_all)
         self._home = threading.get_ident()
         self._inline = False
         self._leases = InProcessLeases()
@@ -108,29 +120,18 @@ class UserCache:
             return await look_up_all(self._get_async, prompts)
         return await self._call(lambda: look_up_each(self._get, prompts, gives_up=_is_bound_to_a_thread))
 
-    async def store(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> None:
-        """Return once the object's ``put`` has.
+    def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
+        """Have the object's ``put`` called, whatever happens. The write fails with whatever ``put`` raises."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None  # a thread settles what its loop did not come to
+        return self._writer.submit(_Put(asked.prompt, response, loop))
 
-        Raises:
-            Exception: whatever ``put`` raises.
-        """
-        prompt = asked.prompt
-        if inspect.iscoroutinefunction(self._cache.put):
-            await self._cache.put(prompt, response)
-            return
-        outcome = await self._call(lambda: self._put(prompt, response))
-        if inspect.isawaitable(outcome):
-            await outcome
-
-    def keep(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> None:
-        """Hand the response to the object's ``put``, unless that has to be awaited.
-
-        Raises:
-            CacheError: it has to be.
-        """
-        if inspect.iscoroutinefunction(self._cache.put):
-            raise CacheError(f"put() of {self.location} cannot be awaited any more, because the event loop has ended")
-        self._threads.get().submit(self._put, asked.prompt, response)
+    @property
+    def is_closed(self) -> bool:
+        """Never: the object is its owner's."""
+        return False
 
     async def differences(self, entry: bytes) -> None:
         """Nothing: the object knows responses alone."""
@@ -156,33 +157,58 @@ class UserCache:
     async def _get_async(self, prompt: Conversation) -> Found:
         return _found(await self._cache.get(prompt))
 
-    def _put(self, prompt: Conversation, response: APIResponse) -> Awaitable[Any] | None:
+    def _put_all(self, puts: "Sequence[_Put]") -> list[BaseException | None]:
+        """Called in the writer's thread."""
+        if inspect.iscoroutinefunction(self._cache.put):
+            return all_on([(put.loop, self._putting(put)) for put in puts])
+        return [self._put_one(put) for put in puts]
+
+    def _putting(self, put: "_Put") -> Callable[[], Awaitable[Any]]:
+        return lambda: self._cache.put(put.prompt, put.response)
+
+    def _put_one(self, put: "_Put") -> BaseException | None:
+        async def put_there() -> None:
+            outcome = self._cache.put(put.prompt, put.response)
+            if inspect.isawaitable(outcome):
+                await outcome
+
+        if self._inline:  # it is bound to the thread of the loop
+            return all_on([(put.loop, put_there)])[0]
         try:
-            outcome: Any = self._cache.put(prompt, response)
-        except StopIteration as error:
-            # A future cannot carry this exception; whoever waits for the thread would wait for ever.
-            raise CacheError("put() raised StopIteration") from error
-        return outcome if inspect.isawaitable(outcome) else None
+            outcome = self._threads.submit(lambda: self._cache.put(put.prompt, put.response)).result()
+        except sqlite3.ProgrammingError as error:
+            if not _is_bound_to_a_thread(error):
+                return error
+            (failure,) = all_on([(put.loop, put_there)])
+            if failure is None:
+                self._now_inline()
+            return failure
+        except Exception as error:  # noqa: BLE001 - of this put alone
+            return error
+        return all_on([(put.loop, lambda: outcome)])[0] if inspect.isawaitable(outcome) else None
 
     async def _call(self, function: Callable[[], T]) -> T:
         if not self._inline:
             try:
-                # Shielded: an answer on its way into the cache gets there even if its event loop is wound up.
-                return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._threads.get(), function))
+                return await self._threads.run(function)
             except sqlite3.ProgrammingError as error:
                 # Opened for one thread only. Better called there, if that is where we are, than not at all.
                 if not _is_bound_to_a_thread(error) or threading.get_ident() != self._home:
                     raise
-            if not self._inline:  # of several calls under way, the first one says so
-                self._inline = True
-                with contextlib.suppress(CacheWarning):  # where warnings are errors: no lookup may fail by it
-                    warnings.warn(
-                        f"{self.location} holds an SQLite connection bound to the thread that opened it, so it is "
-                        "called on the event loop, which waits meanwhile. Open it with check_same_thread=False.",
-                        CacheWarning,
-                        stacklevel=2,
-                    )
+            self._now_inline()
         return function()
+
+    def _now_inline(self) -> None:
+        if self._inline:
+            return  # of several calls under way, the first one says so
+        self._inline = True
+        with contextlib.suppress(CacheWarning):  # where warnings are errors: no lookup may fail by it
+            warnings.warn(
+                f"{self.location} holds an SQLite connection bound to the thread that opened it, so it is "
+                "called on the event loop, which waits meanwhile. Open it with check_same_thread=False.",
+                CacheWarning,
+                stacklevel=2,
+            )
 
 
 def _found(response: object) -> Found:

@@ -5,6 +5,7 @@ What is missing goes to workers: as many as calls may be under way, and a few mo
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import msgspec
 
 from lm_deluge.cache.found import RunContext
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.writer import Write
 from lm_deluge.engine.calls import Caller, error_response
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Job, LocalCache
@@ -34,6 +36,7 @@ _MOST_FOR_EACH_SLOT = 4
 _MOST_WAITING_FOR_EACH_SLOT = 64
 _AT_ONCE = 512
 _ACCOUNT_SECONDS = 1.0
+_ENDED = "The call for this prompt was ended from outside, before it had an answer. Run it again."
 
 
 class Batch:
@@ -54,7 +57,8 @@ class Batch:
         kept: bool = True,
     ) -> None:
         self._shared = shared
-        self._emit = emit
+        self._outbox = Outbox()
+        self._emit = self._guarded(emit)
         self._ledger = Ledger(
             Writes(
                 shared.write_log,
@@ -101,13 +105,12 @@ class Batch:
             self._local,
             ledger=self._ledger,
             notices=self._notices,
-            emit=emit,
+            emit=self._emit,
             on_rest=self._on_rest,
             on_wait=self._on_wait,
             parameters=parameters,
         )
         self._model = models[0]
-        self._outbox = Outbox()
         self._misses: deque[Job] = deque()
         self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,6 +118,17 @@ class Batch:
         self._resting = 0
         self._waiting = 0
         self._closing = False
+
+    def _guarded(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
+        """What ends the program in a listener ends the run, and not the call in the middle of which it happened."""
+
+        def guarded(event: Event) -> None:
+            try:
+                emit(event)
+            except BaseException as error:  # noqa: BLE001 - it is raised where the responses are taken
+                self._outbox.fail(error)
+
+        return guarded
 
     def report(self) -> RunReport:
         """What happened so far."""
@@ -149,9 +163,10 @@ class Batch:
             recorded = self._close_account()
             if recorded is not None:
                 # It is written in any case. Who looks at once should find it, but nobody waits for a writer elsewhere.
-                await asyncio.wait([recorded], timeout=_ACCOUNT_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(recorded.over(), _ACCOUNT_SECONDS)
 
-    def _close_account(self) -> "asyncio.Future[None] | None":
+    def _close_account(self) -> Write | None:
         self._ended = self._shared.clock.monotonic()
         if not self._keeps_account:
             return None
@@ -234,7 +249,7 @@ class Batch:
 
     def _failed(self, id: int, message: str, sample: int) -> APIResponse:
         response = error_response(id, message, model=self._model, sample=sample)
-        self._ledger.add_answer(response, uncached_cost=None)
+        self._ledger.add_answer(response)
         self._emit(AnswerReceived(None, None, message))
         return response
 
@@ -266,10 +281,17 @@ class Batch:
             while self._misses and self._workers - self._resting <= self._shared.settings.max_concurrent:
                 job = self._misses.popleft()
                 self._room.set()
+                response: APIResponse | None = None
                 try:
-                    self._outbox.add(await self._caller.answer(job))
+                    response = await self._caller.answer(job)
+                except (KeyboardInterrupt, SystemExit) as error:
+                    self._outbox.fail(error)  # it ends the run, out of whose caller it comes
                 finally:
                     self._shared.pending.remove(job)
+                    if response is None and not self._closing:
+                        response = self._failed(job.id, _ENDED, job.sample)
+                    if response is not None:
+                        self._outbox.add(response)
                 if self._outbox.is_full:
                     await self._outbox.room()
         finally:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
+from lm_deluge._threads import in_thread
 from lm_deluge.engine.flights import Flights, SingleFlight
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Job, LocalCache, raise_if_cancelled
@@ -13,13 +14,14 @@ from lm_deluge.engine.pricing import Pricing
 from lm_deluge.engine.routes import Route, Routes
 from lm_deluge.engine.sending import Sender
 from lm_deluge.engine.settings import RunOptions, held_back_by, share_of, too_large
+from lm_deluge.engine.settle import Arrival, Settler
 from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.warming import Warming, WarmTurn
 from lm_deluge.errors import LimitWarning, LMDelugeError, PromptCacheWarning
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model
 from lm_deluge.prompt_cache import CachePlan
-from lm_deluge.providers import Failure, Reply, parse, rate_limit_pause
+from lm_deluge.providers import Failure, parse, rate_limit_pause
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 from lm_deluge.wire import HttpRequest, HttpResponse
@@ -31,6 +33,7 @@ _log = logging.getLogger("lm_deluge")
 _ASKS_FOR_A_PAUSE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529})
 _BREATHER = 1.0
 _LONG_WAIT = 5.0
+_LEAST_PATIENCE = 300.0  # with others who fetch the same answer
 
 
 class Caller:
@@ -71,8 +74,8 @@ class Caller:
         self._single_flight = self._make_single_flight() if self._settings.single_flight else None
         self._routes = Routes(shared, options, parameters)
         self._sender = Sender(shared.transport, shared.clock, timeout=self._settings.request_timeout)
+        self._settler = Settler(shared, local, ledger)
         self._logged = False
-        self._finishing: set[asyncio.Future[APIResponse | Failure]] = set()
 
     def prepare(self) -> None:
         """Warn of what requests will not hold."""
@@ -90,8 +93,7 @@ class Caller:
 
     async def finish(self) -> None:
         """Return once every answer that has come is stored."""
-        while self._finishing:
-            await asyncio.wait(self._finishing)
+        await self._settler.all_stored()
         for route in self._routes:
             route.advise(self._notices)
         cache = self._options.prompt_cache
@@ -108,7 +110,9 @@ class Caller:
             return await self._answer(job)
         except LMDelugeError as error:
             return self._failed(job, str(error))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a fault must not cost other prompts theirs
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise  # somebody ends the run, or the program
+        except BaseException as error:  # noqa: BLE001 - a fault must not cost other prompts theirs
             raise_if_cancelled(error)
             if not self._logged:
                 _log.exception("prompt %d failed; further failures of this run are not logged", job.id)
@@ -163,9 +167,9 @@ class Caller:
 
     async def _attempt(self, job: Job, route: Route, plan: CachePlan, tokens: int) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
-        received: HttpResponse | APIResponse | Failure | None = None
+        job.arrival = None
         prefilled = False
-        while received is None:
+        while job.arrival is None:
             # Before the gate, so that a prompt which waits for its prefix holds no slot.
             turn = await self._warming.enter(route.shared(plan))
             if turn.waited:
@@ -178,30 +182,18 @@ class Caller:
                     prefilled = await self._prefill(job, route, plan, turn)
                     if prefilled:
                         continue  # the prefix is warm, and the prompt takes its turn with those that read it
-                received = await self._exchange(job, route, tokens, plan, turn)
+                outcome = await self._exchange(job, route, tokens, plan, turn)
             finally:
                 turn.close()
-        if not isinstance(received, HttpResponse):
-            return received
-        # What is paid for is read and stored even if the run is cancelled from this moment on. So this is a task of its
-        # own, and nothing may be awaited before it is one.
-        finishing = asyncio.ensure_future(self._finish(job, route, plan, received, tokens))
-        if not self._local.keeps:
-            try:
-                return await finishing
-            except asyncio.CancelledError:
-                finishing.cancel()
-                raise
-        job.finishing = finishing
-        self._finishing.add(finishing)
-        finishing.add_done_callback(self._finishing.discard)
-        finishing.add_done_callback(lambda done: self._rescue(job, route, received) if done.cancelled() else None)
-        return await asyncio.shield(finishing)
+            if outcome is not None:
+                return outcome
+        return await self._conclude(job.arrival)
 
     async def _exchange(
         self, job: Job, route: Route, tokens: int, plan: CachePlan, turn: WarmTurn
-    ) -> HttpResponse | APIResponse | Failure | None:
-        """The provider's response, or a hit; None if its prefix has ended while it waited for the limits."""
+    ) -> APIResponse | Failure | None:
+        """A hit, or why there is no answer. None if the answer has arrived, which ``job`` then has, or if the prefix
+        has ended while the call waited for the limits."""
         gate, limits = self._shared.gate, self._shared.limits
         if not gate.try_enter(route.model.name, tokens):
             arrived = self._shared.clock.monotonic()
@@ -225,10 +217,16 @@ class Caller:
             job.sent = self._shared.clock.monotonic()
             self._ledger.calls += 1
             self._shared.look_up_rates(route.model)  # meanwhile
-            received = await self._sender.send(route.model, request, turn, stream=streams)
-            if isinstance(received, Failure) and received.usage is not None:
-                await self._pricing.charge(route.model, received.usage, None, was_wanted=True)
-            return received
+            failure = await self._sender.send(
+                route.model,
+                request,
+                turn,
+                lambda received: self._settler.arrived(job, route, plan, received, tokens),
+                stream=streams,
+            )
+            if failure is not None and failure.usage is not None:
+                await self._pricing.charge(route.model, failure.usage, None, was_wanted=True)
+            return failure
         finally:
             gate.leave()
             if not sent:
@@ -251,11 +249,14 @@ class Caller:
             started = self._shared.clock.monotonic()
             turn.sent()
             self._ledger.calls += 1
-            response = await self._sender.send(route.model, request, self._warming.alone(), stream=False)
+            received: list[HttpResponse] = []
+            failure = await self._sender.send(
+                route.model, request, self._warming.alone(), received.append, stream=False
+            )
         finally:
             self._shared.gate.leave()
         now = self._shared.clock.time()
-        reply = response if isinstance(response, Failure) else parse(route.model, response, now=now)
+        reply = failure if failure is not None else parse(route.model, received[0], now=now)
         if isinstance(reply, Failure):
             if reply.status in _ASKS_FOR_A_PAUSE:
                 self._pause(route.model, reply.retry_after or _BREATHER, reply.message)
@@ -273,53 +274,34 @@ class Caller:
             await self._shared.pace.turn()
         # Built only now, so requests that wait for the limits hold no body. Encoding media takes a thread.
         if job.has_media:
-            return await asyncio.to_thread(route.build, job.prompt, plan, stream=stream)
+            return await in_thread(lambda: route.build(job.prompt, plan, stream=stream))
         return route.build(job.prompt, plan, stream=stream)
 
-    async def _finish(
-        self, job: Job, route: Route, plan: CachePlan, response: HttpResponse, tokens: int
-    ) -> APIResponse | Failure:
-        """Read an answer that has come, and store it."""
+    async def _conclude(self, arrival: Arrival) -> APIResponse | Failure:
+        """What came of an answer, once it is stored. What has to happen in any case happens elsewhere."""
+        if not arrival.is_settled:
+            try:
+                await self._shared.pace.turn()
+            finally:
+                arrival.settle()
+        job, route, reply = arrival.job, arrival.route, arrival.reply
         model = route.model
-        if not self._shared.pace.step():
-            await self._shared.pace.turn()
-        now = self._shared.clock.time()
-        refilled = rate_limit_pause(model, response.headers, now=now)
+        refilled = rate_limit_pause(model, arrival.received.headers, now=self._shared.clock.time())
         if refilled:
             # The headers tell when the limit will be full again; some of it is there much sooner.
             self._pause(model, min(refilled, _BREATHER), "its rate limit is used up")
-        reply = parse(model, route.without_secrets(response), now=now)
         if isinstance(reply, Failure):
             return reply
-        if reply.usage is not None:
-            self._shared.limits.settle(tokens, reply.usage.total_tokens)
-        stored = self._pending.storing(job)
-        try:
-            rates = await self._pricing.rates(model, reply.service_tier)
-            cost = uncached = None
-            if rates is not None and reply.usage is not None:
-                cost = uncached = rates.cost(reply.usage)
-                if reply.usage.cache_read_tokens or reply.usage.cache_write_tokens:
-                    uncached = rates.uncached_cost(reply.usage)
-                    self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=job.sent, prompt=job.prompt)
-            answer = _answer_of(job, model, reply, response, cost)
-            answer = await self._local.store(job, answer, route.parameters)
-        finally:
-            if stored is not None:
-                stored.set()
-        self._ledger.add_answer(answer, uncached_cost=uncached, provider=model.service.name)
-        if (reason := route.learn_from(reply, job.prompt, plan)) is not None:
+        rates = await self._pricing.rates(model, reply.service_tier)
+        arrival.price(await self._shared.rates(model))
+        usage = reply.usage
+        if rates is not None and usage is not None and (usage.cache_read_tokens or usage.cache_write_tokens):
+            self._ledger.writes.add(arrival.plan.prefixes, usage, rates, started=job.sent, prompt=job.prompt)
+        answer = await arrival.stored()
+        if (reason := route.learn_from(reply, job.prompt, arrival.plan)) is not None:
             self._ledger.add_miss_reason(reason)
-        self._emit(AnswerReceived(cost, reply.usage))
+        self._emit(AnswerReceived(answer.cost, usage))
         return answer
-
-    def _rescue(self, job: Job, route: Route, response: HttpResponse) -> None:
-        """Hand an answer to the cache whose task has been cancelled, because its event loop is being wound up."""
-        reply = parse(route.model, response, now=self._shared.clock.time())
-        if isinstance(reply, Failure):
-            return
-        cost = self._pricing.known_cost(route.model, reply.usage, reply.service_tier)
-        self._local.keep(job, _answer_of(job, route.model, reply, response, cost), route.parameters)
 
     def _pause(self, model: Model, seconds: float, reason: str) -> None:
         if self._shared.limits.pause(model.name, seconds, self._shared.clock.monotonic()):
@@ -343,32 +325,16 @@ class Caller:
             on_wait=self._on_wait,
             on_hit=self._count_hit,
             rng=self._shared.rng,
+            patience=max(_LEAST_PATIENCE, 2 * self._settings.retry.max_attempts * self._settings.request_timeout),
         )
 
     def _failed(self, job: Job, message: str, *, model: Model | None = None, status: int | None = None) -> APIResponse:
         response = error_response(
             job.id, message, model=(model or self._settings.models[0]).name, status=status, sample=job.sample
         )
-        self._ledger.add_answer(response, uncached_cost=None)
+        self._ledger.add_answer(response)
         self._emit(AnswerReceived(None, None, message))
         return response
-
-
-def _answer_of(job: Job, model: Model, reply: Reply, response: HttpResponse, cost: float | None) -> APIResponse:
-    return APIResponse(
-        id=job.id,
-        model_internal=model.name,
-        model_external=reply.model,
-        content=reply.content,
-        usage=reply.usage,
-        cost=cost,
-        finish_reason=reply.finish_reason,
-        logprobs=reply.logprobs,
-        status_code=response.status,
-        response_id=reply.response_id,
-        raw_body=response.body,
-        sample=job.sample,
-    )
 
 
 def error_response(id: int, message: str, *, model: str, status: int | None = None, sample: int = 0) -> APIResponse:

@@ -1,12 +1,12 @@
 """What a run would cost: prompts as a run would take them, without the local cache's hits, and nobody asked."""
 
-import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Literal
 
 import msgspec
 
+from lm_deluge._threads import in_thread
 from lm_deluge.cache.found import RunContext
 from lm_deluge.engine import source
 from lm_deluge.engine.ledger import Ledger
@@ -77,8 +77,8 @@ async def estimate(
                 unusable = result.unusable + 1
                 result = msgspec.structs.replace(result, unusable=unusable, problem=result.problem or problem)
     result = msgspec.structs.replace(result, prompts=number * options.samples)
-    rates = await shared.look_up_rates(model)
-    return await asyncio.to_thread(_forecasts, result, shared, options, parameters, misses, caches, rates)
+    rates = await shared.rates(model)
+    return await in_thread(lambda: _forecasts(result, shared, options, parameters, misses, caches, rates))
 
 
 def _forecasts(

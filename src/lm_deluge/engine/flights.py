@@ -10,18 +10,17 @@ thousand duplicates waiting for each other.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import random
+import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from lm_deluge.cache.leases import LEASE_SECONDS, LeaseKeeper
 from lm_deluge.engine.ledger import as_hit
 from lm_deluge.engine.local import Job, LocalCache, raise_if_cancelled
 from lm_deluge.response import APIResponse
-
-if TYPE_CHECKING:
-    from lm_deluge.providers import Failure
 
 __all__ = ["Flights", "SingleFlight"]
 
@@ -50,14 +49,18 @@ class Flights:
     def __init__(self) -> None:
         self._flights: dict[bytes, _Flight] = {}
 
-    async def board(self, key: bytes, *, on_wait: Callable[[int], None]) -> APIResponse | Literal["first", "further"]:
+    async def board(
+        self, key: bytes, *, on_wait: Callable[[int], None], patience: float
+    ) -> APIResponse | Literal["first", "further", "tired"]:
         """The answer that another prompt got. Otherwise the caller is to ask, as the first one or besides others, and
         to call ``land``.
 
         Args:
             key: of the answer.
             on_wait: called with 1 when the caller starts to wait, and with -1 when that is over.
+            patience: seconds after which the caller is ``"tired"`` of waiting, and asks besides others.
         """
+        until = time.monotonic() + patience
         while True:
             flight = self._flights.get(key)
             if flight is None:
@@ -70,7 +73,12 @@ class Flights:
             flight.waiting += 1
             on_wait(1)
             try:
-                await flight.changed.wait()
+                async with asyncio.timeout(max(until - time.monotonic(), 0.0)):
+                    await flight.changed.wait()
+            except TimeoutError:
+                if flight.answer is None:
+                    flight.asking += 1
+                    return "tired"
             except asyncio.CancelledError:
                 if flight.waiting == 1 and not flight.asking and self._flights.get(key) is flight:
                     del self._flights[key]
@@ -105,6 +113,7 @@ class SingleFlight:
         on_wait: called with 1 when a prompt starts to wait for another's answer, and with -1 when that is over.
         on_hit: called with each answer that cost nothing.
         rng: spreads the looks of those who wait.
+        patience: seconds after which a prompt that waits for another's answer asks by itself.
     """
 
     def __init__(
@@ -117,7 +126,10 @@ class SingleFlight:
         on_wait: Callable[[int], None],
         on_hit: Callable[[APIResponse], None],
         rng: random.Random,
+        patience: float,
     ) -> None:
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
         self._flights = flights
         self._keeper = keeper
         self._local = local
@@ -130,15 +142,26 @@ class SingleFlight:
         """The answer that another prompt got, or that ``ask`` gives."""
         key = self._local.key(job)
         flight = key + self._salt
-        shared = await self._flights.board(flight, on_wait=self._on_wait)
+        shared = await self._flights.board(flight, on_wait=self._on_wait, patience=self._patience)
         if isinstance(shared, APIResponse):
             return self._hit(as_hit(shared, id=job.id))
+        if shared == "tired":
+            self._local.waited_too_long(self._patience)
         response: APIResponse | None = None
         try:
             response = await (self._leased(job, key, ask) if shared == "first" else ask(job))
             return response
         finally:
-            _when_stored(job, lambda stored: self._land(flight, job, response or stored))
+            if response is not None or job.arrival is None:
+                self._land(flight, job, response)
+            else:  # its answer came although it was cancelled
+                job.arrival.when_stored(lambda: self._land_later(flight, job))
+
+    def _land_later(self, flight: bytes, job: Job) -> None:
+        """``_land`` from whatever thread."""
+        response = None if job.arrival is None else job.arrival.response
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+            self._loop.call_soon_threadsafe(self._land, flight, job, response)
 
     def _land(self, flight: bytes, job: Job, response: APIResponse | None) -> None:
         good = response is not None and (job.admitted or response.local_cache_hit)
@@ -150,6 +173,9 @@ class SingleFlight:
             return await ask(job)
         turn = await self._lease(keeper, key)
         if turn == "none":
+            return await ask(job)
+        if turn == "tired":
+            self._local.waited_too_long(self._patience)
             return await ask(job)
         holds = True
         try:
@@ -167,8 +193,11 @@ class SingleFlight:
                 await self._note_failure(keeper, key)
             return response
         finally:
-            if holds:
-                _when_stored(job, lambda _: keeper.release(key))
+            if holds and job.arrival is not None:
+                keeper.answered(key)
+                job.arrival.when_stored(lambda: keeper.release(key))
+            elif holds:
+                keeper.release(key)
             if keeper.trouble is not None:
                 self._local.failed("a lease of single flight could not be renewed", keeper.trouble)
                 keeper.trouble = None
@@ -189,15 +218,19 @@ class SingleFlight:
             self._local.failed("a note for single flight could not be left", error)
             return True
 
-    async def _lease(self, keeper: LeaseKeeper, key: bytes) -> Literal["free", "waited", "none"]:
-        """Wait for the lease: it was free, or it was another's before. None if the store fails or does not answer."""
+    async def _lease(self, keeper: LeaseKeeper, key: bytes) -> Literal["free", "waited", "tired", "none"]:
+        """Wait for the lease: it was free, or it was another's before. Tired if that took too long, none if the store
+        fails or does not answer."""
         wait = _FIRST_WAIT
         waiting = False
+        until = time.monotonic() + self._patience
         try:
             while not await asyncio.wait_for(keeper.acquire(key), LEASE_SECONDS):
                 if not waiting:
                     waiting = True
                     self._on_wait(1)
+                if time.monotonic() > until:
+                    return "tired"
                 await asyncio.sleep(wait * self._rng.uniform(0.75, 1.25))
                 wait = min(2 * wait, _LONGEST_WAIT)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - without leases, calls are not shared
@@ -218,20 +251,3 @@ class SingleFlight:
 def _failure_of(key: bytes) -> bytes:
     """The key of the note that the holder of a lease has failed: a lease itself, which runs out."""
     return hashlib.sha256(b"failed\n" + key).digest()
-
-
-def _when_stored(job: Job, then: Callable[[APIResponse | None], None]) -> None:
-    """Go on at once, or when the answer is stored that came although its prompt was cancelled."""
-    if job.finishing is None:
-        then(None)
-    elif job.finishing.done():
-        then(_result(job.finishing))
-    else:
-        job.finishing.add_done_callback(lambda finished: then(_result(finished)))
-
-
-def _result(finished: "asyncio.Future[APIResponse | Failure]") -> APIResponse | None:
-    if finished.cancelled() or finished.exception() is not None:
-        return None
-    result = finished.result()
-    return result if isinstance(result, APIResponse) else None

@@ -1,5 +1,6 @@
 """Counting what one run does and costs."""
 
+import threading
 from collections import Counter
 from collections.abc import Sequence
 
@@ -41,7 +42,7 @@ class Tokens:
 
 
 class Ledger:
-    """The counters of a run. Only touched on the event loop.
+    """The counters of a run. Answers are counted in whatever thread settles them, all else on the event loop.
 
     Args:
         writes: the run's writes to the provider's prompt cache; None where there will be none.
@@ -49,6 +50,7 @@ class Ledger:
 
     def __init__(self, writes: Writes | None = None) -> None:
         self.writes = Writes(WriteLog(), goes_on=True) if writes is None else writes
+        self._lock = threading.Lock()
         self._hits = self._answers = self._errors = self._unpriced = 0
         self._cost = self._cost_avoided = self._cost_uncached = 0.0
         self._paid = Tokens()
@@ -75,20 +77,30 @@ class Ledger:
         self._cost_avoided += saved
         return saved
 
-    def add_answer(self, response: APIResponse, *, uncached_cost: float | None, provider: str = "") -> None:
-        """Count a response that the local cache did not have."""
-        self._answers += 1
-        if response.is_error:
-            self._errors += 1
-            return
-        self._paid.add(response.usage)
-        if response.cache_hit:
-            self._prompt_cache_hits[provider] += 1
-        if response.cost is None:
-            self._unpriced += 1
-        else:
-            self._cost += response.cost
-            self._cost_uncached += response.cost if uncached_cost is None else uncached_cost
+    def add_answer(self, response: APIResponse, *, provider: str = "") -> None:
+        """Count a response that the local cache did not have. Its cost is counted by ``add_cost``."""
+        with self._lock:
+            self._answers += 1
+            if response.is_error:
+                self._errors += 1
+                return
+            self._paid.add(response.usage)
+            if response.cache_hit:
+                self._prompt_cache_hits[provider] += 1
+
+    def add_cost(self, cost: float | None, *, uncached_cost: float | None) -> None:
+        """Count what an answer cost, and would have cost without the provider's cache; None if that is not known."""
+        with self._lock:
+            if cost is None:
+                self._unpriced += 1
+            else:
+                self._cost += cost
+                self._cost_uncached += cost if uncached_cost is None else uncached_cost
+
+    def add_failure(self, count: int = 1) -> None:
+        """Count what the local cache failed at."""
+        with self._lock:
+            self.cache_failures += count
 
     @property
     def has_reads(self) -> bool:
@@ -106,12 +118,9 @@ class Ledger:
 
     def add_unanswered(self, usage: Usage | None, *, cost: float | None, uncached_cost: float | None) -> None:
         """Count what a request cost that gave no answer: it only wrote a prefix, or broke in the middle."""
-        self._paid.add(usage)
-        if cost is None:
-            self._unpriced += 1
-        else:
-            self._cost += cost
-        self._cost_uncached += uncached_cost or 0.0
+        with self._lock:
+            self._paid.add(usage)
+        self.add_cost(cost, uncached_cost=uncached_cost or 0.0)
 
     def report(self, *, seconds: float) -> RunReport:
         """What was counted so far."""

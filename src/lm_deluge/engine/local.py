@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from lm_deluge._clock import Clock
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.found import EngineCache, Found
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.writer import Write
 from lm_deluge.canonical import sampled
 from lm_deluge.engine.ledger import Ledger, as_hit
 from lm_deluge.engine.notices import Notices
@@ -21,7 +20,7 @@ from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 
 if TYPE_CHECKING:
-    from lm_deluge.providers import Failure
+    from lm_deluge.engine.settle import Arrival
 
 __all__ = ["Job", "LocalCache", "Pending", "raise_if_cancelled"]
 
@@ -42,14 +41,14 @@ class Job:
         looked_up: when the cache was last asked for it, on the monotonic clock.
         sent: when its request was sent, on the same clock.
         waited: whether it has waited for another to write its prefix.
-        finishing: set once an answer has come: it gives the response, or the failure, when that is stored.
+        arrival: its answer, once that has come.
         admitted: whether its answer was good enough to be served again.
     """
 
     __slots__ = (
         "admitted",
+        "arrival",
         "digest",
-        "finishing",
         "has_media",
         "id",
         "looked_up",
@@ -68,7 +67,7 @@ class Job:
         self.looked_up = looked_up
         self.sent = looked_up
         self.waited = False
-        self.finishing: asyncio.Future[APIResponse | Failure] | None = None
+        self.arrival: Arrival | None = None
         self.admitted = False
 
 
@@ -82,7 +81,7 @@ class Pending:
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, int] = {}
-        self._answered: dict[bytes, asyncio.Event] = {}
+        self._answered: dict[bytes, Write] = {}
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Prompts are about to be looked up, and will wait for their calls unless they are hits."""
@@ -99,17 +98,13 @@ class Pending:
             del self._waiting[job.digest]
             self._answered.pop(job.digest, None)
 
-    def storing(self, job: Job) -> asyncio.Event | None:
-        """An answer has come: duplicates that are about to ask wait for the event, to be set once it is stored.
+    def arrived(self, job: Job, write: Write) -> None:
+        """An answer is on its way into the cache: duplicates that are about to ask wait for it."""
+        if self._waiting.get(job.digest, 0) > 1:  # none at all if its run has been cancelled meanwhile
+            self._answered[job.digest] = write
 
-        None if there is no duplicate.
-        """
-        if self._waiting.get(job.digest, 0) < 2:  # none at all if its run has been cancelled meanwhile
-            return None
-        return self._answered.setdefault(job.digest, asyncio.Event())
-
-    def answered(self, job: Job) -> asyncio.Event | None:
-        """Set once the answer of a duplicate is stored; None while none has come."""
+    def answered(self, job: Job) -> Write | None:
+        """Over once the answer of a duplicate is stored; None while none has come."""
         return self._answered.get(job.digest)
 
 
@@ -181,36 +176,42 @@ class LocalCache:
         """The answer that was stored since the first look, if there is one."""
         answered = self._pending.answered(job)
         if answered is not None:
-            await answered.wait()
+            await answered.over()
         (response,) = await self._look_up([job])
         return response
 
-    async def store(self, job: Job, response: APIResponse, parameters: Parameters | None) -> APIResponse:
-        """Keep an answer, and say where it is kept. It is committed on return, or counted as lost to the cache."""
+    def submit(self, job: Job, response: APIResponse, parameters: Parameters | None, *, is_first: bool) -> Write | None:
+        """Have an answer kept, whatever happens; None if it is not to be kept. From any thread.
+
+        Args:
+            job: whose answer it is.
+            response: the answer.
+            parameters: what was asked beside the prompt, of the model that answered.
+            is_first: False if the answer was submitted before, and has changed.
+        """
         if self._cache is None:
             job.admitted = _is_good(response)
-            return response
+            return None
         try:
-            job.admitted = self._cache.admits(response)
-            if not job.admitted:
-                self._ledger.not_stored += 1
-                return response
-            entry = await self._cache.store(job, response, parameters)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the answer goes to its caller all the same
-            raise_if_cancelled(error)
-            self.failed("an answer could not be stored", error)
-            return response
-        return response if entry is None else msgspec.structs.replace(response, entry=entry.hex())
+            if is_first:
+                job.admitted = self._cache.admits(response)
+                if not job.admitted:
+                    self._ledger.not_stored += 1
+                    return None
+            write = self._cache.submit(job, response, parameters)
+        except BaseException as error:  # noqa: BLE001 - the answer goes to its caller all the same
+            self._not_stored(error)
+            return None
+        write.when_done(lambda done: None if done.failure is None else self._not_stored(done.failure))
+        return write
 
-    def keep(self, job: Job, response: APIResponse, parameters: Parameters | None) -> None:
-        """Hand an answer over without waiting, at the end of an event loop."""
-        if self._cache is None:
-            return
-        try:
-            if self._cache.admits(response):
-                self._cache.keep(job, response, parameters)
-        except Exception as error:  # noqa: BLE001 - there is nobody left who would wait for the answer
-            self.failed("an answer could not be stored", error)
+    def _not_stored(self, error: BaseException) -> None:
+        self.failed("an answer could not be stored", error)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the cache was closed under the run."""
+        return self._cache is not None and self._cache.is_closed
 
     async def explain_miss(self, job: Job) -> str:
         """Why an offline run has no answer."""
@@ -226,22 +227,18 @@ class LocalCache:
             reason = f"The first {_MOST_EXPLAINED} misses say why; client.explain(prompt) does for this one."
         return f"The run is offline and the cache {self.location} has no answer. {reason or ''}".rstrip()
 
-    def record(self, run: Run) -> "asyncio.Future[None] | None":
+    def record(self, run: Run) -> Write | None:
         """Hand over the account of the run, to be kept whatever happens from now on. Never waits."""
         if self._cache is None:
             return None
         try:
-            recorded = self._cache.record(run)
+            write = self._cache.record(run)
         except Exception as error:  # noqa: BLE001 - accounts are not worth a batch
             self._not_recorded(error)
             return None
-        if recorded is not None:
-            recorded.add_done_callback(self._see_recorded)
-        return recorded
-
-    def _see_recorded(self, recorded: "asyncio.Future[None]") -> None:
-        if not recorded.cancelled() and (error := recorded.exception()) is not None:
-            self._not_recorded(error)
+        if write is not None:
+            write.when_done(lambda done: None if done.failure is None else self._not_recorded(done.failure))
+        return write
 
     def _not_recorded(self, error: BaseException) -> None:
         self.failed("the account of the run could not be kept", error)
@@ -303,13 +300,23 @@ class LocalCache:
         )
 
     def failed(self, what: str, error: BaseException | str, *, count: int = 1) -> None:
-        """Count a failure of the cache, and warn of the first."""
-        self._ledger.cache_failures += count
+        """Count a failure of the cache, and warn of the first. From any thread."""
+        self._ledger.add_failure(count)
         detail = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self._notices.warn(
             "failure",
             f"The cache {self.location} failed: {what} ({detail}). The run goes on without it; "
             "further failures are counted in report.cache_failures.",
+            CacheWarning,
+        )
+
+    def waited_too_long(self, seconds: float) -> None:
+        """Say that a prompt has waited in vain for another to fetch its answer."""
+        self._notices.warn(
+            "waited",
+            f"For {seconds:,.0f} s others who share {self.location} have been fetching an answer that does not come, "
+            "so this run asks for it as well; it may be paid twice. If their calls may take that long, raise "
+            "request_timeout.",
             CacheWarning,
         )
 

@@ -15,6 +15,7 @@ class Outbox:
     def __init__(self) -> None:
         self._ready: list[APIResponse] = []
         self._closed = False
+        self._failure: BaseException | None = None
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
 
@@ -35,15 +36,21 @@ class Outbox:
             await self._emptied.wait()
 
     async def take(self) -> list[APIResponse] | None:
-        """All that is ready, at least one; None at the end."""
+        """All that is ready, at least one; None at the end.
+
+        Raises:
+            BaseException: what ``fail`` was given.
+        """
         while True:
             await self._filled.wait()
             # Whatever else is ready in this pass of the event loop comes along, so the caller is woken once for all.
             await asyncio.sleep(0)
             if not self._closed:
                 self._filled.clear()
-            if self._ready or self._closed:
+            if self._ready or self._closed or self._failure is not None:
                 break
+        if self._failure is not None:
+            raise self._failure
         ready, self._ready = self._ready, []
         self._emptied.set()
         return ready or None
@@ -51,4 +58,9 @@ class Outbox:
     def close(self) -> None:
         """Say that nothing more will come."""
         self._closed = True
+        self._filled.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End it all with an error, at the next ``take``."""
+        self._failure = self._failure or error
         self._filled.set()

@@ -1,8 +1,8 @@
 """Prompts on their way in: read, checked and hashed, each failure at its own position."""
 
-import asyncio
 from collections.abc import Sequence
 
+from lm_deluge._threads import in_thread
 from lm_deluge.errors import LMDelugeError
 from lm_deluge.prompt import Conversation, PromptLike, as_conversation
 
@@ -36,7 +36,7 @@ async def prepare(prompts: Sequence[PromptLike]) -> list[Prepared]:
         else:
             prepared.append(_ready(conversation))
     if late:
-        ready = await asyncio.to_thread(lambda: [_ready(prepared[position]) for position in late])
+        ready = await in_thread(lambda: [_ready(prepared[position]) for position in late])
         for position, outcome in zip(late, ready, strict=True):
             prepared[position] = outcome
     return prepared

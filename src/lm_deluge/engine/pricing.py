@@ -1,7 +1,5 @@
 """What answers cost: prices looked up once for each model, and what has none said once."""
 
-import asyncio
-
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.shared import Shared
@@ -22,13 +20,10 @@ class Pricing:
 
     async def rates(self, model: Model, tier: str | None) -> Rates | None:
         """The prices of a model in the tier that its answer was processed in, or None."""
-        look_up = self._shared.look_up_rates(model)
-        if not look_up.done():
-            # Shielded: the look-up belongs to all calls, and the one that waits here may be cancelled.
-            await asyncio.shield(look_up)
-            if not self._shared.pace.step():  # all that waited go on in this moment
-                await self._shared.pace.turn()
-        standard = look_up.result()
+        is_known = self._shared.look_up_rates(model).done()
+        standard = await self._shared.rates(model)
+        if not is_known and not self._shared.pace.step():  # all that waited go on in this moment
+            await self._shared.pace.turn()
         rates = None if standard is None else standard.for_tier(tier)
         if rates is None and model.service.price_provider is not None:
             at = "" if standard is None else f" in service tier {tier!r}"
@@ -57,9 +52,3 @@ class Pricing:
             uncached = rates.uncached_cost(usage) if was_wanted else 0.0
             self._ledger.add_unanswered(usage, cost=rates.cost(usage), uncached_cost=uncached)
         return rates
-
-    def known_cost(self, model: Model, usage: Usage | None, tier: str | None) -> float | None:
-        """What an answer cost, if that can be told without waiting."""
-        rates = self._shared.known_rates(model)
-        rates = None if rates is None else rates.for_tier(tier)
-        return None if rates is None or usage is None else rates.cost(usage)

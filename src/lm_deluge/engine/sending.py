@@ -1,6 +1,7 @@
 """One HTTP exchange: whole, or in pieces where others wait for its beginning."""
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 
 from lm_deluge._clock import Clock
@@ -28,33 +29,48 @@ class Sender:
         self._clock = clock
         self._timeout = timeout
 
-    async def send(self, model: Model, request: HttpRequest, turn: WarmTurn, *, stream: bool) -> HttpResponse | Failure:
-        """The provider's response, of whatever status, or why there is none.
+    async def send(
+        self,
+        model: Model,
+        request: HttpRequest,
+        turn: WarmTurn,
+        arrived: Callable[[HttpResponse], None],
+        *,
+        stream: bool,
+    ) -> Failure | None:
+        """Get the provider's response, of whatever status. Returns why there is none.
 
         Args:
             model: which model is asked.
             request: what to send.
             turn: told when the answer has begun, or that it will not.
+            arrived: called with the response right after its last byte, before anything is awaited.
             stream: whether ``request`` asks for an answer in pieces. It is put together again.
         """
         started = self._clock.monotonic()
         turn.sent()
         try:
             if stream:
-                return await self._stream(model, request, turn, started)
+                return await self._stream(model, request, turn, arrived, started)
             response = await self._transport.send(request, timeout=self._timeout)
         except TransportError as error:
             turn.failed()
             return Failure(status=0, message=str(error), retryable=isinstance(error, _WORTH_ANOTHER_TRY))
+        arrived(response)
         if response.status == HTTPStatus.OK and response.body.lstrip()[:1] == b"{":
             turn.began(started=started)
         else:
             turn.failed()  # the page of a proxy is no answer, whatever its status
-        return response
+        return None
 
     async def _stream(
-        self, model: Model, request: HttpRequest, turn: WarmTurn, started: float
-    ) -> HttpResponse | Failure:
+        self,
+        model: Model,
+        request: HttpRequest,
+        turn: WarmTurn,
+        arrived: Callable[[HttpResponse], None],
+        started: float,
+    ) -> Failure | None:
         try:
             async with (
                 asyncio.timeout(self._timeout),
@@ -62,20 +78,23 @@ class Sender:
             ):
                 if response.status != HTTPStatus.OK:
                     turn.failed()
-                    return HttpResponse(status=response.status, headers=response.headers, body=await response.read())
+                    body = await response.read()
+                    arrived(HttpResponse(status=response.status, headers=response.headers, body=body))
+                    return None
                 reader = StreamReader(model)
                 async for chunk in response.chunks:
                     reader.feed(chunk)
                     if reader.has_begun:  # and not only a comment that keeps the connection open
                         turn.began(started=started)
+                outcome = reader.result()
+                if isinstance(outcome, Failure):
+                    turn.failed()
+                    return outcome
+                arrived(HttpResponse(status=response.status, headers=response.headers, body=reader.body()))
+                return None
         except TimeoutError as error:
             if isinstance(error, TransportError):
                 raise
             raise RequestTimeout(
                 f"No complete answer came within {self._timeout:g} s. Raise request_timeout."
             ) from error
-        outcome = reader.result()
-        if isinstance(outcome, Failure):
-            turn.failed()
-            return outcome
-        return HttpResponse(status=response.status, headers=response.headers, body=reader.body())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lm_deluge._clock import Clock
+from lm_deluge._threads import Threads
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.user import Opener
 from lm_deluge.engine.advising import Advisor
@@ -25,11 +26,15 @@ from lm_deluge.schedule import Choice, Gate, Limits, Warmth
 from lm_deluge.transport import Transport
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from lm_deluge.engine.warming import Waiter
 
 __all__ = ["ProviderCaching", "Shared"]
 
 _log = logging.getLogger("lm_deluge")
+
+_price_thread = Threads(1, "lm_deluge prices")
 
 
 class ProviderCaching:
@@ -75,7 +80,7 @@ class Shared:
         self.gate = Gate(limits, max_concurrent=settings.max_concurrent, clock=clock, rng=rng)
         self.pace = Pace()
         self._choice = choice
-        self._rates: dict[str, asyncio.Future[Rates | None]] = {}
+        self._rates: dict[str, Future[Rates | None]] = {}
 
     def pick_model(self) -> Model:
         """The model for the next call; one that is paused only if all are."""
@@ -84,17 +89,18 @@ class Shared:
         now = self.clock.monotonic()
         return self._choice.pick(self.rng, is_paused=lambda model: self.limits.paused_for(model.name, now) > 0)
 
-    def look_up_rates(self, model: Model) -> "asyncio.Future[Rates | None]":
+    def look_up_rates(self, model: Model) -> "Future[Rates | None]":
         """Find a model's prices, or None. That takes a quarter of a second, once, while a thread waits for it."""
         look_up = self._rates.get(model.name)
         if look_up is None:
-            look_up = self._rates[model.name] = asyncio.ensure_future(asyncio.to_thread(_rates_or_none, model))
+            look_up = self._rates[model.name] = _price_thread.submit(lambda: _rates_or_none(model))
         return look_up
 
-    def known_rates(self, model: Model) -> Rates | None:
-        """A model's prices, if they have been found by now."""
-        look_up = self._rates.get(model.name)
-        return None if look_up is None or not look_up.done() or look_up.cancelled() else look_up.result()
+    async def rates(self, model: Model) -> Rates | None:
+        """A model's prices, or None, once they are known."""
+        look_up = self.look_up_rates(model)
+        # Shielded: the look-up belongs to all calls, and the one that waits here may be cancelled.
+        return look_up.result() if look_up.done() else await asyncio.shield(asyncio.wrap_future(look_up))
 
     def credential(self, model: Model) -> str | None:
         """The API key for a model: the client's own, or that of the environment as it is now."""

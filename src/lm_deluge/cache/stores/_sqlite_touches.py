@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import islice
 
-from lm_deluge.cache._per_process import PerProcess
+from lm_deluge._per_process import PerProcess
 from lm_deluge.cache.stores import _sqlite_rows as rows
 from lm_deluge.cache.stores._sqlite_database import Database
 from lm_deluge.errors import CacheError, CacheWarning

@@ -1,11 +1,11 @@
 """Entries in any dictionary-like object: a ``dict``, a ``shelve``, a Modal ``Dict``, and their like."""
 
-import asyncio
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
+from lm_deluge._threads import in_thread
 from lm_deluge.cache.entry import Entry
 from lm_deluge.errors import CacheError
 
@@ -63,7 +63,7 @@ class MappingStore:
     async def fetch(self, key: bytes) -> Any:
         """The value of one key, off the event loop."""
         if self.async_get is None:
-            return await asyncio.to_thread(self._value, self.name(key))
+            return await in_thread(lambda: self._value(self.name(key)))
         return _or_none(await self.async_get(self.name(key)))
 
     def put_many(self, entries: Sequence[Entry]) -> None:
@@ -119,7 +119,7 @@ class MappingStore:
 
     async def _assign_async(self, name: str, value: Any) -> None:
         if self.async_put is None:
-            await asyncio.to_thread(self._assign, name, value)
+            await in_thread(lambda: self._assign(name, value))
         else:
             await self.async_put(name, value)
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
-from lm_deluge.cache._per_process import PerProcess
+from lm_deluge._per_process import PerProcess
 from lm_deluge.cache.entry import Blob, Entry, SetAside, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._leases import Leases

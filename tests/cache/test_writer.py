@@ -7,14 +7,17 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import pytest
 
-from lm_deluge.cache.batching import Batcher
+from lm_deluge.cache.writer import Writer
 from lm_deluge.errors import CacheFileError
 
+T = TypeVar("T")
 
-class Writer:
+
+class Recorder:
     """Takes batches one at a time, each when the test lets it."""
 
     def __init__(self, *, bad: Callable[[str], Exception | None] = lambda _: None) -> None:
@@ -42,8 +45,12 @@ class Writer:
         await asyncio.to_thread(self.entered.acquire, timeout=20)
 
 
-def start(batcher: Batcher[str], *items: str) -> list["asyncio.Task[None]"]:
-    return [asyncio.ensure_future(batcher.put(item)) for item in items]
+def start(writer: Writer[str], *items: str) -> list["asyncio.Task[None]"]:
+    return [asyncio.ensure_future(put(writer, item)) for item in items]
+
+
+async def put(writer: Writer[T], item: T) -> None:
+    await writer.submit(item)
 
 
 async def settle() -> None:
@@ -52,33 +59,33 @@ async def settle() -> None:
 
 
 def test_what_arrives_during_a_write_is_written_together_in_order() -> None:
-    writer = Writer()
-    batcher = Batcher(writer.write)
+    recorder = Recorder()
+    writer = Writer(recorder.write)
 
     async def main() -> None:
-        first = start(batcher, "a")
-        await writer.busy()
-        rest = start(batcher, *"bcdefg")
+        first = start(writer, "a")
+        await recorder.busy()
+        rest = start(writer, *"bcdefg")
         await settle()
         assert not any(task.done() for task in first + rest)
-        writer.let(1)
+        recorder.let(1)
         await asyncio.gather(*first)
         assert not any(task.done() for task in rest)
-        writer.let(1)
+        recorder.let(1)
         await asyncio.gather(*rest)
 
     asyncio.run(main())
-    assert writer.batches == [["a"], list("bcdefg")]
-    assert writer.threads == {"lm_deluge cache writer"}
+    assert recorder.batches == [["a"], list("bcdefg")]
+    assert recorder.threads == {"lm_deluge cache writer"}
 
 
 def test_a_bad_item_fails_alone() -> None:
-    writer = Writer(bad=lambda item: ValueError(f"cannot write {item}") if item == "c" else None)
-    batcher = Batcher(writer.write)
-    writer.let(100)
+    recorder = Recorder(bad=lambda item: ValueError(f"cannot write {item}") if item == "c" else None)
+    writer = Writer(recorder.write)
+    recorder.let(100)
 
     async def main() -> list[BaseException | None]:
-        return await asyncio.gather(*start(batcher, *"abcde"), return_exceptions=True)
+        return await asyncio.gather(*start(writer, *"abcde"), return_exceptions=True)
 
     outcomes = asyncio.run(main())
     assert [str(outcome) if outcome else None for outcome in outcomes] == [None, None, "cannot write c", None, None]
@@ -86,31 +93,31 @@ def test_a_bad_item_fails_alone() -> None:
 
 def test_when_the_store_itself_fails_each_item_is_not_tried_again() -> None:
     """Trying a thousand items one by one against a locked file would take a minute for each."""
-    writer = Writer(bad=lambda _: CacheFileError("locked"))
-    batcher = Batcher(writer.write)
+    recorder = Recorder(bad=lambda _: CacheFileError("locked"))
+    writer = Writer(recorder.write)
 
     async def main() -> None:
-        first = start(batcher, "a")
-        await writer.busy()
-        rest = start(batcher, *"bcdef")
+        first = start(writer, "a")
+        await recorder.busy()
+        rest = start(writer, *"bcdef")
         await settle()
-        writer.let(2)
+        recorder.let(2)
         outcomes = await asyncio.gather(*first, *rest, return_exceptions=True)
         assert all(isinstance(outcome, CacheFileError) for outcome in outcomes)
 
     asyncio.run(main())
-    assert writer.batches == [["a"], list("bcdef")]
+    assert recorder.batches == [["a"], list("bcdef")]
 
 
 def test_every_exception_reaches_its_waiter() -> None:
     """A future refuses StopIteration, and would leave whoever waits waiting."""
-    writer = Writer(bad=lambda item: StopIteration() if item == "b" else None)
-    batcher = Batcher(writer.write)
-    writer.let(100)
+    recorder = Recorder(bad=lambda item: StopIteration() if item == "b" else None)
+    writer = Writer(recorder.write)
+    recorder.let(100)
 
     async def main() -> list[BaseException | None]:
         async with asyncio.timeout(20):
-            return await asyncio.gather(*start(batcher, *"abc"), return_exceptions=True)
+            return await asyncio.gather(*start(writer, *"abc"), return_exceptions=True)
 
     first, second, third = asyncio.run(main())
     assert first is third is None
@@ -119,49 +126,49 @@ def test_every_exception_reaches_its_waiter() -> None:
 
 
 def test_the_item_of_a_cancelled_waiter_is_written() -> None:
-    writer = Writer()
-    batcher = Batcher(writer.write)
+    recorder = Recorder()
+    writer = Writer(recorder.write)
 
     async def main() -> None:
-        first = start(batcher, "a")
-        await writer.busy()
-        (second, third) = start(batcher, "b", "c")
+        first = start(writer, "a")
+        await recorder.busy()
+        (second, third) = start(writer, "b", "c")
         await settle()
         second.cancel()
-        writer.let(2)
+        recorder.let(2)
         await asyncio.gather(*first, third)
         assert second.cancelled()
 
     asyncio.run(main())
-    assert writer.batches == [["a"], ["b", "c"]]
+    assert recorder.batches == [["a"], ["b", "c"]]
 
 
 def test_a_loop_that_is_closed_before_the_commit() -> None:
-    writer = Writer()
-    batcher = Batcher(writer.write)
+    recorder = Recorder()
+    writer = Writer(recorder.write)
 
     async def leave() -> None:
-        task = start(batcher, "a")[0]
-        await writer.busy()
+        task = start(writer, "a")[0]
+        await recorder.busy()
         task.cancel()
 
     asyncio.run(leave())
-    writer.let(1)
-    batcher.flush()
-    assert writer.batches == [["a"]]
-    writer.let(1)
-    asyncio.run(batcher.put("b"))
-    assert writer.batches == [["a"], ["b"]]
+    recorder.let(1)
+    writer.flush()
+    assert recorder.batches == [["a"]]
+    recorder.let(1)
+    asyncio.run(put(writer, "b"))
+    assert recorder.batches == [["a"], ["b"]]
 
 
 def test_many_loops_in_many_threads() -> None:
     written: list[int] = []
-    batcher: Batcher[int] = Batcher(written.extend)
+    writer: Writer[int] = Writer(written.extend)
     after_put: list[bool] = []
 
     async def main(first: int) -> None:
         async def one(item: int) -> None:
-            await batcher.put(item)
+            await put(writer, item)
             after_put.append(item in written)
 
         await asyncio.gather(*(one(first + number) for number in range(50)))
@@ -182,30 +189,30 @@ def writers() -> list[threading.Thread]:
 def test_the_thread_ends_when_idle_and_starts_again() -> None:
     before = set(writers())
     written: list[str] = []
-    batcher = Batcher(written.extend, idle_seconds=0)
+    writer = Writer(written.extend, idle_seconds=0)
     for item in "abc":
-        asyncio.run(batcher.put(item))
+        asyncio.run(put(writer, item))
         for thread in set(writers()) - before:
             thread.join(timeout=20)
         assert set(writers()) <= before
     assert written == ["a", "b", "c"]
 
 
-def test_an_idle_batcher_is_not_kept_alive() -> None:
+def test_an_idle_writer_is_not_kept_alive() -> None:
     before = set(writers())
-    batcher = Batcher(list[str]().extend, idle_seconds=0)
-    asyncio.run(batcher.put("a"))
+    writer = Writer(list[str]().extend, idle_seconds=0)
+    asyncio.run(put(writer, "a"))
     for thread in set(writers()) - before:
         thread.join(timeout=20)
-    gone = weakref.ref(batcher)
-    del batcher
+    gone = weakref.ref(writer)
+    del writer
     gc.collect()
     assert gone() is None
 
 
 def test_a_thread_that_cannot_start_fails_one_item_and_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    batcher = Batcher(written.extend)
+    writer = Writer(written.extend)
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -213,57 +220,55 @@ def test_a_thread_that_cannot_start_fails_one_item_and_no_later_one(monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
-            asyncio.run(batcher.put("a"))
-    asyncio.run(asyncio.wait_for(batcher.put("b"), 20))
+            asyncio.run(put(writer, "a"))
+    asyncio.run(asyncio.wait_for(put(writer, "b"), 20))
     assert written == ["b"]
 
 
 def test_flush_waits_for_the_batch_that_is_being_written() -> None:
-    writer = Writer()
-    batcher = Batcher(writer.write)
-    batcher.flush()  # nothing to do
+    recorder = Recorder()
+    writer = Writer(recorder.write)
+    writer.flush()  # nothing to do
     flushed = threading.Event()
 
     def flush() -> None:
-        batcher.flush()
+        writer.flush()
         flushed.set()
 
     async def main() -> None:
-        tasks = start(batcher, "a")
-        await writer.busy()
-        tasks += start(batcher, "b")
+        tasks = start(writer, "a")
+        await recorder.busy()
+        tasks += start(writer, "b")
         await settle()
         thread = threading.Thread(target=flush)
         thread.start()
         assert not flushed.is_set()
-        writer.let(1)
+        recorder.let(1)
         await asyncio.gather(tasks[0])
         assert not flushed.is_set()
-        writer.let(1)
+        recorder.let(1)
         await asyncio.gather(*tasks)
         await asyncio.to_thread(thread.join)
 
     asyncio.run(main())
     assert flushed.is_set()
-    assert writer.batches == [["a"], ["b"]]
+    assert recorder.batches == [["a"], ["b"]]
 
 
 def test_what_was_accepted_is_written_before_the_interpreter_ends() -> None:
     program = """
 import asyncio, time
-from lm_deluge.cache.batching import Batcher
+from lm_deluge.cache.writer import Writer
 
 def write(items):
     time.sleep(0.05)
     print(*items, flush=True)
 
-batcher = Batcher(write)
+writer = Writer(write)
 
 async def main():
-    tasks = [asyncio.ensure_future(batcher.put(item)) for item in "abc"]
-    await asyncio.sleep(0)
-    for task in tasks:
-        task.cancel()
+    for item in "abc":
+        writer.submit(item)
 
 asyncio.run(main())
 """

@@ -1,0 +1,53 @@
+"""Awaiting from the writer's thread: on the event loop that a coroutine belongs to, for as long as that runs.
+
+A client of a database may be bound to its loop, so that is tried first. If the loop has ended or stands still, what has
+to be stored is awaited on a loop of its own: better tried there than lost.
+"""
+
+import asyncio
+import concurrent.futures
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+__all__ = ["all_on"]
+
+_LOOK_SECONDS = 0.1
+
+Loop = asyncio.AbstractEventLoop
+
+
+def all_on(calls: Sequence[tuple[Loop | None, Callable[[], Awaitable[Any]]]]) -> list[BaseException | None]:
+    """Make all calls, those of one loop side by side, and say how each ended."""
+    outcomes: list[BaseException | None] = [None] * len(calls)
+    by_loop: dict[Loop | None, list[int]] = {}
+    for position, (loop, _) in enumerate(calls):
+        by_loop.setdefault(loop, []).append(position)
+    for loop, positions in by_loop.items():
+        found = _run(loop, [calls[position][1] for position in positions])
+        for position, outcome in zip(positions, found, strict=True):
+            outcomes[position] = outcome
+    return outcomes
+
+
+async def _gather(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[BaseException | None]:
+    async def one(call: Callable[[], Awaitable[Any]]) -> None:
+        await call()
+
+    return list(await asyncio.gather(*map(one, calls), return_exceptions=True))
+
+
+def _run(loop: Loop | None, calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[BaseException | None]:
+    if loop is not None and loop.is_running():
+        gathering = _gather(calls)
+        try:
+            future = asyncio.run_coroutine_threadsafe(gathering, loop)
+        except RuntimeError:  # closed in this moment
+            gathering.close()
+        else:
+            done = False
+            while not done and loop.is_running():
+                done = bool(concurrent.futures.wait([future], _LOOK_SECONDS).done)
+            if future.done() and not future.cancelled():
+                return future.result()
+            future.cancel()
+    return asyncio.run(_gather(calls))

@@ -1,0 +1,202 @@
+"""Settling an answer: read, priced, stored, counted, in that order, whatever becomes of those who asked for it.
+
+From its last byte on an answer is paid for. So what follows is plain functions that need no event loop: they are called
+on the loop where it has time, and in a thread where it does not come to it (see ``_overdue``). The writer's thread
+stores the answer and gives its lease back.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lm_deluge import _overdue as overdue
+from lm_deluge.cache.writer import Write
+from lm_deluge.engine.ledger import Ledger
+from lm_deluge.engine.local import Job, LocalCache
+from lm_deluge.engine.routes import Route
+from lm_deluge.engine.shared import Shared
+from lm_deluge.models import Rates
+from lm_deluge.prompt_cache import CachePlan
+from lm_deluge.providers import Failure, Reply, parse
+from lm_deluge.response import APIResponse
+from lm_deluge.wire import HttpResponse
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Arrival", "Settler"]
+
+
+_UNREAD = Failure(status=0, message="not read yet", retryable=False)
+
+
+class Settler:
+    """How one run settles."""
+
+    def __init__(self, shared: Shared, local: LocalCache, ledger: Ledger) -> None:
+        self.shared = shared
+        self.local = local
+        self.ledger = ledger
+        self._unstored: dict[Write, None] = {}
+
+    def arrived(self, job: Job, route: Route, plan: CachePlan, received: HttpResponse, tokens: int) -> None:
+        """An answer has come. To be called right after its last byte, with nothing awaited in between."""
+        arrival = job.arrival = Arrival(self, job, route, plan, received, tokens)
+        if self.shared.pace.step():
+            arrival.settle()
+        else:
+            overdue.announce(arrival.settle)
+
+    def store(self, arrival: "Arrival", response: APIResponse, *, is_first: bool) -> Write | None:
+        """Hand a response to the cache."""
+        write = self.local.submit(arrival.job, response, arrival.route.parameters, is_first=is_first)
+        if write is not None:
+            self._unstored[write] = None
+            write.when_done(lambda done: self._unstored.pop(done, None))
+            self.shared.pending.arrived(arrival.job, write)
+        return write
+
+    async def all_stored(self) -> None:
+        """Return once every answer that has come is stored, or could not be."""
+        while unstored := list(self._unstored):
+            for write in unstored:
+                await write.over()
+
+
+class Arrival:
+    """An answer that has come.
+
+    Attributes:
+        job: whose answer it is.
+        reply: what it says, once it is settled.
+        response: the response that was made of it; None until then, and if it is a failure.
+        write: on its way into the cache; None if it is not to be stored.
+        is_priced: whether its cost is in ``response``, as far as it is known at all.
+    """
+
+    __slots__ = (
+        "_lock",
+        "_received",
+        "_settler",
+        "_tokens",
+        "is_priced",
+        "is_settled",
+        "job",
+        "plan",
+        "reply",
+        "response",
+        "route",
+        "write",
+    )
+
+    def __init__(
+        self, settler: Settler, job: Job, route: Route, plan: CachePlan, received: HttpResponse, tokens: int
+    ) -> None:
+        self.job = job
+        self.route = route
+        self.plan = plan
+        self.reply: Reply | Failure = _UNREAD
+        self.is_settled = False
+        self.response: APIResponse | None = None
+        self.write: Write | None = None
+        self.is_priced = False
+        self._settler = settler
+        self._received = received
+        self._tokens = tokens
+        self._lock = threading.Lock()
+
+    @property
+    def received(self) -> HttpResponse:
+        """What came."""
+        return self._received
+
+    def settle(self) -> None:
+        """Do what has to be done, unless it is done. From any thread."""
+        with self._lock:
+            if self.is_settled:
+                return
+            self.reply = self._settle()
+            self.is_settled = True
+        if self.response is not None and not self.is_priced:
+            # Its price comes in another thread, which calls this even if nobody else waits for it.
+            self._settler.shared.look_up_rates(self.route.model).add_done_callback(self._on_rates)
+
+    def _on_rates(self, found: "Future[Rates | None]") -> None:
+        self.price(None if found.exception() is not None else found.result())
+
+    def price(self, rates: Rates | None) -> None:
+        """Its model's prices are known now. From any thread."""
+        with self._lock:
+            if self.is_priced or not isinstance(self.reply, Reply) or self.response is None:
+                return
+            self._price(self.reply, rates)
+            # Stored at once without its cost, and again with it: a price is not worth an answer.
+            if self.write is not None and self.response.cost is not None:
+                self.write = self._settler.store(self, self.response, is_first=False)
+
+    async def stored(self) -> APIResponse:
+        """The response, once it is stored; with the key of its entry if it could be."""
+        write = self.write
+        if write is not None:
+            await write.over()
+        if self.response is None:
+            raise TypeError("a failure has no response")
+        if write is None or write.failure is not None or write.key is None:
+            return self.response
+        return msgspec.structs.replace(self.response, entry=write.key.hex())
+
+    def when_stored(self, then: Callable[[], None]) -> None:
+        """Have ``then`` called once it is stored, or at once if it is not to be. In whatever thread."""
+        with self._lock:
+            write = self.write
+        if write is None:
+            then()
+        else:
+            write.when_done(lambda _: then())
+
+    def _settle(self) -> Reply | Failure:
+        settler, model = self._settler, self.route.model
+        shared = settler.shared
+        reply = parse(model, self.route.without_secrets(self._received), now=shared.clock.time())
+        if isinstance(reply, Failure):
+            return reply
+        if reply.usage is not None:
+            shared.limits.settle(self._tokens, reply.usage.total_tokens)
+        self.response = _response_of(self.job, model.name, reply, self._received)
+        look_up = shared.look_up_rates(model)
+        if look_up.done() and look_up.exception() is None:
+            self._price(reply, look_up.result())
+        self.write = settler.store(self, self.response, is_first=True)
+        settler.ledger.add_answer(self.response, provider=model.service.name)
+        return reply
+
+    def _price(self, reply: Reply, rates: Rates | None) -> None:
+        if self.response is None:
+            return
+        cost = uncached = None
+        rates = None if rates is None else rates.for_tier(reply.service_tier)
+        if rates is not None and reply.usage is not None:
+            cost = uncached = rates.cost(reply.usage)
+            if reply.usage.cache_read_tokens or reply.usage.cache_write_tokens:
+                uncached = rates.uncached_cost(reply.usage)
+            self.response = msgspec.structs.replace(self.response, cost=cost)
+        self.is_priced = True
+        self._settler.ledger.add_cost(cost, uncached_cost=uncached)
+
+
+def _response_of(job: Job, model: str, reply: Reply, received: HttpResponse) -> APIResponse:
+    return APIResponse(
+        id=job.id,
+        model_internal=model,
+        model_external=reply.model,
+        content=reply.content,
+        usage=reply.usage,
+        finish_reason=reply.finish_reason,
+        logprobs=reply.logprobs,
+        status_code=received.status,
+        response_id=reply.response_id,
+        raw_body=received.body,
+        sample=job.sample,
+    )
