@@ -10,12 +10,13 @@ import time
 import warnings
 
 import msgspec
-from tests.stress.leaving import PREFIX, SECONDS, wrong_with
-from tests.stress.watch import Marks, Watched, make_client, text_of
 
 from lm_deluge.cache import SqliteCache
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import PromptCache
+
+from .spec import PREFIX, SECONDS, wrong_with
+from .watch import Marks, Watched, make_client, text_of
 
 
 class Again(msgspec.Struct, frozen=True, kw_only=True):
