@@ -147,9 +147,17 @@ class Process:
             await self._process.wait()
             return None
 
-    def kill(self) -> None:
+    @property
+    def is_alive(self) -> bool:
+        return self._process.returncode is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is there."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
 
     def words(self) -> str:
         """What it has written to its error output."""

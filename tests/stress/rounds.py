@@ -17,10 +17,11 @@ from . import driving
 from .asking import Again, Found
 from .spec import SECONDS, Outcome, Round
 
-__all__ = ["Plan", "Result", "play", "summary"]
+__all__ = ["Plan", "Result", "play", "report", "summary"]
 
 COLUMNS = ("hangs", "lost", "again", "leases", "extra")
 
+_SLOW = 12.0  # seconds: nothing is wrong with such a round, but it is worth a look
 _GRACE = 3.0  # seconds in which a process that lives on writes and gives back what it has
 _DIED = frozenset({"sigterm"})
 """Ways that end a process without a word. What reached a caller is safe then, and its leases run out by themselves."""
@@ -45,6 +46,7 @@ class Result(msgspec.Struct):
     extra: int = 0
     wrong: str = ""
     seconds: float = 0.0
+    parts: tuple[float, ...] = ()
     words: str = ""
 
     @property
@@ -102,6 +104,7 @@ class Lane:
                 break
             outcome = msgspec.json.decode(line, type=Outcome)
             result.wrong = result.wrong or outcome.wrong
+            result.parts = (outcome.seconds, outcome.again_seconds)
             if each.round.again == "ended":
                 ended.append(result)
             else:
@@ -173,7 +176,8 @@ class Lane:
             left = driving.leases(round.path)
         began = time.monotonic()
         found = await self._ask("asker", self._again(round, "3", sorted(must)))
-        result.seconds += time.monotonic() - began
+        result.parts += (time.monotonic() - began,)
+        result.seconds += result.parts[-1]
         if found is None:
             result.hangs += 1
         else:
@@ -194,14 +198,21 @@ class Lane:
 
     def _report(self, result: Result) -> None:
         self.results.append(result)
-        if result.is_bad:
-            values = {name: value for name in (*COLUMNS, "wrong") if (value := getattr(result, name))}
-            round = msgspec.to_builtins(result.plan.round)
-            told = {name: value for name, value in round.items() if name not in ("path", "marks", "port", "seed")}
-            beside = ", accompanied" if result.plan.accompanied else ""
-            print(f"BAD {values} in {result.seconds:.1f} s: {told}{beside}", file=sys.stderr, flush=True)
-            if result.words:
-                print(result.words[-6000:], file=sys.stderr, flush=True)
+        report(result)
+
+
+def report(result: Result) -> None:
+    """Say what is wrong with a round, if anything is."""
+    if result.is_bad or result.seconds > _SLOW:
+        values = {name: value for name in (*COLUMNS, "wrong") if (value := getattr(result, name))}
+        round = msgspec.to_builtins(result.plan.round)
+        told = {name: value for name, value in round.items() if name not in ("path", "marks", "port", "seed")}
+        beside = ", accompanied" if result.plan.accompanied else ""
+        parts = " + ".join(f"{part:.1f}" for part in result.parts)
+        word = "BAD" if result.is_bad else "SLOW"
+        print(f"{word} {values} in {result.seconds:.1f} s ({parts}): {told}{beside}", file=sys.stderr, flush=True)
+        if result.words:
+            print(result.words[-6000:], file=sys.stderr, flush=True)
 
 
 class _Facts:
@@ -260,38 +271,42 @@ class _Facts:
 Batches = Mapping[str, Sequence[Plan]]
 
 
-def play(make: Callable[[Path, int], Batches], *, lanes: int, busy: int) -> list[Result]:
+Further = Callable[[Path, int, driving.Journal], Sequence["asyncio.Task[list[Result]]"]]
+
+
+def play(
+    make: Callable[[Path, int], Batches], *, lanes: int, busy: int, further: Further = lambda *_: ()
+) -> list[Result]:
     """Play the rounds that ``make`` gives for a directory and the port of a server.
 
     Args:
         make: gives rounds by the name of what shares a process; it begins their names, before an ``r``.
         lanes: how many are played at once.
         busy: processes that keep cores busy meanwhile.
+        further: starts rounds of another kind, given the server's log, too.
     """
     directory = Path(tempfile.mkdtemp(prefix="stress-"))
     try:
         with driving.busy_cores(busy), driving.server(directory / "server.log") as port:
-            return asyncio.run(_play(directory, port, make(directory, port), lanes))
+            return asyncio.run(_play(directory, port, make(directory, port), lanes, further))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _play(directory: Path, port: int, batches: Batches, lanes: int) -> list[Result]:
+async def _play(directory: Path, port: int, batches: Batches, lanes: int, further: Further) -> list[Result]:
     log = driving.Journal(directory / "server.log")
     waiting = list(batches.items())
-    results: list[Result] = []
 
-    async def work() -> None:
+    async def work() -> list[Result]:
         lane = Lane(directory, port, log)
         while waiting:
             await lane.play(*waiting.pop(0))
         await lane.close()
-        results.extend(lane.results)
+        return lane.results
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(lanes):
-            group.create_task(work())
-    return results
+    results = await asyncio.gather(*(work() for _ in range(lanes)))
+    results += await asyncio.gather(*further(directory, port, log))
+    return [result for part in results for result in part]
 
 
 def summary(results: Sequence[Result], ways: Sequence[str]) -> str:

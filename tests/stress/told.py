@@ -1,0 +1,15 @@
+"""``deluge`` with a transport that notes what has arrived: ``python -m tests.stress.told MARKS SEED deluge-arguments``."""
+
+import sys
+
+from lm_deluge.cli import main
+from lm_deluge.client import facade
+
+from .watch import Marks, Watched
+
+if __name__ == "__main__":
+    marks, phase, seed = Marks(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    inner = facade.PyreqwestTransport
+    facade.PyreqwestTransport = lambda: Watched(marks, phase=phase, seed=seed, inner=inner())  # type: ignore[misc, assignment]
+    sys.argv = ["deluge", *sys.argv[4:]]
+    main()
