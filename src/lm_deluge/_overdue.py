@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from lm_deluge._per_process import PerProcess
+from lm_deluge._threads import start_daemon
 
 __all__ = ["announce", "flush"]
 
@@ -41,7 +42,7 @@ def announce(settle: Callable[[], None]) -> None:
     with state.changed:
         state.waiting.append((time.monotonic() + _SECONDS, settle))
         if not state.running:
-            threading.Thread(target=_work, args=(state,), name="lm_deluge overdue", daemon=True).start()
+            start_daemon("lm_deluge overdue", _work, state)
             state.running = True
         elif len(state.waiting) == 1:
             state.changed.notify_all()

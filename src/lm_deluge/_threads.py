@@ -6,6 +6,7 @@ of a run. These threads do neither. They are daemons: what has to be done before
 """
 
 import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,11 +15,23 @@ from typing import Any, TypeVar
 
 from lm_deluge._per_process import PerProcess
 
-__all__ = ["Threads", "carried", "in_thread"]
+__all__ = ["Threads", "carried", "in_thread", "start_daemon"]
 
 T = TypeVar("T")
 
 _IDLE_SECONDS = 5.0
+
+
+def start_daemon(name: str, function: Callable[..., None], *arguments: Any) -> None:
+    """Start a thread.
+
+    Raises:
+        RuntimeError: none can be started: there are too many, or the interpreter ends. Python itself would wait for a
+            thread that never runs, where a coroutine is closed by the interpreter's last collection.
+    """
+    if sys.is_finalizing():
+        raise RuntimeError("no thread can be started while the interpreter ends")
+    threading.Thread(target=function, args=arguments, name=name, daemon=True).start()
 
 
 class _Pool:
@@ -50,7 +63,7 @@ class Threads:
             pool.waiting.append((function, future))
             if len(pool.waiting) > pool.idle and pool.threads < self._most:
                 try:
-                    threading.Thread(target=_work, args=(pool,), name=self._name, daemon=True).start()
+                    start_daemon(self._name, _work, pool)
                     pool.threads += 1
                 except RuntimeError:
                     if not pool.threads:  # nobody would ever call it

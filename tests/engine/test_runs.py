@@ -180,7 +180,13 @@ def test_a_cancelled_turn_is_passed_over():
 
 def test_chunks_of_iterables_of_both_kinds():
     async def collect(items):
-        return [chunk async for chunk in chunked(items)]
+        source, chunks = chunked(items), []
+        try:
+            while chunk := await source.take():
+                chunks.append(chunk)
+        finally:
+            await source.close()
+        return chunks
 
     async def numbers():
         for number in range(1_300):
@@ -353,7 +359,9 @@ def test_a_wait_of_zero_is_no_reason_to_hurry():
 
 
 def test_a_call_that_is_not_made_takes_nothing_from_the_limits(emulator, make_client, instant_clock):
-    client = make_client(clock=instant_clock, max_requests_per_minute=2, extra_body={"x": object()})
+    client = make_client(
+        clock=instant_clock, max_requests_per_minute=2, max_concurrent_requests=1, extra_body={"x": object()}
+    )
     responses = client.process_prompts_sync([f"q{i}" for i in range(6)], show_progress=False)
     assert all(r.is_error for r in responses)
     assert emulator.calls == 0

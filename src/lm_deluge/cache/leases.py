@@ -5,13 +5,14 @@ import contextlib
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Sequence
 
 from lm_deluge._per_process import PerProcess
-from lm_deluge._threads import carried
+from lm_deluge._threads import carried, start_daemon
 from lm_deluge.cache.stores import LeaseStore
 from lm_deluge.cache.stores._leases import Leases
 
@@ -63,6 +64,11 @@ class _State:
         self.renewed = time.monotonic()
         # Readable for whoever looks into the store; unique because of its last part.
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}".encode()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing has to be given back, now or in a moment."""
+        return not (self.returned or self.talking or None in self.held.values())
 
 
 class LeaseKeeper:
@@ -123,12 +129,17 @@ class LeaseKeeper:
 
     def flush(self) -> None:
         """Return once what was released so far is given back. Blocks."""
-        _finish(self._state)
+        _finish(self._state, at_exit=False)
 
     def _wake(self) -> None:
         state = self._state.get()
         if not state.running:
-            threading.Thread(target=self._work, args=(state,), name="lm_deluge leases", daemon=True).start()
+            try:
+                start_daemon("lm_deluge leases", self._work, state)
+            except RuntimeError:
+                if not sys.is_finalizing():
+                    raise
+                return  # what is held was given back before; see _finish
             state.running = True
         state.changed.notify_all()
 
@@ -220,9 +231,21 @@ class LeaseKeeper:
                 future.set_result(result)
 
 
-def _finish(held: PerProcess[_State]) -> None:
+def _finish(held: PerProcess[_State], *, at_exit: bool = True) -> None:
+    """Return once what was released is given back, and what waits for its answer to be stored is released.
+
+    Args:
+        held: the state of a keeper.
+        at_exit: whether all else is given back too, because nobody will make the calls.
+    """
     if not held.is_own:
         return  # they are the parent's
     state = held.get()
     with state.changed, contextlib.suppress(RuntimeError):
-        state.changed.wait_for(lambda: not state.running or not (state.returned or state.talking), LEASE_SECONDS)
+        if at_exit:
+            over = [key for key, loop in state.held.items() if loop is not None]
+            for key in over:
+                del state.held[key]
+            state.returned += over
+            state.changed.notify_all()
+        state.changed.wait_for(lambda: not state.running or state.is_settled, LEASE_SECONDS)

@@ -179,7 +179,14 @@ class UserCache:
         except sqlite3.ProgrammingError as error:
             if not _is_bound_to_a_thread(error):
                 return error
-            (failure,) = all_on([(put.loop, put_there)])
+            bound = error
+
+            async def put_at_home() -> None:
+                if threading.get_ident() != self._home:
+                    raise bound
+                await put_there()
+
+            (failure,) = all_on([(put.loop, put_at_home)])
             if failure is None:
                 self._now_inline()
             return failure

@@ -8,6 +8,7 @@ what was accepted is written, and whoever asked to be told is told, whatever bec
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 import time
 import weakref
@@ -17,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from lm_deluge import _overdue as overdue
 from lm_deluge._per_process import PerProcess
-from lm_deluge._threads import carried
+from lm_deluge._threads import carried, start_daemon
 from lm_deluge.errors import CacheError, CacheFileError
 
 __all__ = ["Write", "Writer", "written"]
@@ -138,13 +139,16 @@ class Writer(Generic[T]):
             RuntimeError: no thread can be started.
         """
         write = Write(key)
+        if sys.is_finalizing():
+            write.finish(self._try([item])[0])  # here and now, for there will be no thread to do it
+            return write
         queue = self._queue.get()
         with queue.changed:
             if queue.closed is not None:
                 raise CacheError(queue.closed)
             if not queue.running:
                 # It waits for the lock that is held here. If it cannot start, nothing has been promised yet.
-                threading.Thread(target=self._work, args=(queue,), name="lm_deluge cache writer", daemon=True).start()
+                start_daemon("lm_deluge cache writer", self._work, queue)
                 queue.running = True
             queue.waiting.append((item, write))
             queue.accepted += 1

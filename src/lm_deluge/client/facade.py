@@ -6,7 +6,6 @@ import random
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import aclosing
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +19,7 @@ from lm_deluge.client.arguments import RunArguments, at_least_one, from_mapping,
 from lm_deluge.client.listening import to_all
 from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
-from lm_deluge.engine import Engine, RunOptions, Settings
+from lm_deluge.engine import Batch, Engine, RunOptions, Settings
 from lm_deluge.engine.settings import REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, parameters_of
 from lm_deluge.engine.shared import ProviderCaching, Shared
 from lm_deluge.errors import ConfigError
@@ -273,8 +272,8 @@ class LLMClient:
         its prompts are worked on. The arguments are those of ``process_prompts_async``.
         """
         settled = self._options("process_prompts_iter", options)
-        async with aclosing(self._run(prompts, settled, show_progress=show_progress)) as run:
-            async for ready in run:
+        async with self._run(prompts, settled, show_progress=show_progress) as run:
+            while ready := await run.take():
                 for response in ready:
                     yield response
 
@@ -419,25 +418,20 @@ class LLMClient:
         self, prompts: Prompts | AsyncIterable[PromptLike], options: RunOptions, *, show_progress: bool
     ) -> list[APIResponse]:
         responses: list[APIResponse] = []
-        async for ready in self._run(prompts, options, show_progress=show_progress):
-            responses.extend(ready)
+        async with self._run(prompts, options, show_progress=show_progress) as run:
+            while ready := await run.take():
+                responses.extend(ready)
         responses.sort(key=attrgetter("id") if options.samples == 1 else attrgetter("id", "sample"))
         return responses
 
-    async def _run(
-        self, prompts: Prompts | AsyncIterable[PromptLike], options: RunOptions, *, show_progress: bool
-    ) -> AsyncGenerator[list[APIResponse], None]:
+    def _run(self, prompts: Prompts | AsyncIterable[PromptLike], options: RunOptions, *, show_progress: bool) -> Batch:
         source = prompts if isinstance(prompts, AsyncIterable) else as_prompts(prompts)
         shown = listener(self._progress) if show_progress else None
         listeners: tuple[Listener, ...] = self._listeners if shown is None else (*self._listeners, shown)
-        try:
-            run = self._engine().run(source, options, emit=to_all(listeners), on_report=self._keep_report)
-            async with aclosing(run):
-                async for ready in run:
-                    yield ready
-        finally:
-            if shown is not None:
-                shown.close()
+        run = self._engine().run(source, options, emit=to_all(listeners), on_report=self._keep_report)
+        if shown is not None:
+            run.at_end(shown.close)
+        return run
 
     async def _one(self, prompt: PromptLike, options: RunOptions, task_id: int) -> APIResponse:
         run = self._engine().run(
@@ -448,8 +442,11 @@ class LLMClient:
             first_id=task_id,
             kept=False,
         )
-        ((response,),) = [ready async for ready in run]
-        return response
+        responses: list[APIResponse] = []
+        async with run:
+            while ready := await run.take():
+                responses += ready
+        return responses[0]
 
     def _engine(self) -> Engine:
         loop = asyncio.get_running_loop()

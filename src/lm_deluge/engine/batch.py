@@ -8,11 +8,12 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence, Sized
+from typing import Self
 
 import msgspec
 
+from lm_deluge._interrupts import deferred
 from lm_deluge.cache.found import RunContext
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.writer import Write
@@ -24,9 +25,10 @@ from lm_deluge.engine.outbox import Outbox
 from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.source import chunked
 from lm_deluge.engine.writes import Writes
 from lm_deluge.errors import CacheMissError
-from lm_deluge.events import AnswerReceived, Event, RunReport
+from lm_deluge.events import AnswerReceived, Event, RunFinished, RunReport, RunStarted
 from lm_deluge.prompt import Conversation, PromptLike
 from lm_deluge.response import APIResponse
 
@@ -40,9 +42,18 @@ _ENDED = "The call for this prompt was ended from outside, before it had an answ
 
 
 class Batch:
-    """One run over a client's shared state.
+    """One run over a client's shared state, from its first event to its report::
+
+        async with Batch(...) as run:
+            while ready := await run.take():
+                ...
+
+    It is no asynchronous generator, for the reason that ``Source`` gives.
 
     Args:
+        prompts: any iterable; it is read as fast as its prompts can be worked on.
+        emit: called with each event.
+        on_report: called with the report when the run ends, however it ends.
         first_id: ``id`` of the first response.
         kept: whether the cache keeps an account of the run.
     """
@@ -50,12 +61,19 @@ class Batch:
     def __init__(
         self,
         shared: Shared,
+        prompts: Iterable[PromptLike] | AsyncIterable[PromptLike],
         options: RunOptions,
-        emit: Callable[[Event], None],
         *,
+        emit: Callable[[Event], None],
+        on_report: Callable[[RunReport], None],
         first_id: int = 0,
         kept: bool = True,
     ) -> None:
+        self._total = len(prompts) * options.samples if isinstance(prompts, Sized) else None
+        self._source = chunked(prompts)
+        self._tell = emit
+        self._on_report = on_report
+        self._ending = contextlib.ExitStack()
         self._shared = shared
         self._outbox = Outbox()
         self._emit = self._guarded(emit)
@@ -113,6 +131,7 @@ class Batch:
         self._model = models[0]
         self._misses: deque[Job] = deque()
         self._room = asyncio.Event()
+        self._feeder: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._workers = 0
         self._resting = 0
@@ -135,36 +154,76 @@ class Batch:
         now = self._shared.clock.monotonic() if self._ended is None else self._ended
         return self._ledger.report(seconds=now - self._started)
 
-    async def responses(
-        self, chunks: AsyncGenerator[list[PromptLike], None]
-    ) -> AsyncGenerator[list[APIResponse], None]:
-        """Responses as they come, in lists. Leaving early cancels the calls under way."""
-        self._caller.prepare()  # warns of what no request will hold, before the first one
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called when the run is over, after its last event. To be said before it begins."""
+        self._ending.callback(callback)
+
+    async def __aenter__(self) -> Self:
+        self._ending.enter_context(deferred(self))
+        self._ending.callback(self._finished)
+        try:
+            self._tell(RunStarted(self._total, tuple(model.name for model in self._shared.settings.models)))
+            self._caller.prepare()  # warns of what no request will hold, before the first one
+        except BaseException:
+            self._ending.close()
+            raise
         self._notices.sending = True
         if self._keeps_account:
             # At the beginning, so that the entries of a run that is killed can still be told by its name and tags.
             self._local.record(self._run)
-        feeder = asyncio.create_task(self._feed(chunks))
+        self._feeder = asyncio.create_task(self._feed())
+        return self
+
+    async def take(self) -> list[APIResponse]:
+        """The responses that are ready, as soon as there are any; an empty list at the end.
+
+        Raises:
+            Exception: what the caller's own iterable raised, once all that was started is done.
+        """
+        ready = await self._outbox.take()
+        if ready is None and self._feeder is not None:
+            await self._feeder
+        return ready or []
+
+    async def __aexit__(self, *_: object) -> None:
+        """Leaving early cancels the calls in flight."""
         try:
-            while (ready := await self._outbox.take()) is not None:
-                yield ready
-            await feeder  # raises what the caller's own iterable raised, once all that was started is done
-        finally:
-            self._closing = True
-            while self._misses:
-                self._shared.pending.remove(self._misses.popleft())
-            feeder.cancel()
-            for task in self._tasks:
-                task.cancel()
+            if not _a_loop_runs():
+                self._close_account()
+                return  # nothing can be awaited any more; what has arrived is settled without that
+            self._stop()
             if self._tasks:
                 self._close_account()  # where the event loop is being wound up, what follows may not get its turn
-            await asyncio.gather(feeder, *self._tasks, return_exceptions=True)
+            tasks = self._tasks if self._feeder is None else [self._feeder, *self._tasks]
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._caller.finish()
             recorded = self._close_account()
             if recorded is not None:
                 # It is written in any case. Who looks at once should find it, but nobody waits for a writer elsewhere.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(recorded.over(), _ACCOUNT_SECONDS)
+        finally:
+            self._ending.close()
+
+    def _finished(self) -> None:
+        report = self.report()
+        self._on_report(report)
+        self._tell(RunFinished(report))
+
+    def _stop(self) -> None:
+        """Ask nothing more. What has arrived is settled all the same."""
+        self._closing = True
+        while self._misses:
+            self._shared.pending.remove(self._misses.popleft())
+        if self._feeder is not None:
+            self._feeder.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    def end(self) -> None:
+        """End as if the run had been cancelled."""
+        self._stop()
+        self._outbox.fail(asyncio.CancelledError())
 
     def _close_account(self) -> Write | None:
         self._ended = self._shared.clock.monotonic()
@@ -172,12 +231,12 @@ class Batch:
             return None
         return self._local.record(msgspec.structs.replace(self._run, report=self.report()))
 
-    async def _feed(self, chunks: AsyncGenerator[list[PromptLike], None]) -> None:
+    async def _feed(self) -> None:
         try:
-            async with aclosing(chunks):
-                async for prompts in chunks:
-                    await self._take_in(prompts)
+            while prompts := await self._source.take():
+                await self._take_in(prompts)
         finally:
+            await self._source.close()
             while self._tasks:
                 await asyncio.wait(self._tasks)
             self._outbox.close()
@@ -284,6 +343,9 @@ class Batch:
                 response: APIResponse | None = None
                 try:
                     response = await self._caller.answer(job)
+                except GeneratorExit:
+                    self._closing = True  # the event loop is gone, and with it whoever waits
+                    raise
                 except (KeyboardInterrupt, SystemExit) as error:
                     self._outbox.fail(error)  # it ends the run, out of whose caller it comes
                 finally:
@@ -296,3 +358,11 @@ class Batch:
                     await self._outbox.room()
         finally:
             self._workers -= 1
+
+
+def _a_loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -70,7 +70,7 @@ class Caller:
         self._on_wait = on_wait
         self._parameters = parameters
         self._pricing = Pricing(shared, notices, ledger)
-        self._warming = Warming(shared.warmth, shared.clock, on_wait=on_wait)
+        self._warming = Warming(shared.warmth, shared.leading, shared.clock, on_wait=on_wait)
         self._single_flight = self._make_single_flight() if self._settings.single_flight else None
         self._routes = Routes(shared, options, parameters)
         self._sender = Sender(shared.transport, shared.clock, timeout=self._settings.request_timeout)
@@ -228,9 +228,9 @@ class Caller:
                 await self._pricing.charge(route.model, failure.usage, None, was_wanted=True)
             return failure
         finally:
-            gate.leave()
             if not sent:
                 limits.give_back(tokens)
+            gate.leave()
 
     async def _prefill(self, job: Job, route: Route, plan: CachePlan, turn: WarmTurn) -> bool:
         """Have the prefix written without an answer, for others wait for it. Returns whether it was.

@@ -28,7 +28,7 @@ from lm_deluge.transport import Transport
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from lm_deluge.engine.warming import Waiter
+    from lm_deluge.engine.warming import Waiter, WarmTurn
 
 __all__ = ["ProviderCaching", "Shared"]
 
@@ -42,6 +42,7 @@ class ProviderCaching:
 
     def __init__(self) -> None:
         self.warmth: Warmth[Waiter] = Warmth()
+        self.leading: set[WarmTurn] = set()
         self.sharding = Sharding()
         self.indexes = PrefixIndexes()
         self.advisor = Advisor()
@@ -76,6 +77,7 @@ class Shared:
         self.write_log = caching.write_log
         self.indexes = caching.indexes
         self.warmth = caching.warmth
+        self.leading = caching.leading
         self._keeper: LeaseKeeper | None = None
         self.gate = Gate(limits, max_concurrent=settings.max_concurrent, clock=clock, rng=rng)
         self.pace = Pace()

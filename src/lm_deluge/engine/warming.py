@@ -5,11 +5,14 @@ would pay the write price two hundred times. ``schedule.warmth`` decides who goe
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from lm_deluge._clock import Clock
 from lm_deluge.prompt_cache import Prefix
 from lm_deluge.schedule import APART, Turn, Warmth
+
+_LOOK_SECONDS = 2.0
 
 __all__ = ["Waiter", "WarmTurn", "Warming"]
 
@@ -28,12 +31,18 @@ class Waiter:
         except RuntimeError:
             return  # its event loop is closed, so nobody waits
 
+    @property
+    def is_woken(self) -> bool:
+        """Whether it was woken and has not gone on yet."""
+        return self._woken.is_set()
+
     async def wait(self, seconds: float) -> None:
         """Return when woken, or after a time."""
-        try:
-            await asyncio.wait_for(self._woken.wait(), max(seconds, 0.0))
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
+
+    def settle(self) -> None:
+        """It goes on."""
         self._woken.clear()
 
 
@@ -47,7 +56,15 @@ class WarmTurn:
     def __init__(self, warming: "Warming", turn: Turn | None, *, waited: float = 0.0) -> None:
         self._warming = warming
         self._turn = turn
+        self._loop = asyncio.get_running_loop()
         self.waited = waited
+        if self.leads:
+            warming.leading.add(self)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its event loop does not run, so that nobody makes the call."""
+        return not self._loop.is_running()
 
     @property
     def leads(self) -> bool:
@@ -94,6 +111,7 @@ class WarmTurn:
     def _end(self, tell: Callable[[Warmth[Waiter], Turn], list[Waiter]]) -> None:
         turn, self._turn = self._turn, None
         if turn is not None:
+            self._warming.leading.discard(self)
             for waiter in tell(self._warming.warmth, turn):
                 waiter.wake()
 
@@ -103,12 +121,16 @@ class Warming:
 
     Args:
         warmth: the client's, shared by its runs and event loops.
+        leading: the turns that lead, shared likewise.
         clock: its monotonic reading is the one that ``warmth`` goes by.
         on_wait: called with 1 when a prompt starts to wait, and with -1 when it goes on.
     """
 
-    def __init__(self, warmth: Warmth[Waiter], clock: Clock, *, on_wait: Callable[[int], None]) -> None:
+    def __init__(
+        self, warmth: Warmth[Waiter], leading: "set[WarmTurn]", clock: Clock, *, on_wait: Callable[[int], None]
+    ) -> None:
         self.warmth = warmth
+        self.leading = leading
         self._clock = clock
         self._on_wait = on_wait
 
@@ -132,7 +154,7 @@ class Warming:
         self._on_wait(1)
         try:
             while turn.role == "wait":
-                await waiter.wait(turn.until - self.now())
+                await self._wait(waiter, turn.until)
                 turn = self.warmth.enter(prefixes, self.now(), waiter)
         except BaseException:
             for other in self.warmth.cancelled(turn, waiter):
@@ -141,3 +163,11 @@ class Warming:
         finally:
             self._on_wait(-1)
         return WarmTurn(self, turn, waited=self.now() - began)
+
+    async def _wait(self, waiter: Waiter, until: float) -> None:
+        """Return when woken, or at a time. Those who lead and whose event loop has stopped are not waited for."""
+        while not waiter.is_woken and (left := until - self.now()) > 0:
+            for turn in [turn for turn in list(self.leading) if turn.is_abandoned]:
+                turn.close()
+            await waiter.wait(min(left, _LOOK_SECONDS))
+        waiter.settle()

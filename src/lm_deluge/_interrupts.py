@@ -1,0 +1,152 @@
+"""Ctrl-C between two steps of an event loop, and not in the middle of one of ours.
+
+Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. In our code that may be after an
+answer has come and before it is accepted for storing, or in the middle of a change of state. So while a run goes on in
+the main thread, an interrupt that hits our code is delivered as a callback of the event loop, a moment later. One that
+hits anything else is delivered at once, and so is every further one where the loop stands still.
+"""
+
+import asyncio
+import functools
+import inspect
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, Protocol
+
+__all__ = ["Run", "deferred"]
+
+_OURS = __name__.partition(".")[0]
+_STUCK_SECONDS = 1.0
+
+# The frames that run an event loop: what is below them on the stack is not part of a step.
+_RUNNERS = frozenset(
+    {
+        ("asyncio.events", "_run"),
+        ("asyncio.base_events", "_run_once"),
+        ("asyncio.base_events", "run_forever"),
+        ("asyncio.base_events", "run_until_complete"),
+        ("asyncio.runners", "run"),
+        ("uvloop", "run"),
+        (f"{_OURS}._loops", "_run"),
+    }
+)
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class Run(Protocol):
+    """What goes on when an interrupt comes."""
+
+    def end(self) -> None:
+        """Stop asking, and end as if it was cancelled. Called on the run's event loop."""
+        ...
+
+
+class _Deferral:
+    """Stands before the handler of SIGINT that was there."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, previous: Handler) -> None:
+        self.loop = loop
+        self.previous = previous
+        self.runs: weakref.WeakSet[Run] = weakref.WeakSet()
+        self.count = 0
+        self._pending: list[float] = []
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        is_stuck = bool(self._pending) and now - self._pending[0] > _STUCK_SECONDS
+        where = _where(frame)
+        if self.count and where == "ours" and not is_stuck and self.loop.is_running():
+            self._pending.append(now)
+            with suppress(RuntimeError):  # closed in this moment
+                self.loop.call_soon_threadsafe(self._deliver, signum)
+                return
+        try:
+            self.previous(signum, frame)
+        except BaseException:
+            if where != "theirs":
+                with suppress(RuntimeError):
+                    self.loop.call_soon_threadsafe(self._end_runs)
+            raise
+
+    def _deliver(self, signum: int) -> None:
+        self._pending.clear()
+        try:
+            self.previous(signum, None)
+        except BaseException:
+            self._end_runs()
+            raise
+
+    def _end_runs(self) -> None:
+        """What goes out of an event loop says nothing to the tasks in it. If the loop runs again, they end."""
+        for run in list(self.runs):
+            run.end()
+
+
+def _where(frame: FrameType | None) -> str:
+    """Whose code an interrupt hits: ``"ours"``, ``"theirs"``, or ``"idle"`` where the loop waits."""
+    found = "idle"
+    while frame is not None:
+        module = frame.f_globals.get("__name__") or ""
+        if (module, frame.f_code.co_name) in _RUNNERS:
+            return found
+        if module.partition(".")[0] == _OURS:
+            return "ours"
+        if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+            found = "theirs"
+        frame = frame.f_back
+    return found
+
+
+@contextmanager
+def deferred(run: Run) -> Iterator[None]:
+    """For as long as a run goes on, on the event loop that runs here."""
+    deferral = _install()
+    if deferral is None:
+        yield
+        return
+    deferral.count += 1
+    deferral.runs.add(run)
+    try:
+        yield
+    finally:
+        deferral.count -= 1
+        deferral.runs.discard(run)
+        if not deferral.count:
+            _uninstall(deferral)
+
+
+def _install() -> _Deferral | None:
+    if threading.current_thread() is not threading.main_thread():
+        return None  # Python interrupts the main thread alone
+    loop = asyncio.get_running_loop()
+    present: Any = signal.getsignal(signal.SIGINT)
+    if isinstance(present, _Deferral):
+        if present.loop is loop:
+            return present
+        present = _still_wanted(present.previous)
+    if not callable(present):  # ignored, or handled by something that is not Python
+        return None
+    deferral = _Deferral(loop, present)
+    signal.signal(signal.SIGINT, deferral)
+    return deferral
+
+
+def _uninstall(deferral: _Deferral) -> None:
+    is_in_place = signal.getsignal(signal.SIGINT) is deferral
+    if is_in_place and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _still_wanted(deferral.previous))
+
+
+def _still_wanted(handler: Handler) -> Handler:
+    """``asyncio.Runner`` takes its handler away when it is done, but not if ours stands before it."""
+    if isinstance(handler, functools.partial) and getattr(handler.func, "__name__", "") == "_on_sigint":
+        task = handler.keywords.get("main_task")
+        if task is None or task.done():
+            return signal.default_int_handler
+    return handler
