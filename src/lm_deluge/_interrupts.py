@@ -1,9 +1,10 @@
-"""Ctrl-C between two steps of an event loop, and not in the middle of one of ours.
+"""Ctrl-C and other signals between two steps of an event loop, and not in the middle of one of ours.
 
 Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. In our code that may be after an
 answer has come and before it is accepted for storing, or in the middle of a change of state. So while a run goes on in
 the main thread, an interrupt that hits our code is delivered as a callback of the event loop, a moment later. One that
-hits anything else is delivered at once, and so is every further one where the loop stands still.
+hits anything else is delivered at once, and so is every further one where the loop stands still. The same goes for a
+handler of SIGTERM, which usually raises ``SystemExit``.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ __all__ = ["Run", "deferred"]
 
 _OURS = __name__.partition(".")[0]
 _STUCK_SECONDS = 1.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 # The frames that run an event loop: what is below them on the stack is not part of a step.
 _RUNNERS = frozenset(
@@ -48,9 +50,10 @@ class Run(Protocol):
 
 
 class _Deferral:
-    """Stands before the handler of SIGINT that was there."""
+    """Stands before the handler of a signal that was there."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, previous: Handler) -> None:
+    def __init__(self, signum: int, loop: asyncio.AbstractEventLoop, previous: Handler) -> None:
+        self.signum = signum
         self.loop = loop
         self.previous = previous
         self.runs: weakref.WeakSet[Run] = weakref.WeakSet()
@@ -106,41 +109,40 @@ def _where(frame: FrameType | None) -> str:
 @contextmanager
 def deferred(run: Run) -> Iterator[None]:
     """For as long as a run goes on, on the event loop that runs here."""
-    deferral = _install()
-    if deferral is None:
-        yield
-        return
-    deferral.count += 1
-    deferral.runs.add(run)
+    deferrals = [deferral for signum in _SIGNALS if (deferral := _install(signum)) is not None]
+    for deferral in deferrals:
+        deferral.count += 1
+        deferral.runs.add(run)
     try:
         yield
     finally:
-        deferral.count -= 1
-        deferral.runs.discard(run)
-        if not deferral.count:
-            _uninstall(deferral)
+        for deferral in deferrals:
+            deferral.count -= 1
+            deferral.runs.discard(run)
+            if not deferral.count:
+                _uninstall(deferral)
 
 
-def _install() -> _Deferral | None:
+def _install(signum: int) -> _Deferral | None:
     if threading.current_thread() is not threading.main_thread():
-        return None  # Python interrupts the main thread alone
+        return None  # Python calls handlers in the main thread alone
     loop = asyncio.get_running_loop()
-    present: Any = signal.getsignal(signal.SIGINT)
+    present: Any = signal.getsignal(signum)
     if isinstance(present, _Deferral):
         if present.loop is loop:
             return present
         present = _still_wanted(present.previous)
     if not callable(present):  # ignored, or handled by something that is not Python
         return None
-    deferral = _Deferral(loop, present)
-    signal.signal(signal.SIGINT, deferral)
+    deferral = _Deferral(signum, loop, present)
+    signal.signal(signum, deferral)
     return deferral
 
 
 def _uninstall(deferral: _Deferral) -> None:
-    is_in_place = signal.getsignal(signal.SIGINT) is deferral
+    is_in_place = signal.getsignal(deferral.signum) is deferral
     if is_in_place and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _still_wanted(deferral.previous))
+        signal.signal(deferral.signum, _still_wanted(deferral.previous))
 
 
 def _still_wanted(handler: Handler) -> Handler:

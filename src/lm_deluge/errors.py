@@ -12,6 +12,7 @@
     │   ├── CacheVersionError                written by a newer version of this package
     │   ├── DamagedEntryError                one stored entry does not decode; treated as a miss
     │   └── CacheMissError     (LookupError)     an offline run has no answer for a prompt
+    ├── ClosedError                          the client or the cache was closed before this was asked
     ├── ProtocolError                        a provider's answer does not have the documented shape
     └── TransportError                       the request did not get an HTTP answer
         ├── ConnectError                     no connection could be made
@@ -20,6 +21,7 @@
 
     LMDelugeWarning            (UserWarning)
     ├── CacheWarning                         the cache did less than asked: a damaged row, a failing store
+    ├── LimitWarning                         limits that nobody has set hold a run back, or a provider refuses it
     ├── PromptCacheWarning                   the provider's prompt cache cannot do what was asked
     └── ModelWarning                         a parameter was left out, or a price is not known
 
@@ -32,12 +34,14 @@ __all__ = [
     "CacheMissError",
     "CacheVersionError",
     "CacheWarning",
+    "ClosedError",
     "ConfigError",
     "ConnectError",
     "ConnectionDropped",
     "DamagedEntryError",
     "LMDelugeError",
     "LMDelugeWarning",
+    "LimitWarning",
     "MediaError",
     "ModelWarning",
     "PromptCacheWarning",
@@ -87,6 +91,10 @@ class DamagedEntryError(CacheError):
 
 class CacheMissError(CacheError, LookupError):
     """A run with ``cache_mode="offline"`` and ``on_miss="raise"`` has no answer for a prompt."""
+
+
+class ClosedError(LMDelugeError):
+    """The client, or the cache that was to keep the answers, was closed before this was asked."""
 
 
 class ProtocolError(LMDelugeError):

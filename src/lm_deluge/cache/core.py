@@ -114,7 +114,7 @@ class Core:
         self.writer.close(self._is_closed)
         self._accounts.close(self._is_closed)
         for keeper in list(self._keepers):
-            keeper.flush()
+            keeper.close()
         self.backend.close()
 
     @property

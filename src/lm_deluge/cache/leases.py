@@ -15,6 +15,7 @@ from lm_deluge._per_process import PerProcess
 from lm_deluge._threads import carried, start_daemon
 from lm_deluge.cache.stores import LeaseStore
 from lm_deluge.cache.stores._leases import Leases
+from lm_deluge.errors import CacheError
 
 __all__ = ["LEASE_SECONDS", "InProcessLeases", "LeaseKeeper"]
 
@@ -61,6 +62,7 @@ class _State:
         self.held: dict[bytes, _Loop | None] = {}  # with the event loop whose call each stands for
         self.running = False
         self.talking = False
+        self.over = False  # the interpreter ends, or the keeper is not used any more
         self.renewed = time.monotonic()
         # Readable for whoever looks into the store; unique because of its last part.
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}".encode()
@@ -77,8 +79,8 @@ class LeaseKeeper:
     A thread talks to the store: what gathers while it talks goes there together, and what is held is renewed until it
     is released. It is a thread and not a task, because a lease must not run out while the event loop or its executor
     are busy with other things, and must be given back even when the loop is over. It is renewed only while the event
-    loop runs: nobody makes the calls of one that is closed, whose leases are given back, or that was stopped, whose
-    leases run out. Time is the machine's own, whatever clock the client has: leases are an agreement with others.
+    loop runs; the leases of one that is closed, or was stopped, are given back. Time is the machine's own, whatever
+    clock the client has: leases are an agreement with others.
 
     Attributes:
         trouble: why leases could not be renewed, if that has happened; another may have asked as well then.
@@ -102,8 +104,11 @@ class LeaseKeeper:
             Exception: whatever the store raises.
         """
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        with self._state.get().changed:
-            self._state.get().wanted.append((key, renew, future))
+        state = self._state.get()
+        with state.changed:
+            if state.over:
+                raise CacheError("The cache is closed, so no lease is taken.")
+            state.wanted.append((key, renew, future))
             self._wake()
         try:
             return await future
@@ -116,6 +121,8 @@ class LeaseKeeper:
         """Give a lease back, soon. Never waits."""
         state = self._state.get()
         with state.changed:
+            if state.over and key not in state.held:
+                return  # it was given back with all others
             state.held.pop(key, None)
             state.returned.append(key)
             self._wake()
@@ -127,9 +134,9 @@ class LeaseKeeper:
             if key in state.held:
                 state.held[key] = None
 
-    def flush(self) -> None:
-        """Return once what was released so far is given back. Blocks."""
-        _finish(self._state, at_exit=False)
+    def close(self) -> None:
+        """Give everything back, and take no lease any more. Blocks until the store has it."""
+        _finish(self._state)
 
     def _wake(self) -> None:
         state = self._state.get()
@@ -163,14 +170,12 @@ class LeaseKeeper:
                 self._exchange(state, returned, wanted)
 
     def _due(self, state: _State) -> list[bytes]:
-        """The leases to be renewed. Those of event loops that have ended are given back; those of loops that stand
-        still run out."""
+        """The leases to be renewed. Those of an event loop that does not run are given back: nobody makes the calls."""
         state.renewed = time.monotonic()
         for key, loop in list(state.held.items()):
             if loop is not None and not loop.is_running():
                 del state.held[key]
-                if loop.is_closed():
-                    state.returned.append(key)
+                state.returned.append(key)
         return list(state.held)
 
     def _until_renewal(self, state: _State) -> float:
@@ -231,21 +236,16 @@ class LeaseKeeper:
                 future.set_result(result)
 
 
-def _finish(held: PerProcess[_State], *, at_exit: bool = True) -> None:
-    """Return once what was released is given back, and what waits for its answer to be stored is released.
-
-    Args:
-        held: the state of a keeper.
-        at_exit: whether all else is given back too, because nobody will make the calls.
-    """
+def _finish(held: PerProcess[_State]) -> None:
+    """Give everything back: nobody will make the calls. Those leases whose answers are being stored go last."""
     if not held.is_own:
         return  # they are the parent's
     state = held.get()
     with state.changed, contextlib.suppress(RuntimeError):
-        if at_exit:
-            over = [key for key, loop in state.held.items() if loop is not None]
-            for key in over:
-                del state.held[key]
-            state.returned += over
-            state.changed.notify_all()
+        state.over = True
+        over = [key for key, loop in state.held.items() if loop is not None]
+        for key in over:
+            del state.held[key]
+        state.returned += over
+        state.changed.notify_all()
         state.changed.wait_for(lambda: not state.running or state.is_settled, LEASE_SECONDS)

@@ -178,12 +178,18 @@ class Writer(Generic[T]):
         _flush(self._queue)
 
     def close(self, reason: str) -> None:
-        """``flush``, and refuse what comes from now on with a ``CacheError`` that gives the reason."""
-        overdue.flush()  # what has arrived is accepted still
+        """``flush``, and refuse what comes later with a ``CacheError`` that gives the reason.
+
+        What is submitted until everything is written is accepted still.
+        """
         queue = self._queue.get()
-        with queue.changed:
-            queue.closed = queue.closed or reason
-        _flush(self._queue)
+        is_flushed = True
+        while is_flushed:
+            is_flushed = _flush(self._queue)
+            with queue.changed:
+                if queue.finished == queue.accepted or not is_flushed:
+                    queue.closed = queue.closed or reason
+                    return
 
     def _work(self, queue: _Queue[T]) -> None:
         finished = float("-inf")
@@ -225,9 +231,10 @@ class Writer(Generic[T]):
         return [None if outcome is None else carried(outcome) for outcome in outcomes]
 
 
-def _flush(held: PerProcess[_Queue[Any]]) -> None:
+def _flush(held: PerProcess[_Queue[Any]]) -> bool:
+    """Whether what was accepted so far is written, or has failed."""
     if not held.is_own:
-        return  # what waits there is the parent's to write
+        return True  # what waits there is the parent's to write
     overdue.flush()
     queue = held.get()
     with queue.changed:
@@ -236,7 +243,8 @@ def _flush(held: PerProcess[_Queue[Any]]) -> None:
             # A store that hangs is not waited for without end.
             if not queue.changed.wait_for(lambda seen=seen: queue.finished > seen, _PATIENCE):  # type: ignore[misc]
                 _log.error("a cache wrote nothing for %d s; %d items are given up", _PATIENCE, wanted - seen)
-                return
+                return False
+    return True
 
 
 def _popped(queue: "deque[T]") -> list[T]:

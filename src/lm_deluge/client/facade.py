@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, get_args, overload
 
+from lm_deluge import _overdue as overdue
 from lm_deluge._clock import Clock, SystemClock
 from lm_deluge._loops import run_here
 from lm_deluge.cache.responses import ResponseCache
@@ -21,7 +22,7 @@ from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
 from lm_deluge.engine import Batch, Engine, RunOptions, Settings
 from lm_deluge.engine.settings import REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, parameters_of
-from lm_deluge.engine.shared import ProviderCaching, Shared
+from lm_deluge.engine.shared import Lifetime, ProviderCaching, Shared
 from lm_deluge.errors import ConfigError
 from lm_deluge.events import Listener, RunReport
 from lm_deluge.models import resolve
@@ -147,6 +148,7 @@ class LLMClient:
         self._limits = Limits(requests_per_minute=max_requests_per_minute, tokens_per_minute=max_tokens_per_minute)
         self._cache = adapt(cache)
         self._caching = ProviderCaching()
+        self._lifetime = Lifetime()
         self._transport = PyreqwestTransport() if transport is None else transport
         self._clock = SystemClock() if clock is None else clock
         self._progress = progress
@@ -387,7 +389,17 @@ class LLMClient:
     # Closing
 
     async def aclose(self) -> None:
-        """Close connections. The cache is the caller's to close."""
+        """Close the client: nothing more is asked. Closing twice is fine.
+
+        What has arrived is kept. In runs that still go on, calls in flight and prompts that were not asked are errors
+        that say so; a new run raises ``ClosedError``. The cache is the caller's to close.
+        """
+        self._lifetime.closed = "The client was closed before this was asked. Make a new one to go on."
+        with self._lock:
+            engines = list(self._engines.values())
+        for engine in engines:
+            engine.refuse()
+        overdue.flush()
         await self._transport.aclose()
 
     def close(self) -> None:
@@ -464,6 +476,7 @@ class LLMClient:
                         choice=self._choice,
                         transport=self._transport,
                         caching=self._caching,
+                        lifetime=self._lifetime,
                         clock=self._clock,
                         rng=random.Random(),
                     )

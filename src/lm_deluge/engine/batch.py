@@ -9,7 +9,7 @@ import contextlib
 import secrets
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence, Sized
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -27,7 +27,7 @@ from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.source import chunked
 from lm_deluge.engine.writes import Writes
-from lm_deluge.errors import CacheMissError
+from lm_deluge.errors import CacheMissError, ClosedError
 from lm_deluge.events import AnswerReceived, Event, RunFinished, RunReport, RunStarted
 from lm_deluge.prompt import Conversation, PromptLike
 from lm_deluge.response import APIResponse
@@ -133,6 +133,8 @@ class Batch:
         self._room = asyncio.Event()
         self._feeder: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._working: dict[asyncio.Task[Any], Job] = {}
+        self._loop = asyncio.get_running_loop()
         self._workers = 0
         self._resting = 0
         self._waiting = 0
@@ -159,7 +161,10 @@ class Batch:
         self._ending.callback(callback)
 
     async def __aenter__(self) -> Self:
+        if self._shared.lifetime.closed is not None:
+            raise ClosedError(self._shared.lifetime.closed)
         self._ending.enter_context(deferred(self))
+        self._shared.runs.add(self)
         self._ending.callback(self._finished)
         try:
             self._tell(RunStarted(self._total, tuple(model.name for model in self._shared.settings.models)))
@@ -219,6 +224,16 @@ class Batch:
             self._feeder.cancel()
         for task in self._tasks:
             task.cancel()
+
+    def refuse(self) -> None:
+        """The client is closed: every prompt that is not in flight has its error now. From any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._refuse)
+
+    def _refuse(self) -> None:
+        for task, job in self._working.items():
+            if not job.is_sent and job.arrival is None:
+                task.cancel()
 
     def end(self) -> None:
         """End as if the run had been cancelled."""
@@ -340,24 +355,39 @@ class Batch:
             while self._misses and self._workers - self._resting <= self._shared.settings.max_concurrent:
                 job = self._misses.popleft()
                 self._room.set()
-                response: APIResponse | None = None
-                try:
-                    response = await self._caller.answer(job)
-                except GeneratorExit:
-                    self._closing = True  # the event loop is gone, and with it whoever waits
-                    raise
-                except (KeyboardInterrupt, SystemExit) as error:
-                    self._outbox.fail(error)  # it ends the run, out of whose caller it comes
-                finally:
-                    self._shared.pending.remove(job)
-                    if response is None and not self._closing:
-                        response = self._failed(job.id, _ENDED, job.sample)
-                    if response is not None:
-                        self._outbox.add(response)
+                await self._answer(job)
                 if self._outbox.is_full:
                     await self._outbox.room()
         finally:
             self._workers -= 1
+
+    async def _answer(self, job: Job) -> None:
+        """Get a prompt its response. Whatever ends the call, there is exactly one."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._working[task] = job
+        response: APIResponse | None = None
+        try:
+            response = await self._caller.answer(job)
+        except asyncio.CancelledError:
+            closed = self._shared.lifetime.closed
+            if self._closing or closed is None or task is None:
+                raise
+            task.uncancel()
+            response = self._failed(job.id, closed, job.sample)
+        except GeneratorExit:
+            self._closing = True  # the event loop is gone, and with it whoever waits
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._outbox.fail(error)  # it ends the run, out of whose caller it comes
+        finally:
+            if task is not None:
+                del self._working[task]
+            self._shared.pending.remove(job)
+            if response is None and not self._closing:
+                response = self._failed(job.id, _ENDED, job.sample)
+            if response is not None:
+                self._outbox.add(response)
 
 
 def _a_loop_runs() -> bool:

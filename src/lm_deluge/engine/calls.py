@@ -17,7 +17,7 @@ from lm_deluge.engine.settings import RunOptions, held_back_by, share_of, too_la
 from lm_deluge.engine.settle import Arrival, Settler
 from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.warming import Warming, WarmTurn
-from lm_deluge.errors import LimitWarning, LMDelugeError, PromptCacheWarning
+from lm_deluge.errors import ClosedError, LimitWarning, LMDelugeError, PromptCacheWarning
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model
 from lm_deluge.prompt_cache import CachePlan
@@ -101,6 +101,20 @@ class Caller:
             return  # the first prompts of groups, which differ from each other without anything being wrong
         for reason, answers in self._ledger.miss_reasons.items():
             self._notices.warn(("miss", reason), _why_missed(reason, answers), PromptCacheWarning)
+
+    def check_open(self) -> None:
+        """Raise if nothing may be asked any more.
+
+        Raises:
+            ClosedError: the client was closed, or the cache that was to keep the answers.
+        """
+        if self._shared.lifetime.closed is not None:
+            raise ClosedError(self._shared.lifetime.closed)
+        if self._local.is_closed:
+            raise ClosedError(
+                f"The cache {self._local.location} was closed during the run, so this prompt was not asked: its answer "
+                "could not have been kept. Run it again with an open cache."
+            )
 
     async def answer(self, job: Job) -> APIResponse:
         """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
@@ -213,7 +227,8 @@ class Caller:
             # Others wait for its beginning, which does not show in an answer that comes as a whole.
             streams = turn.may_be_awaited
             request = await self._build(job, route, plan, stream=streams)
-            sent = True
+            self.check_open()
+            sent = job.is_sent = True
             job.sent = self._shared.clock.monotonic()
             self._ledger.calls += 1
             self._shared.look_up_rates(route.model)  # meanwhile
@@ -228,6 +243,7 @@ class Caller:
                 await self._pricing.charge(route.model, failure.usage, None, was_wanted=True)
             return failure
         finally:
+            job.is_sent = False
             if not sent:
                 limits.give_back(tokens)
             gate.leave()
@@ -246,6 +262,7 @@ class Caller:
             if not turn.is_awaited:  # meanwhile another has written it
                 self._shared.limits.give_back(tokens)
                 return False
+            self.check_open()
             started = self._shared.clock.monotonic()
             turn.sent()
             self._ledger.calls += 1

@@ -32,6 +32,10 @@ class Engine:
         """A run. ``Batch`` says what the arguments are."""
         return Batch(self._shared, prompts, options, emit=emit, on_report=on_report, first_id=first_id, kept=kept)
 
+    def refuse(self) -> None:
+        """The client is closed. From any thread."""
+        self._shared.refuse()
+
     async def estimate(
         self,
         prompts: Iterable[PromptLike],

@@ -42,6 +42,7 @@ class Job:
         sent: when its request was sent, on the same clock.
         waited: whether it has waited for another to write its prefix.
         arrival: its answer, once that has come.
+        is_sent: whether its request is in flight.
         admitted: whether its answer was good enough to be served again.
     """
 
@@ -51,6 +52,7 @@ class Job:
         "digest",
         "has_media",
         "id",
+        "is_sent",
         "looked_up",
         "prompt",
         "sample",
@@ -68,6 +70,7 @@ class Job:
         self.sent = looked_up
         self.waited = False
         self.arrival: Arrival | None = None
+        self.is_sent = False
         self.admitted = False
 
 

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import os
 import random
+import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lm_deluge._clock import Clock
 from lm_deluge._threads import Threads
@@ -30,11 +31,19 @@ if TYPE_CHECKING:
 
     from lm_deluge.engine.warming import Waiter, WarmTurn
 
-__all__ = ["ProviderCaching", "Shared"]
+__all__ = ["Lifetime", "ProviderCaching", "Shared"]
 
 _log = logging.getLogger("lm_deluge")
 
 _price_thread = Threads(1, "lm_deluge prices")
+
+
+class Closable(Protocol):
+    """A run, whose client may be closed meanwhile."""
+
+    def refuse(self) -> None:
+        """Give every prompt that is not in flight its error. From any thread."""
+        ...
 
 
 class ProviderCaching:
@@ -49,6 +58,17 @@ class ProviderCaching:
         self.write_log = WriteLog()
 
 
+class Lifetime:
+    """Whether a client is still in use. Shared by its runs, in all threads.
+
+    Attributes:
+        closed: why nothing is asked any more; None as long as it is.
+    """
+
+    def __init__(self) -> None:
+        self.closed: str | None = None
+
+
 class Shared:
     """Limits, transport, prices and the cache of a client."""
 
@@ -61,6 +81,7 @@ class Shared:
         choice: Choice[Model],
         transport: Transport,
         caching: ProviderCaching,
+        lifetime: Lifetime,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -68,6 +89,8 @@ class Shared:
         self.cache = cache
         self.limits = limits
         self.transport = transport
+        self.lifetime = lifetime
+        self.runs: weakref.WeakSet[Closable] = weakref.WeakSet()
         self.clock = clock
         self.rng = rng
         self.pending = Pending()
@@ -113,6 +136,11 @@ class Shared:
         if self._keeper is None:
             self._keeper = local.new_keeper()
         return self._keeper
+
+    def refuse(self) -> None:
+        """The client is closed: runs ask nothing more. From any thread."""
+        for run in list(self.runs):
+            run.refuse()
 
     @staticmethod
     def count_hits(ledger: Ledger, hits: Sequence[APIResponse], emit: Callable[[Event], None], *, store: str) -> None:
