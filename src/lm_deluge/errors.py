@@ -14,6 +14,7 @@
     │   └── CacheMissError     (LookupError)     an offline run has no answer for a prompt
     ├── ClosedError                          the client or the cache was closed before this was asked
     ├── ProtocolError                        a provider's answer does not have the documented shape
+    ├── UnavailableError                     a provider has not answered for so long that it is not asked any more
     └── TransportError                       the request did not get an HTTP answer
         ├── ConnectError                     no connection could be made
         ├── RequestTimeout     (TimeoutError)  the time limit passed before the answer was complete
@@ -49,6 +50,7 @@ __all__ = [
     "ProtocolError",
     "RequestTimeout",
     "TransportError",
+    "UnavailableError",
     "UnknownModelError",
 ]
 
@@ -99,6 +101,10 @@ class ClosedError(LMDelugeError):
 
 class ProtocolError(LMDelugeError):
     """A provider's answer does not have the documented shape."""
+
+
+class UnavailableError(LMDelugeError):
+    """A provider has not answered for so long that it is not asked any more. See ``LLMClient(give_up_after=)``."""
 
 
 class TransportError(LMDelugeError):

@@ -219,10 +219,10 @@ def test_a_lease_is_renewed_while_it_is_held_and_given_back():
             assert time.monotonic() < until
             await asyncio.sleep(0.01)
         keeper.release(b"k")
-        await asyncio.to_thread(keeper.flush)
+        await asyncio.to_thread(keeper.close)
         assert await other.acquire(b"k")
         other.release(b"k")
-        await asyncio.to_thread(other.flush)
+        await asyncio.to_thread(other.close)
 
     asyncio.run(main())
 

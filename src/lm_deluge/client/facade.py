@@ -60,6 +60,9 @@ class LLMClient:
             account allows.
         max_concurrent_requests: HTTP calls under way at once, on each event loop that uses the client.
         max_attempts: calls for one prompt, the first included.
+        give_up_after: seconds without a single answer from a model (it refuses, is down, or cannot be reached) after
+            which a run stops asking it: the prompts that are left have their error at once, and now and then one of
+            them is asked all the same, to see whether it answers again. 300 by default; None never stops.
         request_timeout: seconds for one call, from connecting to the last byte.
         sampling_params: temperature and the like. The arguments below it replace single values.
         cache: a local cache: one of ``lm_deluge.cache``, or any object with ``get(prompt)`` and
@@ -94,6 +97,7 @@ class LLMClient:
         max_tokens_per_minute: float = TOKENS_PER_MINUTE,
         max_concurrent_requests: int = 225,
         max_attempts: int = 5,
+        give_up_after: float | None = 300,
         request_timeout: float = 30,
         sampling_params: SamplingParams | None = None,
         temperature: float | None = None,
@@ -131,6 +135,8 @@ class LLMClient:
         at_least_one("max_concurrent_requests", max_concurrent_requests)
         if not request_timeout > 0:
             raise ConfigError(f"request_timeout={request_timeout!r} leaves no time; give seconds above 0.")
+        if give_up_after is not None and not give_up_after > 0:
+            raise ConfigError(f"give_up_after={give_up_after!r} is no time; give seconds above 0, or None for never.")
         if progress not in get_args(ProgressStyle):
             raise ConfigError(f"progress={progress!r} is not known; use 'rich', 'tqdm' or 'manual'.")
         self._settings = Settings(
@@ -145,7 +151,11 @@ class LLMClient:
             extra_body=dict(extra_body or {}),
         )
         self._choice = Choice(self._settings.models, model_weights)
-        self._limits = Limits(requests_per_minute=max_requests_per_minute, tokens_per_minute=max_tokens_per_minute)
+        self._limits = Limits(
+            requests_per_minute=max_requests_per_minute,
+            tokens_per_minute=max_tokens_per_minute,
+            give_up_after=give_up_after,
+        )
         self._cache = adapt(cache)
         self._caching = ProviderCaching()
         self._lifetime = Lifetime()

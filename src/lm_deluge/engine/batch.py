@@ -174,6 +174,7 @@ class Batch:
             raise
         self._notices.sending = True
         if self._keeps_account:
+            self._shared.limits.begin()
             # At the beginning, so that the entries of a run that is killed can still be told by its name and tags.
             self._local.record(self._run)
         self._feeder = asyncio.create_task(self._feed())

@@ -17,7 +17,7 @@ from lm_deluge.engine.settings import RunOptions, held_back_by, share_of, too_la
 from lm_deluge.engine.settle import Arrival, Settler
 from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.warming import Warming, WarmTurn
-from lm_deluge.errors import ClosedError, LimitWarning, LMDelugeError, PromptCacheWarning
+from lm_deluge.errors import ClosedError, LimitWarning, LMDelugeError, PromptCacheWarning, UnavailableError
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model
 from lm_deluge.prompt_cache import CachePlan
@@ -31,6 +31,7 @@ __all__ = ["Caller", "error_response"]
 _log = logging.getLogger("lm_deluge")
 
 _ASKS_FOR_A_PAUSE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529})
+_ABOUT_THE_PROMPT = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, 422})
 _BREATHER = 1.0
 _LONG_WAIT = 5.0
 _LEAST_PATIENCE = 300.0  # with others who fetch the same answer
@@ -122,6 +123,9 @@ class Caller:
             if self._single_flight is not None:
                 return await self._single_flight.answer(job, self._answer)
             return await self._answer(job)
+        except UnavailableError as error:
+            self._notices.warn("gave up", str(error), LimitWarning)
+            return self._failed(job, str(error))
         except LMDelugeError as error:
             return self._failed(job, str(error))
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
@@ -151,23 +155,46 @@ class Caller:
             if isinstance(outcome, APIResponse):
                 return outcome
             attempt += 1
+            self._note_failure(model, job, outcome)
             delay = self._settings.retry.delay(
                 attempt, retryable=outcome.retryable, retry_after=outcome.retry_after, rng=self._shared.rng
             )
             if delay is None:
                 times = f" (after {attempt} attempts)" if attempt > 1 else ""
                 return self._failed(job, outcome.message + times, model=model, status=outcome.status or None)
-            await self._rest(model, attempt, delay, outcome)
+            self._ledger.retries += 1
+            self._emit(RetryScheduled(attempt, delay, outcome.message))
+            if outcome.status not in _ASKS_FOR_A_PAUSE:  # else the gate waits, with every call to the model
+                await self._rest(model, delay)
 
-    async def _rest(self, model: Model, attempt: int, delay: float, failure: Failure) -> None:
-        self._ledger.retries += 1
-        self._emit(RetryScheduled(attempt, delay, failure.message))
-        if failure.status in _ASKS_FOR_A_PAUSE:
-            self._pause(model, delay, failure.message)  # for every call to the model; the gate waits it out
+    def _note_failure(self, model: Model, job: Job, failure: Failure) -> None:
+        """What a failure says about the provider."""
+        limits, now = self._shared.limits, self._shared.clock.monotonic()
+        if failure.status in _ABOUT_THE_PROMPT:
+            limits.answered(model.name)
             return
+        seconds = limits.failed(
+            model.name,
+            failure.message,
+            sent=job.sent,
+            now=now,
+            refused=failure.status in _ASKS_FOR_A_PAUSE,
+            asked=failure.retry_after if failure.status in _ASKS_FOR_A_PAUSE else None,
+            rng=self._shared.rng,
+        )
+        if seconds is not None:
+            self._emit(CoolDown(model.name, seconds, failure.message))
+
+    async def _rest(self, model: Model, seconds: float) -> None:
+        """Wait before another attempt, but no longer than the model is asked at all."""
+        clock = self._shared.clock
+        until = clock.monotonic() + seconds
         self._on_rest(1)
         try:
-            await self._shared.clock.sleep(delay)
+            while (left := until - clock.monotonic()) > 0:
+                self._shared.limits.check(model.name, clock.monotonic())
+                most = self._shared.limits.gives_up_in(model.name, clock.monotonic())
+                await clock.sleep(min(left, most or left))
         finally:
             self._on_rest(-1)
 

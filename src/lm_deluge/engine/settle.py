@@ -162,6 +162,7 @@ class Arrival:
         reply = parse(model, self.route.without_secrets(self._received), now=shared.clock.time())
         if isinstance(reply, Failure):
             return reply
+        shared.limits.answered(model.name)
         if reply.usage is not None:
             shared.limits.settle(self._tokens, reply.usage.total_tokens)
         self.response = _response_of(self.job, model.name, reply, self._received)

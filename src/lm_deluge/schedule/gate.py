@@ -46,6 +46,9 @@ class Gate:
             model: whose pauses count.
             tokens: the call's share of the limit.
             group: the prefix that the call reads; None if it writes one, and ``APART`` if it does neither.
+
+        Raises:
+            UnavailableError: the model has not answered for too long.
         """
         await self._slots.acquire(group)
         try:
@@ -60,10 +63,13 @@ class Gate:
 
     async def _wait(self, model: str, tokens: float, group: bytes | None) -> None:
         while True:
-            paused = self._limits.paused_for(model, self._clock.monotonic())
+            now = self._clock.monotonic()
+            self._limits.check(model, now)
+            paused = self._limits.paused_for(model, now)
             if paused:
                 # A little apart, so the calls that were held back do not all come in the same instant.
-                await self._clock.sleep(paused + self._rng.uniform(0, min(1.0, paused / 4)))
+                apart = paused + self._rng.uniform(0, min(1.0, paused / 4))
+                await self._clock.sleep(min(apart, self._limits.gives_up_in(model, now) or apart))
                 continue
             # One call at a time waits for the limits, so a large call is not overtaken for ever by small ones.
             await self._turn.acquire(group)

@@ -1,8 +1,11 @@
-"""Requests and tokens per minute as token buckets, and pauses that a provider asks for. Pure: time is an argument."""
+"""Requests and tokens per minute as token buckets, pauses, and whether a provider answers at all. Pure: time is an
+argument."""
 
+import random
 import threading
 
-from lm_deluge.errors import ConfigError
+from lm_deluge.errors import ConfigError, UnavailableError
+from lm_deluge.schedule.health import Health
 
 __all__ = ["Limits"]
 
@@ -41,12 +44,15 @@ class Limits:
         requests_per_minute: calls that may start in a minute, after a first minute's worth at once.
         tokens_per_minute: prompt and generated tokens in a minute. They are estimated when a call starts and
             corrected when its answer says what they were.
+        give_up_after: seconds without a single answer after which a model is not asked any more; None for never.
 
     Raises:
         ConfigError: a limit below 1.
     """
 
-    def __init__(self, *, requests_per_minute: float, tokens_per_minute: float) -> None:
+    def __init__(
+        self, *, requests_per_minute: float, tokens_per_minute: float, give_up_after: float | None = None
+    ) -> None:
         for name, value in (
             ("max_requests_per_minute", requests_per_minute),
             ("max_tokens_per_minute", tokens_per_minute),
@@ -57,6 +63,8 @@ class Limits:
         self._requests = _Bucket(requests_per_minute)
         self._tokens = _Bucket(tokens_per_minute)
         self._paused_until: dict[str, float] = {}
+        self._give_up_after = give_up_after
+        self._health: dict[str, Health] = {}
 
     @property
     def requests_per_minute(self) -> float:
@@ -76,8 +84,13 @@ class Limits:
         """Take a call's share and return 0, or take nothing and return the seconds after which to ask again."""
         with self._lock:
             paused = self._paused_until.get(model, 0.0) - now if self._paused_until else 0.0
+            health = self._health.get(model)
+            if health is not None:
+                paused = max(paused, health.wait(now))
             wait = max(self._requests.wait(1, now), self._tokens.wait(tokens, now), paused)
             if wait <= 0.0:
+                if health is not None:
+                    health.started(now)
                 self._requests.take(1)
                 self._tokens.take(tokens)
                 return 0.0
@@ -111,4 +124,63 @@ class Limits:
     def paused_for(self, model: str, now: float) -> float:
         """Seconds for which ``model`` is still paused; 0 when it is not."""
         with self._lock:
-            return max(0.0, self._paused_until.get(model, 0.0) - now)
+            health = self._health.get(model)
+            waits = 0.0 if health is None else health.wait(now)
+            return max(0.0, self._paused_until.get(model, 0.0) - now, waits)
+
+    def answered(self, model: str) -> None:
+        """An answer of ``model`` has come."""
+        health = self._health.get(model)
+        if health is not None and not health.is_well:
+            with self._lock:
+                health.answered()
+
+    def failed(
+        self,
+        model: str,
+        reason: str,
+        *,
+        sent: float,
+        now: float,
+        refused: bool,
+        asked: float | None,
+        rng: random.Random,
+    ) -> float | None:
+        """A call to ``model`` failed, and that says nothing about its prompt. See ``Health.failed``.
+
+        Returns:
+            for how long no call to the model starts, if that is longer than before.
+        """
+        with self._lock:
+            health = self._health.get(model)
+            if health is None:
+                health = self._health[model] = Health(give_up_after=self._give_up_after)
+            seconds = health.failed(reason, sent=sent, now=now, refused=refused, asked=asked, rng=rng)
+        return seconds if seconds is not None and self.pause(model, seconds, now) else None
+
+    def gives_up_in(self, model: str, now: float) -> float:
+        """Seconds after which ``model`` will not be asked any more, if no answer comes."""
+        health = self._health.get(model)
+        return float("inf") if health is None else health.gives_up_in(now)
+
+    def check(self, model: str, now: float) -> None:
+        """Raise if a model is given up, unless it is time for a probe.
+
+        Raises:
+            UnavailableError: it is.
+        """
+        health = self._health.get(model)
+        if health is None or health.is_well:
+            return
+        with self._lock:
+            if health.is_given_up(now) and health.wait(now):
+                raise UnavailableError(
+                    f"No answer has come from {model} for {health.silent_for(now):,.0f} s: {health.failures:,} calls "
+                    f"in a row failed, the last one with: {health.reason} This prompt was not asked again. Run it again "
+                    "once the provider answers; give_up_after= says how long to go on trying."
+                )
+
+    def begin(self) -> None:
+        """A run begins: whoever was given up is asked again."""
+        with self._lock:
+            self._health.clear()

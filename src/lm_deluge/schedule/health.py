@@ -1,0 +1,110 @@
+"""Whether a provider answers, and what to do while it does not. Pure: time is an argument.
+
+==============  ==============================================  ====================================
+state           begins with                                     what may start
+==============  ==============================================  ====================================
+well            an answer                                       everything
+paused          a refusal (429, 503, 529), or many failures     nothing until the pause ends, then all
+doubted         a second pause without an answer in between     after each pause one call, the probe
+given up        ``give_up_after`` seconds without an answer     now and then one call, the probe
+==============  ==============================================  ====================================
+
+Calls that were in flight when a pause began were sent before anybody knew; that they are refused too says nothing new,
+and makes the pause no longer.
+"""
+
+import random
+
+__all__ = ["Health"]
+
+_MANY = 16  # failures in a row: not bad luck any more
+_PROBE_SECONDS = 30.0  # for which the others wait for a probe's outcome
+_LOOK_SECONDS = 2.0  # between two looks of those who wait for one
+_PROBES_AFTER = 15.0  # between two probes of a provider that was given up
+_LEAST_FAILURES = 3
+
+
+class Health:
+    """How one model's provider has answered lately.
+
+    Args:
+        give_up_after: seconds without an answer after which nothing but probes is asked; None for never.
+        base: seconds; the first pause is between half of it and all of it, and the range doubles with each.
+        longest: seconds; no pause of ours is longer.
+    """
+
+    def __init__(self, *, give_up_after: float | None, base: float = 1.0, longest: float = 30.0) -> None:
+        self._give_up_after = float("inf") if give_up_after is None else give_up_after
+        self._base = base
+        self._longest = longest
+        self.is_well = True
+        self.failures = 0
+        self.reason = ""
+        self._since = 0.0  # when the first call was sent that failed without an answer after it
+        self._paused_at = float("-inf")
+        self._pauses = 0
+        self._probe_until = float("-inf")
+        self._next_probe = 0.0
+
+    def answered(self) -> None:
+        """An answer has come, so that all is well."""
+        self.is_well = True
+        self.failures = self._pauses = 0
+        self._probe_until = float("-inf")
+
+    def failed(
+        self, reason: str, *, sent: float, now: float, refused: bool, asked: float | None, rng: random.Random
+    ) -> float | None:
+        """A call failed, in a way that says nothing about its prompt. Returns for how long to pause, if at all.
+
+        Args:
+            reason: in words.
+            sent: when the call was sent.
+            now: seconds on a clock that only goes forward.
+            refused: whether the provider asks for fewer calls.
+            asked: seconds for which it asks to be left alone, if it does.
+            rng: jitter.
+        """
+        if self.is_well:
+            self.is_well = False
+            self._since = sent
+        self.failures += 1
+        self.reason = reason
+        if sent < self._paused_at:
+            return asked
+        self._probe_until = float("-inf")
+        if not refused and self.failures < _MANY:
+            return asked
+        self._pauses += 1
+        self._paused_at = now
+        span = min(self._longest, self._base * 2 ** min(self._pauses - 1, 30))
+        return max(asked or 0.0, rng.uniform(span / 2, span))
+
+    def wait(self, now: float) -> float:
+        """Seconds after which to ask again whether a call may start, pauses aside; 0 if it may."""
+        if self.is_well:
+            return 0.0
+        if self.is_given_up(now):
+            return max(0.0, self._next_probe - now)
+        if self._pauses > 1 and self._probe_until > now:
+            return min(_LOOK_SECONDS, self._probe_until - now)
+        return 0.0
+
+    def started(self, now: float) -> None:
+        """A call starts."""
+        if not self.is_well and self._pauses > 1:
+            self._probe_until = now + _PROBE_SECONDS
+        if self.is_given_up(now):
+            self._next_probe = now + _PROBES_AFTER
+
+    def gives_up_in(self, now: float) -> float:
+        """Seconds until nothing but probes is asked, unless an answer comes."""
+        return float("inf") if self.is_well else max(0.0, self._since + self._give_up_after - now)
+
+    def is_given_up(self, now: float) -> bool:
+        """Whether nothing but probes is asked."""
+        return not self.is_well and self.failures >= _LEAST_FAILURES and not self.gives_up_in(now)
+
+    def silent_for(self, now: float) -> float:
+        """Seconds since the first of the calls was sent that have failed without an answer after them."""
+        return now - self._since
