@@ -5,26 +5,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-.PHONY: help demo test test-long check format bench clean
+PIP := -m pip --disable-pip-version-check install --quiet
+LOCKED := $(PIP) --require-hashes
+LOCKS := $(sort $(wildcard benchmarks/requirements/*.in))
+
+.PHONY: help demo test test-long test-latest check format bench lock clean
 
 help:
-	@echo "make demo       run the main job against a local emulator: no key, no network"
-	@echo "make test       run the tests"
-	@echo "make test-long  run the long forms of the tests (hundreds of kills and corruptions)"
-	@echo "make check      lint, types, layers"
-	@echo "make format     format the code"
-	@echo "make bench      measure against the reference, side by side"
+	@echo "make demo         run the main job against a local emulator: no key, no network"
+	@echo "make test         run the tests"
+	@echo "make test-long    run the long forms of the tests (hundreds of kills and corruptions)"
+	@echo "make test-latest  run the tests with the newest versions of everything, not the locked ones"
+	@echo "make check        lint, types, layers"
+	@echo "make format       format the code"
+	@echo "make bench        measure against the reference, side by side"
+	@echo "make lock         take the newest versions of everything into the lock"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[server]'
+# First what builds, then what is needed, then this package itself, with nothing that the lock does not name.
+$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/build.txt requirements/%.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python $(LOCKED) --only-binary :all: -r requirements/build.txt
+	$(BIN)/python $(LOCKED) --no-build-isolation -r requirements/$*.txt
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
-
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
-	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo
 	@$(BIN)/deluge demo
@@ -34,6 +39,11 @@ test: $(VENV)/.dev
 
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) -m long
+
+test-latest:
+	$(PYTHON) -m venv --clear $(VENV)-latest
+	$(VENV)-latest/bin/python $(PIP) -e '.[dev]'
+	$(VENV)-latest/bin/python -m pytest -n $(WORKERS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -48,5 +58,20 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
+# The tool that writes the lock is locked too. `make lock UPGRADE=` changes only what pyproject.toml asks for.
+UPGRADE ?= --upgrade
+COMPILE := $(VENV)-lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" $(UPGRADE)
+
+lock:
+	$(PYTHON) -m venv --clear $(VENV)-lock
+	$(VENV)-lock/bin/python $(LOCKED) --only-binary :all: -r requirements/lock.txt
+	$(COMPILE) --group lock -o requirements/lock.txt
+	$(COMPILE) --group build -o requirements/build.txt
+	$(COMPILE) --extra dev -c requirements/build.txt -o requirements/dev.txt pyproject.toml
+	$(COMPILE) --extra server -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
+	for name in $(basename $(LOCKS)); do $(COMPILE) -o $$name.txt $$name.in || exit 1; done
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-latest $(VENV)-lock benchmarks/.venvs
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,6 +1,8 @@
 """Fixtures that every part of the suite uses."""
 
 import asyncio
+import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,8 @@ from lm_deluge.testing import Emulator
 from .timeline import Timeline
 
 HIGH = {"max_requests_per_minute": 10_000_000, "max_tokens_per_minute": 10_000_000_000}
+
+SDKS = ("anthropic", "openai", "mistralai", "openrouter")  # they judge our work and are no part of it
 
 
 class InstantClock:
@@ -31,6 +35,21 @@ class InstantClock:
         self.slept.append(seconds)
         self.now += seconds
         await asyncio.sleep(0)
+
+
+@pytest.fixture
+def sdk_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an official SDK warns of is no failure of ours: a model that it calls deprecated, say.
+
+    A filter would not do, as an SDK warns in the name of whoever called it. So the one who warns decides.
+    """
+    warn = warnings.warn
+
+    def heard(message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **named: Any) -> None:
+        if sys._getframe(1).f_globals["__name__"].partition(".")[0] not in SDKS:
+            warn(message, category, stacklevel + 1, source, **named)
+
+    monkeypatch.setattr(warnings, "warn", heard)
 
 
 @pytest.fixture

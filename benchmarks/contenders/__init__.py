@@ -4,6 +4,7 @@ The file defines ``Adapter``, which does the common work with the contender's li
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -14,6 +15,7 @@ from benchmarks.workload import ROOT
 
 __all__ = ["CONTENDERS", "PEERS", "SDKS", "Contender"]
 
+_REQUIREMENTS = ROOT / "benchmarks" / "requirements"
 _SETTINGS = (("OPENAI_API_KEY", "none"), ("ANTHROPIC_API_KEY", "none"), ("NO_COLOR", "1"))
 
 
@@ -25,33 +27,42 @@ class Contender:
         name: its file in this package, its column in tables.
         module: what its users import.
         entry: the class that they import from it.
-        requirement: what pip installs into an environment of its own; None for this library, as it lies here.
+        locked: whether it has an environment of its own, into which pip installs ``benchmarks/requirements/NAME.txt``;
+            without it, it is this library, as it lies here.
         variables: environment variables that it needs to work without the network, and within this directory.
     """
 
     name: str
     module: str
     entry: str
-    requirement: str | None = None
+    locked: bool = True
     variables: tuple[tuple[str, str], ...] = ()
 
     def interpreter(self) -> Path:
         """Its Python. The environment is made when it is first needed, and kept."""
-        if self.requirement is None:
+        if not self.locked:
             return Path(sys.executable)
+        lock = _REQUIREMENTS / f"{self.name}.txt"
         place = ROOT / "benchmarks" / ".venvs" / self.name
         python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
         installed = place / "installed"
-        if not installed.exists() or installed.read_text() != self.requirement:
+        if not installed.exists() or installed.read_bytes() != lock.read_bytes():
             venv.create(place, clear=True, with_pip=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *self.requirement.split()], check=True)
-            installed.write_text(self.requirement)
+            install = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:"]
+            subprocess.run([*install, "-r", lock], check=True)
+            shutil.copyfile(lock, installed)
         return python
+
+    @property
+    def requirement(self) -> str:
+        """What its environment was asked to have, for the report."""
+        lines = (_REQUIREMENTS / f"{self.name}.in").read_text().splitlines()
+        return " ".join(line.partition(" ;")[0] for line in lines)
 
     def environment(self) -> dict[str, str]:
         """Environment variables for its processes: nothing of the user's that could change how it works."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
-        own = {"PYTHONPATH": str(ROOT / "src")} if self.requirement is None else {}
+        own = {} if self.locked else {"PYTHONPATH": str(ROOT / "src")}
         return kept | own | dict(self.variables) | dict(_SETTINGS)
 
 
@@ -60,17 +71,17 @@ def _by_name(*contenders: Contender) -> dict[str, Contender]:
 
 
 CONTENDERS = _by_name(
-    Contender("ours", "lm_deluge", "LLMClient"),
-    Contender("reference", "lm_deluge", "LLMClient", requirement="lm-deluge==0.0.138 plyvel==1.5.1"),
+    Contender("ours", "lm_deluge", "LLMClient", locked=False),
+    Contender("reference", "lm_deluge", "LLMClient"),
 )
 
 # Libraries of which only the caches are measured (see ``benchmarks.caches``).
 _OFFLINE = (("LITELLM_LOCAL_MODEL_COST_MAP", "True"), ("DSPY_CACHEDIR", str(ROOT / "benchmarks" / ".work" / "dspy")))
 PEERS = _by_name(
-    Contender("langchain", "langchain_core", "caches", requirement="langchain-community==0.4.2 redis==8.1.0"),
-    Contender("dspy", "dspy", "LM", requirement="dspy==3.4.1", variables=_OFFLINE),
-    Contender("litellm", "litellm", "Cache", requirement="litellm[caching]==1.106.2 redis==8.1.0", variables=_OFFLINE),
+    Contender("langchain", "langchain_core", "caches"),
+    Contender("dspy", "dspy", "LM", variables=_OFFLINE),
+    Contender("litellm", "litellm", "Cache", variables=_OFFLINE),
 )
 
 # What people use where prompts are sent without a batch client (see ``benchmarks.fan_out``).
-SDKS = _by_name(Contender("anthropic", "anthropic", "AsyncAnthropic", requirement="anthropic==2.12.0"))
+SDKS = _by_name(Contender("anthropic", "anthropic", "AsyncAnthropic"))

@@ -14,6 +14,8 @@ from lm_deluge.testing.anthropic_messages.diagnostics import Fingerprint, Finger
 
 anthropic = pytest.importorskip("anthropic")
 
+pytestmark = pytest.mark.usefixtures("sdk_warnings")
+
 MODEL = "claude-opus-4-6"
 MARK = {"type": "ephemeral"}
 

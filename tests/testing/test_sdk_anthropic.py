@@ -10,6 +10,8 @@ from lm_deluge.testing import Answer, AnswerToolCall, Emulator, Fault, count_tok
 
 anthropic = pytest.importorskip("anthropic")
 
+pytestmark = pytest.mark.usefixtures("sdk_warnings")
+
 HAIKU = "claude-haiku-5-5"
 OLDER = "claude-haiku-4-5"
 QUESTION = gsm8k()[5]["question"]

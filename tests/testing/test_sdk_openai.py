@@ -11,6 +11,8 @@ from lm_deluge.testing import Answer, AnswerToolCall, Emulator, Fault, count_tok
 
 openai = pytest.importorskip("openai")
 
+pytestmark = pytest.mark.usefixtures("sdk_warnings")
+
 MODEL = "gpt-4.1-mini"
 QUESTION = gsm8k()[5]["question"]
 ANSWER = gsm8k()[5]["answer"]
