@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lm_deluge import LLMClient
 from lm_deluge.testing import Emulator
@@ -16,6 +17,10 @@ from .timeline import Timeline
 HIGH = {"max_requests_per_minute": 10_000_000, "max_tokens_per_minute": 10_000_000_000}
 
 SDKS = ("anthropic", "openai", "mistralai", "openrouter")  # they judge our work and are no part of it
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("suite", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 class InstantClock:

@@ -21,6 +21,20 @@ T = TypeVar("T")
 _QUIET = 3  # looks in a row at which nothing has changed
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop that knows what its threads have not finished."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_work: set[asyncio.Future[Any]] = set()
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> "asyncio.Future[Any]":
+        future = super().run_in_executor(executor, func, *args)
+        self.at_work.add(future)
+        future.add_done_callback(self.at_work.discard)
+        return future
+
+
 class AppTransport:
     """Hands requests to an ASGI application, without a socket."""
 
@@ -74,7 +88,8 @@ class Timeline:
 
     def __init__(self, **arguments: Any) -> None:
         self.clock = FakeClock()
-        self._runner = asyncio.Runner()
+        self._loop = _Loop()
+        self._runner = asyncio.Runner(loop_factory=lambda: self._loop)
         self._arguments = {"latency": 5.0, **arguments}
         self.reset()
 
@@ -114,10 +129,10 @@ class Timeline:
     async def _settle(self, task: "asyncio.Future[Any]") -> None:
         quiet, before = 0, None
         while quiet < _QUIET and not task.done():
+            if self._loop.at_work:
+                await asyncio.wait(self._loop.at_work)
             for _ in range(20):
                 await asyncio.sleep(0)
-            if quiet:
-                await asyncio.sleep(0.0005)  # for what threads do
             now = (self.app.stats.calls, self.app.stats.in_flight, self.clock.sleeping)
-            quiet = quiet + 1 if now == before and self.clock.sleeping else 0
+            quiet = quiet + 1 if now == before and self.clock.sleeping and not self._loop.at_work else 0
             before = now

@@ -206,10 +206,10 @@ def test_an_entry_that_unpacks_without_end_is_cut_off(monkeypatch: pytest.Monkey
     bomb = sealed(b"\x00" * 64 * 1024 * 1024)
     assert len(bomb) < 300_000
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(DamagedEntryError, match="more than any answer"):
         decode(KEY, bomb)
-    seconds = time.perf_counter() - began
+    seconds = time.thread_time() - began
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 16 * 1024 * 1024

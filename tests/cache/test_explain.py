@@ -376,11 +376,11 @@ def test_the_right_one_of_five_thousand_questions_is_found_quickly(where):
     store = MemoryStore()
     store.put_many([entry(BASE.user(text), created=NOW - n) for n, text in enumerate(texts)])
     searcher = Searcher(store)
-    began = time.perf_counter()
+    began = time.thread_time()
     searcher.prepare()
-    assert time.perf_counter() - began < 5  # 0.15 s on an idle machine
+    assert time.thread_time() - began < 5  # 0.15 s on an idle machine
     wrong = []
-    began = time.perf_counter()
+    began = time.thread_time()
     for number in range(0, 5_000, 250):
         words = texts[number].split(" ")
         words[{"start": 0, "middle": len(words) // 2, "end": -1}[where]] = "zebra"
@@ -392,4 +392,4 @@ def test_the_right_one_of_five_thousand_questions_is_found_quickly(where):
         if found.key != right and where != "end":  # at the end stands the number that tells repeated questions apart
             wrong.append(number)
     assert wrong == []
-    assert time.perf_counter() - began < 10  # 0.2 s on an idle machine
+    assert time.thread_time() - began < 10  # 0.2 s on an idle machine

@@ -121,9 +121,9 @@ def test_entries_expire_by_the_clock_of_the_server(store: RedisStore, server: Re
     assert store.get_many([key_of("past"), key_of("late"), key_of("never")]) == [None, b"value", b"value"]
     with server.client() as client:
         for kind in (b"value", b"request", b"facts"):
-            assert 490_000 < client.pttl(b"lm_deluge:" + kind + b":" + key_of("late")) <= 500_000
+            assert 400_000 < client.pttl(b"lm_deluge:" + kind + b":" + key_of("late")) <= 500_000
             assert client.pttl(b"lm_deluge:" + kind + b":" + key_of("never")) == -1
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while store.get_many([key_of("soon")]) != [None]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -218,7 +218,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(store: RedisStore, server: RedisS
             parts = client.mget([*names, b"lm_deluge:value:" + other.key])
         assert len({part is None for part in parts}) == 1
         seen += parts[0] is not None
-    child.join(30)
+    child.join(60)
     assert (seen, child.exitcode) == (300, 0)
 
 
@@ -348,7 +348,7 @@ def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         began = time.monotonic()
         with pytest.raises(CacheFileError, match="does not answer"):
             RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 def test_a_replica_is_refused(own_server: RedisServer) -> None:

@@ -107,7 +107,7 @@ def test_one_failing_get_is_one_miss(kind: type[Plain], failure: Exception) -> N
     cache = UserCache(Failing() if kind is Plain else FailingAsync())
 
     async def main() -> list[Found]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await cache.submit(Prompt(prompt("good")), answer("x"), None)
             return await cache.get_many([Prompt(prompt("bad")), Prompt(prompt("good"))])
 
@@ -124,7 +124,7 @@ def test_a_failing_put_raises_and_never_hangs(failure: Exception) -> None:
             raise failure
 
     async def main() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await UserCache(Failing()).submit(Prompt(prompt("p")), answer("x"), None)
 
     with pytest.raises((ValueError, RuntimeError), match=r"disk full|StopIteration"):

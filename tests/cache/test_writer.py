@@ -29,7 +29,7 @@ class Recorder:
 
     def write(self, items: Sequence[str]) -> None:
         self.entered.release()
-        assert self.allowed.acquire(timeout=20)
+        assert self.allowed.acquire(timeout=60)
         self.threads.add(threading.current_thread().name)
         self.batches.append(list(items))
         for item in items:
@@ -42,7 +42,7 @@ class Recorder:
 
     async def busy(self) -> None:
         """Return once the thread is inside ``write``."""
-        await asyncio.to_thread(self.entered.acquire, timeout=20)
+        await asyncio.to_thread(self.entered.acquire, timeout=60)
 
 
 def start(writer: Writer[str], *items: str) -> list["asyncio.Task[None]"]:
@@ -116,7 +116,7 @@ def test_every_exception_reaches_its_waiter() -> None:
     recorder.let(100)
 
     async def main() -> list[BaseException | None]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await asyncio.gather(*start(writer, *"abc"), return_exceptions=True)
 
     first, second, third = asyncio.run(main())
@@ -193,7 +193,7 @@ def test_the_thread_ends_when_idle_and_starts_again() -> None:
     for item in "abc":
         asyncio.run(put(writer, item))
         for thread in set(writers()) - before:
-            thread.join(timeout=20)
+            thread.join(timeout=60)
         assert set(writers()) <= before
     assert written == ["a", "b", "c"]
 
@@ -203,7 +203,7 @@ def test_an_idle_writer_is_not_kept_alive() -> None:
     writer = Writer(list[str]().extend, idle_seconds=0)
     asyncio.run(put(writer, "a"))
     for thread in set(writers()) - before:
-        thread.join(timeout=20)
+        thread.join(timeout=60)
     gone = weakref.ref(writer)
     del writer
     gc.collect()
@@ -221,7 +221,7 @@ def test_a_thread_that_cannot_start_fails_one_item_and_no_later_one(monkeypatch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
             asyncio.run(put(writer, "a"))
-    asyncio.run(asyncio.wait_for(put(writer, "b"), 20))
+    asyncio.run(asyncio.wait_for(put(writer, "b"), 60))
     assert written == ["b"]
 
 

@@ -50,7 +50,7 @@ class Deluge:
     def __call__(self, *arguments: str, input: str | None = None) -> "subprocess.CompletedProcess[str]":
         given = {} if input is None else {"stdin": subprocess.PIPE}
         process = self.start(*arguments, **given)
-        out, err = process.communicate(input, timeout=30)
+        out, err = process.communicate(input, timeout=60)
         assert "Traceback" not in err
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 

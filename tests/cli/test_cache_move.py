@@ -215,7 +215,7 @@ def test_what_is_packed_has_to_be_unpacked_on_the_way(deluge: Deluge, file: Plac
     deluge.cache("export", file.name, "bundle.jsonl.gz")
     with (tmp_path / "bundle.jsonl.gz").open("rb") as packed:
         process = deluge.start("cache", "import", file.name, "-", stdin=packed)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "gunzip -c" in err
 

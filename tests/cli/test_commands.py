@@ -103,7 +103,7 @@ def test_the_emulator_says_what_to_export_and_answers(deluge: Deluge) -> None:
         data=json.dumps({"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "a"}]}).encode(),
         headers={"Authorization": f"Bearer {exported['OPENAI_API_KEY']}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert json.load(answer)["choices"][0]["message"]["content"]
 
     process.send_signal(signal.SIGINT)

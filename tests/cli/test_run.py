@@ -102,9 +102,9 @@ def interrupted(
             "run", "prompts.jsonl", "-o", "out.jsonl", "-m", "gpt-4.1-mini", *FAST, "--max-concurrent-requests", "3"
         )
         for _ in range(5):
-            gate.wait(3, timeout=20)
+            gate.wait(3, timeout=60)
             gate.release(3)
-        gate.wait(3, timeout=20)
+        gate.wait(3, timeout=60)
         process.send_signal(kind)
         process.wait(20)
     lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
@@ -162,7 +162,7 @@ def test_two_runs_on_one_file_do_not_both_pay(
     write_prompts("a", "b")
     with emulator.hold() as gate:
         first = deluge.start("run", "prompts.jsonl", "-o", "out.jsonl", "-m", "gpt-4.1-mini", *FAST)
-        gate.wait(2, timeout=20)
+        gate.wait(2, timeout=60)
         second = deluge.run("prompts.jsonl", "--out", "out.jsonl")
     assert second.returncode == 2
     assert second.stderr.startswith("deluge: Another run is writing to out.jsonl.")
@@ -302,7 +302,7 @@ def test_a_named_pipe_is_read_once(deluge: Deluge, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     process = deluge.start("run", "pipe", "-m", "gpt-4.1-mini", *FAST)
     (tmp_path / "pipe").write_text('"a"\n"b"\n')
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert sorted(json.loads(line)["index"] for line in out.splitlines()) == [0, 1]
 
@@ -423,11 +423,11 @@ def test_who_writes_to_the_prompt_cache_and_for_how_long_can_be_said(
     model = ("-m", "claude-haiku-4-5", "--system", "You know all this. " * 1200, "--cache-pattern", "system_and_tools")
     with emulator.hold() as gate:
         process = deluge.start("run", "prompts.jsonl", "-o", "out.jsonl", *model, *options, *FAST)
-        gate.wait(writes, timeout=20)
+        gate.wait(writes, timeout=60)
         gate.release(writes)
         if writes < 3:
-            gate.wait(3 - writes, timeout=20)
-    _, err = process.communicate(timeout=20)
+            gate.wait(3 - writes, timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     usage = [row["usage"] for row in read_rows(tmp_path / "out.jsonl")]
     assert sum(each["cache_write_tokens"] > 0 for each in usage) == writes

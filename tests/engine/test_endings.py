@@ -120,7 +120,7 @@ def test_hits_do_not_wait_for_a_writer_elsewhere(emulator, make_client, tmp_path
         answers = asyncio.run(main())
         seconds = time.monotonic() - began
     assert all(response.local_cache_hit for (response,) in answers)
-    assert seconds < 4
+    assert seconds < 30  # the writer would be waited for for a minute
     client.cache.close()
     with SqliteCache(path) as cache:
         assert sum(run.report is not None for run in cache.backend.runs()) == 1 + runs
@@ -143,7 +143,7 @@ def test_single_flight_goes_on_without_leases_when_they_do_not_come(emulator, ma
 
         async def main():
             task = asyncio.create_task(client.process_prompts_async(["p", "q", "p"], show_progress=False))
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while emulator.calls < 3:
                 assert time.monotonic() < until
                 await asyncio.sleep(0.01)
@@ -181,13 +181,13 @@ def test_failures_spread_over_event_loops_rather_than_queue(emulator, make_clien
     with emulator.hold() as gate:
         for thread in threads:
             thread.start()
-        gate.wait(1, timeout=10)
-        until = time.monotonic() + 10
+        gate.wait(1, timeout=60)
+        until = time.monotonic() + 60
         while len(holders) < 8:
             assert time.monotonic() < until
             time.sleep(0.01)
         gate.release()  # the first fails
-        gate.wait(7, timeout=10)  # and all others ask at once
+        gate.wait(7, timeout=60)  # and all others ask at once
         gate.open()
         for thread in threads:
             thread.join()
@@ -220,7 +220,8 @@ def test_a_run_with_other_parameters_is_warned_even_if_both_fly_at_once(emulator
             plain = asyncio.create_task(client.process_prompts_async(["p"], show_progress=False))
             await gate.arrived(1)
             other = asyncio.create_task(client.process_prompts_async(["p"], show_progress=False, output_schema=schema))
-            await asyncio.sleep(0.1)
+            for _ in range(1_000):
+                await asyncio.sleep(0)
             gate.open()
             await plain
             with pytest.warns(match="other parameters"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 import time
 
 import pytest
@@ -14,6 +15,8 @@ from lm_deluge.errors import CacheWarning
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Limits, RetryPolicy
 from lm_deluge.testing import FakeClock, Fault
+
+from .test_endings import watch
 
 
 def pending_of(client):
@@ -41,7 +44,7 @@ def test_a_prompt_that_waits_for_its_retry_holds_up_no_other(emulator, make_clie
                 clock.advance(60)
         return seen
 
-    assert asyncio.run(asyncio.wait_for(main(), 20)) == [1, 2, 0]
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == [1, 2, 0]
 
 
 def test_leaving_early_cancels_what_is_under_way_and_the_client_goes_on(emulator, make_client):
@@ -95,7 +98,7 @@ def test_a_caller_that_does_not_read_stops_the_run_from_running_ahead(emulator, 
         before = None
         while before != asked:  # until it no longer moves
             before = asked
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # what is held back does not come however long one waits
         await run.aclose()
 
     asyncio.run(main())
@@ -129,7 +132,7 @@ def test_an_outbox_hands_everything_over_and_says_when_it_ends():
         assert [r.id for r in await outbox.take()] == [3]
         assert await outbox.take() is None
 
-    asyncio.run(asyncio.wait_for(main(), 5))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_pass_of_the_loop_takes_only_so_many_steps():
@@ -147,7 +150,7 @@ def test_a_pass_of_the_loop_takes_only_so_many_steps():
             passes += 1
         return [steps.count(number) for number in set(steps)]
 
-    in_each_pass = asyncio.run(asyncio.wait_for(main(), 5))
+    in_each_pass = asyncio.run(asyncio.wait_for(main(), 60))
     assert sum(in_each_pass) == 200
     assert max(in_each_pass) <= 32
 
@@ -160,7 +163,7 @@ def test_a_step_that_takes_long_ends_the_pass():
         while time.monotonic() - began < 0.01:
             pass
         assert not pace.step()
-        await asyncio.wait_for(pace.turn(), 1)
+        await asyncio.wait_for(pace.turn(), 60)
 
     asyncio.run(main())
 
@@ -172,7 +175,7 @@ def test_a_cancelled_turn_is_passed_over():
             pass
         waiting = [asyncio.create_task(pace.turn()) for _ in range(3)]
         waiting[0].cancel()
-        done = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 1)
+        done = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
         assert [isinstance(outcome, asyncio.CancelledError) for outcome in done] == [True, False, False]
 
     asyncio.run(main())
@@ -230,7 +233,7 @@ def test_cancelling_starts_no_further_call(emulator, make_client):
             await asyncio.sleep(0.01)
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(run, 5)
+            await asyncio.wait_for(run, 60)
 
     asyncio.run(main())
     assert emulator.calls == 4
@@ -255,36 +258,31 @@ def test_a_cache_that_raises_a_cancellation_of_its_own_loses_nothing(emulator, m
 
 
 def test_answers_in_hand_are_stored_when_the_run_is_cancelled(emulator, make_client):
-    stored = []
+    stored, go_on = [], threading.Event()
 
     class Slow:
         def get(self, prompt):
             return None
 
         def put(self, prompt, response):
-            time.sleep(0.02)
+            go_on.wait(60)
             stored.append(prompt)
 
     client = make_client(cache=Slow())
-    arrived = []
-    send = client._transport.send
-
-    async def watched(request, *, timeout):
-        arrived.append(await send(request, timeout=timeout))
-        return arrived[-1]
-
-    client._transport.send = watched
+    arrived = watch(client)
 
     async def main():
         run = asyncio.create_task(client.process_prompts_async([f"q{i}" for i in range(20)], show_progress=False))
-        while len(arrived) < 10:
-            await asyncio.sleep(0.001)
+        while len(arrived) < 20:
+            await asyncio.sleep(0)
+        assert not stored
         run.cancel()
+        go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await run
 
     asyncio.run(main())
-    assert len(stored) == len(arrived)
+    assert len(stored) == 20
 
 
 def test_a_loop_that_is_over_leaves_no_engine(emulator, make_client):
@@ -318,7 +316,8 @@ def test_an_outage_does_not_pile_up_prompts(emulator, make_client):
         run = asyncio.create_task(client.process_prompts_async([f"q{i}" for i in range(400)], show_progress=False))
         while clock.sleeping < 19:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
+        for _ in range(1_000):
+            await asyncio.sleep(0)
         resting = clock.sleeping
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
@@ -328,22 +327,21 @@ def test_an_outage_does_not_pile_up_prompts(emulator, make_client):
 
 
 def test_a_slow_generator_does_not_hold_the_loop(emulator, make_client):
+    answered = []
+
     def prompts():
-        for number in range(40):
+        until = time.monotonic() + 60
+        while not answered and time.monotonic() < until:
             time.sleep(0.005)
-            yield f"q{number}"
+            yield "q"
+        assert answered  # answers come while the generator is still being read
 
     async def main():
-        first = None
-        client = make_client()
-        await client.start("the price of an answer is looked up once")
-        began = time.monotonic()
-        async for _ in client.process_prompts_iter(prompts(), show_progress=False):
-            first = first or time.monotonic() - began
-        return first, time.monotonic() - began
+        async for response in make_client().process_prompts_iter(prompts(), show_progress=False):
+            answered.append(response)
 
-    first, whole = asyncio.run(main())
-    assert first < whole / 2  # answers come while the generator is still being read
+    asyncio.run(main())
+    assert answered
 
 
 def test_absurd_usage_stops_no_client():

@@ -149,7 +149,8 @@ def test_when_the_first_is_cancelled_another_leads(emulator, make_client):
             first = asyncio.create_task(client.start(base.user("first"), cache="system_and_tools"))
             await gate.arrived(1)
             others = [asyncio.create_task(client.start(base.user(f"{n}"), cache="system_and_tools")) for n in range(5)]
-            await asyncio.sleep(0.05)
+            for _ in range(100):
+                await asyncio.sleep(0)
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
             await gate.arrived(1)

@@ -8,7 +8,7 @@ import pytest
 from lm_deluge import Conversation, LLMClient, Message, PromptCache, Tool
 from lm_deluge.errors import LimitWarning
 from lm_deluge.prompt import ProviderBlock, Text
-from lm_deluge.testing import Emulator, FakeClock, Fault
+from lm_deluge.testing import Emulator, Fault
 from lm_deluge.transport import PyreqwestTransport
 from lm_deluge.transport import StreamedResponse as Streamed
 
@@ -168,34 +168,16 @@ def test_a_prefill_takes_its_share_of_the_limits(make_client, emulator, instant_
 # Limits
 
 
-def test_at_low_limits_prompts_whose_prefix_is_warm_go_first():
+def test_at_low_limits_prompts_whose_prefix_is_warm_go_first(make_timeline):
     """Thirteen such prompts a minute, and thirty documents: entries have to be read before they end."""
-    clock = FakeClock()
     bases = [Conversation.system(f"Document {n}. " + "Some text. " * 2_900) for n in range(30)]  # 8,000 tokens
-
-    with Emulator(clock=clock) as emulator:
-        client = LLMClient(ANTHROPIC, base_url=emulator.url, api_key="any", clock=clock)
-        asked = [base.user(f"Question {n}") for base in bases for n in range(6)]
-
-        async def main():
-            run = asyncio.ensure_future(
-                client.process_prompts_async(asked, cache="system_and_tools", show_progress=False)
-            )
-            idle = 0
-            while not run.done():
-                calls = emulator.calls
-                await asyncio.sleep(0.002)
-                idle = 0 if emulator.calls != calls else idle + 1
-                if idle >= 3 and clock.sleeping:  # all that can happen has happened
-                    clock.advance(1.0)
-                    idle = 0
-            return await run
-
-        with pytest.warns(LimitWarning, match=r"max_tokens_per_minute=100,000, the default, which lets about 13 such"):
-            responses = asyncio.run(main())
-        client.close()
-        assert not any(response.is_error for response in responses)
-        assert writes(emulator) == 30
+    asked = [base.user(f"Question {n}") for base in bases for n in range(6)]
+    timeline = make_timeline(latency=0.0)
+    client = timeline.client(ANTHROPIC)
+    with pytest.warns(LimitWarning, match=r"max_tokens_per_minute=100,000, the default, which lets about 13 such"):
+        responses = timeline.run(client.process_prompts_async(asked, cache="system_and_tools", show_progress=False))
+    assert not any(response.is_error for response in responses)
+    assert timeline.app.snapshot().cache_writes == 30
 
 
 def test_nobody_is_told_of_limits_that_were_set(emulator, make_client, instant_clock):

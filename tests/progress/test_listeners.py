@@ -302,12 +302,12 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         while text not in self.seen:
-            assert select.select([self._screen], [], [], 10)[0], f"no {text!r} in {self.seen!r}"
+            assert select.select([self._screen], [], [], 60)[0], f"no {text!r} in {self.seen!r}"
             self.seen += os.read(self._screen, 65536).decode()
 
     def end(self) -> str:
         """What the process wrote to standard output; ``seen`` is complete afterwards."""
-        out, _ = self.process.communicate(timeout=10)
+        out, _ = self.process.communicate(timeout=60)
         try:
             while block := os.read(self._screen, 65536):
                 self.seen += block.decode()

@@ -66,7 +66,7 @@ def ask() -> Iterator[Ask]:
         for name in drop:
             del sent[name]
         if emulator.url not in connections:
-            connections[emulator.url] = http.client.HTTPConnection(emulator.url.removeprefix("http://"), timeout=10)
+            connections[emulator.url] = http.client.HTTPConnection(emulator.url.removeprefix("http://"), timeout=60)
         connection = connections[emulator.url]
         content = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
         connection.request(method, path, content, sent)
@@ -80,10 +80,10 @@ def ask() -> Iterator[Ask]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], None]:
-    """``until(condition)`` gives way to the server's thread until the condition holds, five seconds at most."""
+    """``until(condition)`` gives way to the server's thread until the condition holds, for a minute at most."""
 
     def wait(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, "the condition did not come true"
             time.sleep(0)

@@ -34,7 +34,7 @@ def chat(text: str = "hi", **more: Any) -> dict[str, Any]:
 
 def post(url: str, path: str, body: Any) -> Any:
     request = urllib.request.Request(url + path, msgspec.json.encode(body), HEADERS)
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return msgspec.json.decode(response.read())
 
 
@@ -161,7 +161,7 @@ def test_waiting_for_held_requests_does_not_block_the_loop(emulator: Emulator) -
     async def run() -> str:
         with emulator.hold() as gate:
             task = asyncio.create_task(asyncio.to_thread(post, emulator.url, CHAT, chat()))
-            await gate.arrived(timeout=5)
+            await gate.arrived(timeout=60)
             gate.release()
             answer = await task
         return str(answer["object"])
@@ -334,7 +334,7 @@ def test_it_runs_as_a_process() -> None:
             assert post(url, CHAT, chat())["object"] == "chat.completion"
         finally:
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=10)
+            _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, ""), "Ctrl-C is a normal end"
 
 

@@ -146,7 +146,7 @@ def test_a_hanging_request_ends_when_the_client_leaves(emulator: Emulator, until
     connection.request("POST", CHAT, msgspec.json.encode(BODIES[CHAT]), headers)
     with pytest.raises(TimeoutError):
         connection.getresponse()
-    assert emulator.stats().in_flight == 1
+    until(lambda: emulator.stats().in_flight == 1)
     connection.close()
     until(lambda: emulator.stats().in_flight == 0)
     assert emulator.requests[0].status == 0

@@ -28,6 +28,6 @@ def test_nobody_else_may(name: str, sdk_warnings: None) -> None:
 
 
 def test_a_warning_keeps_its_place(sdk_warnings: None) -> None:
-    with pytest.warns(DeprecationWarning) as caught:
+    with pytest.warns(DeprecationWarning, match="deprecated") as caught:
         module("lm_deluge.testing.app").ask()
     assert caught[0].filename == __file__

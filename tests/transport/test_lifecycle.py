@@ -34,12 +34,12 @@ def test_connections_are_reused_and_aclose_closes_them(serve, post):
         transport = PyreqwestTransport()
         async with serve(handler) as peer:
             for _ in range(5):
-                await transport.send(post(peer.url), timeout=5)
+                await transport.send(post(peer.url), timeout=60)
             assert len(opened) == 1
             await transport.aclose()
             await transport.aclose()
-            await asyncio.wait_for(closed.wait(), 5)
-            assert (await transport.send(post(peer.url), timeout=5)).body == b"ok"  # it opens again
+            await asyncio.wait_for(closed.wait(), 60)
+            assert (await transport.send(post(peer.url), timeout=60)).body == b"ok"  # it opens again
             assert len(opened) == 2
 
     asyncio.run(main())
@@ -59,9 +59,9 @@ def test_a_connection_the_server_closed_while_idle_is_replaced(serve, post):
 
         async def send_again_if_dropped():
             try:
-                return await transport.send(post(peer.url), timeout=5)
+                return await transport.send(post(peer.url), timeout=60)
             except ConnectionDropped:
-                return await transport.send(post(peer.url), timeout=5)
+                return await transport.send(post(peer.url), timeout=60)
 
         transport = PyreqwestTransport()
         async with serve(handler) as peer:
@@ -85,9 +85,9 @@ def test_a_request_the_server_read_is_never_sent_twice(serve, post):
 
         transport = PyreqwestTransport()
         async with serve(handler) as peer:
-            await transport.send(post(peer.url, body=b"first"), timeout=5)
+            await transport.send(post(peer.url, body=b"first"), timeout=60)
             with pytest.raises(TransportError):
-                await transport.send(post(peer.url, body=b"second"), timeout=5)
+                await transport.send(post(peer.url, body=b"second"), timeout=60)
         return [request.body for request in received]
 
     assert asyncio.run(main()) == [b"first", b"second"]
@@ -116,8 +116,8 @@ def test_a_cancelled_request_returns_at_once_and_its_connection_goes_with_the_ti
                 await task
             assert not gone.is_set()
             silent = False
-            assert (await transport.send(post(peer.url), timeout=5)).body == b"ok"
-            await asyncio.wait_for(gone.wait(), 5)
+            assert (await transport.send(post(peer.url), timeout=60)).body == b"ok"
+            await asyncio.wait_for(gone.wait(), 60)
 
     asyncio.run(main())
 
@@ -137,7 +137,7 @@ def test_aclose_fails_the_requests_under_way(serve, post):
             await arrived.wait()
             await transport.aclose()
             with pytest.raises(TransportError, match="closed"):
-                await asyncio.wait_for(task, 5)
+                await asyncio.wait_for(task, 60)
 
     asyncio.run(main())
 
@@ -151,7 +151,7 @@ def test_many_requests_at_once_each_get_their_own_answer(serve, post):
         transport = PyreqwestTransport()
         async with serve(echo) as peer:
             bodies = [b"%d" % number for number in range(300)]
-            answers = await asyncio.gather(*(transport.send(post(peer.url, body=b), timeout=30) for b in bodies))
+            answers = await asyncio.gather(*(transport.send(post(peer.url, body=b), timeout=60) for b in bodies))
         assert [answer.body for answer in answers] == bodies
 
     asyncio.run(main())
@@ -162,7 +162,7 @@ def test_one_transport_serves_event_loops_one_after_the_other(serve, post):
 
     async def main():
         async with serve(patient) as peer:
-            return (await transport.send(post(peer.url), timeout=5)).body
+            return (await transport.send(post(peer.url), timeout=60)).body
 
     assert [asyncio.run(main()) for _ in range(3)] == [b"ok"] * 3
 
@@ -173,7 +173,7 @@ def test_one_transport_serves_event_loops_in_several_threads(serve, post):
     async def main():
         async with serve(patient) as peer:
             for _ in range(20):
-                bodies.append((await transport.send(post(peer.url), timeout=10)).body)
+                bodies.append((await transport.send(post(peer.url), timeout=60)).body)
 
     threads = [threading.Thread(target=lambda: asyncio.run(main())) for _ in range(4)]
     for thread in threads:
@@ -200,7 +200,7 @@ def test_the_client_is_built_once_and_off_the_event_loop(serve, post, monkeypatc
     async def main():
         transport = PyreqwestTransport()
         async with serve(patient) as peer:
-            await asyncio.gather(*(transport.send(post(peer.url), timeout=10) for _ in range(20)))
+            await asyncio.gather(*(transport.send(post(peer.url), timeout=60) for _ in range(20)))
 
     asyncio.run(main())
     assert len(builders) == 1
@@ -239,7 +239,7 @@ def serve_in_thread():
     return box[0]
 
 async def fetch(transport, request):
-    return (await transport.send(request, timeout=5)).body
+    return (await transport.send(request, timeout=60)).body
 
 transport = PyreqwestTransport()
 """

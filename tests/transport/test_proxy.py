@@ -55,7 +55,7 @@ def fetch(serve, post, seen, *, tls=None, refuse=False, environ=None, settings=N
                     given["proxy"] = given["proxy"].replace("{proxy}", f"127.0.0.1:{proxy.port}")
                 transport = PyreqwestTransport(**given)
                 try:
-                    return await transport.send(post(peer.url), timeout=5)
+                    return await transport.send(post(peer.url), timeout=60)
                 finally:
                     await transport.aclose()
 

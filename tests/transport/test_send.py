@@ -20,7 +20,7 @@ def test_the_request_arrives_as_given_and_the_answer_comes_back_whole(serve, pos
     async def main():
         transport = PyreqwestTransport()
         async with serve(handler) as peer:
-            answer = await transport.send(post(peer.url, body=b"\x00\xff"), timeout=5)
+            answer = await transport.send(post(peer.url, body=b"\x00\xff"), timeout=60)
         await transport.aclose()
         return answer
 
@@ -45,7 +45,7 @@ def test_a_get_has_no_body(serve):
     async def main():
         async with serve(handler) as peer:
             return await PyreqwestTransport().send(
-                HttpRequest(method="GET", url=peer.url + "/models", headers={}), timeout=5
+                HttpRequest(method="GET", url=peer.url + "/models", headers={}), timeout=60
             )
 
     assert asyncio.run(main()).body == b"ok"
@@ -60,7 +60,7 @@ def test_headers_are_a_plain_mapping_whatever_bytes_a_server_sends(serve, post):
 
     async def main():
         async with serve(handler) as peer:
-            return await PyreqwestTransport().send(post(peer.url), timeout=5)
+            return await PyreqwestTransport().send(post(peer.url), timeout=60)
 
     headers = asyncio.run(main()).headers
     assert dict(headers) == {"x-twice": "2", "x-empty": "", "content-length": "0"}
@@ -95,7 +95,7 @@ def test_a_body_of_any_size_and_framing_is_read_to_its_end(serve, post, size, fr
 
     async def main():
         async with serve(handler) as peer:
-            return await PyreqwestTransport().send(post(peer.url), timeout=10)
+            return await PyreqwestTransport().send(post(peer.url), timeout=60)
 
     assert asyncio.run(main()).body == body
 
@@ -116,7 +116,7 @@ def test_a_redirect_is_returned_and_no_credential_goes_to_the_other_host(serve, 
                 await connection.reply(status=status, headers=f"location: {other.url}/\r\n")
 
             async with serve(handler) as peer:
-                return await PyreqwestTransport().send(post(peer.url), timeout=5)
+                return await PyreqwestTransport().send(post(peer.url), timeout=60)
 
     answer = asyncio.run(main())
     assert answer.status == int(status[:3])
@@ -136,7 +136,7 @@ def test_cookies_are_not_kept(serve, post):
         transport = PyreqwestTransport()
         async with serve(handler) as peer:
             for _ in range(2):
-                await transport.send(post(peer.url), timeout=5)
+                await transport.send(post(peer.url), timeout=60)
             await transport.aclose()
 
     asyncio.run(main())

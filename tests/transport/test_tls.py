@@ -18,7 +18,7 @@ def fetch(serve, post, tls, *, host="localhost", **settings):
         transport = PyreqwestTransport(**settings)
         async with serve(handler, tls=tls) as peer:
             try:
-                return await transport.send(post(f"https://{host}:{peer.port}"), timeout=5)
+                return await transport.send(post(f"https://{host}:{peer.port}"), timeout=60)
             finally:
                 await transport.aclose()
 
@@ -64,6 +64,6 @@ def test_a_port_that_speaks_no_tls(serve, post):
     async def main():
         async with serve(plain) as peer:
             with pytest.raises(ConnectError):
-                await PyreqwestTransport().send(post(f"https://127.0.0.1:{peer.port}"), timeout=5)
+                await PyreqwestTransport().send(post(f"https://127.0.0.1:{peer.port}"), timeout=60)
 
     asyncio.run(main())

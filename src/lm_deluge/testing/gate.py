@@ -45,7 +45,7 @@ class Gate:
             while self._wake_one():
                 pass
 
-    def wait(self, count: int = 1, *, timeout: float = 5.0) -> None:
+    def wait(self, count: int = 1, *, timeout: float = 60.0) -> None:
         """Block this thread until ``count`` requests are held.
 
         Raises:
@@ -55,7 +55,7 @@ class Gate:
             if not self._changed.wait_for(lambda: len(self._held) >= count, timeout):
                 raise TimeoutError(f"{len(self._held)} of {count} requests are held after {timeout} s")
 
-    async def arrived(self, count: int = 1, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109  (as in `wait`)
+    async def arrived(self, count: int = 1, *, timeout: float = 60.0) -> None:  # noqa: ASYNC109  (as in `wait`)
         """``wait`` for use in a coroutine: it does not block the event loop."""
         await asyncio.to_thread(self.wait, count, timeout=timeout)
 
