@@ -23,6 +23,7 @@ __all__ = [
     "PackedRequest",
     "Scope",
     "StoredRequest",
+    "check_size",
     "pack_request",
     "refers_of",
     "refers_of_blob",
@@ -269,11 +270,11 @@ class _Reader:
         names = [item for item in found if isinstance(item, bytes)]
         self._fetch(names)
         # A few bytes may name one long message many times over.
-        _check_size(sum(len(self._blobs[name]) for name in names))
+        check_size(sum(len(self._blobs[name]) for name in names))
         whole = [message_decoder.decode(self.blob(item)) if isinstance(item, bytes) else item for item in found]
         self._fetch(_refers(whole))
         media = [name for message in whole for name in _media_names(message)]
-        _check_size(sum(len(self._blobs[name]) for name in media))
+        check_size(sum(len(self._blobs[name]) for name in media))
         return [self._with_media(message) for message in whole]
 
     def blob(self, name: bytes) -> bytes:
@@ -296,7 +297,7 @@ class _Reader:
                     raise DamagedEntryError(f"blob {name.hex()[:16]}… does not hold what its digest says")
                 self._blobs[name] = data
                 self._size += len(data)
-            _check_size(self._size)
+            check_size(self._size)
 
     def _with_media(self, message: Message) -> Message:
         if any((item.url or "").startswith(_BLOB_URL) for item in message.media):
@@ -310,7 +311,12 @@ class _Reader:
         return _in_results(part, self._move_media_in)
 
 
-def _check_size(size: int) -> None:
+def check_size(size: int) -> None:
+    """See that what a request stands for, as often as it names it, is not more than any request holds (256 MB).
+
+    Raises:
+        DamagedEntryError: it is.
+    """
     if size > _MOST_BYTES:
         raise DamagedEntryError(f"the stored request has {size:,} bytes, which is more than any prompt has")
 

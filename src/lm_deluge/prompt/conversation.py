@@ -100,6 +100,12 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         """The same as ``add``."""
         return self.add(message)
 
+    def with_messages(self, messages: Iterable[Message]) -> Self:
+        """This conversation with several more messages, in a time that does not grow with their number squared."""
+        longer = type(self)((*self.messages, *messages))
+        longer.__dict__["_prefix"] = self
+        return longer
+
     def with_response(self, response: HasContent) -> Self:
         """This conversation with the model's answer.
 

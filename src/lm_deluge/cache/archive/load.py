@@ -216,7 +216,7 @@ class _Load:
             case Header():
                 raise DamagedEntryError("a second bundle begins here; import each by itself")
             case _:
-                self._shared.add(name, raw.data)
+                self._shared.add(name, raw.data, line)
         return None
 
     def _entry(self, line: EntryLine) -> tuple[Entry, APIResponse]:

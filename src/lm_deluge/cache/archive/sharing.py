@@ -5,9 +5,9 @@ that name the one before. It depends on the messages alone, so requests that beg
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -22,7 +22,7 @@ from lm_deluge.cache.archive.bundle import (
     RequestPart,
     open_line,
 )
-from lm_deluge.cache.record import StoredRequest
+from lm_deluge.cache.record import StoredRequest, check_size
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.prompt import Conversation, File, Image, Message, ToolResult
 
@@ -71,16 +71,33 @@ def divide(request: StoredRequest, writer: BundleWriter) -> RequestPart:
     )
 
 
+class _Shared(NamedTuple):
+    """What is known of a shared line without decoding it again.
+
+    Attributes:
+        start, length: its place in the file.
+        whole: bytes of all that it stands for: its own, and those of the lines that it names, for each naming.
+        messages: how many messages a prefix stands for, and how many prefixes it is made of.
+    """
+
+    start: int
+    length: int
+    whole: int
+    messages: int
+
+
 class SharedLines:
     """The shared lines of a bundle that is being read, and requests put together from them.
 
     Lines wait in a temporary file, so that a bundle of any size can be read; what was used last is kept in memory.
+    What a request stands for is known by its lengths before any of it is decoded: a few lines that name each other many
+    times can be gigabytes.
     """
 
     def __init__(self) -> None:
         # Unnamed where the system allows, and never readable by others.
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by __exit__
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._shared: dict[bytes, _Shared] = {}
         self._recent: Recent[str, Line] = Recent()
         self._prefixes: Recent[str, Conversation] = Recent()
 
@@ -92,24 +109,37 @@ class SharedLines:
     ) -> None:
         self._file.close()
 
-    def add(self, name: str, line: bytes) -> None:
-        """Keep a line that was opened, for those that refer to it."""
-        if (short := bytes.fromhex(name)) in self._places:
+    def add(self, name: str, data: bytes, line: Line) -> None:
+        """Keep a line that was opened, for those that refer to it.
+
+        Args:
+            name: its name.
+            data: its bytes, without the newline.
+            line: what they say.
+
+        Raises:
+            DamagedEntryError: it refers to a line that is missing.
+        """
+        if (digest := _digest(name)) in self._shared:
             return
-        self._places[short] = (self._file.seek(0, 2), len(line))
-        self._file.write(line)
+        whole, messages = self._measure(len(data), line)
+        self._shared[digest] = _Shared(self._file.seek(0, 2), len(data), whole, messages)
+        self._file.write(data)
 
     def request(self, part: RequestPart) -> StoredRequest:
         """The request of an entry.
 
         Raises:
-            DamagedEntryError: it refers to a line that is missing or of another kind, or has media that no stored
-                request has.
+            DamagedEntryError: it refers to a line that is missing or of another kind, has media that no stored request
+                has, or stands for more than any stored request holds.
         """
-        conversation = self._prefix(part.before)
-        _check_length(len(conversation.messages) + len(part.messages))
-        for message in part.messages:
-            conversation = conversation.add(self._message(message))
+        whole, messages = self._counted(part.before, part.messages)
+        if isinstance(part.parameters, str):
+            whole += self._find(part.parameters).whole
+        check_size(whole)
+        if messages > _MOST_MESSAGES:
+            raise DamagedEntryError(f"its request has more than {_MOST_MESSAGES:,} messages")
+        conversation = self._prefix(part.before).with_messages(map(self._message, part.messages))
         parameters = part.parameters
         if isinstance(parameters, str):
             parameters = self._line(parameters, ParametersLine).parameters
@@ -121,6 +151,28 @@ class SharedLines:
             redacted=part.redacted,
         )
 
+    def _measure(self, length: int, line: Line) -> tuple[int, int]:
+        """``whole`` and ``messages`` of a line of this length."""
+        match line:
+            case MediaLine():
+                return len(line.data), 0
+            case MessageLine():
+                return length + self._media_bytes(line.message), 0
+            case PrefixLine():
+                named, messages = self._counted(line.before, line.messages)
+                return length + named, messages + 1
+        return length, 0
+
+    def _counted(self, before: str | None, messages: Sequence[Message | str]) -> tuple[int, int]:
+        """Bytes of all that is named here, for each naming, and how many messages and prefixes there are."""
+        start = (0, 0) if before is None else self._find(before)[2:]
+        named = sum(self._find(item).whole if isinstance(item, str) else self._media_bytes(item) for item in messages)
+        return start[0] + named, start[1] + len(messages)
+
+    def _media_bytes(self, message: Message) -> int:
+        urls: Iterable[str] = (item.url or "" for item in message.media)
+        return sum(self._find(url.removeprefix(_ADDRESS)).whole for url in urls if url.startswith(_ADDRESS))
+
     def _prefix(self, name: str | None) -> Conversation:
         """The conversation that a prefix stands for. The same object for all that share it, so it is hashed once."""
         if name is None:
@@ -129,7 +181,6 @@ class SharedLines:
             return known
         start: Sequence[Message] = ()
         lines: list[PrefixLine] = []
-        count = 0
         before: str | None = name
         while before is not None:
             if (known := self._prefixes.get(before)) is not None:
@@ -137,9 +188,6 @@ class SharedLines:
                 break
             lines.append(line := self._line(before, PrefixLine))
             before = line.before
-            count += 1 + len(line.messages)
-            _check_length(count)
-        _check_length(count + len(start))
         rest = [self._message(message) for line in reversed(lines) for message in line.messages]
         conversation = Conversation((*start, *rest))
         self._prefixes.put(name, conversation, _weight(conversation))
@@ -165,15 +213,20 @@ class SharedLines:
     def _line(self, name: str, kind: Callable[..., Any]) -> Any:
         line = self._recent.get(name)
         if line is None:
-            place = self._places.get(_digest(name))
-            if place is None:
-                raise DamagedEntryError(f"it refers to line {name[:16]}…, which is missing before it")
-            self._file.seek(place[0])
-            _, line = open_line(self._file.read(place[1]))
-            self._recent.put(name, line, place[1])
+            place = self._find(name)
+            self._file.seek(place.start)
+            _, line = open_line(self._file.read(place.length))
+            self._recent.put(name, line, place.length)
         if type(line) is not kind:
             raise DamagedEntryError(f"it refers to line {name[:16]}…, which is of another kind")
         return line
+
+    def _find(self, name: str) -> _Shared:
+        # Names are digests of what they name, and come after it, so no line stands for itself.
+        found = self._shared.get(_digest(name))
+        if found is None:
+            raise DamagedEntryError(f"it refers to line {name[:16]}…, which is missing before it")
+        return found
 
 
 def _move_out(item: Image | File, writer: BundleWriter) -> Image | File:
@@ -195,12 +248,6 @@ def _changed(part: Any, change: Callable[[Any], Any]) -> Any:
         result: Sequence[Any] = part.result
         return ToolResult(part.tool_call_id, tuple(_changed(item, change) for item in result), part.is_error)
     return part
-
-
-def _check_length(messages: int) -> None:
-    # Names are digests of what they name, so a chain cannot run in a circle; but it could be very long.
-    if messages > _MOST_MESSAGES:
-        raise DamagedEntryError(f"its request has more than {_MOST_MESSAGES:,} messages")
 
 
 def _weight(conversation: Conversation) -> int:
