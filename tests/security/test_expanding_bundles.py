@@ -1,4 +1,4 @@
-"""Small bundles whose lines name each other until they are gigabytes: what they name is counted before it is decoded."""
+"""Small bundles whose lines name each other until they are gigabytes are measured before they are decoded."""
 
 import gzip
 import io
