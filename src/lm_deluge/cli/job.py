@@ -116,7 +116,13 @@ def execute(job: Job) -> int:
     with _open_cache(job) as cache:
         asking = Asking(job, tools, cache)
         with _open_results(job) as results:
-            return _carry_out(job, asking, results)
+            try:
+                code = _carry_out(job, asking, results)
+            finally:
+                notices, misplaced = results.look()
+                for notice in notices:
+                    say(shown(notice))
+            return code or int(misplaced)
 
 
 def _carry_out(job: Job, asking: Asking, results: Results) -> int:

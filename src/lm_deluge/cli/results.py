@@ -4,14 +4,13 @@ Lines are appended in the order in which answers arrive and are complete when th
 leaves at most one torn line, the last. A later run drops that line and the lines of errors, and asks what is missing.
 """
 
-import fcntl
-import os
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
+from lm_deluge.cli.outfile import OutFile
 from lm_deluge.cli.rows import Row
 from lm_deluge.errors import ConfigError
 from lm_deluge.response import APIResponse
@@ -43,9 +42,8 @@ class Results:
         dropped_torn: whether a torn last line was taken out.
     """
 
-    def __init__(self, stream: BinaryIO, settings: str, name: str = "standard output", *, owned: bool = False) -> None:
-        self._stream = stream
-        self._owned = owned
+    def __init__(self, target: OutFile | BinaryIO, settings: str, name: str = "standard output") -> None:
+        self._target = target
         self._settings = settings
         self._name = name
         self._digests: dict[tuple[int, int], str] = {}  # of each row and sample that is answered
@@ -66,11 +64,12 @@ class Results:
                 left untouched.
             OSError: the file cannot be opened or written.
         """
-        file = path.resolve()  # a symbolic link stays one when the file behind it is replaced
-        results = cls(_open_locked(file, str(path)), settings, str(path), owned=True)
+        # A symbolic link stays one when the file behind it is replaced.
+        file = OutFile(path.resolve(), str(path))
+        results = cls(file, settings, str(path))
         try:
             if overwrite:
-                results._stream.truncate(0)
+                file.truncate(0)
             else:
                 results._resume(file)
         except BaseException:
@@ -107,13 +106,25 @@ class Results:
     def write(self, row: Row, line: dict[str, Any]) -> None:
         """Append a line. It is with the operating system when this returns, so a killed process loses nothing."""
         line["key"] = f"{self._settings}-{row.digest}"
-        self._stream.write(msgspec.json.encode(line) + b"\n")
-        self._stream.flush()
+        self._target.write(msgspec.json.encode(line) + b"\n")
+        if not isinstance(self._target, OutFile):
+            self._target.flush()
+
+    def look(self) -> tuple[list[str], bool]:
+        """What others did to the file while it was written, and whether results are now missing from it.
+
+        Raises:
+            ConfigError: the file is gone, and cannot be written again.
+        """
+        if not isinstance(self._target, OutFile):
+            return [], False
+        self._target.look()
+        return self._target.notices, self._target.misplaced
 
     def close(self) -> None:
         """Release the file. A stream that was handed in stays open."""
-        if self._owned:
-            self._stream.close()
+        if isinstance(self._target, OutFile):
+            self._target.close()
 
     def __enter__(self) -> "Results":
         return self
@@ -121,12 +132,12 @@ class Results:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _resume(self, path: Path) -> None:
+    def _resume(self, target: OutFile) -> None:
         """Learn what is answered, and take out what is not."""
         decode = msgspec.json.Decoder(_Known).decode
         errors: list[int] = []
         end = 0
-        with path.open("rb") as file:
+        with target.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n") and (line.startswith(_START) or _START.startswith(line)):
                     self.dropped_torn = True
@@ -141,10 +152,10 @@ class Results:
                 self._learn(known, number, errors)
                 end += len(line)
         if errors:
-            self._stream = _without_lines(path, self._stream, set(errors), end)
+            target.replace(_without_lines(target.path, set(errors), end))
             self.dropped_errors = len(errors)
         elif self.dropped_torn:
-            self._stream.truncate(end)
+            target.truncate(end)
 
     def _learn(self, known: _Known, number: int, errors: list[int]) -> None:
         settings, _, digest = known.key.partition("-")
@@ -215,45 +226,11 @@ def _dollars(value: float | None) -> float | None:
     return None if value is None else round(float(value), 12)
 
 
-def _open_locked(path: Path, name: str) -> BinaryIO:
-    """The file for appending, locked against other runs."""
-    while True:
-        stream = path.open("ab")
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.stat().st_ino == os.fstat(stream.fileno()).st_ino:
-                return stream
-        except BlockingIOError as error:
-            stream.close()
-            raise ConfigError(f"Another run is writing to {name}. Wait for it, or choose another --out.") from error
-        except FileNotFoundError:
-            pass
-        # The file was replaced between the two calls: what is locked is no longer what the path names.
-        stream.close()
-
-
-def _without_lines(path: Path, locked: BinaryIO, numbers: set[int], end: int) -> BinaryIO:
-    """Replace the file by a copy without some lines and all that follows ``end``; returns the copy, locked.
-
-    The copy takes the file's place in one step, so a run that is killed here loses nothing.
-    """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    copy = os.fdopen(descriptor, "ab")
-    try:
-        fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.fchmod(descriptor, path.stat().st_mode & 0o777)
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if file.tell() > end:
-                    break
-                if number not in numbers:
-                    copy.write(line)
-        copy.flush()
-        os.fsync(descriptor)
-        Path(name).replace(path)
-    except BaseException:
-        copy.close()
-        Path(name).unlink(missing_ok=True)
-        raise
-    locked.close()
-    return copy
+def _without_lines(path: Path, numbers: set[int], end: int) -> Iterator[bytes]:
+    """A file's lines up to ``end``, but for those of these numbers."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if file.tell() > end:
+                return
+            if number not in numbers:
+                yield line

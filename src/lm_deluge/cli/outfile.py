@@ -1,0 +1,213 @@
+"""A file of results that others may take away while it is written: it is looked for before each line.
+
+What was removed is written again in its place, with all that it held. What was replaced by another file, or cannot be
+written there, is written beside it, or else among the temporary files. So no result is lost by what somebody does to
+the path. Before each line, because a removed file is gone with the process: a look takes a microsecond.
+"""
+
+import fcntl
+import itertools
+import os
+import stat
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from lm_deluge.errors import ConfigError
+
+__all__ = ["OutFile"]
+
+_CHUNK = 1024 * 1024
+_APPEND = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+
+
+class OutFile:
+    """A file that is locked against other runs, and appended to.
+
+    A new one is its owner's alone, whatever the umask; one that was there keeps its mode.
+
+    Attributes:
+        path: where it is now.
+        notices: what happened to it, for the user.
+        misplaced: whether the path that was given does not hold all that was written.
+
+    Args:
+        path: where it is, or will be made. Not a symbolic link.
+        name: what it is called in messages.
+
+    Raises:
+        ConfigError: another run writes to it.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        self.notices: list[str] = []
+        self.misplaced = False
+        self._name = name
+        self._descriptor = _open_locked(path, name)
+        self._identity, self._is_regular, self._mode, self._end = _found(self._descriptor)
+
+    def write(self, data: bytes) -> None:
+        """Append. It is with the operating system when this returns, so a killed process loses nothing.
+
+        Raises:
+            OSError: it cannot be written; the error names the file.
+        """
+        self.look()
+        try:
+            _write(self._descriptor, data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        self._end += len(data)
+
+    def look(self) -> None:
+        """See that the file is where it was, and mend that if it is not.
+
+        Raises:
+            ConfigError: it has been removed, and cannot be written anywhere.
+        """
+        if not self._is_regular:
+            return
+        try:
+            there = self.path.stat()
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != self._identity:
+            self._write_again(is_replaced=there is not None)
+        elif there.st_size < self._end:
+            self._note(
+                f"{self._name} was cut short by another program during the run: {self._end - there.st_size:,} bytes of "
+                "results are gone. Run the same command again to ask for them.",
+                misplaced=True,
+            )
+            self._end = there.st_size
+
+    def truncate(self, size: int) -> None:
+        """Drop all that follows ``size``."""
+        os.truncate(self._descriptor, size)
+        self._end = size
+
+    def replace(self, parts: Iterable[bytes]) -> None:
+        """Let the file hold these instead, in one step: a process that is killed here loses nothing.
+
+        Raises:
+            OSError: it cannot be done. The file is as it was.
+        """
+        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        os.close(descriptor)
+        copy = os.open(name, _APPEND)
+        try:
+            _lock(copy)
+            os.fchmod(copy, self._mode)
+            for part in parts:
+                _write(copy, part)
+            os.fsync(copy)
+            Path(name).replace(self.path)
+        except BaseException:
+            os.close(copy)
+            Path(name).unlink(missing_ok=True)
+            raise
+        self._use(copy)
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._descriptor)
+
+    def _use(self, descriptor: int) -> None:
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._identity, self._is_regular, self._mode, self._end = _found(descriptor)
+
+    def _write_again(self, *, is_replaced: bool) -> None:
+        what = "replaced by another file" if is_replaced else "removed"
+        descriptor, path = self._new_place(what, in_place=not is_replaced)
+        try:
+            _lock(descriptor)
+            os.fchmod(descriptor, self._mode)
+            for start in itertools.count(0, _CHUNK):
+                if not (part := os.pread(self._descriptor, _CHUNK, start)):
+                    break
+                _write(descriptor, part)
+        except BaseException:
+            os.close(descriptor)
+            path.unlink()
+            raise
+        self._use(descriptor)
+        if path == self.path:
+            self._note(f"{self._name} was removed during the run. It was written again, with all results.")
+        else:
+            self._note(
+                f"{self._name} was {what} during the run. All results are in {path}; to go on, give that as --out.",
+                misplaced=True,
+            )
+        self.path = path
+
+    def _new_place(self, what: str, *, in_place: bool) -> tuple[int, Path]:
+        failure: OSError | None = None
+        for place in (*[self._in_place][:in_place], self._beside, self._elsewhere):
+            try:
+                return place()
+            except OSError as error:
+                failure = failure or error
+        reason = failure and failure.strerror
+        raise ConfigError(f"{self._name} was {what} during the run, and its results cannot be kept: {reason}.")
+
+    def _in_place(self) -> tuple[int, Path]:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _new(self.path), self.path
+
+    def _beside(self) -> tuple[int, Path]:
+        for number in itertools.count(1):
+            path = self.path.with_name(f"{self.path.stem}.rescued-{number}{self.path.suffix}")
+            try:
+                return _new(path), path
+            except FileExistsError:
+                continue
+        raise AssertionError  # numbers do not end
+
+    def _elsewhere(self) -> tuple[int, Path]:
+        descriptor, name = tempfile.mkstemp(prefix=f"{self.path.stem}.", suffix=self.path.suffix)
+        os.close(descriptor)
+        return os.open(name, _APPEND), Path(name)
+
+    def _note(self, text: str, *, misplaced: bool = False) -> None:
+        self.misplaced = self.misplaced or misplaced
+        if text not in self.notices:
+            self.notices.append(text)
+
+
+def _found(descriptor: int) -> tuple[tuple[int, int], bool, int, int]:
+    """Which file it is, whether it is a regular one, its mode and its size."""
+    found = os.fstat(descriptor)
+    return (found.st_dev, found.st_ino), stat.S_ISREG(found.st_mode), stat.S_IMODE(found.st_mode), found.st_size
+
+
+def _new(path: Path) -> int:
+    return os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _open_locked(path: Path, name: str) -> int:
+    while True:
+        descriptor = os.open(path, _APPEND | os.O_CREAT, 0o600)
+        try:
+            _lock(descriptor)
+            if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise ConfigError(f"Another run is writing to {name}. Wait for it, or choose another --out.") from error
+        except FileNotFoundError:
+            pass
+        # The file was replaced between the two calls: what is locked is no longer what the path names.
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
