@@ -2,7 +2,7 @@
 
 What was removed is written again in its place, with all that it held. What was replaced by another file, or cannot be
 written there, is written beside it, or else among the temporary files. So no result is lost by what somebody does to
-the path. Before each line, because a removed file is gone with the process: a look takes a microsecond.
+the path. Before each line, because a removed file is gone with the process.
 """
 
 import fcntl
@@ -54,7 +54,9 @@ class OutFile:
         Raises:
             OSError: it cannot be written; the error names the file.
         """
-        self.look()
+        found = os.fstat(self._descriptor)
+        if not found.st_nlink or found.st_size < self._end:  # the quicker half of a look: one moved away is not lost
+            self.look()
         try:
             _write(self._descriptor, data)
         except OSError as error:
@@ -208,6 +210,6 @@ def _lock(descriptor: int) -> None:
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
+    left = memoryview(data)[os.write(descriptor, data) :]
     while left:
         left = left[os.write(descriptor, left) :]
