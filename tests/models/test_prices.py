@@ -1,5 +1,6 @@
 """Costs agree with ``genai-prices`` for every kind of token, on every date, for every length of prompt."""
 
+import os
 import random
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from genai_prices.types import ConditionalPrice, ModelPrice, StartDateConstraint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lm_deluge
 from lm_deluge.errors import LMDelugeError
 from lm_deluge.models import SERVICES, rates_for, resolve
 from lm_deluge.models.measuring import measure, measure_model
@@ -301,6 +303,40 @@ def a_program(place, text):
 def test_without_a_child_prices_are_measured_here(text, tmp_path, unmeasured):
     unmeasured.setattr(sys, "executable", a_program(tmp_path, text) if text else str(tmp_path / "python-is-gone"))
     assert rates_for(named("gpt-4.1-mini")) == measure("openai", "gpt-4.1-mini")
+
+
+def test_the_child_is_isolated_and_sees_no_key(tmp_path, unmeasured):
+    """It is found by the module path that it is given, and by nothing else."""
+    seen = tmp_path / "seen"
+    recorder = a_program(tmp_path, f'{{ env; echo ARGUMENTS $*; }} > {seen}; exec {sys.executable} "$@"')
+    unmeasured.setattr(sys, "executable", recorder)
+    for name in ("OPENAI_API_KEY", "LM_DELUGE_REDIS_PASSWORD", "SECRET_OF_SOMEBODY"):
+        unmeasured.setenv(name, "hunter2-secret")
+    (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    unmeasured.setenv("PYTHONPATH", str(tmp_path))
+    unmeasured.setenv("PYTHONSTARTUP", str(tmp_path / "sitecustomize.py"))
+    unmeasured.setattr(sys, "dont_write_bytecode", True)
+    assert rates_for(named("gpt-4.1-mini")) == measure("openai", "gpt-4.1-mini")
+    assert not (tmp_path / "ran").exists()
+    said = seen.read_text()
+    assert "ARGUMENTS -I -S -B -c" in said
+    assert "PATH=" in said
+    assert "hunter2" not in said
+    assert "PYTHON" not in said
+
+
+@pytest.mark.parametrize("flags", [["-I"], ["-E"], ["-P", "-E"]])
+def test_a_child_runs_nothing_that_its_parent_keeps_out(flags, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(f"import os; open({str(tmp_path / 'ran')!r}, 'w')")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from lm_deluge.models import rates_for, resolve\n"
+        "assert rates_for(resolve('gpt-4.1-mini', environ={})); assert 'genai_prices' not in sys.modules"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    where = str(Path(lm_deluge.__file__).parents[1])
+    command = [sys.executable, *flags, "-c", code, where]
+    subprocess.run(command, env=environ, cwd=tmp_path, check=True, timeout=60)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_name_that_no_command_line_can_hold(unmeasured):

@@ -9,6 +9,7 @@ every garbage collection goes through. So a child process does it, and sends bac
 """
 
 import logging
+import os
 import subprocess
 import sys
 from bisect import bisect_right
@@ -30,6 +31,10 @@ _log = logging.getLogger("lm_deluge")
 # The child finds modules where this process does, however that came about.
 _CHILD = "import sys; sys.path[:] = sys.argv[3:]; from lm_deluge.models.measuring import main; main(*sys.argv[1:3])"
 _CHILD_SECONDS = 20.0
+# It runs nothing that the environment or a site directory names, whatever flags this process has.
+_ISOLATED = ("-I", "-S")
+# And it sees what programs need to start, and no API key.
+_ENVIRON = ("DYLD_", "LANG", "LC_", "LD_", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TZ", "__PYVENV_LAUNCHER__")
 
 
 class Band(msgspec.Struct, frozen=True):
@@ -156,14 +161,22 @@ def _is_python(executable: str | None) -> bool:
     return Path(executable or "").name.lower().startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
 
 
+def _written() -> list[str]:
+    """Where this process writes compiled modules, if anywhere, as flags."""
+    if sys.dont_write_bytecode:
+        return ["-B"]
+    return [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+
+
 def _measure_in_child(provider: str, api_name: str) -> Rates | None:
     done = subprocess.run(  # noqa: S603 - our own interpreter and code
-        [sys.executable, "-c", _CHILD, provider, api_name, *map(str, sys.path)],
+        [sys.executable, *_ISOLATED, *_written(), "-c", _CHILD, provider, api_name, *map(str, sys.path)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         close_fds=False,  # none is inheritable, and so the child is spawned rather than forked where that is possible
         timeout=_CHILD_SECONDS,
+        env={name: value for name, value in os.environ.items() if name.startswith(_ENVIRON)},
         check=True,
     )
     return msgspec.json.decode(done.stdout, type=Rates | None)
