@@ -1,9 +1,25 @@
-"""Import of optional dependencies, late and with the command that installs them."""
+"""Import of optional dependencies, late and with the command that installs them.
+
+The command names the packages themselves. This project is on no index: a package of its name there is somebody else's.
+"""
 
 import importlib
 from typing import Any
 
-__all__ = ["require"]
+__all__ = ["NEWER", "PACKAGES", "require"]
+
+NEWER = "Install a newer version of this program, from where you have this one."
+
+PACKAGES = {
+    "leveldb": "plyvel",
+    "redis": "redis",
+    "testing": "hypothesis pytest",
+    "server": "uvicorn httptools",
+    "tools": "pydantic",
+    "tqdm": "tqdm",
+    "yaml": "pyyaml",
+}
+"""What each extra consists of."""
 
 
 def require(module: str, *, extra: str, purpose: str) -> Any:
@@ -17,5 +33,5 @@ def require(module: str, *, extra: str, purpose: str) -> Any:
     except ImportError as error:
         raise ImportError(
             f"{purpose} needs {module.partition('.')[0]!r}, which is not installed. "
-            f"Install it with: pip install 'lm_deluge[{extra}]'"
+            f"Install it with: pip install {PACKAGES[extra]}"
         ) from error

@@ -51,7 +51,7 @@ def expiring(name: str, seconds: float, *, blobs: tuple[Blob, ...] = ()) -> Entr
 
 def test_without_redis_only_its_use_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(ImportError, match=r"RedisCache needs 'redis'.*pip install 'lm_deluge\[redis\]'"):
+    with pytest.raises(ImportError, match=r"RedisCache needs 'redis'.*pip install redis$"):
         RedisStore("redis://localhost")
 
 

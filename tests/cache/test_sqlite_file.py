@@ -198,7 +198,7 @@ def test_a_newer_format_is_left_alone(tmp_path: Path, whole: bytes, clean: bool)
     if clean:
         connection.close()
     before = fingerprints(tmp_path)
-    with pytest.raises(CacheVersionError, match=r"format 3; this one knows 2.*pip install -U lm_deluge"):
+    with pytest.raises(CacheVersionError, match=r"format 3; this one knows 2.*from where you have this one"):
         SqliteCache(path)
     if clean:
         assert fingerprints(tmp_path) == before

@@ -64,7 +64,7 @@ class SqliteCache(ResponseCache):
 
 
 class LevelDBCache(ResponseCache):
-    """A LevelDB directory. Needs ``plyvel`` (``pip install 'lm_deluge[leveldb]'``). One process at a time.
+    """A LevelDB directory. Needs ``plyvel`` (``pip install plyvel``). One process at a time.
 
     Args:
         directory: the database's directory; made private (0700) if it has to be made.
@@ -124,7 +124,7 @@ class MemoryCache(ResponseCache):
 
 
 class RedisCache(ResponseCache):
-    """A Redis or Valkey server, for many machines. Needs ``redis`` (``pip install 'lm_deluge[redis]'``).
+    """A Redis or Valkey server, for many machines. Needs ``redis`` (``pip install redis``).
 
     An answer is as safe as the server keeps it: with its defaults, a crash of the server loses the last seconds.
 

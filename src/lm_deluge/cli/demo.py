@@ -34,7 +34,7 @@ def demo(
     Anthropic APIs, and shows what was asked, what it would have cost at list
     prices, and what the caches saved.
 
-    Needs the extra "server": pip install 'lm_deluge\\[server]'.
+    Needs two more packages: pip install uvicorn httptools
     """
     from rich.console import Console
 

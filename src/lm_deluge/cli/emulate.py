@@ -22,7 +22,7 @@ def emulate(
     It checks requests as strictly as the providers do, simulates their
     prompt caches, and answers with made-up text.
 
-    Needs the extra "server": pip install 'lm_deluge\\[server]'.
+    Needs two more packages: pip install uvicorn httptools
     """
     from lm_deluge.testing import serve
 

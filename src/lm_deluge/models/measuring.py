@@ -19,6 +19,7 @@ import genai_prices
 import msgspec
 from genai_prices.types import ModelPrice, StartDateConstraint, TieredPrices, TimeOfDateConstraint
 
+from lm_deluge._optional import NEWER
 from lm_deluge.errors import LMDelugeError
 from lm_deluge.models.prices import Band, Rates
 from lm_deluge.models.tiers import tier_of
@@ -131,8 +132,7 @@ def _borders(model_id: str, constraints: Iterable[object]) -> tuple[list[date], 
                 times |= {_in_utc(start), _in_utc(end)}
             case other:
                 raise LMDelugeError(
-                    f"The prices of {model_id!r} depend on a {type(other).__name__}, which is not known here. "
-                    "Upgrade lm_deluge."
+                    f"The prices of {model_id!r} depend on a {type(other).__name__}, which is not known here. {NEWER}"
                 )
     return sorted(days), sorted(times - {time.min})
 

@@ -21,6 +21,7 @@ from lm_deluge.testing.exchange import Endpoint, Exchange
 from lm_deluge.testing.faults import Fault, as_rejection
 from lm_deluge.testing.media import fetch_loopback
 from lm_deluge.testing.openai_chat import ChatCompletionsEndpoint
+from lm_deluge.testing.origins import is_welcome
 from lm_deluge.testing.stats import Limits, Stats
 from lm_deluge.testing.values import CacheOutcome, ParsedRequest, RecordedRequest, Responder
 
@@ -41,10 +42,15 @@ _CREDENTIALS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authori
 _JSON = (b"content-type", b"application/json")
 _SSE = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 _ALL_REQUESTS = 1_000_000
+_NOT_WELCOME = b'{"error":{"message":"The emulator answers programs and its own address, not other web pages."}}'
 
 
 class EmulatorApp:
-    """The ASGI application behind ``Emulator``; the arguments are described there."""
+    """The ASGI application behind ``Emulator``; the arguments are described there.
+
+    Args:
+        hosts: names under which its counters are asked for, beside addresses and ``localhost``.
+    """
 
     def __init__(
         self,
@@ -56,6 +62,7 @@ class EmulatorApp:
         clock: Clock | None = None,
         record: bool = True,
         record_limit: int = 10_000,
+        hosts: Collection[str] = (),
     ) -> None:
         self.clock = clock or SystemClock()
         self.latency = latency
@@ -68,6 +75,7 @@ class EmulatorApp:
         self.records: deque[RecordedRequest] = deque(maxlen=record_limit)
         self.closing = asyncio.Event()
         self._record = record
+        self._hosts = frozenset(host.lower().removesuffix(".") for host in hosts)
         self._limits = Limits(self.clock)
         self._run = os.urandom(4).hex()
         self._numbers = itertools.count(1)
@@ -92,7 +100,9 @@ class EmulatorApp:
             return
         path, method = scope["path"], scope["method"]
         endpoint = self._endpoints.get(path)
-        if endpoint is not None and method == "POST":
+        if not is_welcome(scope["headers"], names=self._hosts, control=endpoint is None):
+            await _send(send, 403, [_JSON], _NOT_WELCOME)
+        elif endpoint is not None and method == "POST":
             await self._serve(endpoint, scope, receive, send)
         elif path in ("/", "/_emulator/stats") and method == "GET":
             await _send(send, 200, [_JSON], await self._accounts())

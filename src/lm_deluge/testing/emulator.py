@@ -41,7 +41,8 @@ class Emulator:
     All four are always there, in this order (a dictionary of RFC 9651); what OpenAI writes counts as ``write-5m``.
     ``requests`` has the same for each request together with its cost, ``bill`` what all of them cost. For other
     processes, ``GET /_emulator/stats`` gives the counters of ``stats`` and, under ``bill``, the bill as JSON, and
-    ``POST /_emulator/reset`` starts anew; neither counts as a call.
+    ``POST /_emulator/reset`` starts anew; neither counts as a call. Web pages of others get 403 everywhere, and so do
+    requests for these two whose ``Host`` is no address, not ``localhost`` and not ``host``.
 
     Args:
         host: the interface to listen on.
@@ -78,6 +79,7 @@ class Emulator:
             clock=clock,
             record=record,
             record_limit=record_limit,
+            hosts=(host,),
         )
         self._server: BackgroundServer | None = None
 
@@ -210,7 +212,7 @@ def serve(
         ConfigError: the address cannot be used.
         ImportError: the ``server`` extra is not installed.
     """
-    app = EmulatorApp(latency=latency, responder=responder, faults=faults, models=models, record=False)
+    app = EmulatorApp(latency=latency, responder=responder, faults=faults, models=models, record=False, hosts=(host,))
     dataset.load()
     listener = listen(host, port)
     server = build_server(app)

@@ -7,6 +7,7 @@ import os
 import msgspec
 
 from lm_deluge import canonical
+from lm_deluge._optional import NEWER
 from lm_deluge.cache.archive.bundle import (
     FORMAT,
     MAX_LINE_BYTES,
@@ -283,7 +284,7 @@ def _header(raw: RawLine, source: Source) -> Header:
         raise CacheFileError(f"{_name(source)} is no bundle.")
     if line.version > VERSION:
         raise CacheVersionError(
-            f"{_name(source)} has format {line.version}; this version of lm_deluge knows {VERSION}. Upgrade it."
+            f"{_name(source)} has format {line.version}; this version of lm_deluge knows {VERSION}. {NEWER}"
         )
     return line
 

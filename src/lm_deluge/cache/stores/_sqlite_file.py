@@ -14,6 +14,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+from lm_deluge._optional import NEWER
 from lm_deluge.cache.stores._sqlite_mounts import network_file_system
 from lm_deluge.cache.stores._sqlite_parts import refuse_foreign_parts
 from lm_deluge.cache.stores._sqlite_schema import FORMAT
@@ -182,7 +183,7 @@ def check_version(path: Path, user_version: int) -> None:
     if user_version > FORMAT:
         raise CacheVersionError(
             f"{path} was written by a newer lm_deluge (format {user_version}; this one knows {FORMAT}). "
-            "It was left as it is. Upgrade with: pip install -U lm_deluge"
+            f"It was left as it is. {NEWER}"
         )
 
 
