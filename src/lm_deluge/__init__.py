@@ -1,10 +1,11 @@
 """Run thousands to millions of prompts through LLM APIs, with caching you can trust."""
 
-from typing import TYPE_CHECKING, Any
-
 from lm_deluge._version import __version__
 
+TYPE_CHECKING = False  # as type checkers read it. Importing ``typing`` takes most of this package's own time
 if TYPE_CHECKING:
+    from typing import Any
+
     from lm_deluge.client import LLMClient
     from lm_deluge.config import SamplingParams
     from lm_deluge.prompt import Conversation, File, Image, Message, Text, Thinking, ToolCall, ToolResult
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     # Each name is imported on first use, so importing the package is quick whatever part of it is needed.
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
