@@ -68,15 +68,6 @@ def test_what_was_removed_after_the_last_line_is_written_again(file: OutFile, pa
     assert path.read_bytes() == b"1\n2\n"
 
 
-def test_the_directory_may_be_gone_too(file: OutFile, path: Path) -> None:
-    shutil.rmtree(path.parent)
-    file.write(b"3\n")
-    file.write(b"4\n")
-    assert path.read_bytes() == b"1\n2\n3\n4\n"
-    assert mode(path.parent) == 0o700
-    assert len(file.notices) == 1
-
-
 def by_rename(path: Path) -> None:
     (path.parent / "other").write_text("not ours\n")
     (path.parent / "other").replace(path)
@@ -102,13 +93,12 @@ def test_a_file_in_its_place_is_left_as_it_is(file: OutFile, path: Path, replace
     ]
 
 
-def test_where_nothing_can_be_written_a_temporary_file_holds_it(
+def test_where_the_directory_is_gone_a_temporary_file_holds_it(
     file: OutFile, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     shutil.rmtree(path.parent)
-    path.parent.write_text("a file in the place of the directory")
     file.write(b"3\n")
     kept = list((tmp_path / "temporary").iterdir())
     assert [(each.read_bytes(), mode(each)) for each in kept] == [(b"1\n2\n3\n", 0o600)]

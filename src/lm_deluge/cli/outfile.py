@@ -156,7 +156,6 @@ class OutFile:
         raise ConfigError(f"{self._name} was {what} during the run, and its results cannot be kept: {reason}.")
 
     def _in_place(self) -> tuple[int, Path]:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _new(self.path), self.path
 
     def _beside(self) -> tuple[int, Path]:
