@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-PIP := -m pip --disable-pip-version-check install --quiet
+INSTALL := --disable-pip-version-check install --quiet
+PIP := -m pip $(INSTALL)
 LOCKED := $(PIP) --require-hashes
 LOCKS := $(sort $(wildcard benchmarks/requirements/*.in))
 
-.PHONY: help demo test test-long test-latest check format bench lock clean
+.PHONY: help demo test test-long test-latest check format bench dist lock clean
 
 help:
 	@echo "make demo         run the main job against a local emulator: no key, no network"
@@ -19,6 +20,7 @@ help:
 	@echo "make check        lint, types, layers"
 	@echo "make format       format the code"
 	@echo "make bench        measure against the reference, side by side"
+	@echo "make dist         build a release: sdist, wheel, bill of materials, checksums"
 	@echo "make lock         take the newest versions of everything into the lock"
 
 $(BIN)/python:
@@ -58,6 +60,18 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
+# What is built is installed, with nothing but the lock, and has to work; that environment is the bill of materials.
+dist: requirements/build.txt requirements/dist.txt requirements/demo.txt
+	rm -rf dist $(VENV)-dist $(VENV)-bill
+	$(PYTHON) -m venv $(VENV)-dist
+	$(VENV)-dist/bin/python $(LOCKED) --only-binary :all: -r requirements/build.txt -r requirements/dist.txt
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(VENV)-dist/bin/python -m build --no-isolation --outdir dist .
+	$(PYTHON) -m venv --without-pip $(VENV)-bill
+	$(VENV)-dist/bin/python -m pip --python $(VENV)-bill $(INSTALL) --require-hashes --only-binary :all: -r requirements/demo.txt
+	$(VENV)-dist/bin/python -m pip --python $(VENV)-bill $(INSTALL) --no-deps dist/*.whl
+	$(VENV)-bill/bin/deluge demo
+	$(VENV)-dist/bin/python .ci/bill.py $(VENV)-bill dist
+
 # The tool that writes the lock is locked too. `make lock UPGRADE=` changes only what pyproject.toml asks for.
 UPGRADE ?= --upgrade
 COMPILE := $(VENV)-lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
@@ -68,10 +82,11 @@ lock:
 	$(VENV)-lock/bin/python $(LOCKED) --only-binary :all: -r requirements/lock.txt
 	$(COMPILE) --group lock -o requirements/lock.txt
 	$(COMPILE) --group build -o requirements/build.txt
+	$(COMPILE) --group dist -c requirements/build.txt -o requirements/dist.txt
 	$(COMPILE) --extra dev -c requirements/build.txt -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --extra server -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
 	for name in $(basename $(LOCKS)); do $(COMPILE) -o $$name.txt $$name.in || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(VENV)-latest $(VENV)-lock benchmarks/.venvs
+	rm -rf $(VENV) $(VENV)-latest $(VENV)-lock $(VENV)-dist $(VENV)-bill benchmarks/.venvs
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -54,6 +54,7 @@ def test_a_lock_names_versions_and_hashes_and_no_place(path: Path) -> None:
         ("build", PROJECT["build-system"]["requires"] + GROUPS["build"]),
         ("demo", DEPENDENCIES + EXTRAS["server"]),
         ("dev", DEPENDENCIES + EXTRAS["dev"]),
+        ("dist", GROUPS["dist"]),
         ("lock", GROUPS["lock"]),
     ],
 )
