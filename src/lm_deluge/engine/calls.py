@@ -74,8 +74,11 @@ class Caller:
         self._warming = Warming(shared.warmth, shared.leading, shared.clock, on_wait=on_wait)
         self._single_flight = self._make_single_flight() if self._settings.single_flight else None
         self._routes = Routes(shared, options, parameters)
-        self._sender = Sender(shared.transport, shared.clock, timeout=self._settings.request_timeout)
-        self._settler = Settler(shared, local, ledger)
+        self._secrets = shared.secrets()
+        self._sender = Sender(
+            shared.transport, shared.clock, timeout=self._settings.request_timeout, secrets=self._secrets
+        )
+        self._settler = Settler(shared, local, ledger, secrets=self._secrets)
         self._logged = False
 
     def prepare(self) -> None:
@@ -135,7 +138,7 @@ class Caller:
             if not self._logged:
                 _log.exception("prompt %d failed; further failures of this run are not logged", job.id)
             self._logged = True
-            return self._failed(job, f"Unexpected {type(error).__name__}: {error}")
+            return self._failed(job, self._secrets.hide(f"Unexpected {type(error).__name__}: {error}"))
 
     async def _answer(self, job: Job) -> APIResponse:
         tokens = self._tokens(job)
@@ -300,7 +303,7 @@ class Caller:
         finally:
             self._shared.gate.leave()
         now = self._shared.clock.time()
-        reply = failure if failure is not None else parse(route.model, received[0], now=now)
+        reply = failure if failure is not None else parse(route.model, received[0], now=now, secrets=self._secrets)
         if isinstance(reply, Failure):
             if reply.status in _ASKS_FOR_A_PAUSE:
                 self._pause(route.model, reply.retry_after or _BREATHER, reply.message)

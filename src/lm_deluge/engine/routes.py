@@ -1,9 +1,7 @@
 """What is the same for all calls of a run to one model, worked out once, and what is worth saying about it."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from http import HTTPStatus
 
 import msgspec
 
@@ -25,13 +23,12 @@ from lm_deluge.prompt_cache import (
     unsupported,
 )
 from lm_deluge.providers import Reply, build, can_prefill, dropped_parameters, supports_prompt_caching
-from lm_deluge.request import Parameters, Request, is_personal
-from lm_deluge.wire import HttpRequest, HttpResponse
+from lm_deluge.request import Parameters, Request
+from lm_deluge.wire import HttpRequest
 
 __all__ = ["Route", "Routes", "planner_for"]
 
 _NO_PLAN = CachePlan()
-_SECRET_CHARACTERS = 8
 
 
 class Route:
@@ -48,7 +45,6 @@ class Route:
         self.parameters = parameters
         self.credential = shared.credential(model)
         self._settings = shared.settings
-        self._secrets = _secrets(self.credential, shared.settings.extra_headers)
         self._options = options
         self._shared = shared
         self._answers = 0
@@ -121,15 +117,6 @@ class Route:
             return None
         return self._shared.advisor.answer_before(self.model, self._planner.cache, prompt, plan)
 
-    def without_secrets(self, response: HttpResponse) -> HttpResponse:
-        """A response that reports an error, without what servers and gateways repeat of the credentials they got."""
-        if response.status == HTTPStatus.OK:
-            return response
-        body = response.body
-        for secret in self._secrets:
-            body = body.replace(secret, b"***")
-        return msgspec.structs.replace(response, body=body)
-
     def warn(self, notices: Notices) -> None:
         """Say what is known before the first request: what none will hold, and what is wrong with what is asked."""
         options, model = self._options, self.model
@@ -184,18 +171,6 @@ def planner_for(
         reserved=int("cache_control" in settings.extra_body),
         indexes=indexes,
     )
-
-
-def _secrets(credential: str | None, headers: Mapping[str, str]) -> list[bytes]:
-    """What must not be repeated: the credential, and each word of headers that say who asks.
-
-    A word of a few letters is no secret, and to mask it would spoil the message.
-    """
-    found = {credential} if credential and len(credential) >= _SECRET_CHARACTERS else set()
-    for name, value in headers.items():
-        if is_personal(name):
-            found.update(word for word in re.split(r"[\s=;,]+", str(value)) if len(word) >= _SECRET_CHARACTERS)
-    return [secret.encode() for secret in sorted(found, key=len, reverse=True)]
 
 
 class Routes:

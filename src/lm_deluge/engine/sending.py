@@ -5,6 +5,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from lm_deluge._clock import Clock
+from lm_deluge._secrets import Secrets
 from lm_deluge.engine.warming import WarmTurn
 from lm_deluge.errors import ConnectError, ConnectionDropped, RequestTimeout, TransportError
 from lm_deluge.models import Model
@@ -22,12 +23,14 @@ class Sender:
 
     Args:
         timeout: seconds for one call, from connecting to the last byte.
+        secrets: what is sent and must not be repeated in an error.
     """
 
-    def __init__(self, transport: Transport, clock: Clock, *, timeout: float) -> None:
+    def __init__(self, transport: Transport, clock: Clock, *, timeout: float, secrets: Secrets) -> None:
         self._transport = transport
         self._clock = clock
         self._timeout = timeout
+        self._secrets = secrets
 
     async def send(
         self,
@@ -55,7 +58,9 @@ class Sender:
             response = await self._transport.send(request, timeout=self._timeout)
         except TransportError as error:
             turn.failed()
-            return Failure(status=0, message=str(error), retryable=isinstance(error, _WORTH_ANOTHER_TRY))
+            return Failure(
+                status=0, message=self._secrets.hide(str(error)), retryable=isinstance(error, _WORTH_ANOTHER_TRY)
+            )
         arrived(response)
         if response.status == HTTPStatus.OK and response.body.lstrip()[:1] == b"{":
             turn.began(started=started)
@@ -81,7 +86,7 @@ class Sender:
                     body = await response.read()
                     arrived(HttpResponse(status=response.status, headers=response.headers, body=body))
                     return None
-                reader = StreamReader(model)
+                reader = StreamReader(model, secrets=self._secrets)
                 async for chunk in response.chunks:
                     reader.feed(chunk)
                     if reader.has_begun:  # and not only a comment that keeps the connection open

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lm_deluge import _overdue as overdue
+from lm_deluge._secrets import Secrets
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.ledger import Ledger
 from lm_deluge.engine.local import Job, LocalCache
@@ -35,10 +36,11 @@ _UNREAD = Failure(status=0, message="not read yet", retryable=False)
 class Settler:
     """How one run settles."""
 
-    def __init__(self, shared: Shared, local: LocalCache, ledger: Ledger) -> None:
+    def __init__(self, shared: Shared, local: LocalCache, ledger: Ledger, *, secrets: Secrets) -> None:
         self.shared = shared
         self.local = local
         self.ledger = ledger
+        self.secrets = secrets
         self._unstored: dict[Write, None] = {}
 
     def arrived(self, job: Job, route: Route, plan: CachePlan, received: HttpResponse, tokens: int) -> None:
@@ -159,7 +161,7 @@ class Arrival:
     def _settle(self) -> Reply | Failure:
         settler, model = self._settler, self.route.model
         shared = settler.shared
-        reply = parse(model, self.route.without_secrets(self._received), now=shared.clock.time())
+        reply = parse(model, self._received, now=shared.clock.time(), secrets=settler.secrets)
         if isinstance(reply, Failure):
             return reply
         shared.limits.answered(model.name)

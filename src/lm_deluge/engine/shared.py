@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from lm_deluge._clock import Clock
+from lm_deluge._secrets import Secrets, says_what_is_asked
 from lm_deluge._threads import Threads
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.user import Opener
@@ -130,6 +131,17 @@ class Shared:
     def credential(self, model: Model) -> str | None:
         """The API key for a model: the client's own, or that of the environment as it is now."""
         return self.settings.api_key or credential(model.service, os.environ)
+
+    def secrets(self) -> Secrets:
+        """What calls are sent and nobody may be told: the credentials of all models, and values of headers."""
+        settings = self.settings
+        headers = {name: str(value) for name, value in settings.extra_headers.items()}
+        return Secrets(
+            [
+                *filter(None, map(self.credential, settings.models)),
+                *(value for name, value in headers.items() if not says_what_is_asked(name)),
+            ]
+        )
 
     def keeper(self, local: LocalCache) -> LeaseKeeper | None:
         """The leases that this client holds on this event loop."""

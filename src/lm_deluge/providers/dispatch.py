@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lm_deluge._secrets import NO_SECRETS, Secrets
 from lm_deluge._version import __version__
 from lm_deluge.config import SamplingParams
 from lm_deluge.errors import ConfigError, PromptError, ProtocolError
@@ -105,22 +106,25 @@ def build(request: Request, *, credential: str | None, stream: bool = False) -> 
     return HttpRequest(method="POST", url=wire.url(model), headers=headers, body=_encoded(body))
 
 
-def parse(model: Model, response: HttpResponse, *, now: float) -> Reply | Failure:
+def parse(model: Model, response: HttpResponse, *, now: float, secrets: Secrets = NO_SECRETS) -> Reply | Failure:
     """What an HTTP answer means. Nothing that a server sends makes this raise.
 
     Args:
         model: which model was asked.
         response: the answer, read to its end.
         now: seconds since the Unix epoch, for headers that give a date.
+        secrets: what the server was sent and may repeat in an error.
     """
     if not 200 <= response.status < 300:
-        return failure_from_response(model, response, now=now)
+        return failure_from_response(model, response, now=now, secrets=secrets)
     decoded = decode_object(response.body)
     if decoded is None:
         return invalid_response(model, response.status, "the body is not a JSON object")
     error = error_of(decoded)
     if error is not None:
-        return failure_from_error(model, error, status=response.status, headers=response.headers, now=now)
+        return failure_from_error(
+            model, error, status=response.status, secrets=secrets, headers=response.headers, now=now
+        )
     return read_reply(model, decoded)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from lm_deluge._secrets import NO_SECRETS, Secrets
 from lm_deluge.models import Model
 from lm_deluge.providers._json import decode_object, nonempty
 from lm_deluge.providers._values import Failure
@@ -48,23 +49,27 @@ _REMEDIES: Mapping[int, str] = {
 }
 
 _MAX_MESSAGE = 500
+_MAX_READ = 8 * _MAX_MESSAGE
+_MAX_WORD = 64
 _TAG = re.compile(r"<[^<>]*>")
-# Providers echo part of the key in their messages, and gateways sometimes all of it.
-_SECRETS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|fw|csk|tgp|r8)[-_][\w\-*.]{6,}|\bAIza[\w\-*.]{6,}|\b(?i:bearer)\s+[\w\-*.+/=]{6,}"
-)
 
 
-def failure_from_response(model: Model, response: HttpResponse, *, now: float) -> Failure:
+def failure_from_response(model: Model, response: HttpResponse, *, now: float, secrets: Secrets) -> Failure:
     """From an answer with an error status, whatever its body is."""
     error: object = decode_object(response.body)
     if error is None:  # the page of a proxy, most of the time
-        error = _TAG.sub(" ", response.body[: 8 * _MAX_MESSAGE].decode("utf-8", "replace"))
-    return failure_from_error(model, error, status=response.status, headers=response.headers, now=now)
+        error = _TAG.sub(" ", response.body[:_MAX_READ].decode("utf-8", "replace"))
+    return failure_from_error(model, error, status=response.status, secrets=secrets, headers=response.headers, now=now)
 
 
 def failure_from_error(
-    model: Model, error: object, *, status: int, headers: Mapping[str, str] | None = None, now: float = 0.0
+    model: Model,
+    error: object,
+    *,
+    status: int,
+    secrets: Secrets,
+    headers: Mapping[str, str] | None = None,
+    now: float = 0.0,
 ) -> Failure:
     """From an error as the provider words it.
 
@@ -72,6 +77,7 @@ def failure_from_error(
         model: which model was asked.
         error: the decoded body, its ``error`` object, or text.
         status: the HTTP status.
+        secrets: what the server was sent and may repeat, in any of its words.
         headers: of the answer, names in lower case; None for an error in the middle of a stream.
         now: seconds since the Unix epoch.
     """
@@ -81,9 +87,9 @@ def failure_from_error(
         status = _status_of(kind, code)
     return Failure(
         status=status,
-        message=_message(model, status, kind, text),
-        kind=kind,
-        code=code,
+        message=_message(model, status, kind, text, secrets),
+        kind=_told(kind, secrets, _MAX_WORD),
+        code=_told(code, secrets, _MAX_WORD),
         retryable=_is_retryable(status, {kind, code}, headers.get("x-should-retry")),
         retry_after=retry_after(headers, now=now),
     )
@@ -139,21 +145,24 @@ def _is_retryable(status: int, words: set[str | None], should_retry: str | None)
     return status in _RETRYABLE or status >= 500 or status == 200
 
 
-def _message(model: Model, status: int, kind: str | None, text: str) -> str:
+def _message(model: Model, status: int, kind: str | None, text: str, secrets: Secrets = NO_SECRETS) -> str:
     host = urlsplit(model.base_url).netloc
-    what = f"{status} {_clean(kind)}" if kind else str(status)
+    word = _told(kind, secrets, _MAX_WORD)
+    what = f"{status} {word}" if word else str(status)
     remedy = "Redirects are not followed; check base_url." if 300 <= status < 400 else _REMEDIES.get(status, "")
-    said = _clean(text) or "no message"
+    said = _told(text, secrets, _MAX_MESSAGE) or "no message"
     if not remedy:
         return f"{what} from {host}: {said}"
     return f"{what} from {host}: {said}{'' if said.endswith(('.', '!', '?')) else '.'} {remedy}"
 
 
-def _clean(text: str) -> str:
-    """One printable line, of bounded length, with nothing in it that looks like a credential."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * _MAX_MESSAGE]).split())
-    shown = _SECRETS.sub("***", line)
-    return shown if len(shown) <= _MAX_MESSAGE else shown[: _MAX_MESSAGE - 1] + "…"
+def _told(text: str | None, secrets: Secrets, most: int) -> str | None:
+    """A server's words as they are told: one printable line without credentials, of bounded length. None for none."""
+    if not text:
+        return None
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[:_MAX_READ]).split())
+    shown = secrets.hide(line)  # before it is cut, for half a key is one still
+    return (shown if len(shown) <= most else shown[: most - 1] + "…") or None
 
 
 def error_of(decoded: Mapping[str, Any]) -> object | None:

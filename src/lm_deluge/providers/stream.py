@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from lm_deluge._secrets import NO_SECRETS, Secrets
 from lm_deluge.errors import ProtocolError
 from lm_deluge.models import Model
 from lm_deluge.providers._json import decode_object
@@ -56,13 +57,15 @@ class StreamReader:
 
     Args:
         model: which model was asked.
+        secrets: what the server was sent and may repeat in an error.
 
     Attributes:
         has_begun: whether the answer has; comments, pings and errors do not count.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, secrets: Secrets = NO_SECRETS) -> None:
         self._model = model
+        self._secrets = secrets
         self._decoder = EventDecoder()
         self._fold = _FOLDS[model.service.wire]()
         self._failure: Failure | None = None
@@ -110,7 +113,7 @@ class StreamReader:
         error = error_of(event)
         if error is not None:
             if not self._fold.is_complete:  # what is complete has been paid for and is kept
-                self._failure = failure_from_error(self._model, error, status=200)
+                self._failure = failure_from_error(self._model, error, status=200, secrets=self._secrets)
             return []
         try:
             deltas = self._fold.add(event)
