@@ -48,15 +48,9 @@ _KEY_LIKE = re.compile(
 )
 
 
-def says_what_is_asked(header: str, named: Iterable[str] = ()) -> bool:
-    """Whether a header's value says what is asked, and may be shown. The value of any other is a secret.
-
-    Args:
-        header: its name, in any case.
-        named: names that the user gives beside those that are known, in lower case.
-    """
-    lowered = header.lower()
-    return lowered in _ASKING or lowered in named
+def says_what_is_asked(header: str) -> bool:
+    """Whether a header is known to say what is asked, so that its value may be shown. Any other's is a secret."""
+    return header.lower() in _ASKING
 
 
 class Secrets:

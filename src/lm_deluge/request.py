@@ -3,26 +3,22 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from lm_deluge import canonical
+from lm_deluge._secrets import says_what_is_asked
 from lm_deluge.config import SamplingParams
 from lm_deluge.errors import ConfigError, PromptError
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.tool import Tool
 
-__all__ = ["Breakpoint", "Parameters", "Request", "is_personal"]
+__all__ = ["Breakpoint", "Parameters", "Request"]
 
-# Headers that say who asks, or name one exchange, but not what is asked. None of them may reach a cache file.
+# Headers that say who asks, or name one exchange, but not what is asked. No key is made from them.
 _PERSONAL = re.compile(r"auth|key|token|cookie|secret|user|session|request-id|idempotency|trace|organization|project")
-
-
-def is_personal(header: str) -> bool:
-    """Whether a header says who asks, or names one exchange, rather than what is asked."""
-    return _PERSONAL.search(header.lower()) is not None
 
 
 class Breakpoint(msgspec.Struct, frozen=True):
@@ -98,8 +94,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that is asked beside the conversation. A cache of ``scope="request"`` has it in its keys.
 
-    Plain data, kept with each entry, so it holds no credential: headers are kept as digests of their values, and those
-    that identify who asks are left out.
+    Plain data, kept with each entry, so it holds no credential. Headers that identify who asks are left out. Of those
+    that are known to say what is asked the digest is kept; any other may hold a secret that a digest would give away to
+    a list of guesses, so of these only the name is.
 
     Attributes:
         model: as the user named it.
@@ -109,7 +106,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         tool_choice: as in ``Request``.
         output_schema: as in ``Request``.
         extra_body: as in ``Request``.
-        extra_headers: the SHA-256 of each header's value, in hexadecimal.
+        extra_headers: the SHA-256 of each header's value, in hexadecimal; empty where that is not kept.
+        sealed: ``digest`` in hexadecimal, where there are such headers, for it is made from their values too.
     """
 
     model: str
@@ -120,6 +118,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_schema: dict[str, Any] | None = None
     extra_body: dict[str, Any] = {}
     extra_headers: dict[str, str] = {}
+    sealed: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
 
     @classmethod
     def of(
@@ -150,22 +149,29 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 extra_headers={
                     name.lower(): hashlib.sha256(str(value).encode()).hexdigest()
                     for name, value in (extra_headers or {}).items()
-                    if not is_personal(name)
+                    if not _PERSONAL.search(name.lower())
                 },
-            )
+            ).guarded()
         except PromptError as error:
             raise ConfigError(f"The request's parameters cannot be sent: {error}") from error
 
     @property
     def digest(self) -> bytes:
         """SHA-256 of all of it, for keys of ``scope="request"``."""
-        return canonical.parameters_digest(self.__canonical__())
+        return canonical.parameters_digest(self.__canonical__()) if self.sealed is None else bytes.fromhex(self.sealed)
 
     @property
     def fingerprint(self) -> bytes:
         """Eight bytes that tell whether model or parameters differ, wherever the request went."""
-        here = msgspec.structs.replace(self, endpoint="", extra_headers={})
+        here = msgspec.structs.replace(self, endpoint="", extra_headers={}, sealed=None)
         return canonical.parameters_digest(here.__canonical__())[:8]
+
+    def guarded(self) -> "Parameters":
+        """The same without digests of values that may be secret. Entries of older versions hold them."""
+        kept = {name: value if says_what_is_asked(name) else "" for name, value in self.extra_headers.items()}
+        if kept == self.extra_headers:
+            return self
+        return msgspec.structs.replace(self, extra_headers=kept, sealed=self.digest.hex())
 
     def __canonical__(self) -> object:
         return msgspec.to_builtins(self)

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["HttpRequest", "HttpResponse"]
+from lm_deluge._secrets import MASK, says_what_is_asked
 
-_SECRET_HEADERS = frozenset(
-    {"authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "proxy-authorization"}
-)
+__all__ = ["HttpRequest", "HttpResponse"]
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +15,8 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         method: ``"GET"`` or ``"POST"``.
         url: absolute, with its query.
-        headers: names in lower case. They hold the credential, which is why ``repr`` leaves their values out.
+        headers: names in lower case. They hold the credential, so ``repr`` shows only values that are known to say what
+            is asked.
         body: the encoded body; empty for none.
     """
 
@@ -27,7 +26,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
     def __repr__(self) -> str:
-        shown = {name: "***" if is_secret_header(name) else value for name, value in self.headers.items()}
+        shown = {name: value if says_what_is_asked(name) else MASK for name, value in self.headers.items()}
         url = self.url.partition("?")[0]  # some providers take the key in the query
         return f"HttpRequest({self.method} {url}, headers={shown}, body={len(self.body)} bytes)"
 
@@ -44,9 +43,3 @@ class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-def is_secret_header(name: str) -> bool:
-    """Whether a header's value must not be shown. Unknown names that look like a credential count as one."""
-    lowered = name.lower()
-    return lowered in _SECRET_HEADERS or any(word in lowered for word in ("token", "secret", "key", "auth"))

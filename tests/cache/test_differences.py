@@ -35,7 +35,7 @@ PARAMETERS = Parameters(
     tool_choice="auto",
     output_schema={"properties": {"x": {"type": "string"}}},
     extra_body={"foo": 1},
-    extra_headers={"x-mode": "ab" * 32},
+    extra_headers={"openai-beta": "ab" * 32},
 )
 
 
@@ -59,7 +59,7 @@ parameters = st.builds(
     tool_choice=st.none() | st.just("auto"),
     output_schema=st.none() | some.json_objects,
     extra_body=some.json_objects,
-    extra_headers=st.dictionaries(st.sampled_from(["x-a", "x-b"]), st.sampled_from(["00" * 32, "11" * 32])),
+    extra_headers=st.dictionaries(st.sampled_from(["x-a", "openai-beta"]), st.sampled_from(["00" * 32, "11" * 32])),
 )
 
 
@@ -150,8 +150,8 @@ def test_one_change_is_one_difference_at_its_place(changed: Conversation, path: 
         ({"extra_body": {"foo": True}}, "extra_body.foo: asked true, stored 1"),
         ({"extra_body": {"foo": 1, "bar": None}}, "extra_body.bar: asked null, stored not set"),
         ({"extra_body": {"foo": 1, "a b\x1b": "x"}}, 'extra_body["a b\\x1b"]: asked "x", stored not set'),
-        ({"extra_headers": {"x-mode": "cd" * 32}},
-         "extra_headers.x-mode: asked SHA-256 cdcdcdcdcdcd…, stored SHA-256 abababababab…"),
+        ({"extra_headers": {"openai-beta": "cd" * 32}},
+         "extra_headers.openai-beta: asked SHA-256 cdcdcdcdcdcd…, stored SHA-256 abababababab…"),
     ],
 )  # fmt: skip
 def test_a_parameter_is_shown_as_it_is_written(change: dict[str, object], line: str) -> None:

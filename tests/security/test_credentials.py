@@ -30,13 +30,15 @@ if TYPE_CHECKING:
     from lm_deluge.events import Event
 
 ENVIRONMENT, ARGUMENT, BEARER = "sk-proj-ENVIRONMENT00000001", "k3y.of.ARGUMENT/00000002", "t0ken_of_BEARER_00000003"
+GATEWAY = "gatew4y-00000008"
 COOKIE, SESSION, PROXY, ADDRESS = "c00kie-00000004", "s3ssion-00000005", "pr0xy-00000006", "addr3ss-00000007"
-SECRETS = (ENVIRONMENT, ARGUMENT, BEARER, COOKIE, SESSION, PROXY, ADDRESS, PASSWORD)
+SECRETS = (ENVIRONMENT, ARGUMENT, BEARER, COOKIE, SESSION, PROXY, ADDRESS, PASSWORD, GATEWAY)
 HEADERS = {
     "Authorization": f"Bearer {BEARER}",
     "Cookie": f"id={COOKIE}",
     "X-Session-Id": SESSION,
-    "X-Feature": "beta-1",
+    "X-Gateway-Password": GATEWAY,
+    "OpenAI-Beta": "beta-1",
 }
 FORMS = re.compile("|".join(re.escape(secret[:-4]) for secret in SECRETS))  # nor most of one
 
@@ -154,8 +156,10 @@ def assert_store_is_clean(cache: ResponseCache, directory: Path) -> None:
         request = unpack_request(stored.request, store.read_blobs)
         assert_unsaid("a request", msgspec.msgpack.encode(request))
         assert request.parameters is not None
-        assert set(request.parameters.extra_headers) == {"x-feature"}, "only headers that say what is asked"
-        assert len(request.parameters.extra_headers["x-feature"]) == 64, "and of those the hash"
+        headers = request.parameters.extra_headers
+        assert set(headers) == {"openai-beta", "x-gateway-password"}, "only headers that may say what is asked"
+        assert len(headers["openai-beta"]) == 64, "the hash, where that is known"
+        assert headers["x-gateway-password"] == ""
     assert_unsaid("runs", list(store.runs()))
     export(store, directory / "bundle.jsonl")
 

@@ -210,7 +210,7 @@ class Core:
                 )
             return _ALONE
         digest = parameters.digest if self.scope == "request" else None
-        return Context(digest, parameters.fingerprint, PackedParameters.of(parameters))
+        return Context(digest, parameters.fingerprint, PackedParameters.of(parameters, self.scope))
 
     def key(self, prompt: Conversation, context: Context = _ALONE, sample: int = 0) -> bytes:
         """The key of an answer."""

@@ -88,9 +88,13 @@ def parameter_differences(asked: Parameters, stored: Parameters) -> tuple[Differ
     Raises:
         PromptError: something in the parameters has no canonical form.
     """
+    asked, stored = asked.guarded(), stored.guarded()
     left, right = _plain_parameters(asked), _plain_parameters(stored)
     names = asked.__struct_fields__
-    return tuple(one for name in names for one in _values(name, left.get(name, UNSET), right.get(name, UNSET)))
+    found = tuple(one for name in names for one in _values(name, left.get(name, UNSET), right.get(name, UNSET)))
+    if not found and asked.sealed and stored.sealed and asked.sealed != stored.sealed:
+        return (Difference("extra_headers", "values that are not kept", "others"),)
+    return found
 
 
 def quoted(text: str, at: int = 0, *, ascii_only: bool = False) -> str:
@@ -270,8 +274,11 @@ def _may_look_alike(left: str, right: str) -> bool:
 
 def _plain_parameters(parameters: Parameters) -> dict[Any, Any]:
     plain = {name: getattr(parameters, name) for name in parameters.__struct_fields__}
-    headers = {name: _Named(digest, f"SHA-256 {digest[:12]}…") for name, digest in parameters.extra_headers.items()}
-    return _set({**plain, "extra_headers": headers})
+    headers = {
+        name: _Named(digest, f"SHA-256 {digest[:12]}…" if digest else "a value that is not kept")
+        for name, digest in parameters.extra_headers.items()
+    }
+    return _set({**plain, "extra_headers": headers, "sealed": None})
 
 
 def _set(values: dict[Any, Any]) -> dict[Any, Any]:

@@ -49,6 +49,8 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
         scope: what the entry's key was made from.
         sample: which of several independent answers it is.
         redacted: whether the conversation was changed on export, so that it no longer gives the entry's key.
+        tells: whether what is stored has digests of headers that may be secret, as older versions stored them.
+            ``parameters`` is without.
     """
 
     conversation: Conversation
@@ -56,6 +58,7 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     scope: Scope = "conversation"
     sample: int = 0
     redacted: bool = False
+    tells: bool = False
 
 
 class PackedRequest(msgspec.Struct, frozen=True):
@@ -73,8 +76,8 @@ class PackedParameters(msgspec.Struct, frozen=True):
     blobs: dict[bytes, Blob]
 
     @classmethod
-    def of(cls, parameters: Parameters) -> "PackedParameters":
-        encoded = _encoder.encode(parameters)
+    def of(cls, parameters: Parameters, scope: Scope) -> "PackedParameters":
+        encoded = _encoder.encode(_kept(parameters, scope))
         if len(encoded) <= _INLINE_BYTES:
             return cls(msgspec.Raw(encoded), {})
         name = hashlib.sha256(encoded).digest()
@@ -159,13 +162,23 @@ def unpack_request(request: bytes, read_blobs: Callable[[Sequence[bytes]], Mappi
             raise DamagedEntryError("the stored request names a local file instead of holding its content")
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise DamagedEntryError("the stored request has another shape") from error
+    kept = None if parameters is None else _kept(parameters, stored.scope)
     return StoredRequest(
         conversation=conversation,
-        parameters=parameters,
+        parameters=kept,
         scope=stored.scope,
         sample=stored.sample,
         redacted=stored.redacted,
+        tells=kept != parameters,
     )
+
+
+def _kept(parameters: Parameters, scope: Scope) -> Parameters:
+    """What is kept of parameters: no digest of what may be secret, and one of all of it only where a key needs it."""
+    kept = parameters.guarded()
+    if scope == "request" or kept.sealed is None:
+        return kept
+    return msgspec.structs.replace(kept, sealed=None)
 
 
 def refers_of(request: bytes) -> tuple[bytes, ...]:

@@ -5,7 +5,7 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +70,9 @@ class LLMClient:
         single_flight: let identical prompts share one call: in this client, and among all threads and processes that
             share the local cache: processes where it is SQLite or Redis, threads elsewhere. Without it, duplicates each
             make a call until the first of them has finished.
-        extra_headers: sent with every call; they win over ours.
+        extra_headers: sent with every call; they win over ours. Their values count as secrets, and are masked where a
+            server repeats them, but for a few that are known to say what is asked, such as ``anthropic-beta``.
+        public_headers: names of further ones whose values are no secrets.
         extra_body: merged into every request body; it wins over ours.
         base_url: the server to talk to instead of the provider's own.
         api_key: the credential; by default that of the provider's environment variable, read when it is needed.
@@ -110,6 +112,7 @@ class LLMClient:
         cache: Any = None,
         single_flight: bool = False,
         extra_headers: Mapping[str, str] | None = None,
+        public_headers: Collection[str] = (),
         extra_body: Mapping[str, Any] | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
@@ -148,6 +151,7 @@ class LLMClient:
             single_flight=bool(single_flight),
             api_key=api_key,
             extra_headers=dict(extra_headers or {}),
+            public_headers=frozenset(name.lower() for name in public_headers),
             extra_body=dict(extra_body or {}),
         )
         self._choice = Choice(self._settings.models, model_weights)

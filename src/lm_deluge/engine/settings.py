@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     single_flight: bool = False
     api_key: str | None = None
     extra_headers: Mapping[str, str] = {}
+    public_headers: frozenset[str] = frozenset()
     extra_body: Mapping[str, Any] = {}
 
     def __repr__(self) -> str:

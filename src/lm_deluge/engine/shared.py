@@ -135,11 +135,12 @@ class Shared:
     def secrets(self) -> Secrets:
         """What calls are sent and nobody may be told: the credentials of all models, and values of headers."""
         settings = self.settings
-        headers = {name: str(value) for name, value in settings.extra_headers.items()}
+        shown = settings.public_headers
+        headers = settings.extra_headers.items()
         return Secrets(
             [
                 *filter(None, map(self.credential, settings.models)),
-                *(value for name, value in headers.items() if not says_what_is_asked(name)),
+                *(str(value) for name, value in headers if not says_what_is_asked(name) and name.lower() not in shown),
             ]
         )
 

@@ -268,7 +268,7 @@ class _Load:
 def _packed(request: StoredRequest) -> PackedRequest:
     if not 0 <= request.sample < 2**63:
         raise DamagedEntryError(f"its sample is {request.sample}")
-    parameters = None if request.parameters is None else PackedParameters.of(request.parameters)
+    parameters = None if request.parameters is None else PackedParameters.of(request.parameters, request.scope)
     return pack_request(
         request.conversation, parameters, scope=request.scope, sample=request.sample, redacted=request.redacted
     )

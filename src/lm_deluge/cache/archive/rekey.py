@@ -164,7 +164,7 @@ class _Rekey:
             self._left.append(Left(stored.key.hex(), str(error)))
 
     def _entry(self, stored: Stored, found: Decoded, request: StoredRequest) -> Entry:
-        parameters = None if request.parameters is None else PackedParameters.of(request.parameters)
+        parameters = None if request.parameters is None else PackedParameters.of(request.parameters, request.scope)
         packed = pack_request(request.conversation, parameters, scope=request.scope, sample=request.sample)
         fingerprint = found.fingerprint if request.parameters is None else request.parameters.fingerprint
         created = found.created or stored.facts.created

@@ -62,7 +62,7 @@ def _entry(store: ScanStore, aside: SetAside, found: Decoded) -> Entry:
         return bare
     packed = pack_request(
         request.conversation,
-        None if request.parameters is None else PackedParameters.of(request.parameters),
+        None if request.parameters is None else PackedParameters.of(request.parameters, request.scope),
         scope=request.scope,
         sample=request.sample,
         redacted=request.redacted,

@@ -11,7 +11,14 @@ from lm_deluge.cache.archive.reports import counted
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Entry, Stored
 from lm_deluge.cache.facts import corrected, mistaken
-from lm_deluge.cache.record import refers_of, unpack_request
+from lm_deluge.cache.record import (
+    PackedParameters,
+    PackedRequest,
+    StoredRequest,
+    pack_request,
+    refers_of,
+    unpack_request,
+)
 from lm_deluge.cache.stores import BoundedStore, Store
 from lm_deluge.errors import CacheError, CacheWarning, DamagedEntryError
 
@@ -52,6 +59,8 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
         set_aside: damaged entries that were taken out of service now.
         dropped: requests that cannot be read and were removed now.
         corrected: entries whose facts were written anew now.
+        digests: entries that are whole, and that hold digests of headers which may be secret, as older versions stored
+            them. With ``fix`` these are left out now.
         store: how much is wrong with the store itself.
         problems: all of it in words; of very many, the first 1,000.
     """
@@ -63,6 +72,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     set_aside: int = 0
     dropped: int = 0
     corrected: int = 0
+    digests: int = 0
     store: int = 0
     problems: tuple[Problem, ...] = ()
 
@@ -85,6 +95,11 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
             said.append(
                 f"{counted(self.facts, 'entry', 'entries')} with other facts than the answer tells; "
                 f"{self.corrected:,} of them corrected"
+            )
+        if self.digests:
+            said.append(
+                f"{counted(self.digests, 'entry', 'entries')} with digests of headers that may be secret, as older "
+                "versions stored them; verify with fix leaves them out"
             )
         if self.store:
             said.append(f"{counted(self.store, 'problem')} of the store itself")
@@ -140,25 +155,27 @@ class _Check:
             self._counts["set_aside"] += removed
             self._report("damaged", Problem(str(error), key, set_aside=removed))
             return
-        said = self._wrong_request(stored)
+        request = self._request(stored)
+        said = request if isinstance(request, str) else None
         if said is not None:
             self._report("requests", Problem(said, key, served=True, mended=self._fix))
         wrong = mistaken(stored.facts, decoded)
         if wrong:
             what = f"the store has another {', '.join(wrong)} than the answer itself"
             self._report("facts", Problem(what, key, served=True, mended=self._fix))
-        if self._fix and (said is not None or wrong):
+        tells = isinstance(request, StoredRequest) and request.tells
+        self._counts["digests"] += tells
+        if self._fix and (said is not None or wrong or tells):
             self._to_mend.append(stored.key)
 
-    def _wrong_request(self, stored: Stored) -> str | None:
+    def _request(self, stored: Stored) -> StoredRequest | str | None:
+        """The stored request, or what is wrong with it; None if there is none."""
         try:
-            if stored.request:
-                unpack_request(stored.request, self._scan.read_blobs)
+            return unpack_request(stored.request, self._scan.read_blobs) if stored.request else None
         except DamagedEntryError as error:
             if error.__cause__ is not None:  # what a decoder says of bytes means nothing to people
                 return "the stored request does not unpack: it is damaged, or has another shape"
             return str(error).replace("the entry", "the stored request")
-        return None
 
     def _mend(self) -> None:
         for start in range(0, len(self._to_mend), _AT_ONCE):
@@ -174,16 +191,19 @@ class _Check:
             decoded = decode(stored.key, stored.value)
         except DamagedEntryError:
             return None
-        drops = self._wrong_request(stored) is not None
+        request = self._request(stored)
+        drops = isinstance(request, str)
         self._counts["dropped"] += drops
         self._counts["corrected"] += bool(mistaken(stored.facts, decoded))
-        request = b"" if drops else stored.request
+        packed = _packed(request) if isinstance(request, StoredRequest) and request.tells else None
+        data = b"" if drops else stored.request if packed is None else packed.data
         return Entry(
             key=stored.key,
             value=stored.value,
             namespace=stored.namespace,
-            request=request,
-            refers=refers_of(request) if request else (),
+            request=data,
+            refers=refers_of(data) if data else (),
+            blobs={} if packed is None else packed.blobs,
             facts=corrected(stored.facts, decoded),
             expires=stored.expires,
         )
@@ -198,3 +218,10 @@ class _Check:
         self._counts[kind] += 1
         if len(self._problems) < _MOST_PROBLEMS:
             self._problems.append(problem)
+
+
+def _packed(request: StoredRequest) -> PackedRequest:
+    parameters = None if request.parameters is None else PackedParameters.of(request.parameters, request.scope)
+    return pack_request(
+        request.conversation, parameters, scope=request.scope, sample=request.sample, redacted=request.redacted
+    )
