@@ -6,6 +6,7 @@ import msgspec
 
 from lm_deluge.prompt import Message, ToolCall
 from lm_deluge.prompt._frozen import thaw
+from lm_deluge.prompt.message import refuse_paths
 from lm_deluge.usage import Usage
 
 __all__ = ["APIResponse"]
@@ -122,5 +123,9 @@ class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
         Raises:
             msgspec.ValidationError: the data have another shape.
+            PromptError: an image or a file in it is a local path, which no answer has.
         """
-        return msgspec.convert(data, cls)
+        response = msgspec.convert(data, cls)
+        if response.content is not None:
+            refuse_paths((response.content,))
+        return response

@@ -46,7 +46,7 @@ def test_a_log_without_media_is_json_and_changes_nothing_else(conversation):
 def test_paths_and_urls_stay_in_a_log(tmp_path):
     conversation = Conversation.user(image=tmp_path / "missing.png").user(file="https://example.com/a.pdf")
     for log in (conversation.to_log(), conversation.to_log(preserve_media=False)):
-        returned = Conversation.from_log(through_json(log))
+        returned = Conversation.from_log(through_json(log), allow_paths=True)
         assert returned.messages == conversation.messages, "nothing was read or fetched"
 
 

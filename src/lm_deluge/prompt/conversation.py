@@ -9,7 +9,7 @@ from lm_deluge.canonical import ROOT, extend
 from lm_deluge.errors import PromptError
 from lm_deluge.prompt._frozen import thaw
 from lm_deluge.prompt.media import File, Image, MediaInput
-from lm_deluge.prompt.message import Message, Role
+from lm_deluge.prompt.message import Message, Role, refuse_paths
 from lm_deluge.prompt.parts import Part, ToolResult
 
 __all__ = ["Conversation"]
@@ -230,16 +230,23 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         return log
 
     @classmethod
-    def from_log(cls, payload: Mapping[str, Any]) -> Self:
+    def from_log(cls, payload: Mapping[str, Any], *, allow_paths: bool = False) -> Self:
         """The conversation that ``to_log`` wrote.
 
+        Args:
+            payload: plain data. Logs come from anywhere, so what they say does not decide which local files are sent.
+            allow_paths: take images and files that are paths, in logs of one's own.
+
         Raises:
-            PromptError: the payload has another shape, or its media were left out.
+            PromptError: the payload has another shape, its media were left out, or one is a path.
         """
         try:
-            return msgspec.convert(payload, cls)
+            conversation = msgspec.convert(payload, cls)
         except (msgspec.ValidationError, RecursionError) as error:
             raise PromptError(f"This is not a logged conversation: {error}") from error
+        if not allow_paths:
+            refuse_paths(conversation.messages)
+        return conversation
 
     @classmethod
     def from_openai_chat(cls, messages: Sequence[Mapping[str, Any]]) -> Self:

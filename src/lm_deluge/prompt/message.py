@@ -17,7 +17,7 @@ from lm_deluge.prompt.parts import (
     as_arguments,
 )
 
-__all__ = ["Message", "Role"]
+__all__ = ["Message", "Role", "refuse_paths"]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -189,6 +189,22 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     def _of(self, kind: type[P]) -> list[P]:
         return [part for part in self.parts if isinstance(part, kind)]
+
+
+def refuse_paths(messages: Sequence[Message]) -> None:
+    """See that messages which were read from plain data name no local file. Nothing is opened.
+
+    Raises:
+        PromptError: an image or a file is a path.
+    """
+    for number, message in enumerate(messages):
+        for item in message.media:
+            if item.path is not None:
+                raise PromptError(
+                    f"messages[{number}] has a local path, {item.path[:200]!r}. Data from elsewhere must not decide which "
+                    "files are sent: load() prompts before they are logged, or use "
+                    "Conversation.from_log(..., allow_paths=True) for logs of your own."
+                )
 
 
 def _load(part: Part) -> Part:
