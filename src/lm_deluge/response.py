@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from lm_deluge._json import NotJson, read_json
 from lm_deluge.prompt import Message, ToolCall
 from lm_deluge.prompt._frozen import thaw
 from lm_deluge.prompt.message import refuse_paths
@@ -78,12 +79,13 @@ class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     @property
     def raw_response(self) -> dict[str, Any] | None:
-        """The provider's answer as a new dict, or None when there was none or it was not a JSON object."""
+        """The provider's answer as a new dict, or None when there was none or it was not a JSON object
+        that can be used: one that is nested without end cannot."""
         if self.raw_body is None:
             return None
         try:
-            decoded = msgspec.json.decode(self.raw_body)
-        except (msgspec.DecodeError, UnicodeError):
+            decoded = read_json(self.raw_body)
+        except NotJson:
             return None
         return decoded if isinstance(decoded, dict) else None
 

@@ -76,7 +76,7 @@ class PackedParameters(msgspec.Struct, frozen=True):
     blobs: dict[bytes, Blob]
 
     @classmethod
-    def of(cls, parameters: Parameters, scope: Scope) -> "PackedParameters":
+    def of(cls, parameters: Parameters, scope: Scope = "request") -> "PackedParameters":
         encoded = _encoder.encode(_kept(parameters, scope))
         if len(encoded) <= _INLINE_BYTES:
             return cls(msgspec.Raw(encoded), {})

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from lm_deluge._json import NotJson
+from lm_deluge._json import read_json as decode
 from lm_deluge.cli.rows import Row
 from lm_deluge.cli.terminal import say
 from lm_deluge.errors import ConfigError, PromptError
@@ -89,6 +89,6 @@ def read_json(path: Path) -> Any:
         OSError: it cannot be read.
     """
     try:
-        return msgspec.json.decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeError) as error:
+        return decode(path.read_bytes())
+    except NotJson as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from lm_deluge._json import JsonReader, NotJson
 from lm_deluge.cli.outfile import OutFile
 from lm_deluge.cli.rows import Row
 from lm_deluge.errors import ConfigError
@@ -134,7 +135,7 @@ class Results:
 
     def _resume(self, target: OutFile) -> None:
         """Learn what is answered, and take out what is not."""
-        decode = msgspec.json.Decoder(_Known).decode
+        reader: JsonReader[_Known] = JsonReader(_Known)
         errors: list[int] = []
         end = 0
         with target.path.open("rb") as file:
@@ -143,8 +144,8 @@ class Results:
                     self.dropped_torn = True
                     break
                 try:
-                    known = decode(line)
-                except (msgspec.DecodeError, UnicodeError) as error:
+                    known = reader.read(line)
+                except NotJson as error:
                     raise ConfigError(
                         f"Line {number} of {self._name} is not a result of `deluge run` ({error}), so the file is left "
                         "as it is. Choose another --out, or replace it with --overwrite."

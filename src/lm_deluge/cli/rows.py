@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from lm_deluge import canonical
+from lm_deluge._json import NotJson, read_json
 from lm_deluge.errors import PromptError
 
 __all__ = ["PROMPT_FIELDS", "Row", "RowReader", "read_blocks", "read_rows"]
@@ -85,11 +86,11 @@ class RowReader:
     def _read(self, text: bytes) -> Row:
         value: Any = None
         try:
-            value = msgspec.json.decode(text)
+            value = read_json(text)
             id, prompt, extra = self._parts(value)
             digest = _digest(canonical.encode([id, prompt]))
             return Row(index=self._rows - 1, line=self._lines, digest=digest, id=id, prompt=prompt, extra=extra)
-        except (msgspec.DecodeError, UnicodeError) as error:
+        except NotJson as error:
             problem = f"Line {self._lines} is not JSON: {error}"
         except PromptError as error:
             problem = f"Line {self._lines} {error}"

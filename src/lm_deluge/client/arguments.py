@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, cast, get_args
 
+from lm_deluge._json import is_deep
 from lm_deluge._optional import require
 from lm_deluge.config import SamplingParams
 from lm_deluge.engine import CacheMode, OnMiss, RunOptions
@@ -50,8 +51,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     yaml = require("yaml", extra="yaml", purpose="LLMClient.from_yaml")
     try:
         config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deep to be read.") from error
+    except (yaml.YAMLError, ValueError) as error:  # the latter for a number that Python refuses to convert
         raise ConfigError(f"{path} is not YAML: {error}") from error
+    if is_deep(config):
+        raise ConfigError(f"{path} is nested too deep to be read.")
     if not isinstance(config, dict):
         raise ConfigError(f"{path} holds no mapping of LLMClient's arguments.")
     return config

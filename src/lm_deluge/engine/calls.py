@@ -326,7 +326,9 @@ class Caller:
 
     async def _conclude(self, arrival: Arrival) -> APIResponse | Failure:
         """What came of an answer, once it is stored. What has to happen in any case happens elsewhere."""
-        if not arrival.is_settled:
+        if arrival.is_large:
+            await in_thread(arrival.settle)
+        elif not arrival.is_settled:
             try:
                 await self._shared.pace.turn()
             finally:

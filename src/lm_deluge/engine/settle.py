@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lm_deluge import _overdue as overdue
+from lm_deluge._json import LARGE
 from lm_deluge._secrets import Secrets
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.ledger import Ledger
@@ -46,7 +47,7 @@ class Settler:
     def arrived(self, job: Job, route: Route, plan: CachePlan, received: HttpResponse, tokens: int) -> None:
         """An answer has come. To be called right after its last byte, with nothing awaited in between."""
         arrival = job.arrival = Arrival(self, job, route, plan, received, tokens)
-        if self.shared.pace.step():
+        if self.shared.pace.step() and not arrival.is_large:
             arrival.settle()
         else:
             overdue.announce(arrival.settle)
@@ -108,6 +109,11 @@ class Arrival:
         self._received = received
         self._tokens = tokens
         self._lock = threading.Lock()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether reading it is work for a thread."""
+        return len(self._received.body) > LARGE
 
     @property
     def received(self) -> HttpResponse:

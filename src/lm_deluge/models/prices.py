@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from lm_deluge._json import JsonReader
 from lm_deluge.models.names import Model
 from lm_deluge.models.tiers import tier_of
 from lm_deluge.usage import Usage
@@ -179,4 +180,5 @@ def _measure_in_child(provider: str, api_name: str) -> Rates | None:
         env={name: value for name, value in os.environ.items() if name.startswith(_ENVIRON)},
         check=True,
     )
-    return msgspec.json.decode(done.stdout, type=Rates | None)
+    reader: JsonReader[Rates | None] = JsonReader(Rates | None)
+    return reader.read(done.stdout)

@@ -201,8 +201,8 @@ def refuse_paths(messages: Sequence[Message]) -> None:
         for item in message.media:
             if item.path is not None:
                 raise PromptError(
-                    f"messages[{number}] has a local path, {item.path[:200]!r}. Data from elsewhere must not decide which "
-                    "files are sent: load() prompts before they are logged, or use "
+                    f"messages[{number}] has a local path, {item.path[:200]!r}. Data from elsewhere must not decide "
+                    "which files are sent: load() prompts before they are logged, or use "
                     "Conversation.from_log(..., allow_paths=True) for logs of your own."
                 )
 

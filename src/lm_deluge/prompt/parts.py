@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from lm_deluge._json import NotJson, read_json
 from lm_deluge.canonical import encode
 from lm_deluge.errors import PromptError
 from lm_deluge.prompt._frozen import FrozenDict, freeze
@@ -160,8 +161,8 @@ def as_arguments(arguments: str | Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(arguments, str):
         return _frozen_object(arguments, "A tool call's arguments")
     try:
-        return _frozen_object(msgspec.json.decode(arguments or "{}"), "A tool call's arguments")
-    except (msgspec.DecodeError, UnicodeError, RecursionError, PromptError):
+        return _frozen_object(read_json(arguments or "{}"), "A tool call's arguments")
+    except (NotJson, PromptError):
         return FrozenDict({"_raw": arguments})
 
 

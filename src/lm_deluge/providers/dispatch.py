@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lm_deluge._json import LARGE
 from lm_deluge._secrets import NO_SECRETS, Secrets
 from lm_deluge._version import __version__
 from lm_deluge.config import SamplingParams
@@ -119,7 +120,10 @@ def parse(model: Model, response: HttpResponse, *, now: float, secrets: Secrets 
         return failure_from_response(model, response, now=now, secrets=secrets)
     decoded = decode_object(response.body)
     if decoded is None:
-        return invalid_response(model, response.status, "the body is not a JSON object")
+        if len(response.body) <= LARGE:
+            return invalid_response(model, response.status, "the body is not a JSON object")
+        size = f"{len(response.body) / 1e6:,.0f} MB"
+        return invalid_response(model, response.status, f"its {size} are no JSON object that can be read", again=False)
     error = error_of(decoded)
     if error is not None:
         return failure_from_error(

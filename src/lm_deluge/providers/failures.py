@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from lm_deluge._json import LARGE
 from lm_deluge._secrets import NO_SECRETS, Secrets
 from lm_deluge.models import Model
 from lm_deluge.providers._json import decode_object, nonempty
@@ -56,7 +57,8 @@ _TAG = re.compile(r"<[^<>]*>")
 
 def failure_from_response(model: Model, response: HttpResponse, *, now: float, secrets: Secrets) -> Failure:
     """From an answer with an error status, whatever its body is."""
-    error: object = decode_object(response.body)
+    # Of an error of megabytes the beginning says enough.
+    error: object = decode_object(response.body) if len(response.body) <= LARGE else None
     if error is None:  # the page of a proxy, most of the time
         error = _TAG.sub(" ", response.body[:_MAX_READ].decode("utf-8", "replace"))
     return failure_from_error(model, error, status=response.status, secrets=secrets, headers=response.headers, now=now)
@@ -95,10 +97,10 @@ def failure_from_error(
     )
 
 
-def invalid_response(model: Model, status: int, reason: str) -> Failure:
+def invalid_response(model: Model, status: int, reason: str, *, again: bool = True) -> Failure:
     """An answer that does not have the documented shape. The next one may, so it can be asked for again."""
     message = _message(model, status, "invalid_response", reason)
-    return Failure(status=status, message=message, kind="invalid_response", retryable=True)
+    return Failure(status=status, message=message, kind="invalid_response", retryable=again)
 
 
 def truncated_stream(model: Model, reason: str) -> Failure:
@@ -126,7 +128,10 @@ def _code(value: object) -> str | None:
 
 
 def _as_text(value: object) -> str | None:
-    return None if value in (None, "", [], {}) else str(value)
+    try:
+        return None if value in (None, "", [], {}) else str(value)
+    except RecursionError:
+        return None
 
 
 def _status_of(kind: str | None, code: str | None) -> int:

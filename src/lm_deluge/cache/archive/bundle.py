@@ -20,6 +20,7 @@ from collections.abc import Callable
 import msgspec
 
 from lm_deluge import canonical
+from lm_deluge._json import JsonReader
 from lm_deluge.cache.entry import Facts
 from lm_deluge.cache.record import Scope
 from lm_deluge.cache.runs import Run
@@ -161,7 +162,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", forbid_unknown_f
 Line = Header | MediaLine | MessageLine | PrefixLine | ParametersLine | RunLine | EntryLine | End
 
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+_reader: JsonReader[Line] = JsonReader(Line)
 
 
 def seal(line: Line) -> tuple[str, bytes]:
@@ -190,7 +191,7 @@ def open_line(line: bytes) -> tuple[str, Line]:
         name = hashlib.sha256(content).hexdigest()
         if line[_NAME] != name.encode():
             raise DamagedEntryError("its checksum does not match")
-        return name, _decoder.decode(content)
+        return name, _reader.read(content)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedEntryError(f"it is no line of a bundle: {error}") from error
 

@@ -12,6 +12,7 @@ from typing import IO
 
 import msgspec
 
+from lm_deluge._json import JsonReader
 from lm_deluge.cache.archive._recent import remembering
 from lm_deluge.cache.archive.bundle import BundleWriter, EntryLine, RunLine
 from lm_deluge.cache.archive.filters import Filter, entries, runs_of, scannable
@@ -31,7 +32,7 @@ Redact = Callable[[StoredRequest, APIResponse], tuple[StoredRequest, APIResponse
 """Changes what goes into a bundle. None leaves the entry out."""
 
 _json = msgspec.json.Encoder()
-_json_response = msgspec.json.Decoder(APIResponse)
+_json_response: JsonReader[APIResponse] = JsonReader(APIResponse)
 _pack = msgspec.msgpack.Encoder()
 
 
@@ -194,7 +195,7 @@ def _entry_line(stored: Stored, found: Decoded, response: APIResponse) -> EntryL
     shown = msgspec.structs.replace(response, raw_body=None)
     packed = _pack.encode(shown)
     created = found.created or stored.facts.created
-    is_exact = _pack.encode(_json_response.decode(_json.encode(shown))) == packed
+    is_exact = _pack.encode(_json_response.read(_json.encode(shown))) == packed
     return EntryLine(
         key=stored.key.hex(),
         namespace=stored.namespace,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from lm_deluge._json import JsonReader, NotJson
 from lm_deluge._optional import require
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.archive.incoming import Conflict, Incoming, OnConflict
@@ -227,7 +228,7 @@ class _Answer(msgspec.Struct):
     cost: float | None = None
 
 
-_decoder = msgspec.json.Decoder(_Answer)
+_reader: JsonReader[_Answer] = JsonReader(_Answer)
 _is_answer = policy("answers")
 
 
@@ -286,12 +287,12 @@ def _directory(path: Path) -> Iterator[Iterator[tuple[bytes, bytes]]]:
 def _entry(key: bytes, value: bytes, namespace: str | None) -> tuple[Entry, APIResponse]:
     try:
         own, colon, digits = key.decode().rpartition(":")
-        answer = _decoder.decode(value)
+        answer = _reader.read(value)
         if not own or not colon or len(digits) != _KEY_DIGITS:
             raise _LeftOutError("the key has another form")
         request = StoredRequest(conversation=Conversation([_message(message) for message in answer.prompt.messages]))
         response = _response(answer)
-    except (msgspec.MsgspecError, PromptError, UnicodeError, RecursionError):
+    except (NotJson, msgspec.MsgspecError, PromptError, UnicodeError, RecursionError):
         # The message of the error would repeat what is in the file.
         raise _LeftOutError("the entry has another form") from None
     if not request.conversation.messages:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from lm_deluge._json import JsonReader, NotJson
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._sqlite_walk import marks, walk
 from lm_deluge.events import RunReport
@@ -57,6 +58,6 @@ def _run(number: int, started: Any, name: Any, tags: Any, models: Any, report: A
 def _decoded(cell: Any, kind: Any, otherwise: Any) -> Any:
     # What a damaged file has made of a column is left out, and the rest of the run is shown.
     try:
-        return otherwise if cell is None else msgspec.json.decode(cell, type=kind)
-    except (msgspec.MsgspecError, TypeError, UnicodeError, RecursionError):
+        return otherwise if cell is None else JsonReader(kind).read(cell)
+    except (NotJson, TypeError):
         return otherwise

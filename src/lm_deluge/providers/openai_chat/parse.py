@@ -10,7 +10,7 @@ from typing import Any
 from lm_deluge.errors import ProtocolError
 from lm_deluge.models.tiers import tier_of
 from lm_deluge.prompt import Message, Part, Text, Thinking, ToolCall
-from lm_deluge.providers._json import count, nonempty, objects
+from lm_deluge.providers._json import count, nonempty, objects, shallow
 from lm_deluge.providers._parts import provider_block, tool_call
 from lm_deluge.providers._values import Reply
 from lm_deluge.usage import Usage
@@ -47,7 +47,7 @@ def read_reply(completion: dict[str, Any]) -> Reply:
         finish_reason=_FINISH_REASONS.get(reason, reason) if reason else None,
         model=nonempty(completion.get("model")),
         response_id=nonempty(completion.get("id")),
-        logprobs=(objects(logprobs.get("content")) or None) if isinstance(logprobs, dict) else None,
+        logprobs=shallow(objects(logprobs.get("content")) or None) if isinstance(logprobs, dict) else None,
         service_tier=tier_of(nonempty(completion.get("service_tier"))),
     )
 
