@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from lm_deluge._printable import shown
 from lm_deluge.usage import Usage
 
 __all__ = [
@@ -17,7 +18,10 @@ __all__ = [
     "RunFinished",
     "RunReport",
     "RunStarted",
+    "count_word",
 ]
+
+_MOST_WORDS = 32  # of a provider's own, in one report
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,8 +90,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """All that is not zero, each on a line of its own."""
         names = (*self.__struct_fields__, "saved_by_prompt_cache", "prompt_cache_hit_ratio")
-        shown = {name: _shown(getattr(self, name)) for name in names}
-        return "\n".join(f"{name}: {text}" for name, text in shown.items() if text)
+        told = {name: _told(getattr(self, name)) for name in names}
+        return "\n".join(f"{name}: {text}" for name, text in told.items() if text)
 
     def __add__(self, other: "RunReport") -> "RunReport":
         if not isinstance(other, RunReport):
@@ -98,18 +102,29 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
             if name == "longest_wait_for_prefix":
                 summed[name] = max(ours, theirs)
             elif isinstance(ours, dict):
-                summed[name] = {key: ours.get(key, 0) + theirs.get(key, 0) for key in {**ours, **theirs}}
+                summed[name] = dict(ours)
+                for word, number in theirs.items():
+                    count_word(summed[name], word, number)
             else:
                 summed[name] = ours + theirs
         return RunReport(**summed)
 
 
-def _shown(value: Any) -> str:
+def count_word(counts: dict[str, int], word: str, number: int = 1) -> None:
+    """Count a provider's word; of very many different ones, those that come late count as ``"other"``."""
+    kept = word if word in counts or len(counts) < _MOST_WORDS else "other"
+    counts[kept] = counts.get(kept, 0) + number
+
+
+def _told(value: Any) -> str:
     """A number or some of them with their names; nothing for what is zero."""
     if isinstance(value, Usage):
         value = msgspec.structs.asdict(value)
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_shown(each)}" for name, each in value.items() if each)
+        named = [f"{shown(name)} {_told(each)}" for name, each in value.items() if each]
+        return ", ".join(named[:_MOST_WORDS]) + (
+            f" and {len(named) - _MOST_WORDS:,} more" if named[_MOST_WORDS:] else ""
+        )
     return (f"{value:,.6g}" if isinstance(value, float) else f"{value:,}") if value else ""
 
 

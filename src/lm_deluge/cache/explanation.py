@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from lm_deluge._printable import shown
 from lm_deluge.cache.differences import Difference, escaped, quoted
 from lm_deluge.cache.record import Scope
 
@@ -127,7 +128,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return f"The nearest entry ({near.facts}) differs in {first.place}: {first.sides}{rest}."
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        return shown("\n".join(self._lines()), lines=True)
 
     def _lines(self) -> Iterator[str]:
         yield from textwrap.wrap(f"{'Hit' if self.hit else 'Miss'}: {self.because}", _WIDTH)

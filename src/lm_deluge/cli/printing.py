@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from rich.cells import cell_len
 
+from lm_deluge._printable import printable_json
 from lm_deluge.cache.runs import Run
 from lm_deluge.progress.text import count
 from lm_deluge.progress.wrapping import wrapped
@@ -193,4 +194,4 @@ def plain(value: Any) -> Any:
 
 def print_json(value: Any) -> None:
     """One line of JSON on standard output."""
-    sys.stdout.write(msgspec.json.encode(plain(value)).decode() + "\n")
+    sys.stdout.write(printable_json(msgspec.json.encode(plain(value))).decode() + "\n")

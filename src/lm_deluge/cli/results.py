@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from lm_deluge._json import JsonReader, NotJson
+from lm_deluge._printable import printable_json
 from lm_deluge.cli.outfile import OutFile
 from lm_deluge.cli.rows import Row
 from lm_deluge.errors import ConfigError
@@ -107,7 +108,7 @@ class Results:
     def write(self, row: Row, line: dict[str, Any]) -> None:
         """Append a line. It is with the operating system when this returns, so a killed process loses nothing."""
         line["key"] = f"{self._settings}-{row.digest}"
-        self._target.write(msgspec.json.encode(line) + b"\n")
+        self._target.write(printable_json(msgspec.json.encode(line)) + b"\n")
         if not isinstance(self._target, OutFile):
             self._target.flush()
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from lm_deluge.engine.writes import WriteLog, Writes
-from lm_deluge.events import RunReport
+from lm_deluge.events import RunReport, count_word
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 
@@ -64,7 +64,7 @@ class Ledger:
         self._longest_wait = 0.0
         self._hits_by_store: Counter[str] = Counter()
         self._prompt_cache_hits: Counter[str] = Counter()
-        self.miss_reasons: Counter[str] = Counter()
+        self.miss_reasons: dict[str, int] = {}
 
     def add_hits(self, responses: Sequence[APIResponse], *, store: str) -> float:
         """Count local hits; returns the US dollars that they saved."""
@@ -109,7 +109,7 @@ class Ledger:
 
     def add_miss_reason(self, reason: str) -> None:
         """Count why the provider read nothing from its cache."""
-        self.miss_reasons[reason] += 1
+        count_word(self.miss_reasons, reason)
 
     def add_wait(self, seconds: float, *, is_first: bool) -> None:
         """Count a prompt that waited for another to write its prefix; each once, however often it waits."""

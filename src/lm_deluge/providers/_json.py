@@ -5,15 +5,18 @@ body that holds very many of them the fields that are read are decoded one by on
 """
 
 import math
+import re
 from typing import Any
 
 import msgspec
 
 from lm_deluge._json import LARGE, JsonReader, NotJson, is_deep, read_leniently, values_in
 
-__all__ = ["count", "decode_object", "nonempty", "objects", "shallow"]
+__all__ = ["count", "decode_object", "known_id", "known_name", "nonempty", "objects", "shallow", "word"]
 
 _LEVELS = 100  # as in prompts
+_LONGEST_NAME = 200
+_WORD = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _MAX_COUNT = 2**53 - 1  # the largest integer that every JSON reader keeps
 _MOST_VALUES = 2_000_000  # decoded at once: at their worst 150 MB, and a tenth of a second
 _MOST_SKIPPED = 10_000_000  # of any body: a decoder holds up all threads while it skips
@@ -124,3 +127,26 @@ def objects(value: object) -> list[dict[str, Any]]:
 def shallow(value: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
     """``value`` if it can be copied, printed and stored, which what is nested without end cannot."""
     return None if value is None or is_deep(value, _LEVELS) else value
+
+
+# What a server says of itself reaches reports, tables and warnings.
+
+
+def word(value: object) -> str | None:
+    """A server's word for something: what looks like one, and ``"other"`` for what does not. None for none."""
+    text = nonempty(value)
+    return text if text is None or _WORD.fullmatch(text) else "other"
+
+
+def known_name(value: object) -> str | None:
+    """A name that a server gives, of bounded length, with ``?`` for what cannot be printed. None for none."""
+    text = nonempty(value)
+    if text is None or (len(text) <= _LONGEST_NAME and text.isprintable()):
+        return text
+    return "".join(character if character.isprintable() else "?" for character in text[:_LONGEST_NAME])
+
+
+def known_id(value: object) -> str | None:
+    """A server's id of something, if it looks like one."""
+    text = nonempty(value)
+    return text if text is not None and len(text) <= _LONGEST_NAME and text.isprintable() else None

@@ -21,6 +21,7 @@ import msgspec
 
 from lm_deluge import canonical
 from lm_deluge._json import JsonReader
+from lm_deluge._printable import printable_json
 from lm_deluge.cache.entry import Facts
 from lm_deluge.cache.record import Scope
 from lm_deluge.cache.runs import Run
@@ -171,7 +172,7 @@ def seal(line: Line) -> tuple[str, bytes]:
     Raises:
         DamagedEntryError: it is longer than any line that is read.
     """
-    content = _encoder.encode(line)
+    content = printable_json(_encoder.encode(line))
     if len(content) > MAX_LINE_BYTES - _REST:
         raise DamagedEntryError(f"it takes a line of {len(content):,} bytes, and readers take {MAX_LINE_BYTES:,}")
     name = hashlib.sha256(content).hexdigest()

@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 
 from lm_deluge._json import JsonReader
+from lm_deluge._printable import shown
 from lm_deluge.cache.archive._recent import remembering
 from lm_deluge.cache.archive.bundle import BundleWriter, EntryLine, RunLine
 from lm_deluge.cache.archive.filters import Filter, entries, runs_of, scannable
@@ -71,7 +72,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         ):
             if count:
                 said.append(f"{count:,} {what}")
-        return "\n".join([*said, *shortened(self.left, self.damaged + self.without_request)])
+        return shown("\n".join([*said, *shortened(self.left, self.damaged + self.without_request)]), lines=True)
 
 
 def export(

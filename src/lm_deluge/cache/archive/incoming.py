@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from lm_deluge._printable import shown
 from lm_deluge.cache.archive.reports import Cut, Left, day
 from lm_deluge.cache.codec import Decoded, decode
 from lm_deluge.cache.entry import Entry
@@ -40,8 +41,8 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return (
-            f"{self.key[:16]}…: stored is {self.stored_model} of {day(self.stored_at)}, "
-            f"incoming {self.incoming_model} of {day(self.incoming_at)}"
+            f"{shown(self.key[:16])}…: stored is {shown(self.stored_model)} of {day(self.stored_at)}, "
+            f"incoming {shown(self.incoming_model)} of {day(self.incoming_at)}"
         )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from lm_deluge import canonical
 from lm_deluge._optional import NEWER
+from lm_deluge._printable import shown
 from lm_deluge.cache.archive.bundle import (
     FORMAT,
     MAX_LINE_BYTES,
@@ -90,7 +91,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
             said.extend(shortened(self.left, self.refused))
         if self.stopped is not None:
             said.append(f"Stopped early: {self.stopped}. What came before it is kept.")
-        return "\n".join(said)
+        return shown("\n".join(said), lines=True)
 
 
 def load(

@@ -17,6 +17,7 @@ import msgspec
 
 from lm_deluge._json import JsonReader, NotJson
 from lm_deluge._optional import require
+from lm_deluge._printable import shown
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.archive.incoming import Conflict, Incoming, OnConflict
 from lm_deluge.cache.archive.keys import key_of
@@ -88,7 +89,7 @@ class ReferenceReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             said.extend(f"  {count:,}: {reason}" for reason, count in sorted(self.left_out.items()))
         if self.stopped is not None:
             said.append(f"Stopped early: {self.stopped}. What came before it is kept.")
-        return "\n".join(said)
+        return shown("\n".join(said), lines=True)
 
 
 def is_reference(path: str | Path) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from lm_deluge._printable import shown
 from lm_deluge.cache.archive._recent import remembering
 from lm_deluge.cache.archive.filters import Filter, entries, scannable
 from lm_deluge.cache.archive.keys import key_of
@@ -57,7 +58,7 @@ class RekeyReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         ):
             if count:
                 said.append(f"{count:,} {what}")
-        return "\n".join([*said, *shortened(self.left, self.damaged)])
+        return shown("\n".join([*said, *shortened(self.left, self.damaged)]), lines=True)
 
 
 def rekey(

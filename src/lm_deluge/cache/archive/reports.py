@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import msgspec
 
+from lm_deluge._printable import shown
+
 __all__ = ["Cut", "Left", "contradicted", "counted", "day", "shortened", "there"]
 
 _SHOWN = 10
@@ -30,7 +32,7 @@ class Left(msgspec.Struct, frozen=True):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.what if len(self.what) <= 16 else self.what[:16] + '…'}: {self.reason}"
+        return shown(f"{self.what if len(self.what) <= 16 else self.what[:16] + '…'}: {self.reason}", lines=True)
 
 
 def shortened(left: Sequence[object], count: int) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from lm_deluge.errors import ProtocolError
 from lm_deluge.models.tiers import tier_of
 from lm_deluge.prompt import Message, Part, Text, Thinking
-from lm_deluge.providers._json import count, nonempty, objects
+from lm_deluge.providers._json import count, known_id, known_name, nonempty, objects, word
 from lm_deluge.providers._parts import provider_block, tool_call
 from lm_deluge.providers._values import Reply
 from lm_deluge.usage import Usage
@@ -33,13 +33,13 @@ def read_reply(message: dict[str, Any]) -> Reply:
     """
     if not isinstance(message.get("content"), list):
         raise ProtocolError("the message has no content")
-    reason = nonempty(message.get("stop_reason"))
+    reason = word(message.get("stop_reason"))
     return Reply(
         content=Message("assistant", [_part(block) for block in objects(message["content"])]),
         usage=_usage(message.get("usage")),
         finish_reason=_FINISH_REASONS.get(reason, reason) if reason else None,
-        model=nonempty(message.get("model")),
-        response_id=nonempty(message.get("id")),
+        model=known_name(message.get("model")),
+        response_id=known_id(message.get("id")),
         service_tier=_tier(message.get("usage")),
         cache_miss_reason=_miss_reason(message.get("diagnostics")),
     )
@@ -81,15 +81,13 @@ def _tier(usage: object) -> str | None:
     """Tier, speed and place: each of them has its price."""
     if not isinstance(usage, dict):
         return None
-    place = nonempty(usage.get("inference_geo"))
-    return tier_of(
-        nonempty(usage.get("service_tier")), nonempty(usage.get("speed")), None if place in _ANYWHERE else place
-    )
+    place = word(usage.get("inference_geo"))
+    return tier_of(word(usage.get("service_tier")), word(usage.get("speed")), None if place in _ANYWHERE else place)
 
 
 def _miss_reason(diagnostics: object) -> str | None:
     match diagnostics:
         case {"cache_miss_reason": {"type": str(reason)}}:
-            return reason or None
+            return word(reason)
         case _:
             return None

@@ -10,7 +10,7 @@ from typing import Any
 from lm_deluge.errors import ProtocolError
 from lm_deluge.models.tiers import tier_of
 from lm_deluge.prompt import Message, Part, Text, Thinking, ToolCall
-from lm_deluge.providers._json import count, nonempty, objects, shallow
+from lm_deluge.providers._json import count, known_id, known_name, nonempty, objects, shallow, word
 from lm_deluge.providers._parts import provider_block, tool_call
 from lm_deluge.providers._values import Reply
 from lm_deluge.usage import Usage
@@ -37,7 +37,7 @@ def read_reply(completion: dict[str, Any]) -> Reply:
     message = choices[0].get("message") if choices else None
     if not isinstance(message, dict):
         raise ProtocolError("the completion has no choice with a message")
-    reason = nonempty(choices[0].get("finish_reason"))
+    reason = word(choices[0].get("finish_reason"))
     if nonempty(message.get("refusal")):
         reason = "refusal"
     logprobs = choices[0].get("logprobs")
@@ -45,10 +45,10 @@ def read_reply(completion: dict[str, Any]) -> Reply:
         content=Message("assistant", list(_parts(message))),
         usage=_usage(completion.get("usage")),
         finish_reason=_FINISH_REASONS.get(reason, reason) if reason else None,
-        model=nonempty(completion.get("model")),
-        response_id=nonempty(completion.get("id")),
+        model=known_name(completion.get("model")),
+        response_id=known_id(completion.get("id")),
         logprobs=shallow(objects(logprobs.get("content")) or None) if isinstance(logprobs, dict) else None,
-        service_tier=tier_of(nonempty(completion.get("service_tier"))),
+        service_tier=tier_of(word(completion.get("service_tier"))),
     )
 
 
