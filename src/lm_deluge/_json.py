@@ -12,7 +12,17 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-__all__ = ["DEPTH", "LARGE", "JsonReader", "NotJson", "is_deep", "read_json", "read_leniently", "values_in"]
+__all__ = [
+    "DEPTH",
+    "LARGE",
+    "JsonReader",
+    "NotJson",
+    "is_deep",
+    "read_json",
+    "read_leniently",
+    "spelled_out",
+    "values_in",
+]
 
 T = TypeVar("T")
 
@@ -83,13 +93,25 @@ def is_deep(value: object, depth: int = DEPTH) -> bool:
     for _ in range(depth):
         if not level:
             return False
-        level = [
-            item
+        found = {
+            id(item): item  # each once, for YAML can name one many times over
             for container in level
             for item in (container.values() if isinstance(container, dict) else container)
             if isinstance(item, (dict, list))
-        ]
+        }
+        level = list(found.values())
     return bool(level)
+
+
+def spelled_out(value: object, known: dict[int, int] | None = None) -> int:
+    """How many values there are with each counted as often as it is named. The data must not be deep."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    known = {} if known is None else known
+    if id(value) not in known:
+        items = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(spelled_out(item, known) for item in items)
+    return known[id(value)]
 
 
 def values_in(data: bytes, most: int) -> int:

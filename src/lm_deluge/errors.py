@@ -24,7 +24,9 @@
     ├── CacheWarning                         the cache did less than asked: a damaged row, a failing store
     ├── LimitWarning                         limits that nobody has set hold a run back, or a provider refuses it
     ├── PromptCacheWarning                   the provider's prompt cache cannot do what was asked
-    └── ModelWarning                         a parameter was left out, or a price is not known
+    ├── LimitWarning                         the client's own limits hold a run back, and nobody has set them
+    ├── ModelWarning                         a parameter was left out, or a price is not known
+    └── CredentialWarning                    a credential goes where others may read it
 
 A batch raises none of these for one bad prompt: the prompt gets an error response at its own position.
 """
@@ -39,6 +41,7 @@ __all__ = [
     "ConfigError",
     "ConnectError",
     "ConnectionDropped",
+    "CredentialWarning",
     "DamagedEntryError",
     "LMDelugeError",
     "LMDelugeWarning",
@@ -141,3 +144,7 @@ class LimitWarning(LMDelugeWarning):
 
 class ModelWarning(LMDelugeWarning):
     """A parameter was left out because the model rejects it, or a price is not known."""
+
+
+class CredentialWarning(LMDelugeWarning):
+    """A credential goes where others may read it: over ``http://`` to another machine, or where a file says."""

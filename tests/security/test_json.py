@@ -146,6 +146,19 @@ def test_a_yaml_file_is_refused(bad: bytes, tmp_path: Path) -> None:
         LLMClient.from_yaml(tmp_path / "a.yaml")
 
 
+def test_a_yaml_file_that_names_its_parts_over_and_over_is_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))]
+    nested = "\n".join(f"  {line}" for line in lines)
+    (tmp_path / "a.yaml").write_text(f"model: gpt-4.1\nextra_body:\n{nested}\n")
+    with pytest.raises(ConfigError, match="so often"):
+        LLMClient.from_yaml(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("model: gpt-4.1\nextra_body: &a {b: *a}\n")
+    with pytest.raises(ConfigError, match="too deep"):
+        LLMClient.from_yaml(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("model: gpt-4.1\nextra_body: {a: &a [1], b: *a}\n")
+    LLMClient.from_yaml(tmp_path / "a.yaml")
+
+
 @BAD
 def test_a_raw_response_is_none(bad: bytes) -> None:
     body = b'{"z":' + bad + b"}"

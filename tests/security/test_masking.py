@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from lm_deluge._secrets import Secrets
+from lm_deluge.errors import ConnectError
 from lm_deluge.models import resolve
 from lm_deluge.providers import Failure, StreamReader, parse
 from lm_deluge.testing import Emulator, Fault
@@ -185,9 +186,13 @@ class Telling:
         pass
 
 
-@pytest.mark.parametrize("kind", [ConnectionError, RuntimeError])
-def test_exceptions_of_a_transport_are_told_without_the_key(make_client: Any, kind: type[Exception]) -> None:
+@pytest.mark.parametrize("kind", [ConnectError, RuntimeError])
+def test_exceptions_of_a_transport_are_told_without_the_key(
+    make_client: Any, kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
     client = make_client(api_key=KEY, transport=Telling(kind), max_attempts=1)
     (response,) = client.process_prompts_sync(["p"], show_progress=False)
     assert "could not send" in response.error_message
     assert_hidden(response.error_message)
+    if caplog.records:
+        assert_hidden(caplog.text)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, cast, get_args
 
-from lm_deluge._json import is_deep
+from lm_deluge._json import is_deep, spelled_out
 from lm_deluge._optional import require
 from lm_deluge.config import SamplingParams
 from lm_deluge.engine import CacheMode, OnMiss, RunOptions
@@ -19,6 +19,7 @@ __all__ = ["RunArguments", "at_least_one", "from_mapping", "read_yaml", "run_opt
 T = TypeVar("T")
 
 _MODE_VARIABLE = "LM_DELUGE_CACHE_MODE"
+_MOST_YAML_VALUES = 1_000_000
 
 
 def from_mapping(config: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
@@ -57,6 +58,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if is_deep(config):
         raise ConfigError(f"{path} is nested too deep to be read.")
+    if spelled_out(config) > _MOST_YAML_VALUES:
+        raise ConfigError(f"{path} names its own parts so often that it has millions of values.")
     if not isinstance(config, dict):
         raise ConfigError(f"{path} holds no mapping of LLMClient's arguments.")
     return config

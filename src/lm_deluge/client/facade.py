@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, get_args, overload
 
+import msgspec
+
 from lm_deluge import _overdue as overdue
 from lm_deluge._clock import Clock, SystemClock
 from lm_deluge._loops import run_here
@@ -190,8 +192,16 @@ class LLMClient:
 
         Raises:
             ConfigError: the file holds no mapping, or an unknown name.
+
+        Warns:
+            CredentialWarning: before the first call, if the file has a key of the environment sent to an address that
+                is not its service's.
         """
-        return cls.from_dict(read_yaml(path))
+        config = read_yaml(path)
+        client = cls.from_dict(config)
+        if config.get("base_url"):
+            client._settings = msgspec.structs.replace(client._settings, address_from=str(path))
+        return client
 
     # Batches
 

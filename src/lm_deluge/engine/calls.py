@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
@@ -136,7 +137,9 @@ class Caller:
         except BaseException as error:  # noqa: BLE001 - a fault must not cost other prompts theirs
             raise_if_cancelled(error)
             if not self._logged:
-                _log.exception("prompt %d failed; further failures of this run are not logged", job.id)
+                # As text, without what an exception of a user's transport may repeat.
+                trace = self._secrets.hide("".join(traceback.format_exception(error)))
+                _log.error("prompt %d failed; further failures of this run are not logged\n%s", job.id, trace)
             self._logged = True
             return self._failed(job, self._secrets.hide(f"Unexpected {type(error).__name__}: {error}"))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -9,8 +10,8 @@ from lm_deluge.engine.ledger import Tokens
 from lm_deluge.engine.notices import Notices
 from lm_deluge.engine.settings import RunOptions, Settings
 from lm_deluge.engine.shared import Shared
-from lm_deluge.errors import ModelWarning
-from lm_deluge.models import Model
+from lm_deluge.errors import CredentialWarning, ModelWarning
+from lm_deluge.models import Model, is_elsewhere, is_here
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import (
     CachePlan,
@@ -120,6 +121,7 @@ class Route:
     def warn(self, notices: Notices) -> None:
         """Say what is known before the first request: what none will hold, and what is wrong with what is asked."""
         options, model = self._options, self.model
+        self._warn_of_address(notices)
         for name in dropped_parameters(model, self._settings.params, has_schema=options.output_schema is not None):
             notices.warn(
                 ("dropped", model.name, name),
@@ -131,6 +133,32 @@ class Route:
             today = datetime.fromtimestamp(self._shared.clock.time(), UTC).date()
             found = [unsupported(cache, model)] if self._planner is None else advise_ahead(cache, model, today=today)
             self._shared.advisor.say(notices, model, found)
+
+    def _warn_of_address(self, notices: Notices) -> None:
+        """Say that a credential goes where others may read it, once for each client and address."""
+        address, settings = self.model.base_url, self._settings
+        told = self._shared.told
+        if address in told or is_here(address) or not (self.credential or self._shared.secret_headers):
+            return
+        parts = urlsplit(address)
+        if parts.scheme == "http":
+            headers = ", ".join(self._shared.secret_headers)
+            what = "The API key goes" if self.credential else f"{headers} (extra_headers) goes"
+            notices.warn(
+                ("http", address),
+                f"{what} to {parts.hostname} over http://, where others on the way can read it, and the prompts. "
+                "Use https://, or send no credential.",
+                CredentialWarning,
+            )
+        if settings.address_from and settings.api_key is None and self.credential and is_elsewhere(address):
+            names = " or ".join(self.model.service.key_env)
+            notices.warn(
+                ("address", address),
+                f"The key of {names} goes to {parts.hostname}, because {settings.address_from} says so. "
+                "Whoever runs that host gets it. If you trust the file, silence this by passing api_key.",
+                CredentialWarning,
+            )
+        told.add(address)
 
     def learn_from(self, reply: Reply, prompt: Conversation, plan: CachePlan) -> str | None:
         """See an answer. Returns why nothing of the prompt was read from the provider's cache, if the provider says."""

@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     extra_headers: Mapping[str, str] = {}
     public_headers: frozenset[str] = frozenset()
+    address_from: str | None = None  # the file that names base_url, and no key for it
     extra_body: Mapping[str, Any] = {}
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ import os
 import random
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from lm_deluge._clock import Clock
@@ -57,6 +58,7 @@ class ProviderCaching:
         self.indexes = PrefixIndexes()
         self.advisor = Advisor()
         self.write_log = WriteLog()
+        self.told: set[str] = set()  # addresses that a key is sent to and that were warned of
 
 
 class Lifetime:
@@ -102,6 +104,7 @@ class Shared:
         self.indexes = caching.indexes
         self.warmth = caching.warmth
         self.leading = caching.leading
+        self.told = caching.told
         self._keeper: LeaseKeeper | None = None
         self.gate = Gate(limits, max_concurrent=settings.max_concurrent, clock=clock, rng=rng)
         self.pace = Pace()
@@ -134,15 +137,17 @@ class Shared:
 
     def secrets(self) -> Secrets:
         """What calls are sent and nobody may be told: the credentials of all models, and values of headers."""
-        settings = self.settings
-        shown = settings.public_headers
-        headers = settings.extra_headers.items()
-        return Secrets(
-            [
-                *filter(None, map(self.credential, settings.models)),
-                *(str(value) for name, value in headers if not says_what_is_asked(name) and name.lower() not in shown),
-            ]
-        )
+        return Secrets([*filter(None, map(self.credential, self.settings.models)), *self.secret_headers.values()])
+
+    @cached_property
+    def secret_headers(self) -> dict[str, str]:
+        """Headers of the user's that may hold a credential, with their values."""
+        shown = self.settings.public_headers
+        return {
+            name: str(value)
+            for name, value in self.settings.extra_headers.items()
+            if not says_what_is_asked(name) and name.lower() not in shown
+        }
 
     def keeper(self, local: LocalCache) -> LeaseKeeper | None:
         """The leases that this client holds on this event loop."""

@@ -3,6 +3,17 @@
 from lm_deluge.models.caching import Caching
 from lm_deluge.models.names import Model, resolve
 from lm_deluge.models.prices import Rates, rates_for
-from lm_deluge.models.services import SERVICES, Service, credential
+from lm_deluge.models.services import SERVICES, Service, credential, is_elsewhere, is_here
 
-__all__ = ["SERVICES", "Caching", "Model", "Rates", "Service", "credential", "rates_for", "resolve"]
+__all__ = [
+    "SERVICES",
+    "Caching",
+    "Model",
+    "Rates",
+    "Service",
+    "credential",
+    "is_elsewhere",
+    "is_here",
+    "rates_for",
+    "resolve",
+]

@@ -3,16 +3,18 @@
 A service that speaks a wire format we already have is a row of this table and nothing else.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
 from lm_deluge.models import caching
 from lm_deluge.models.caching import Caching
 
-__all__ = ["GENERIC", "SERVICES", "Service", "credential"]
+__all__ = ["GENERIC", "SERVICES", "Service", "credential", "is_elsewhere", "is_here"]
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,3 +154,19 @@ GENERIC = Service(name="custom", base_url="", key_env=("OPENAI_API_KEY",), key_r
 def credential(service: Service, environ: Mapping[str, str]) -> str | None:
     """The API key for ``service`` in ``environ``, or None. An empty variable counts as unset, as in the SDKs."""
     return next((key for name in service.key_env if (key := environ.get(name, "").strip())), None)
+
+
+def is_here(base_url: str) -> bool:
+    """Whether an address is on this machine. Names of containers and of a container's host are other machines."""
+    host = (urlsplit(base_url).hostname or "").rstrip(".")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    plain = getattr(address, "ipv4_mapped", None) or address
+    return plain.is_loopback or plain.is_unspecified  # 0.0.0.0 is connected to as this machine
+
+
+def is_elsewhere(base_url: str) -> bool:
+    """Whether an address is neither a known service's own nor on this machine."""
+    return not is_here(base_url) and all(base_url != service.base_url for service in SERVICES.values())
