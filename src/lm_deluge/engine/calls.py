@@ -351,7 +351,7 @@ class Caller:
             self._ledger.writes.add(arrival.plan.prefixes, usage, rates, started=job.sent, prompt=job.prompt)
         answer = await arrival.stored()
         if (reason := route.learn_from(reply, job.prompt, arrival.plan)) is not None:
-            self._ledger.add_miss_reason(reason)
+            self._ledger.add_miss_reason(self._secrets.hide(reason))
         self._emit(AnswerReceived(answer.cost, usage))
         return answer
 

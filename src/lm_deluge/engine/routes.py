@@ -138,10 +138,10 @@ class Route:
         """Say that a credential goes where others may read it, once for each client and address."""
         address, settings = self.model.base_url, self._settings
         told = self._shared.told
-        if address in told or is_here(address) or not (self.credential or self._shared.secret_headers):
+        if address in told or not (self.credential or self._shared.secret_headers):
             return
         parts = urlsplit(address)
-        if parts.scheme == "http":
+        if parts.scheme == "http" and not is_here(address):
             headers = ", ".join(self._shared.secret_headers)
             what = "The API key goes" if self.credential else f"{headers} (extra_headers) goes"
             notices.warn(
