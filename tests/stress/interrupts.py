@@ -1,10 +1,10 @@
 """Interrupt runs at random moments, in five ways, and count what that costs.
 
-``python -m tests.stress.interrupts --each 400 --busy 2`` prints a table with a row for each way, and ends with status 1 if
-anything is wrong. The ways: Ctrl-C once, twice and three times within a second under ``process_prompts_sync``; once in a
-loop of the program's own, which may go on using it as a notebook does; SIGTERM for ``deluge run``. The columns are those of
-``endings.py``; for ``deluge run``, wrong are rows that the results file holds twice, torn, or not at all after the same
-command was run again.
+``python -m tests.stress.interrupts --each 400 --busy 2`` prints a table with a row for each way, and ends with status
+1 if anything is wrong. The ways: Ctrl-C once, twice and three times within a second under ``process_prompts_sync``;
+once in a loop of the program's own, which may go on using it as a notebook does; SIGTERM for ``deluge run``. The
+columns are those of ``endings.py``; for ``deluge run``, wrong are rows that the results file holds twice, torn, or not
+at all after the same command was run again.
 """
 
 import argparse

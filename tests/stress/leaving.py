@@ -32,6 +32,8 @@ from lm_deluge.response import APIResponse
 from .spec import PREFIX, SECONDS, Outcome, Round, wrong_with
 from .watch import Marks, Watched, make_client, text_of
 
+_PATIENCE = 20.0  # seconds in which answers arrive, however busy the machine is
+
 
 class Left(Exception):
     """Raised where a round says so."""
@@ -112,7 +114,7 @@ class Leaver:
                     raise Ended
 
     async def until(self, arrived: int) -> None:
-        end = time.monotonic() + 5
+        end = time.monotonic() + _PATIENCE
         while self.transport.arrived < arrived and not self.transport.over and time.monotonic() < end:
             await asyncio.sleep(0.001)
 
@@ -226,7 +228,7 @@ class Leaver:
 
     def happen(self) -> None:
         """In a thread: wait for the moment, and do it."""
-        self.transport.wait(self.round.at, 5)
+        self.transport.wait(self.round.at, _PATIENCE)
         time.sleep(self.round.after)
         match self.round.way:
             case "sigint":
@@ -270,7 +272,7 @@ class Leaver:
             thread.start()
         if self.round.way.startswith("main ends"):
             threading.Thread(target=self.run, daemon=self.round.way.endswith("daemon")).start()
-            self.transport.wait(self.round.at, 5)
+            self.transport.wait(self.round.at, _PATIENCE)
             return ""
         if self.round.dies:
             self.run()

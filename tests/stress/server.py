@@ -111,8 +111,9 @@ class _Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         seconds = float(milliseconds) / 1000
         if int(status) != 200:
-            retry = b"retry-after: 10\r\n" if int(status) == 429 else b""
-            self._timer = loop.call_later(seconds, self._transport.write, _plain(int(status), _encode(_REFUSED), retry))
+            retry = b"retry-after: 10\r\n" if status == "429" else b""  # and 1429 is 429 without
+            refusal = _plain(int(status) % 1000, _encode(_REFUSED), retry)
+            self._timer = loop.call_later(seconds, self._transport.write, refusal)
         elif asked.stream:
             self._timer = loop.call_later(seconds / 2, self._begin, phase, prompt, seconds / 2)
         else:

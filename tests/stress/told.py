@@ -1,4 +1,4 @@
-"""``deluge`` with a transport that notes what has arrived: ``python -m tests.stress.told MARKS SEED deluge-arguments``."""
+"""``deluge`` with a transport that notes what has arrived: ``python -m tests.stress.told MARKS PHASE SEED ...``."""
 
 import sys
 
