@@ -125,13 +125,20 @@ class Process:
     async def ask(self, line: bytes, *, seconds: float) -> bytes | None:
         """Give it a line and return its answer; None if it ended or did not answer in time."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.write(line + b"\n")
             await self._process.stdin.drain()
+        except ConnectionError:
+            return None
+        return await self.read(seconds=seconds)
+
+    async def read(self, *, seconds: float) -> bytes | None:
+        """Its next line; None if it ended or wrote none in time."""
+        assert self._process.stdout is not None
+        try:
             async with asyncio.timeout(seconds):
                 return (await self._process.stdout.readline()).strip() or None
-        except (ConnectionError, TimeoutError):
+        except TimeoutError:
             return None
 
     async def end(self, *, seconds: float) -> int | None:
