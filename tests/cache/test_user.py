@@ -12,7 +12,7 @@ from lm_deluge.cache import MemoryCache
 from lm_deluge.cache.for_run import RunCache
 from lm_deluge.cache.found import Found, Prompt, RunContext
 from lm_deluge.cache.user import UserCache, adapt
-from lm_deluge.errors import CacheError, CacheWarning
+from lm_deluge.errors import CacheWarning
 from lm_deluge.prompt import Conversation
 from lm_deluge.response import APIResponse
 

@@ -1,4 +1,4 @@
-"""A provider that refuses, is down, or fails now and then: how often it is asked, and how long a run takes to say so."""
+"""A provider that refuses, is down, or fails at times: how often it is asked, and how long a run takes to say so."""
 
 import random
 
