@@ -11,6 +11,7 @@ import asyncio
 import functools
 import inspect
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -148,7 +149,11 @@ def _uninstall(deferral: _Deferral) -> None:
 def _still_wanted(handler: Handler) -> Handler:
     """``asyncio.Runner`` takes its handler away when it is done, but not if ours stands before it."""
     if isinstance(handler, functools.partial) and getattr(handler.func, "__name__", "") == "_on_sigint":
-        task = handler.keywords.get("main_task")
-        if task is None or task.done():
-            return signal.default_int_handler
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            is_run = (frame.f_globals.get("__name__"), frame.f_code.co_name) == ("asyncio.runners", "run")
+            if is_run and frame.f_locals.get("self") is getattr(handler.func, "__self__", None):
+                return handler
+            frame = frame.f_back
+        return signal.default_int_handler
     return handler

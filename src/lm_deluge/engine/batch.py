@@ -377,7 +377,7 @@ class Batch:
             task.uncancel()
             response = self._failed(job.id, closed, job.sample)
         except GeneratorExit:
-            self._closing = True  # the event loop is gone, and with it whoever waits
+            self._closing = self._closing or not _a_loop_runs()  # it is gone, and with it whoever waits
             raise
         except (KeyboardInterrupt, SystemExit) as error:
             self._outbox.fail(error)  # it ends the run, out of whose caller it comes

@@ -176,8 +176,8 @@ class Limits:
             if health.is_given_up(now) and health.wait(now):
                 raise UnavailableError(
                     f"No answer has come from {model} for {health.silent_for(now):,.0f} s: {health.failures:,} calls "
-                    f"in a row failed, the last one with: {health.reason} This prompt was not asked again. Run it again "
-                    "once the provider answers; give_up_after= says how long to go on trying."
+                    f"in a row failed, the last one with: {health.reason} This prompt was not asked again. Run it "
+                    "again once the provider answers; give_up_after= says how long to go on trying."
                 )
 
     def begin(self) -> None:
