@@ -72,8 +72,8 @@ WAYS = (
 )
 
 
-def plan(way: Way, name: str, *, seed: int, port: int, directory: Path) -> Plan:
-    """A random round of a way; the same for the same seed and name."""
+def plan(way: Way, name: str, *, seed: int, port: int, directory: Path, short: bool = False) -> Plan:
+    """A random round of a way; the same for the same seed and name. A short one has few prompts."""
     pick = random.Random(f"{seed}/{name}")
     api = pick.choice(way.apis)
     runners = [
@@ -83,7 +83,7 @@ def plan(way: Way, name: str, *, seed: int, port: int, directory: Path) -> Plan:
     ]
     dies = way.dies == "always" or (way.dies == "maybe" and pick.random() < 0.15)
     single_flight = pick.random() < 0.7
-    prompts = pick.choice((20, 60, 60, 150))
+    prompts = 20 if short else pick.choice((20, 60, 60, 150))
     threads = 1 if way.name.startswith(("close", "main")) or pick.random() < 0.8 else 3
     round = Round(
         name=name,
@@ -114,7 +114,15 @@ def plan(way: Way, name: str, *, seed: int, port: int, directory: Path) -> Plan:
 
 
 def play(
-    count: int, *, seed: int, lanes: int, batch: int, only: str = "", ways: Sequence[str] = (), busy: int = 0
+    count: int,
+    *,
+    seed: int,
+    lanes: int = 2,
+    batch: int = 24,
+    only: str = "",
+    ways: Sequence[str] = (),
+    busy: int = 0,
+    short: bool = False,
 ) -> list[Result]:
     """Play so many rounds, spread evenly over the ways."""
     chosen = [way for way in WAYS if not ways or way.name in ways]
@@ -126,7 +134,7 @@ def play(
         for number, way in enumerate(turns):
             group, name = f"b{number // batch}", f"b{number // batch}r{number % batch}"
             if not only or only in (name, group):
-                batches[group].append(plan(way, name, seed=seed, port=port, directory=directory))
+                batches[group].append(plan(way, name, seed=seed, port=port, directory=directory, short=short))
         return batches
 
     return rounds.play(make, lanes=lanes, busy=busy)

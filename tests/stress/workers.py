@@ -135,7 +135,13 @@ async def _play(wanted: Sequence[Case], directory: Path, lanes: int, seed: int) 
 
     async def one(case: Case) -> Judged:
         async with room:
-            return await judge(case, directory, pick)
+            judged = await judge(case, directory, pick)
+            if judged.is_bad:
+                hangs = ": hangs" if judged.hangs else ""
+                counts = f", {judged.leases} leases" if judged.leases else ""
+                said = f"BAD {case.title} ({judged.seconds:.1f} s){hangs}: {judged.wrong}{counts}"
+                print(said, file=sys.stderr, flush=True)
+            return judged
 
     return list(await asyncio.gather(*(one(case) for case in wanted)))
 
@@ -150,11 +156,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     results = play(given.case, lanes=given.lanes, busy=given.busy, seed=given.seed, kills=given.kills)
     bad = [each for each in results if each.is_bad]
-    for each in bad:
-        print(
-            f"BAD {each.case.title} ({each.seconds:.1f} s)" + ": hangs" * each.hangs + f": {each.wrong}",
-            file=sys.stderr,
-        )
     rows = []
     for place in dict.fromkeys(each.case.place for each in results):
         own = [each for each in results if each.case.place == place]
