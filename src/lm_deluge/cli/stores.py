@@ -58,7 +58,8 @@ def open_store(where: str, *, writing: bool = False) -> "Store":
 
     Args:
         where: a path or a URL.
-        writing: whether anything will be changed. Otherwise an SQLite file is opened for reading only.
+        writing: whether anything will be changed. Otherwise a file is opened for reading only, and of a LevelDB
+            directory a copy.
 
     Raises:
         ConfigError: there is no cache there.
@@ -73,7 +74,7 @@ def open_store(where: str, *, writing: bool = False) -> "Store":
     if kind == "leveldb":
         from lm_deluge.cache.stores.leveldb import LevelDBStore
 
-        return LevelDBStore(Path(where).expanduser())
+        return LevelDBStore(Path(where).expanduser(), read_only=not writing)
     path = Path(where).expanduser()
     if not path.exists():
         raise ConfigError(f"There is no cache at {where}.")

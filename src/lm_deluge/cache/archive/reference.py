@@ -5,8 +5,6 @@ But not all prompts and answers are whole there: images, files and structured to
 has lost its signature, log probabilities are gone. An entry is taken only if nothing of it is missing.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry, Facts
 from lm_deluge.cache.record import StoredRequest, pack_request
 from lm_deluge.cache.stores import Store
+from lm_deluge.cache.stores._leveldb_files import copy_privately
 from lm_deluge.errors import CacheFileError, ConfigError, PromptError
 from lm_deluge.prompt import Conversation, Message, Part, Text, ToolCall, ToolResult
 from lm_deluge.response import APIResponse
@@ -274,12 +273,10 @@ def _directory(path: Path) -> Iterator[Iterator[tuple[bytes, bytes]]]:
     plyvel = require("plyvel", extra="leveldb", purpose="reading a LevelDB cache")
     if not (path / "CURRENT").is_file():
         raise CacheFileError(f"{path} is not a LevelDB directory.")
-    with tempfile.TemporaryDirectory() as copied:
-        copy = Path(copied, "cache")
+    with copy_privately(path) as copy:
         try:
-            shutil.copytree(path, copy)
             database = plyvel.DB(str(copy), create_if_missing=False)
-        except (OSError, plyvel.Error) as error:
+        except plyvel.Error as error:
             raise CacheFileError(f"{path} cannot be read: {error}.") from error
         with closing(database):
             yield _rows(iter(database), plyvel.Error)

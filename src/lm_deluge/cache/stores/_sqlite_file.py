@@ -14,6 +14,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+from lm_deluge._files import make_private_directories
 from lm_deluge._optional import NEWER
 from lm_deluge.cache.stores._sqlite_mounts import network_file_system
 from lm_deluge.cache.stores._sqlite_parts import refuse_foreign_parts
@@ -211,8 +212,7 @@ def create_private(path: Path) -> None:
     try:
         # Another thread must not open what is made here before the descriptor is closed; see the head of this module.
         with _creating:
-            if not path.parent.exists():
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directories(path.parent)
             try:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             except FileExistsError:

@@ -13,111 +13,112 @@ The first byte of a key says what it names::
 """
 
 import contextlib
-import hashlib
 import os
-import re
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
-
+from lm_deluge._files import make_private_directories
 from lm_deluge._optional import require
 from lm_deluge.cache.codec import decompress
-from lm_deluge.cache.entry import Entry, Facts, SetAside, Stored
+from lm_deluge.cache.entry import Entry, SetAside, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._leases import Leases
+from lm_deluge.cache.stores._leveldb_files import check_directory, copy_privately, files_in, in_use
 from lm_deluge.cache.stores._leveldb_links import BLOB, LINK, Links
+from lm_deluge.cache.stores._leveldb_values import ASIDE, DECODERS, FACTS, RUN, About, about_of, decode, encode, is_blob
 from lm_deluge.errors import CacheFileError, DamagedEntryError
 
 __all__ = ["LevelDBStore"]
 
 _ENTRY = b"e"
 _REQUEST = b"r"
-_FACTS = b"i"
-_ASIDE = b"a"
 _DAMAGED = b"d"
-_RUN = b"j"
 _FORMAT = b"lm_deluge"
 _NAME_BYTES = 32
 
-# The files of a LevelDB, from its "Files" documentation; a start that was cut off leaves some of them.
-_FILES = re.compile(r"CURRENT|LOCK|LOG(\.old)?|MANIFEST-\d+|\d+\.(log|ldb|sst|dbtmp)|lost")
-
-
-class _About(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
-    """What is kept beside the value. Entries of older versions have none."""
-
-    namespace: str = "default"
-    facts: Facts = Facts()
-    expires: float | None = None
-
-
-_encoder = msgspec.msgpack.Encoder()
-_DECODERS: dict[bytes, tuple[Any, str]] = {
-    _FACTS: (msgspec.msgpack.Decoder(_About), "the facts"),
-    _ASIDE: (msgspec.msgpack.Decoder(SetAside), "the remains"),
-    _RUN: (msgspec.msgpack.Decoder(Run), "the accounts"),
-}
+_open_here: "weakref.WeakSet[LevelDBStore]" = weakref.WeakSet()  # and not only a copy of it
 
 
 class LevelDBStore:
     """A LevelDB directory, made private (0700) when it is new.
 
+    Args:
+        directory: the database's directory.
+        read_only: read a private copy of it, which is made now and removed by ``close``. The directory has to be there,
+            and stays as it is. All methods that write raise ``CacheFileError``.
+
     Raises:
         ImportError: ``plyvel`` is missing; the message holds the command that installs it.
-        CacheFileError: the directory cannot be opened, is in use, or holds something else. Other files are left
-            untouched; in another program's LevelDB, LevelDB itself starts a new log when it looks.
+        CacheFileError: the directory cannot be opened, is in use, or holds something else: other files, or links. They
+            are left untouched; in another program's LevelDB, LevelDB itself starts a new log when it looks.
     """
 
     blocks: ClassVar[bool] = True
 
-    def __init__(self, directory: str | Path) -> None:
-        plyvel = require("plyvel", extra="leveldb", purpose="LevelDBCache")
+    def __init__(self, directory: str | Path, *, read_only: bool = False) -> None:
+        plyvel = self._plyvel = require("plyvel", extra="leveldb", purpose="LevelDBCache")
         self._error: type[Exception] = plyvel.Error
         self._unreadable: type[Exception] = plyvel.CorruptionError
         self._pid = os.getpid()
         self._writing = threading.Lock()
         self._leases = Leases()
-        self._path = Path(directory).expanduser()
-        self._check_directory()
-        try:
-            self._db: Any = plyvel.DB(str(self._path), create_if_missing=True)
-        except plyvel.Error as error:
-            raise CacheFileError(
-                f"LevelDB cannot open {self._path}: {_said(error)}. LevelDB serves one process at a time; "
-                "use SqliteCache for several."
-            ) from error
+        self._path = Path(directory).expanduser().absolute()
+        self._read_only = read_only
+        self._identity: tuple[int, int] | None = None
+        self._let_go: Callable[[], object] = lambda: None
+        self._db: Any = self._open_copy() if read_only else self._open()
         self._claim()
 
-    def _check_directory(self) -> None:
-        """Refuse a place that is not ours before LevelDB writes its own files into it."""
-        if not self._path.exists():
-            try:
-                self._path.mkdir(mode=0o700, parents=True)
-            except OSError as error:
-                raise CacheFileError(f"The directory {self._path} cannot be made: {error}.") from error
-            return
-        if not self._path.is_dir():
-            raise CacheFileError(f"{self._path} is a file; LevelDBCache needs a directory.")
+    def _open(self) -> Any:
+        """The database, in a directory that has been looked at before LevelDB writes its own files into it."""
+        if self._path.exists():
+            if not self._path.is_dir():
+                raise CacheFileError(f"{self._path} is a file; LevelDBCache needs a directory.")
+            check_directory(self._path)
         try:
-            foreign = [child.name for child in self._path.iterdir() if not _FILES.fullmatch(child.name)]
+            make_private_directories(self._path)
         except OSError as error:
-            raise CacheFileError(f"The directory {self._path} cannot be read: {error}.") from error
-        if foreign:
-            raise CacheFileError(
-                f"{self._path} holds files that are not LevelDB's, such as {min(foreign)}. Give an empty directory."
-            )
+            raise CacheFileError(f"The directory {self._path} cannot be made: {error}.") from error
+        database = self._opened_by_leveldb(self._path, create_if_missing=True)
+        try:
+            check_directory(self._path)  # what has been put there meanwhile is not used for long
+            self._identity = self._path.stat().st_ino, self._path.stat().st_dev
+        except BaseException:
+            database.close()
+            raise
+        _open_here.add(self)
+        return database
+
+    def _open_copy(self) -> Any:
+        """The database in a copy of the directory: opening a LevelDB changes it."""
+        if not self._path.is_dir():
+            raise CacheFileError(f"There is no LevelDB directory {self._path} to read.")
+        identity = self._path.stat().st_ino, self._path.stat().st_dev
+        if any(store._identity == identity for store in list(_open_here)):
+            raise in_use(self._path, "this process has it open")
+        copy = contextlib.ExitStack()
+        with copy:
+            database = self._opened_by_leveldb(copy.enter_context(copy_privately(self._path)), create_if_missing=False)
+            self._let_go = weakref.finalize(self, copy.pop_all().close)
+        return database
+
+    def _opened_by_leveldb(self, place: Path, *, create_if_missing: bool) -> Any:
+        try:
+            return self._plyvel.DB(str(place), create_if_missing=create_if_missing)
+        except self._error as error:
+            raise in_use(self._path, _said(error)) from error
 
     def _claim(self) -> None:
         try:
             self._check_claim()
         except self._error as error:
-            self._db.close()
+            self.close()
             raise CacheFileError(
                 f"The LevelDB in {self._path} is damaged ({error}). Restore it from a copy, or mend it with "
                 "plyvel.repair_db()."
@@ -130,8 +131,11 @@ class LevelDBStore:
         with self._db.iterator(include_value=False) as keys:
             foreign = next(iter(keys), None) is not None
         if found is not None or foreign:
-            self._db.close()
+            self.close()
             raise CacheFileError(f"{self._path} is a LevelDB of another program. Give another directory.")
+        if self._read_only:
+            self.close()
+            raise CacheFileError(f"{self._path} holds no cache yet.")
         self._db.put(b"format", _FORMAT)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -142,10 +146,10 @@ class LevelDBStore:
         with self._written() as (db, batch):
             links = Links(db, batch)
             for entry in {entry.key: entry for entry in entries}.values():
-                about = _About(entry.namespace, entry.facts, entry.expires)
+                about = About(entry.namespace, entry.facts, entry.expires)
                 batch.put(_ENTRY + entry.key, entry.value)
                 batch.put(_REQUEST + entry.key, entry.request)
-                batch.put(_FACTS + entry.key, _encoder.encode(about))
+                batch.put(FACTS + entry.key, encode(about))
                 links.replace(entry.key, entry.refers, entry.blobs)
             links.remove_orphans()
 
@@ -162,7 +166,7 @@ class LevelDBStore:
                 request=self._read_part(db, _REQUEST + key) or b"",
             )
             place = struct.pack(">d", aside.when) + key  # times sort as they are: they are positive
-            batch.put(_ASIDE + place, _encoder.encode(aside))
+            batch.put(ASIDE + place, encode(aside))
             # What was set aside goes on holding its blobs: without them nobody could tell what was asked.
             links = Links(db, batch)
             links.replace(place, links.of(key), {})
@@ -176,6 +180,8 @@ class LevelDBStore:
         # A child's copy has no threads to stop, and closing it could wait for them without end.
         if self._pid == os.getpid():
             self._db.close()
+            _open_here.discard(self)
+            self._let_go()
 
     @property
     def location(self) -> str:
@@ -216,8 +222,8 @@ class LevelDBStore:
     def set_aside_entries(self) -> Iterator[SetAside]:
         for key, value in self._pairs(_DAMAGED):
             yield SetAside(key=key[1:], when=0.0, reason="damaged", value=value)
-        for _, packed in self._pairs(_ASIDE):
-            if (aside := _decode(_ASIDE, packed)) is not None:
+        for _, packed in self._pairs(ASIDE):
+            if (aside := decode(ASIDE, packed)) is not None:
                 yield aside
 
     def delete_set_aside(self, keys: Sequence[bytes]) -> int:
@@ -228,7 +234,7 @@ class LevelDBStore:
                 if place[1:] in unwanted:
                     batch.delete(place)
                     gone += 1
-            for place, _ in self._pairs(_ASIDE, values=False):
+            for place, _ in self._pairs(ASIDE, values=False):
                 if place[-_NAME_BYTES:] in unwanted:
                     batch.delete(place)
                     links.replace(place[1:], (), {})
@@ -240,8 +246,8 @@ class LevelDBStore:
         return {
             "entries": sum(1 for _ in self._pairs(_ENTRY, values=False)),
             "blobs": sum(1 for _ in self._pairs(BLOB, values=False)),
-            "set_aside": sum(1 for prefix in (_ASIDE, _DAMAGED) for _ in self._pairs(prefix, values=False)),
-            "bytes": sum(file.stat().st_size for file in self._path.iterdir() if file.is_file()),
+            "set_aside": sum(1 for prefix in (ASIDE, _DAMAGED) for _ in self._pairs(prefix, values=False)),
+            "bytes": sum(files_in(self._path).values()),
             "on_disk": 1,
         }
 
@@ -253,10 +259,10 @@ class LevelDBStore:
                 kind, name = key[:1], key[1:]
                 if kind == BLOB:
                     known.add(name)
-                    if not _is_blob(name, packed):
+                    if not is_blob(name, packed):
                         yield f"blob {name.hex()[:16]}… does not hold what its digest says"
-                elif kind in _DECODERS and _decode(kind, packed) is None:
-                    yield f"{_DECODERS[kind][1]} of {name[-_NAME_BYTES:].hex()[:16]}… do not decode"
+                elif kind in DECODERS and decode(kind, packed) is None:
+                    yield f"{DECODERS[kind][1]} of {name[-_NAME_BYTES:].hex()[:16]}… do not decode"
             missing = {key[1 : 1 + _NAME_BYTES] for key, _ in self._pairs(LINK, values=False)} - known
         except CacheFileError as error:
             yield str(error)
@@ -282,10 +288,10 @@ class LevelDBStore:
 
     def record_run(self, run: Run) -> None:
         with self._written() as (_, batch):
-            batch.put(_RUN + struct.pack(">Q", run.id), _encoder.encode(run))
+            batch.put(RUN + struct.pack(">Q", run.id), encode(run))
 
     def runs(self) -> Iterator[Run]:
-        found = filter(None, (_decode(_RUN, packed) for _, packed in self._pairs(_RUN)))
+        found = filter(None, (decode(RUN, packed) for _, packed in self._pairs(RUN)))
         yield from sorted(found, key=lambda run: run.started, reverse=True)
 
     # Reading and writing
@@ -309,7 +315,7 @@ class LevelDBStore:
         value = self._value(db, key)
         if value is None:
             return None
-        about = _about(self._read_part(db, _FACTS + key))
+        about = about_of(self._read_part(db, FACTS + key))
         return Stored(
             key=key,
             namespace=about.namespace,
@@ -320,14 +326,14 @@ class LevelDBStore:
         )
 
     def _remove(self, key: bytes, batch: Any, links: Links) -> None:
-        for prefix in (_ENTRY, _REQUEST, _FACTS):
+        for prefix in (_ENTRY, _REQUEST, FACTS):
             batch.delete(prefix + key)
         links.replace(key, (), {})
 
     def _batches(self, newest_first: bool, size: int) -> Iterator[list[bytes]]:
         keys: Iterator[bytes] = (key[1:] for key, _ in self._pairs(_ENTRY, values=False))
         if newest_first:
-            created = {key[1:]: _about(packed).facts.created for key, packed in self._pairs(_FACTS)}
+            created = {key[1:]: about_of(packed).facts.created for key, packed in self._pairs(FACTS)}
             keys = iter(sorted(keys, key=lambda key: created.get(key, 0.0), reverse=True))
         while batch := list(islice(keys, size)):
             yield batch
@@ -349,6 +355,8 @@ class LevelDBStore:
     @contextlib.contextmanager
     def _written(self) -> Iterator[tuple[Any, Any]]:
         """The database and a batch that is written when the block ends well, for one caller at a time."""
+        if self._read_only:
+            raise CacheFileError(f"The cache {self._path} is open for reading only, so it cannot be written.")
         with self._opened() as db, self._writing, db.write_batch(transaction=True) as batch:
             yield db, batch
 
@@ -378,23 +386,3 @@ def _said(error: Exception) -> str:
 def _end(prefix: bytes) -> bytes | None:
     """The first key behind all that start with one byte; None for no prefix."""
     return bytes([prefix[0] + 1]) if prefix else None
-
-
-def _about(packed: bytes | None) -> _About:
-    """Facts are for people, so an entry is given without them if they do not decode."""
-    return _decode(_FACTS, packed) or _About()
-
-
-def _decode(kind: bytes, packed: bytes | None) -> Any:
-    """What was encoded; None if it does not decode, which ``verify`` reports."""
-    try:
-        return None if packed is None else _DECODERS[kind][0].decode(packed)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-
-
-def _is_blob(name: bytes, packed: bytes) -> bool:
-    try:
-        return hashlib.sha256(decompress(packed)).digest() == name
-    except DamagedEntryError:
-        return False

@@ -1,0 +1,53 @@
+"""What is in a LevelDB under its keys, as bytes: facts, accounts of runs, what was set aside."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from lm_deluge.cache.codec import decompress
+from lm_deluge.cache.entry import Facts, SetAside
+from lm_deluge.cache.runs import Run
+from lm_deluge.errors import DamagedEntryError
+
+__all__ = ["ASIDE", "DECODERS", "FACTS", "RUN", "About", "about_of", "decode", "encode", "is_blob"]
+
+FACTS = b"i"
+ASIDE = b"a"
+RUN = b"j"
+
+
+class About(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
+    """What is kept beside the value. Entries of older versions have none."""
+
+    namespace: str = "default"
+    facts: Facts = Facts()
+    expires: float | None = None
+
+
+encode = msgspec.msgpack.Encoder().encode
+DECODERS: dict[bytes, tuple[Any, str]] = {
+    FACTS: (msgspec.msgpack.Decoder(About), "the facts"),
+    ASIDE: (msgspec.msgpack.Decoder(SetAside), "the remains"),
+    RUN: (msgspec.msgpack.Decoder(Run), "the accounts"),
+}
+
+
+def about_of(packed: bytes | None) -> About:
+    """Facts are for people, so an entry is given without them if they do not decode."""
+    return decode(FACTS, packed) or About()
+
+
+def decode(kind: bytes, packed: bytes | None) -> Any:
+    """What was encoded; None if it does not decode, which ``verify`` reports."""
+    try:
+        return None if packed is None else DECODERS[kind][0].decode(packed)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def is_blob(name: bytes, packed: bytes) -> bool:
+    try:
+        return hashlib.sha256(decompress(packed)).digest() == name
+    except DamagedEntryError:
+        return False
