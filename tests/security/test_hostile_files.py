@@ -68,6 +68,16 @@ REFUSED = {
     "an index over some rows": f"CREATE INDEX i ON entries (model) WHERE {SLOW} > 0;",
     "an index that allows one row": "UPDATE entries SET namespace = key; CREATE UNIQUE INDEX i ON entries (namespace);",
     "an index in the place of ours": f"CREATE INDEX entries_by_use ON entries (coalesce(used, {SLOW}));",
+    "an index over an expression of another table": f"CREATE TABLE n (a); CREATE INDEX i ON n (length(a) + {SLOW});",
+    "a check of another table": f"CREATE TABLE n (a CHECK ({SLOW} > 0));",
+    "a default of another table": f"CREATE TABLE n (a DEFAULT ({SLOW}));",
+    "a generated column of another table": f"CREATE TABLE n (a, b AS ({SLOW}));",
+    "an index that says it is another table's": f"CREATE INDEX i ON entries (length(key) + {SLOW});"
+    "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET tbl_name = 'n' WHERE name = 'i';",
+    "a trigger that says it is an index": "CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries; END;"
+    "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET type = 'index', tbl_name = 'n' WHERE name = 't';",
+    "a view that says it is an index": "CREATE VIEW v AS SELECT 1;"
+    "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET type = 'index', tbl_name = 'n' WHERE name = 'v';",
     "a virtual table": f"{ASIDE} CREATE VIRTUAL TABLE entries USING fts5 ({COLUMNS});",
 }
 
@@ -75,6 +85,7 @@ REFUSED = {
 USED = {
     "nothing odd": "",
     "an index of the user's": "CREATE INDEX by_model ON entries (model, created);",
+    "a unique index on a table of the user's": "CREATE TABLE n (a, b); CREATE UNIQUE INDEX i ON n (a, b DESC);",
     "a table of the user's": "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT);",
     "long text among numbers": "UPDATE entries SET input_tokens = hex(zeroblob(300000)), cost = zeroblob(300000), "
     "model = zeroblob(300000), created = 'x', expires = 'never', run = 'x', namespace = 7, refers = 'zz';",
@@ -175,7 +186,13 @@ def test_odd_content_of_our_tables_is_used_or_told(tmp_path: Path, whole: bytes)
     found = dict(zip(USED, outcomes(paths), strict=True))
     for name, outcome in found.items():
         assert_harmless(name, outcome)
-    for name in ("nothing odd", "an index of the user's", "a table of the user's", "accounts that are none"):
+    for name in (
+        "nothing odd",
+        "an index of the user's",
+        "a table of the user's",
+        "a unique index on a table of the user's",
+        "accounts that are none",
+    ):
         assert (found[name]["hits"], found[name]["raised"]) == (hostile.PROMPTS, {}), name
     for name in ("long text among numbers", "numbers out of range", "rows at the ends", "no runs", "no blobs"):
         assert found[name]["hits"] == hostile.PROMPTS, name
@@ -189,8 +206,11 @@ def test_a_function_of_the_file_does_not_run(tmp_path: Path, whole: bytes) -> No
     with SqliteCache(path) as cache, closing(sqlite3.connect(path, isolation_level=None)) as other:
         assert cache.get(hostile.prompt(0)) is not None
         other.execute("CREATE TRIGGER t AFTER INSERT ON entries BEGIN SELECT load_extension('/tmp/x.so'); END")
-        with pytest.raises(CacheFileError):
-            cache.put(hostile.prompt(50), hostile.answer(50))
+        for use in (lambda: cache.put(hostile.prompt(50), hostile.answer(50)), lambda: cache.get(hostile.prompt(0))):
+            with pytest.raises(CacheFileError, match="trigger 't'"):
+                use()
+        other.execute("DROP TRIGGER t")
+        cache.put(hostile.prompt(50), hostile.answer(50))
         assert cache.get(hostile.prompt(0)) == hostile.answer(0)
 
 

@@ -138,7 +138,7 @@ def open_cache_to_read(where: str, options: Mapping[str, Any]) -> "ResponseCache
 
 def _is_writable(path: Path) -> bool:
     """Whether SQLite can write a file, for which it makes others beside it."""
-    return os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
+    return os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
 
 
 def _read_only_cache(path: Path, options: dict[str, Any]) -> "ResponseCache":

@@ -172,7 +172,10 @@ def seal(line: Line) -> tuple[str, bytes]:
     Raises:
         DamagedEntryError: it is longer than any line that is read.
     """
-    content = printable_json(_encoder.encode(line))
+    # Not encode(): up to msgspec 0.23 it crashes the process where there is no memory for its result, and this raises.
+    encoded = bytearray()
+    _encoder.encode_into(line, encoded)
+    content = printable_json(bytes(encoded))
     if len(content) > MAX_LINE_BYTES - _REST:
         raise DamagedEntryError(f"it takes a line of {len(content):,} bytes, and readers take {MAX_LINE_BYTES:,}")
     name = hashlib.sha256(content).hexdigest()

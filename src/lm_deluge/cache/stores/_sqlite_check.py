@@ -5,6 +5,9 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 from lm_deluge.cache.codec import decompress
+from lm_deluge.cache.stores._sqlite_connection import MOST_CELL_BYTES
+from lm_deluge.cache.stores._sqlite_parts import PART, further_tables, tables_of_ours
+from lm_deluge.cache.stores._sqlite_rows import columns
 from lm_deluge.cache.stores._sqlite_walk import is_damage, walk
 from lm_deluge.errors import DamagedEntryError
 
@@ -15,12 +18,12 @@ _MOST_LINES = 100
 
 def problems(reader: sqlite3.Connection, format_: int) -> Iterator[str]:
     """Everything that is wrong; nothing if all is well. Damage that ends one check does not end the others."""
-    checks: list[Callable[[sqlite3.Connection], Iterator[str]]] = [_pages, _entries, _blobs]
+    checks: list[Callable[[sqlite3.Connection, int], Iterator[str]]] = [_pages, _entries, _blobs]
     if format_ > 1:
         checks.append(_missing)
     for check in checks:
         try:
-            yield from check(reader)
+            yield from check(reader, format_)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
@@ -41,28 +44,36 @@ def read_blob(digest: bytes, cell: object) -> bytes:
     return data
 
 
-def _pages(reader: sqlite3.Connection) -> Iterator[str]:
-    for (line,) in reader.execute(f"PRAGMA integrity_check({_MOST_LINES})"):
-        if line != b"ok":
-            yield " ".join(line.decode(errors="replace").split())
+def _pages(reader: sqlite3.Connection, _format: int) -> Iterator[str]:
+    rows = reader.execute(f"SELECT {PART} FROM sqlite_schema").fetchall()  # noqa: S608
+    # Further tables are none of our business, and may be large.
+    for what in tables_of_ours(rows) if further_tables(rows) else [_MOST_LINES]:
+        for (line,) in reader.execute(f"PRAGMA integrity_check({what})"):
+            if line != b"ok":
+                yield " ".join(line.decode(errors="replace").split())
 
 
-def _entries(reader: sqlite3.Connection) -> Iterator[str]:
+def _entries(reader: sqlite3.Connection, format_: int) -> Iterator[str]:
     holes = 0
 
     def count() -> None:
         nonlocal holes
         holes += 1
 
-    kinds = "length(key), typeof(key), typeof(response), typeof(request)"
-    for rowid, length, *types in walk(reader, "entries", kinds, on_damage=count):
+    kinds = "length(key), typeof(key), typeof(response), typeof(request), length(response), length(request)"
+    # The facts are read to see that they can be.
+    facts = columns(format_).removeprefix("key, ").removesuffix(", response, request")
+    for rowid, length, *rest in walk(reader, "entries", f"{kinds}, {facts}", on_damage=count):
+        types, sizes = rest[:3], rest[3:5]
         if length != 32 or types != [b"blob"] * 3:
             yield f"entry {rowid} has cells of another type than was stored"
+        elif max(sizes) > MOST_CELL_BYTES:
+            yield f"entry {rowid} has a cell of {max(sizes):,} bytes, and no entry has more than {MOST_CELL_BYTES:,}"
     if holes:
         yield f"entries cannot be read in {holes} places"
 
 
-def _blobs(reader: sqlite3.Connection) -> Iterator[str]:
+def _blobs(reader: sqlite3.Connection, _format: int) -> Iterator[str]:
     for (digest,) in reader.execute("SELECT digest FROM blobs").fetchall():
         found = reader.execute("SELECT data FROM blobs WHERE digest = ?", (digest,)).fetchone()
         try:
@@ -72,7 +83,7 @@ def _blobs(reader: sqlite3.Connection) -> Iterator[str]:
             yield f"blob {_name(digest)} is damaged: {error}"
 
 
-def _missing(reader: sqlite3.Connection) -> Iterator[str]:
+def _missing(reader: sqlite3.Connection, _format: int) -> Iterator[str]:
     missing = "SELECT digest FROM holders WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = holders.digest)"
     for (digest,) in reader.execute(missing):
         yield f"blob {_name(digest)} is missing, and something refers to it"

@@ -8,6 +8,7 @@ when they are needed.
 import contextlib
 import os
 import random
+import shlex
 import sqlite3
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Literal
 
 from lm_deluge.cache._forks import close_before_fork
 from lm_deluge.cache.record import refers_of, refers_of_blob
+from lm_deluge.cache.stores._sqlite_connection import Connection, connect
 from lm_deluge.cache.stores._sqlite_file import (
     APPLICATION_ID,
     check_file,
@@ -28,7 +30,6 @@ from lm_deluge.cache.stores._sqlite_file import (
     read_pragma,
     remedy,
 )
-from lm_deluge.cache.stores._sqlite_parts import refuse_foreign_parts
 from lm_deluge.cache.stores._sqlite_schema import FORMAT, KEEPS_SHRINKABLE, Reference, create, references, upgrade
 from lm_deluge.cache.stores._sqlite_walk import is_damage
 from lm_deluge.errors import CacheError, CacheFileError
@@ -62,8 +63,8 @@ class Database:
         self._synchronous = synchronous
         self._reading = threading.Lock()
         self._writing = threading.Lock()
-        self._reader: sqlite3.Connection | None = None
-        self._writer: sqlite3.Connection | None = None
+        self._reader: Connection | None = None
+        self._writer: Connection | None = None
         self._identity: tuple[int, ...] | None = None  # of the file that is open
         self.closed = False
         close_before_fork(self)
@@ -74,7 +75,7 @@ class Database:
                 self._open()
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[Connection]:
         """The connection that reads, for one caller at a time."""
         self.check_open()
         with self._reading, self._reported("read"):
@@ -85,7 +86,7 @@ class Database:
             yield self._reader
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[Connection]:
         """The connection that writes, for one caller at a time and in no transaction."""
         self.check_open()
         self.check_writable()
@@ -98,7 +99,7 @@ class Database:
             yield self._writer or self._open()
 
     @contextlib.contextmanager
-    def transaction(self, *, lasting: bool = True) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, lasting: bool = True) -> Iterator[Connection]:
         """The connection that writes, in a transaction that is committed at the end.
 
         Args:
@@ -170,7 +171,7 @@ class Database:
                 connection.close()
         self._reader = self._writer = None
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Connection:
         check_file(self.path)
         check_shares_memory(self.path)
         create_private(self.path)
@@ -179,7 +180,7 @@ class Database:
         self._identity = _identity(self.path)
         return self._writer
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         while True:
             before = _identity(self.path)
             connection = self._sqlite("mode=rw")  # never makes a file: that is create_private's to do
@@ -196,30 +197,18 @@ class Database:
                 raise
             return connection
 
-    def _sqlite(self, parameters: str) -> sqlite3.Connection:
+    def _sqlite(self, parameters: str) -> Connection:
         self.check_open()  # it may have been closed while we waited for the lock
-        connection = sqlite3.connect(
-            f"{self.path.as_uri()}?{parameters}",
-            uri=True,
-            timeout=_BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,  # each connection is guarded by its lock
-            cached_statements=32,
-        )
-        connection.text_factory = bytes  # a damaged file may hold text that is not UTF-8
-        # Nothing in the schema of a stranger's file may call functions, and damage is looked for where it is cheap.
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cell_size_check = ON")
-        return connection
+        return connect(self.path, parameters, timeout=_BUSY_SECONDS)
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _prepare(self, connection: Connection) -> None:
         """Make the tables in a new file, bring old ones up to date; refuse a file that became somebody else's.
 
         It happens before the switch to WAL, so the file itself says what it is from the moment that it has a table.
         """
         found = self._found_format(connection)
         if found:
-            refuse_foreign_parts(connection, self.path)
+            connection.look()
         if found == FORMAT:
             return
         if found:
@@ -236,7 +225,7 @@ class Database:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
 
-    def _upgrade(self, connection: sqlite3.Connection) -> None:
+    def _upgrade(self, connection: Connection) -> None:
         version = read_pragma(connection, "data_version")
         try:
             found = references(connection, refers_of, refers_of_blob)  # it takes long, so before anybody has to wait
@@ -252,16 +241,17 @@ class Database:
             # Pages that would have to change are damaged. Without references, blobs only stay longer than needed.
             self._write_upgrade(connection, [], None)
 
-    def _write_upgrade(self, connection: sqlite3.Connection, found: Sequence[Reference], version: int | None) -> None:
+    def _write_upgrade(self, connection: Connection, found: Sequence[Reference], version: int | None) -> None:
         with _transaction(connection):
             if self._found_format(connection) == FORMAT:
                 return  # another process was faster
             if version not in (None, read_pragma(connection, "data_version")):
                 found = references(connection, refers_of, refers_of_blob)  # somebody has written meanwhile
-            upgrade(connection, found)
+            with connection.after_one_look():
+                upgrade(connection, found)
             connection.execute(f"PRAGMA user_version = {FORMAT}")
 
-    def _found_format(self, connection: sqlite3.Connection) -> int:
+    def _found_format(self, connection: Connection) -> int:
         """The version of our tables; 0 if there are none."""
         if read_pragma(connection, "application_id") != APPLICATION_ID:
             return 0
@@ -269,7 +259,7 @@ class Database:
         check_version(self.path, found)
         return found
 
-    def _open_to_read(self) -> sqlite3.Connection:
+    def _open_to_read(self) -> Connection:
         if not self.path.exists():
             raise CacheFileError(f"There is no cache file {self.path} to read.")
         check_file(self.path)
@@ -284,7 +274,7 @@ class Database:
             found = self._found_format(connection)
             if not found:
                 raise CacheFileError(f"{self.path} holds no cache yet.")
-            refuse_foreign_parts(connection, self.path)
+            connection.look()
             self.format = found
         except BaseException:
             connection.close()
@@ -297,6 +287,11 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                raise CacheFileError(
+                    f"A statement in {self.path} took longer than one may in a file of its size, and was given up. "
+                    f"Check the file: deluge cache verify {shlex.quote(str(self.path))}"
+                ) from error
             raise CacheFileError(
                 f"The cache file {self.path} cannot be {done}: {error}. Check that it is still there, that the disk "
                 "is not full or read-only, and that no other program keeps it locked."
@@ -312,7 +307,7 @@ class Database:
 
 
 @contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def _transaction(connection: Connection) -> Iterator[None]:
     # IMMEDIATE waits for other writers here, and not in the middle.
     _when_free(connection, "BEGIN IMMEDIATE")
     try:
@@ -324,7 +319,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _when_free(connection: sqlite3.Connection, statement: str) -> None:
+def _when_free(connection: Connection, statement: str) -> None:
     """Execute a statement once nobody else has the lock that it needs.
 
     SQLite itself looks again after up to a tenth of a second, in which others take the lock many times over: among

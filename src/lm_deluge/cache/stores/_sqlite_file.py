@@ -16,8 +16,8 @@ from pathlib import Path
 
 from lm_deluge._files import make_private_directories
 from lm_deluge._optional import NEWER
+from lm_deluge.cache.stores._sqlite_connection import Connection, connect
 from lm_deluge.cache.stores._sqlite_mounts import network_file_system
-from lm_deluge.cache.stores._sqlite_parts import refuse_foreign_parts
 from lm_deluge.cache.stores._sqlite_schema import FORMAT
 from lm_deluge.errors import CacheFileError, CacheVersionError
 
@@ -32,6 +32,7 @@ __all__ = [
     "is_blank",
     "read_pragma",
     "remedy",
+    "resolved",
 ]
 
 APPLICATION_ID = 0x6C6D6431  # "lmd1"
@@ -40,6 +41,20 @@ _SMALLEST_BYTES = 512  # one page of the smallest kind
 _LOOKS = 3
 
 _creating = threading.Lock()
+
+
+def resolved(path: str | Path) -> Path:
+    """The file itself, absolute and without links: SQLite keeps what belongs to it beside it, and not beside a link.
+
+    Raises:
+        CacheFileError: its links lead nowhere but to each other.
+    """
+    try:
+        return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links is the one or the other
+        raise CacheFileError(f"The cache file {path} cannot be found: {error}.") from error
+    except ValueError:
+        return Path(path).expanduser().absolute()  # a null byte: whoever looks at the file says so
 
 
 def check_file(path: Path) -> None:
@@ -79,12 +94,12 @@ def identify(path: Path) -> bool:
         raise CacheFileError(f"{path} is missing or empty, so there is nothing to rebuild.")
     foreign = CacheFileError(f"{path} is not a cache of lm_deluge, so it was left as it is. Give another path.")
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        with closing(connect(path, "mode=ro&immutable=1", damaged=True)) as connection:
             connection.execute("PRAGMA writable_schema = ON")  # else SQLite opens nothing that is truncated
             application_id = read_pragma(connection, "application_id")
             user_version = read_pragma(connection, "user_version")
             if application_id == APPLICATION_ID and user_version <= FORMAT:
-                _refuse_foreign_parts(connection, path)
+                connection.look()
     except (sqlite3.Error, UnicodeError) as error:  # SQLite quotes the schema, which need not be text
         raise foreign from error
     if application_id != APPLICATION_ID:
@@ -129,13 +144,15 @@ def _size(path: Path) -> int:
 def _is_whole(path: Path, size: int) -> bool:
     """Whether a file that is ours has all the pages that its header counts."""
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        with closing(connect(path, "mode=ro&immutable=1")) as connection:
             application_id = read_pragma(connection, "application_id")
             user_version = read_pragma(connection, "user_version")
             whole = read_pragma(connection, "page_count") * read_pragma(connection, "page_size")
             blank = is_blank(connection)
             if application_id == APPLICATION_ID and user_version <= FORMAT and not is_being_changed(path):
-                _refuse_foreign_parts(connection, path)
+                with contextlib.suppress(sqlite3.DatabaseError, UnicodeError):
+                    # A schema that SQLite cannot read runs nothing; whoever uses the file is told of the damage.
+                    connection.look()
     except sqlite3.Error as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT:
             return False
@@ -155,18 +172,11 @@ def _is_whole(path: Path, size: int) -> bool:
     return size >= whole
 
 
-def _refuse_foreign_parts(connection: sqlite3.Connection, path: Path) -> None:
-    connection.text_factory = bytes
-    # A schema that SQLite cannot read runs nothing; whoever uses the file is told of the damage.
-    with contextlib.suppress(sqlite3.DatabaseError, UnicodeError):
-        refuse_foreign_parts(connection, path)
-
-
-def is_blank(connection: sqlite3.Connection) -> bool:
+def is_blank(connection: Connection) -> bool:
     """Whether a file has no tables, and no sign of the program that made it."""
     if read_pragma(connection, "application_id") or read_pragma(connection, "user_version"):
         return False
-    return connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
+    return not connection.has_parts()
 
 
 def read_pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -1,13 +1,12 @@
 """Parts of a file that would run with our statements: views, triggers, generated columns, checks, expressions.
 
-SQLite executes what a file's schema says, whoever wrote it. A view in the place of a table can go on without end, and a
-trigger can take away what is stored. So our tables have to be as we make them, and beside them there may be tables and
-plain indexes of the user's, which nothing runs.
+Our tables have to be as we make them. Beside them there may be tables and indexes of the user's without any expression,
+so that nothing of them runs, not even when SQLite checks them.
 """
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from lm_deluge.cache.stores._sqlite_schema import create, upgrade
 from lm_deluge.errors import CacheFileError
 
-__all__ = ["refuse_foreign_parts"]
+__all__ = ["PART", "Row", "further_tables", "refuse_foreign_parts", "tables_of_ours"]
 
 # The tables of format 1, as they were made.
 _SCHEMA_1 = (
@@ -28,47 +27,60 @@ _SCHEMA_1 = (
     "request BLOB)",
 )
 _ORDER = "create index entries_by_use on entries(coalesce(used,created))"
-_PLAIN_INDEX = re.compile(r"create index [\w ]+ on (\w+)\(\w+( asc| desc)?(,\w+( asc| desc)?)*\)")
+_INDEX = re.compile(r"create( unique)? index [\w ]+ on (\w+)\(\w+( asc| desc)?(,\w+( asc| desc)?)*\)")
+_EXPRESSION = re.compile(r"\b(as|check|default)\(")
 
-Part = tuple[str, str, str, str]
+PART = "type, name, tbl_name, sql"
+"""The columns of a row of ``sqlite_schema`` that say what a part is."""
+
+Row = tuple[Any, ...]
+Part = tuple[str, str, str]
 
 
-def refuse_foreign_parts(connection: sqlite3.Connection, path: Path) -> None:
+def refuse_foreign_parts(rows: Iterable[Row], path: Path) -> None:
     """Refuse a file that has such a part.
 
     Args:
-        connection: to a file that says that it is ours.
+        rows: of its schema, with the columns of ``PART``.
         path: of the file, for the message.
 
     Raises:
         CacheFileError: it has one.
-        sqlite3.DatabaseError: its schema cannot be read.
     """
-    for kind, name, table, sql in _parts(connection):
-        if not _is_harmless(kind, name, table, sql):
+    for kind, name, sql in _parts(rows):
+        if not _is_harmless(kind, name, sql):
             raise CacheFileError(
                 f"{path} has a part that is not of our making and would run with our statements: {kind} {name!r}. It "
                 "was left as it is. Look at it in the sqlite3 shell and drop it there, or give another path."
             )
 
 
-def _parts(connection: sqlite3.Connection) -> list[Part]:
-    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
-    return [(_text(kind), _text(name), _text(table), _normal(_text(sql))) for kind, name, table, sql in rows]
+def further_tables(rows: Iterable[Row]) -> bool:
+    """Whether there are tables that are not ours."""
+    return any(kind == "table" and name.lower() not in _ours() for kind, name, _ in _parts(rows))
 
 
-def _is_harmless(kind: str, name: str, table: str, sql: str) -> bool:
+def tables_of_ours(rows: Iterable[Row]) -> list[str]:
+    """The names of our tables that there are."""
+    return [name.lower() for kind, name, _ in _parts(rows) if kind == "table" and name.lower() in _ours()]
+
+
+def _parts(rows: Iterable[Row]) -> list[Part]:
+    return [(_text(kind), _text(name), _normal(_text(sql))) for kind, name, _, sql in rows]
+
+
+def _is_harmless(kind: str, name: str, sql: str) -> bool:
+    """What the row says of the kind, the name and the table may be another thing than SQLite reads in the statement."""
     ours = _ours()
     if kind == "table":
         if name.lower() in ours:
             return sql in ours[name.lower()]
-        # The name may say one thing and the statement another, and SQLite goes by the statement.
-        return re.match(rf"create table {re.escape(_normal(name))}\W", sql) is not None
+        return re.match(rf"create table {re.escape(_normal(name))}\(", sql) is not None and not _EXPRESSION.search(sql)
     if kind == "index":
         if not sql:
             return True  # SQLite's own, for a primary key
-        found = _PLAIN_INDEX.fullmatch(sql)
-        return sql == _ORDER or table.lower() not in ours or (found is not None and found[1] == table.lower())
+        found = _INDEX.fullmatch(sql)
+        return sql == _ORDER or (found is not None and not (found[1] and found[2] in ours))
     return False
 
 
@@ -81,16 +93,16 @@ def _ours() -> dict[str, frozenset[str]]:
             if old:
                 for statement in _SCHEMA_1:
                     connection.execute(statement)
-                _add(found, _parts(connection))
+                _add(found, connection)
                 upgrade(connection, [])
             else:
                 create(connection)
-            _add(found, _parts(connection))
+            _add(found, connection)
     return {name: frozenset(texts) for name, texts in found.items()}
 
 
-def _add(found: dict[str, set[str]], parts: Sequence[Part]) -> None:
-    for kind, name, _, sql in parts:
+def _add(found: dict[str, set[str]], connection: sqlite3.Connection) -> None:
+    for kind, name, sql in _parts(connection.execute(f"SELECT {PART} FROM sqlite_schema")):  # noqa: S608
         if kind == "table":
             found.setdefault(name, set()).add(sql)
 

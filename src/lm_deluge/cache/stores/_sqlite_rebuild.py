@@ -15,6 +15,7 @@ from lm_deluge.cache.entry import Blob, Entry, Facts, Stored
 from lm_deluge.cache.facts import corrected
 from lm_deluge.cache.record import refers_of, refers_of_blob
 from lm_deluge.cache.stores._sqlite_check import read_blob
+from lm_deluge.cache.stores._sqlite_connection import connect
 from lm_deluge.cache.stores._sqlite_database import Database
 from lm_deluge.cache.stores._sqlite_file import identify, read_pragma
 from lm_deluge.cache.stores._sqlite_rows import aside, aside_table, columns, hide, put, set_aside, stored, touch
@@ -98,11 +99,11 @@ def _alone(path: Path, *, is_whole: bool) -> Iterator[sqlite3.Connection]:
     Raises:
         CacheFileError: somebody has it open.
     """
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)) as connection:
-        connection.text_factory = bytes  # a damaged file may hold text that is not UTF-8
+    with closing(connect(path, "mode=rw", damaged=True)) as connection:
         connection.execute("PRAGMA writable_schema = ON")  # else SQLite opens nothing that has fewer pages than it says
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         try:
+            connection.look()
             if is_whole:
                 connection.execute("PRAGMA journal_mode = DELETE").fetchone()
             connection.execute("BEGIN EXCLUSIVE")

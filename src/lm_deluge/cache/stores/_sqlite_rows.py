@@ -3,6 +3,7 @@
 Everything here takes a connection and, where it writes, expects a transaction.
 """
 
+import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, Facts, SetAside, Stored
+from lm_deluge.cache.stores._sqlite_connection import MOST_CELL_BYTES
 from lm_deluge.cache.stores._sqlite_schema import names_in
 from lm_deluge.cache.stores._sqlite_walk import MAX_VARIABLES, Page, marks, read_page, select_by_key
 
@@ -42,6 +44,12 @@ _COLUMNS_1 = _COLUMNS.replace("asked", "NULL").replace("run, expires, used", "NU
 # sqlite3 lets go of the interpreter for each step of a statement, and where an event loop is busy each return to it
 # can take five milliseconds. So many rows go into one statement; a few sizes serve every batch.
 _ROWS_AT_ONCE = (64, 8, 1)
+
+
+# Of a stranger's file, a cell may be longer than a connection gives out, and would spoil every statement that reads it.
+_REFERS = f"CASE WHEN typeof(refers) = 'blob' AND length(refers) <= {4 * 1024 * 1024} THEN refers END"
+_MOST_NOTED = 1024 * 1024
+_MOST_TEXT = 64 * 1024  # of a name or a reason; a longer one is damage
 
 
 def columns(format_: int) -> str:
@@ -114,7 +122,7 @@ def put(writer: sqlite3.Connection, entries: Collection[Entry], packed: Mapping[
         entries: with different keys.
         packed: blobs that are compressed already, by their digests. Others are compressed here.
     """
-    replaced = list(_names(_select(writer, "SELECT refers FROM entries WHERE key IN", [one.key for one in entries])))
+    replaced = list(_names(writer, "entries", "key", [one.key for one in entries]))
     # Not an update of the row that is there: it would keep its place, and rows are in the order of their storing.
     _insert(writer, f"INSERT OR REPLACE INTO entries ({_WRITTEN})", [_row(entry) for entry in entries])
     missing = missing_blobs(writer, {digest: blob for entry in entries for digest, blob in entry.blobs.items()})
@@ -133,7 +141,7 @@ def put(writer: sqlite3.Connection, entries: Collection[Entry], packed: Mapping[
 
 def remove(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     """Remove entries with different keys, and blobs that nobody refers to any more; how many entries there were."""
-    names = _names(_select(writer, "SELECT refers FROM entries WHERE key IN", keys))
+    names = _names(writer, "entries", "key", keys)
     removed = _execute(writer, "DELETE FROM entries WHERE key IN", keys)
     _discount(writer, names)
     return removed
@@ -141,6 +149,8 @@ def remove(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
 
 def set_aside(writer: sqlite3.Connection, key: bytes, value: object, reason: str, now: float) -> bool:
     """Move an entry to ``set_aside``, if it still has the value; whether it had. Its blobs are kept for it there."""
+    if not value and _set_aside_unread(writer, key, reason, now):
+        return True
     # Another process may have stored a good one meanwhile.
     moved = writer.execute(
         "INSERT INTO set_aside (key, at, reason, refers, response, request) "
@@ -154,9 +164,22 @@ def set_aside(writer: sqlite3.Connection, key: bytes, value: object, reason: str
     return moved.rowcount > 0
 
 
+def _set_aside_unread(writer: sqlite3.Connection, key: bytes, reason: str, now: float) -> bool:
+    """Move an entry whose value is longer than a connection gives out. Its length is all that is kept of it."""
+    moved = writer.execute(
+        "INSERT INTO set_aside (key, at, reason, refers) "  # noqa: S608
+        f"SELECT key, ?1, ?2 || ': it has ' || length(response) || ' bytes', {_REFERS} FROM entries "
+        "WHERE key = ?3 AND typeof(response) = 'blob' AND length(response) > ?4",
+        (now, reason, key, MOST_CELL_BYTES),
+    )
+    if moved.rowcount:
+        writer.execute("DELETE FROM entries WHERE key = ?", (key,))
+    return moved.rowcount > 0
+
+
 def remove_set_aside(writer: sqlite3.Connection, rowids: Sequence[int]) -> None:
     """Remove what was set aside, and the blobs that nobody refers to any more."""
-    names = _names(_select(writer, "SELECT refers FROM set_aside WHERE rowid IN", rowids))
+    names = _names(writer, "set_aside", "rowid", rowids)
     _execute(writer, "DELETE FROM set_aside WHERE rowid IN", rowids)
     _discount(writer, names)
 
@@ -174,11 +197,23 @@ def hide(writer: sqlite3.Connection, keys: Iterable[bytes]) -> None:
 
 
 def note_aside(writer: sqlite3.Connection, entries: Iterable[Stored], reason: str, now: float) -> None:
-    """Note what entries of a base held that were set aside, and why."""
+    """Note what entries of a base held that were set aside, and why. Of what is large, its length and its SHA-256."""
     writer.executemany(
         "INSERT INTO set_aside (key, at, reason, response, request) VALUES (?, ?, ?, ?, ?)",
-        ((entry.key, now, reason, entry.value, entry.request) for entry in entries),
+        (_noted(entry, reason, now) for entry in entries),
     )
+
+
+def _noted(entry: Stored, reason: str, now: float) -> tuple[Any, ...]:
+    kept = []
+    for name, cell in (("answer", entry.value), ("request", entry.request)):
+        if len(cell) > _MOST_NOTED:
+            reason += (
+                f"; its {name}, {len(cell):,} bytes with SHA-256 {hashlib.sha256(cell).hexdigest()}, is in the base"
+            )
+            cell = b""
+        kept.append(cell)
+    return entry.key, now, reason, *kept
 
 
 def due_touches(
@@ -225,15 +260,16 @@ def _count(writer: sqlite3.Connection, changes: Mapping[bytes, int]) -> None:
         fewer = [digest for digest, change in changed if change < 0]
         unheld = "SELECT digest FROM holders WHERE count <= 0 AND digest IN"
         orphans = [digest for (digest,) in _select(writer, unheld, fewer)]
-        held = Counter(_names(_select(writer, "SELECT refers FROM blobs WHERE digest IN", orphans)))
+        held = Counter(_names(writer, "blobs", "digest", orphans))
         _execute(writer, "DELETE FROM blobs WHERE digest IN", orphans)
         _execute(writer, "DELETE FROM holders WHERE digest IN", orphans)
         changes = {digest: -count for digest, count in held.items()}
 
 
-def _names(cells: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
-    """All names of blobs in cells of ``refers``."""
-    return chain.from_iterable(names_in(cell) for (cell,) in cells if isinstance(cell, bytes))
+def _names(connection: sqlite3.Connection, table: str, column: str, keys: Sequence[bytes | int]) -> Iterator[bytes]:
+    """All names of blobs to which some rows refer."""
+    cells = _select(connection, f"SELECT {_REFERS} FROM {table} WHERE {column} IN", keys)  # noqa: S608
+    return chain.from_iterable(names_in(cell) for (cell,) in cells if cell is not None)
 
 
 def _select(connection: sqlite3.Connection, select: str, keys: Sequence[bytes | int]) -> list[tuple[Any, ...]]:
@@ -292,7 +328,7 @@ def _bytes(cell: object) -> bytes:
 
 
 def _text(cell: object) -> str | None:
-    return cell.decode(errors="replace") if isinstance(cell, bytes) else None
+    return cell.decode(errors="replace") if isinstance(cell, bytes) and len(cell) <= _MOST_TEXT else None
 
 
 def _number(cell: object) -> float | None:

@@ -34,8 +34,11 @@ class Page(NamedTuple):
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether an error is about what is in the file, and not about getting at it or about what was asked."""
-    return type(error) is sqlite3.DatabaseError
+    """Whether an error is about what is in the file, and not about getting at it or about what was asked.
+
+    A cell that is longer than any of ours is damage too.
+    """
+    return type(error) is sqlite3.DatabaseError or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG
 
 
 def marks(count: int) -> str:

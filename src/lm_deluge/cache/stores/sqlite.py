@@ -20,6 +20,7 @@ from lm_deluge.cache.stores import _sqlite_rows as rows
 from lm_deluge.cache.stores._sqlite_check import problems, read_blob
 from lm_deluge.cache.stores._sqlite_database import Database, Synchronous
 from lm_deluge.cache.stores._sqlite_eviction import evict, shrink, used_bytes
+from lm_deluge.cache.stores._sqlite_file import resolved
 from lm_deluge.cache.stores._sqlite_rebuild import RebuildReport, rebuild
 from lm_deluge.cache.stores._sqlite_runs import read_runs, record_run
 from lm_deluge.cache.stores._sqlite_touches import Touches
@@ -37,7 +38,8 @@ class SqliteStore:
     """One SQLite file, made private (0600, in a directory of 0700) when it is new. One of an older format is upgraded.
 
     Args:
-        path: the file. ``~`` is expanded, and a relative path is taken from where the process is now.
+        path: the file. ``~`` is expanded, and a relative path is taken from where the process is now. Links are
+            followed once: what the path leads to later is not used.
         synchronous: ``"NORMAL"`` survives the death of the process; ``"FULL"`` waits for the disk at each commit and
             survives a power cut as well.
         read_only: never write the file, which has to be there. It may be in a directory that cannot be written, on a
@@ -72,7 +74,7 @@ class SqliteStore:
         self._clock = SystemClock() if clock is None else clock
         self._max_bytes: int | None = None
         self._seen: set[bytes] = set()  # blobs that are in the file, unless somebody has removed them since
-        self._database = Database(Path(path).expanduser().absolute(), synchronous=synchronous, read_only=read_only)
+        self._database = Database(resolved(path), synchronous=synchronous, read_only=read_only)
         self._touches = Touches(self._database)
         weakref.finalize(self, self._touches.close)
 
@@ -254,7 +256,7 @@ class SqliteStore:
             CacheError: it is too damaged to be read at all. Nothing has changed.
         """
         clock = SystemClock() if clock is None else clock
-        return rebuild(Path(path).expanduser().absolute(), clock.time())
+        return rebuild(resolved(path), clock.time())
 
     # BoundedStore
 
