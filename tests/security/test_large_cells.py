@@ -63,15 +63,14 @@ def enlarge(path: Path, table: str, column: str, value: str) -> None:
         database.execute(f"UPDATE {table} SET {column} = {value} {where}")
 
 
+BYTES = {"key", "refers", "response", "request", "data", "holder"}
 CASES = [(table, column) for table, columns in COLUMNS.items() for column in columns.split()]
 
 
 @pytest.mark.usefixtures("low_limit")
-@pytest.mark.parametrize("value", [f"zeroblob({LIMIT + 1})", f"hex(zeroblob({LIMIT // 2 + 1}))"], ids=["blob", "text"])
 @pytest.mark.parametrize(("table", "column"), CASES)
-def test_a_long_cell_in_any_column_costs_no_more_than_its_row(
-    tmp_path: Path, table: str, column: str, value: str
-) -> None:
+def test_a_long_cell_in_any_column_costs_no_more_than_its_row(tmp_path: Path, table: str, column: str) -> None:
+    value = f"zeroblob({LIMIT + 1})" if column in BYTES else f"hex(zeroblob({LIMIT // 2 + 1}))"
     path = filled(tmp_path / "cache.db")
     enlarge(path, table, column, value)
     size = path.stat().st_size

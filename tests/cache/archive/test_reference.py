@@ -163,6 +163,22 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
     assert not is_bundle(REFERENCE)
 
 
+def test_a_view_that_says_it_is_a_table_is_refused(tmp_path: Path) -> None:
+    with_view = changed(tmp_path, "ALTER TABLE cache RENAME TO real")
+    connection = sqlite3.connect(with_view)
+    connection.execute(
+        "CREATE VIEW cache AS SELECT CAST(key AS TEXT) AS key, CAST(value AS BLOB) AS value FROM real, "
+        "(WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c)"
+    )
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_schema SET type = 'table' WHERE name = 'cache'")
+    connection.commit()
+    connection.close()
+    assert not is_reference(with_view)
+    with pytest.raises(CacheFileError):
+        load_reference(MemoryStore(), with_view)
+
+
 def test_damaged_files_give_what_can_be_read(tmp_path: Path) -> None:
     whole = MemoryStore()
     load_reference(whole, REFERENCE)

@@ -34,7 +34,6 @@ __all__ = ["ReferenceReport", "is_reference", "load_reference"]
 
 _SQLITE = b"SQLite format 3\x00"
 _WAL = 18  # where the header says so
-_MOST_BYTES = 256 * 1024 * 1024
 _KEY_DIGITS = 16  # after the namespace and a colon
 _TOOL_RESULT = "<Tool result ("  # and "2 blocks)>"
 
@@ -237,6 +236,8 @@ def _table(path: Path) -> Iterator[Iterator[tuple[bytes, bytes]]]:
     """The entries of a SQLite file."""
     import sqlite3  # takes longer to import than the rest of the package
 
+    from lm_deluge.cache.stores._sqlite_connection import connect
+
     try:
         with path.open("rb") as file:
             begins = file.read(_WAL + 1)
@@ -246,10 +247,7 @@ def _table(path: Path) -> Iterator[Iterator[tuple[bytes, bytes]]]:
     if not begins.startswith(_SQLITE) or begins[_WAL:] == b"\x02":
         raise CacheFileError(f"{path} is no cache of lm-deluge.")
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            connection.text_factory = bytes  # text may be damaged
-            connection.execute("PRAGMA trusted_schema=OFF")
-            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
+        with closing(connect(path.resolve(), "mode=ro")) as connection:
             columns = {(name, kind) for _, name, kind, *_ in connection.execute("PRAGMA table_info(cache)")}
             kind = connection.execute("SELECT type FROM sqlite_schema WHERE name = 'cache'").fetchone()
             if kind != (b"table",) or columns != {(b"key", b"TEXT"), (b"value", b"BLOB")}:
