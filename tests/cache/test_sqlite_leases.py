@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lm_deluge.cache.stores import LeaseStore
+from lm_deluge.cache.stores.leveldb import LevelDBStore
+from lm_deluge.cache.stores.memory import MemoryStore
+from lm_deluge.cache.stores.overlay import OverlayStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
 
 from .helpers import entry, kill, start_child
@@ -46,6 +50,63 @@ def test_only_the_holder_gives_back(store: SqliteStore) -> None:
     assert store.acquire(KEYS, B, now=0.0, seconds=5) == [False] * 3
     store.release(KEYS[1:], A)
     assert store.acquire(KEYS, B, now=0.0, seconds=5) == [False, True, True]
+
+
+# As the wall clock says them, so that a lease of a real holder lies beside those.
+NOW = 1_800_000_000.0
+NEVER_ENDING = {
+    "in 70 years": NOW + 2.2e9,
+    "a moment after two lifetimes": NOW + 10.001,
+    "infinity": float("inf"),
+    "a text": "soon",
+    "a text of a number": "1e999",
+    "an empty text": "",
+    "a blob": b"soon",
+    "an empty blob": b"",
+    "negative": -1.0,
+    "minus infinity": float("-inf"),
+    "a large integer": 2**62,
+}
+
+
+@pytest.mark.parametrize("end", NEVER_ENDING.values(), ids=list(NEVER_ENDING))
+def test_a_lease_that_would_never_end_has_ended(store: SqliteStore, end: object) -> None:
+    with store._database.transaction() as writer:
+        writer.executemany("INSERT INTO leases VALUES (?, ?, ?)", [(key, A, end) for key in KEYS[:2]])
+        writer.execute("INSERT INTO leases VALUES (?, ?, ?)", (KEYS[2], A, NOW + 10))
+    assert store.renew(KEYS[:1], B, now=NOW, seconds=5) == [False]
+    assert store.acquire(KEYS, B, now=NOW, seconds=5) == [True, True, False]
+    assert store.renew(KEYS, B, now=NOW + 4, seconds=5) == [True, True, False]
+    assert store.acquire(KEYS, A, now=NOW + 4, seconds=5) == [False, False, True]
+
+
+def test_a_clock_that_is_set_back_makes_no_lease_longer(
+    every_kind: "LeaseStore",
+) -> None:
+    """The holder is dead, or renews by the new clock and keeps what nobody took."""
+    store = every_kind
+    assert store.acquire(KEYS[:2], A, now=NOW, seconds=5) == [True, True]
+    earlier = NOW - 3_600
+    assert store.renew(KEYS[:1], A, now=earlier, seconds=5) == [True]
+    assert store.acquire(KEYS[:2], B, now=earlier + 1, seconds=5) == [False, True]
+    assert store.acquire(KEYS[:1], B, now=earlier + 6, seconds=5) == [True]
+
+
+@pytest.fixture(params=["sqlite", "memory", "leveldb", "overlay"])
+def every_kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LeaseStore]:
+    """Each kind of store that goes by our clock."""
+    if request.param == "leveldb":
+        pytest.importorskip("plyvel")
+        made: Any = LevelDBStore(tmp_path / "leveldb")
+    elif request.param == "memory":
+        made = MemoryStore()
+    else:
+        made = SqliteStore(tmp_path / "own.db")
+    if request.param == "overlay":
+        SqliteStore(tmp_path / "base.db").close()
+        made = OverlayStore(made, SqliteStore(tmp_path / "base.db", read_only=True))
+    with closing(made):
+        yield made
 
 
 def test_many_keys_at_once_keep_their_order(store: SqliteStore) -> None:

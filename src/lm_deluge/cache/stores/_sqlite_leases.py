@@ -9,14 +9,20 @@ __all__ = ["acquire", "release", "renew"]
 
 
 def acquire(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now: float, expires: float) -> list[bool]:
-    """For each key, whether ``holder`` has its lease, having taken those that nobody has."""
+    """For each key, whether ``holder`` has its lease, having taken those that nobody has.
+
+    One that ends later than two lifetimes from now has ended: nobody takes one for so long, so the clock was set back
+    since, or a stranger wrote it. To SQLite, texts and blobs come after all numbers.
+    """
+    latest = now + 2 * (expires - now)
     writer.execute("DELETE FROM leases WHERE expires <= ?", (now,))  # there are never many rows
     for some in _groups(keys):
-        values = ",".join(f"(?{number}, ?1, ?2)" for number in range(3, 3 + len(some)))
+        values = ",".join(f"(?{number}, ?1, ?2)" for number in range(4, 4 + len(some)))
         writer.execute(
             f"INSERT INTO leases (key, holder, expires) VALUES {values} "  # noqa: S608
-            "ON CONFLICT (key) DO UPDATE SET expires = excluded.expires WHERE holder = excluded.holder",
-            (holder, expires, *some),
+            "ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires = excluded.expires "
+            "WHERE holder = excluded.holder OR expires > ?3",
+            (holder, expires, latest, *some),
         )
     return _has(writer, keys, holder)
 
