@@ -16,6 +16,7 @@ from math import log, log2
 
 import msgspec
 
+from lm_deluge._locks import renewed
 from lm_deluge.cache.alignment import aligned, canonical, shared_prefix
 from lm_deluge.cache.codec import decompress
 from lm_deluge.cache.entry import Blob, SetAside, Stored
@@ -76,7 +77,7 @@ class Searcher:
         self._store = store if isinstance(store, ScanStore) else None
         self._namespace = namespace
         self._search = search
-        self._reading = threading.Lock()
+        self._reading = renewed(threading.Lock())
         self._read = False
         self._keys: list[bytes] = []
         self._index = _Index()

@@ -15,6 +15,7 @@ import msgspec
 
 from lm_deluge import _overdue as overdue
 from lm_deluge._clock import Clock, SystemClock
+from lm_deluge._locks import renewed
 from lm_deluge._loops import run_here
 from lm_deluge.cache.responses import ResponseCache
 from lm_deluge.cache.user import adapt
@@ -170,7 +171,7 @@ class LLMClient:
         self._progress = progress
         self._listeners = tuple(listeners)
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
         self._tasks = Tasks()
         self.cache = cache
         self.last_report: RunReport | None = None

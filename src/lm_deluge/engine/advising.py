@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+from lm_deluge._locks import renewed
 from lm_deluge.engine.notices import Notices
 from lm_deluge.errors import PromptCacheWarning
 from lm_deluge.models import Model
@@ -47,7 +48,7 @@ class Advisor:
     """Sees prompts and their plans. Shared by a client's runs, in all threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
         self._watched: dict[tuple[str, PromptCache], _Watched] = {}
         self._said: set[tuple[str, str]] = set()
         self._latest: OrderedDict[tuple[str, bytes], str] = OrderedDict()  # the id of each line's latest answer

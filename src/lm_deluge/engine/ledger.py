@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from lm_deluge._locks import renewed
 from lm_deluge.engine.writes import WriteLog, Writes
 from lm_deluge.events import RunReport, count_word
 from lm_deluge.response import APIResponse
@@ -50,7 +51,7 @@ class Ledger:
 
     def __init__(self, writes: Writes | None = None) -> None:
         self.writes = Writes(WriteLog(), goes_on=True) if writes is None else writes
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
         self._hits = self._answers = self._errors = self._unpriced = 0
         self._cost = self._cost_avoided = self._cost_uncached = 0.0
         self._paid = Tokens()

@@ -108,7 +108,7 @@ class Arrival:
         self._settler = settler
         self._received = received
         self._tokens = tokens
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # not renewed: an answer is settled by the process that it came to
 
     @property
     def is_large(self) -> bool:

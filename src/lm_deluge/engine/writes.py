@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from lm_deluge._locks import renewed
 from lm_deluge.models import Rates
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Prefix
@@ -72,7 +73,7 @@ class WriteLog:
     """The entries that a client's requests wrote and read. Shared by its runs, in all threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
         self._entries: dict[bytes, _Entry] = {}
 
     def __len__(self) -> int:

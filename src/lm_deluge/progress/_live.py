@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lm_deluge._clock import Clock
+from lm_deluge._locks import renewed
 from lm_deluge.events import Event, RunStarted
 from lm_deluge.progress._plain import write_last_line
 from lm_deluge.progress._tally import Tally
@@ -27,7 +28,7 @@ _PATIENCE = 0.2
 _REDRAW = 0.1
 _BAR_WIDTHS = (8, 30)
 
-_terminal = threading.Lock()
+_terminal = renewed(threading.Lock())
 """Held by the run that draws. Of several runs at once one is shown at a time; each writes its summary."""
 
 
@@ -41,7 +42,7 @@ class LiveProgress:
 
     def __init__(self, clock: Clock, *, summary: bool = True) -> None:
         self._tally = Tally(clock, summary=summary)
-        self._over = threading.Event()
+        self._over = renewed(threading.Event())
         self._thread: threading.Thread | None = None
         self._closed = False
 

@@ -7,6 +7,7 @@ prefix gets another key for each such many, and no more: every key is a cache of
 import math
 import threading
 
+from lm_deluge._locks import renewed
 from lm_deluge.prompt_cache.planner import CachePlan
 
 __all__ = ["Sharding"]
@@ -23,7 +24,7 @@ class Sharding:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
         self._minutes: dict[str, tuple[float, int]] = {}  # when the key's minute began, and the requests since
 
     def __len__(self) -> int:

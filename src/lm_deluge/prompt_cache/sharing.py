@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from lm_deluge._locks import renewed
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.marked import least_of
@@ -62,7 +63,7 @@ class PrefixIndex:
         self._prompts: dict[bytes, int] = {}  # how many went through a block, by the digest of all up to it
         self._used: dict[bytes, None] = {}  # where marks are, in the order in which they were set
         self._asked: dict[bytes, _Asked] = {}  # whole prompts
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
 
     def __len__(self) -> int:
         """Blocks that are remembered."""
@@ -155,7 +156,7 @@ class PrefixIndexes:
     _CAPACITY = 16
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
         self._runs = itertools.count(1)
         self._indexes: OrderedDict[tuple[str, bytes], PrefixIndex] = OrderedDict()
 

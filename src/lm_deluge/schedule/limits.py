@@ -4,6 +4,8 @@ argument."""
 import random
 import threading
 
+from lm_deluge._locks import renewed
+from lm_deluge.errors import ConfigError
 from lm_deluge.errors import ConfigError, UnavailableError
 from lm_deluge.schedule.health import Health
 
@@ -59,7 +61,7 @@ class Limits:
         ):
             if not value >= 1:
                 raise ConfigError(f"{name}={value!r} lets nothing through; at least 1 is needed.")
-        self._lock = threading.Lock()
+        self._lock = renewed(threading.Lock())
         self._requests = _Bucket(requests_per_minute)
         self._tokens = _Bucket(tokens_per_minute)
         self._paused_until: dict[str, float] = {}

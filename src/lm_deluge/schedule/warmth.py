@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from lm_deluge._locks import renewed
 from lm_deluge.prompt_cache import Prefix
 from lm_deluge.schedule.line import APART
 
@@ -114,6 +115,13 @@ class Warmth(Generic[W]):
         self._groups: dict[bytes, _Group[W]] = {}
         self._forget_at = _CAPACITY
         self._unsent: set[Turn] = set()  # those that lead
+        renewed(self)
+
+    def _at_fork_reinit(self) -> None:
+        """In a child there is nobody who leads or waits."""
+        self._lock = threading.Lock()
+        self._groups.clear()
+        self._unsent.clear()
 
     def __len__(self) -> int:
         """Prefixes that are known."""

@@ -5,6 +5,8 @@ import heapq
 import itertools
 import threading
 
+from lm_deluge._locks import renewed
+
 __all__ = ["FakeClock"]
 
 
@@ -23,7 +25,7 @@ class FakeClock:
         self._elapsed = 0.0
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-        self._changed = threading.Condition()
+        self._changed = renewed(threading.Condition())
 
     def monotonic(self) -> float:
         return self._elapsed

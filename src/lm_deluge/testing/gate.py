@@ -4,6 +4,8 @@ import asyncio
 import threading
 from collections import deque
 
+from lm_deluge._locks import renewed
+
 __all__ = ["Gate"]
 
 
@@ -14,7 +16,7 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = renewed(threading.Condition())
         self._held: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._permits = 0
         self._open = False

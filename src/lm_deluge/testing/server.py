@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from lm_deluge._locks import renewed
 from lm_deluge._optional import require
 from lm_deluge.errors import ConfigError
 from lm_deluge.testing import dataset
@@ -32,7 +33,7 @@ class BackgroundServer:
         self.address: tuple[str, int] = listener.getsockname()[:2]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
-        self._ready = threading.Event()
+        self._ready = renewed(threading.Event())
         self._failure: BaseException | None = None
         self._server = build_server(app, started=self._started, stopped=self._stop.wait)
         self._thread = threading.Thread(target=self._run, name="lm_deluge emulator", daemon=True)

@@ -17,6 +17,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from lm_deluge._locks import renewed
 from lm_deluge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class LazyClient:
         self._configure = configure
         self._client: Client | None = None
         self._pid = 0
-        self._building = threading.Lock()
+        self._building = renewed(threading.Lock())
 
     def current(self) -> "Client | None":
         """The client, if it is built and belongs to this process."""

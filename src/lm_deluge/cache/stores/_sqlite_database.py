@@ -6,13 +6,12 @@ when they are needed.
 """
 
 import contextlib
-import os
-import random
 import shlex
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -25,20 +24,27 @@ from lm_deluge.cache.stores._sqlite_file import (
     check_shares_memory,
     check_version,
     create_private,
+    identity,
     is_being_changed,
     is_blank,
     read_pragma,
     remedy,
+    state,
 )
 from lm_deluge.cache.stores._sqlite_schema import FORMAT, KEEPS_SHRINKABLE, Reference, create, references, upgrade
+from lm_deluge.cache.stores._sqlite_waits import BUSY_SECONDS, GivesWay, transaction, when_free
 from lm_deluge.cache.stores._sqlite_walk import is_damage
 from lm_deluge.errors import CacheError, CacheFileError
 
 __all__ = ["Database", "Synchronous"]
 
-_BUSY_SECONDS = 60.0
 _WAL_BYTES = 8 * 1024 * 1024  # to which a WAL that has grown beyond need is cut, once it has been emptied
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.008
+
+_EMPTY_SECONDS = 5.0
+
+# What a child of a fork has of connections that were in use. It must not close them, nor open these files.
+_abandoned: list[object] = []
+_abandoned_files: set[tuple[int, ...]] = set()
 
 Synchronous = Literal["NORMAL", "FULL"]
 
@@ -66,37 +72,23 @@ class Database:
         self._reader: Connection | None = None
         self._writer: Connection | None = None
         self._identity: tuple[int, ...] | None = None  # of the file that is open
+        self._log: tuple[int, ...] | None = None  # of its WAL
+        self._is_wanted = False  # by a fork
+        self._is_abandoned = False
         self.closed = False
         close_before_fork(self)
-        with self._writing, self._reading, self._reported("opened", damaged=CacheFileError):
-            if read_only:
-                self._reader = self._open_to_read()
-            else:
-                self._open()
+        ready, lock = (self._ready_to_read, self._reading) if read_only else (self._ready_to_write, self._writing)
+        with self._ready(lock, "opened", ready, damaged=CacheFileError):
+            pass
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """The connection that reads, for one caller at a time."""
-        self.check_open()
-        with self._reading, self._reported("read"):
-            if self.read_only and self._reader is not None and self._identity != _state(self.path):
-                self._drop()  # somebody writes, or has written: what is remembered of the file may be wrong
-            if self._reader is None:
-                self._reader = self._open_to_read() if self.read_only else self._connect()
-            yield self._reader
+        return self._ready(self._reading, "read", self._ready_to_read)
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """The connection that writes, for one caller at a time and in no transaction."""
-        self.check_open()
         self.check_writable()
-        with self._writing, self._reported("written"):
-            if self._writer is not None and self._identity != _identity(self.path):
-                # Somebody removed or replaced the file. What is written to the old one would be lost, so a new one is
-                # begun.
-                with self._reading:
-                    self._drop()
-            yield self._writer or self._open()
+        return self._ready(self._writing, "written", self._ready_to_write)
 
     @contextlib.contextmanager
     def transaction(self, *, lasting: bool = True) -> Iterator[Connection]:
@@ -105,16 +97,24 @@ class Database:
         Args:
             lasting: whether it has to survive a power cut where ``synchronous`` says that writes do.
         """
-        with self.writing() as writer:
-            hurried = not lasting and self._synchronous == "FULL"
-            if hurried:
-                writer.execute("PRAGMA synchronous = NORMAL")
-            try:
-                with _transaction(writer):
-                    yield writer
-            finally:
+        hurried = not lasting and self._synchronous == "FULL"
+        while True:
+            with self.writing() as writer:
                 if hurried:
-                    writer.execute("PRAGMA synchronous = FULL")
+                    writer.execute("PRAGMA synchronous = NORMAL")
+                try:
+                    # IMMEDIATE waits for other writers here, and not in the middle.
+                    when_free(writer, "BEGIN IMMEDIATE", self._wanted)
+                except GivesWay:
+                    pass
+                else:
+                    with transaction(writer):
+                        yield writer
+                    return
+                finally:
+                    if hurried:
+                        writer.execute("PRAGMA synchronous = FULL")
+            self._until_forked()
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
@@ -130,7 +130,7 @@ class Database:
     @property
     def is_in_place(self) -> bool:
         """Whether the file is still there, and not another one in its place."""
-        found = _identity(self.path)
+        found = identity(self.path)
         return found is not None and (self._writer is None or found == self._identity)
 
     def check_open(self) -> None:
@@ -141,6 +141,14 @@ class Database:
         """
         if self.closed:
             raise CacheFileError(f"The cache {self.path} is closed.")
+        if self._is_abandoned:
+            raise CacheFileError(self._busy_at_fork())
+
+    def _busy_at_fork(self) -> str:
+        return (
+            f"Another thread used {self.path} all the time while this process was forked, so it cannot be used here. "
+            'Fork when the cache is idle, or start processes with multiprocessing.get_context("spawn").'
+        )
 
     def check_writable(self) -> None:
         """Refuse to write what is open for reading only.
@@ -156,14 +164,116 @@ class Database:
         with self._writing, self._reading:
             self._drop()
 
-    def pause(self) -> None:
-        self._writing.acquire()
-        self._reading.acquire()
+    def pause(self, seconds: float = -1) -> bool:
+        until = time.monotonic() + seconds
+        self._is_wanted = True
+        try:
+            if not self._writing.acquire(timeout=seconds):
+                return False
+            if not self._reading.acquire(timeout=seconds if seconds < 0 else max(0.0, until - time.monotonic())):
+                self._writing.release()
+                return False
+        finally:
+            self._is_wanted = False
         self._drop()
+        return True
 
     def resume(self) -> None:
         self._reading.release()
         self._writing.release()
+
+    def abandon(self) -> None:
+        self._is_abandoned = True
+        self._reading, self._writing = threading.Lock(), threading.Lock()
+        # Closing them would take the file's log away from the parent, and opening the file anew would do so later.
+        _abandoned.append((self._reader, self._writer))
+        self._reader = self._writer = None
+        if self._identity is not None:
+            _abandoned_files.add(self._identity[:2])
+
+    @contextlib.contextmanager
+    def _ready(
+        self,
+        lock: threading.Lock,
+        done: str,
+        ready: Callable[[], Connection],
+        *,
+        damaged: type[CacheError] = CacheError,
+    ) -> Iterator[Connection]:
+        """A connection behind its lock. While it waits for other programs, it gives way to a fork."""
+        while True:
+            self.check_open()
+            with lock, self._reported(done, damaged=damaged):
+                try:
+                    connection = ready()
+                except GivesWay:
+                    pass
+                else:
+                    yield connection
+                    return
+            self._until_forked()
+
+    def _wanted(self) -> bool:
+        return self._is_wanted
+
+    def _until_forked(self) -> None:
+        while self._is_wanted:
+            time.sleep(0.001)
+
+    def _ready_to_read(self) -> Connection:
+        if self.read_only and self._reader is not None and self._identity != state(self.path):
+            self._drop()  # somebody writes, or has written: what is remembered of the file may be wrong
+        if self._reader is None:
+            self._reader = self._open_to_read() if self.read_only else self._connect()
+            if not self.read_only and self._writer is None:
+                self._note()
+        return self._reader
+
+    def _ready_to_write(self) -> Connection:
+        if self._identity is not None and self._identity != identity(self.path):
+            with self._reading:
+                self._let_go()
+        if self._writer is None:
+            self._writer = self._open()
+            with self._reading:
+                # Now, while it is certain that both have the same file.
+                self._reader = self._reader or self._connect()
+        return self._writer
+
+    def _note(self) -> None:
+        """Remember which file is open."""
+        self._identity = identity(self.path)
+        self._log = identity(self._log_path)
+
+    @property
+    def _log_path(self) -> Path:
+        return Path(f"{self.path}-wal")
+
+    def _let_go(self) -> None:
+        """Somebody removed or replaced the file. What is written to the old one would be lost, so it is left.
+
+        Its log still lies at its place, and SQLite would lay it over the new file. So it is emptied first, and removed
+        for the sake of those who still have the old file open.
+
+        Raises:
+            CacheFileError: somebody else does not let it be emptied.
+        """
+        connection = self._writer or self._reader
+        if connection is not None and self._log is not None and self._log == identity(self._log_path):
+            deadline = time.monotonic() + _EMPTY_SECONDS
+            while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > deadline:
+                    raise CacheFileError(
+                        f"{self.path} was replaced or removed while it was in use, and another program still reads "
+                        f"the old file. Close all programs that use it, and remove {self._log_path}."
+                    )
+                time.sleep(0.005)
+            self._drop()
+            for suffix in ("-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        else:
+            self._drop()
+        self._identity = self._log = None
 
     def _drop(self) -> None:
         for connection in (self._reader, self._writer):
@@ -175,21 +285,24 @@ class Database:
         check_file(self.path)
         check_shares_memory(self.path)
         create_private(self.path)
-        self._writer = self._connect()
-        self._writer.execute("PRAGMA busy_timeout = 0")  # see _when_free
-        self._identity = _identity(self.path)
-        return self._writer
+        writer = self._connect()
+        writer.execute("PRAGMA busy_timeout = 0")  # see when_free
+        if self._reader is None:
+            self._note()
+        return writer
 
     def _connect(self) -> Connection:
         while True:
-            before = _identity(self.path)
+            before = identity(self.path)
+            if before in _abandoned_files:
+                raise CacheFileError(self._busy_at_fork())
             connection = self._sqlite("mode=rw")  # never makes a file: that is create_private's to do
             try:
                 self._prepare(connection)
-                if before != _identity(self.path):
+                if before != identity(self.path):
                     connection.close()  # it was replaced while we waited for it
                     continue
-                _when_free(connection, "PRAGMA journal_mode = WAL")
+                when_free(connection, "PRAGMA journal_mode = WAL", self._wanted)
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
                 connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             except BaseException:
@@ -199,7 +312,7 @@ class Database:
 
     def _sqlite(self, parameters: str) -> Connection:
         self.check_open()  # it may have been closed while we waited for the lock
-        return connect(self.path, parameters, timeout=_BUSY_SECONDS)
+        return connect(self.path, parameters, timeout=BUSY_SECONDS)
 
     def _prepare(self, connection: Connection) -> None:
         """Make the tables in a new file, bring old ones up to date; refuse a file that became somebody else's.
@@ -216,7 +329,7 @@ class Database:
             return
         if is_blank(connection):
             connection.execute(KEEPS_SHRINKABLE)
-        with _transaction(connection):
+        with self._begun(connection):
             if self._found_format(connection):
                 return  # another process was faster
             if not is_blank(connection):
@@ -224,6 +337,12 @@ class Database:
             create(connection)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+    @contextlib.contextmanager
+    def _begun(self, connection: Connection) -> Iterator[None]:
+        when_free(connection, "BEGIN IMMEDIATE", self._wanted)
+        with transaction(connection):
+            yield
 
     def _upgrade(self, connection: Connection) -> None:
         version = read_pragma(connection, "data_version")
@@ -242,7 +361,7 @@ class Database:
             self._write_upgrade(connection, [], None)
 
     def _write_upgrade(self, connection: Connection, found: Sequence[Reference], version: int | None) -> None:
-        with _transaction(connection):
+        with self._begun(connection):
             if self._found_format(connection) == FORMAT:
                 return  # another process was faster
             if version not in (None, read_pragma(connection, "data_version")):
@@ -263,12 +382,14 @@ class Database:
         if not self.path.exists():
             raise CacheFileError(f"There is no cache file {self.path} to read.")
         check_file(self.path)
-        self._identity = _state(self.path)
+        self._identity = state(self.path)
         # While nobody writes, the file is all there is, and SQLite's immutable mode reads it without making anything
         # beside it: in a directory that may not be written, and on a network file system too.
         quiet = not is_being_changed(self.path)
         if not quiet:
             check_shares_memory(self.path)
+            if identity(self.path) in _abandoned_files:
+                raise CacheFileError(self._busy_at_fork())
         connection = self._sqlite("mode=ro&immutable=1" if quiet else "mode=ro")
         try:
             found = self._found_format(connection)
@@ -304,52 +425,3 @@ class Database:
                 f"The cache file {self.path} is damaged ({error}). Restore it from a copy, or make it anew from what "
                 f"can be read: {remedy(self.path)}"
             ) from error
-
-
-@contextlib.contextmanager
-def _transaction(connection: Connection) -> Iterator[None]:
-    # IMMEDIATE waits for other writers here, and not in the middle.
-    _when_free(connection, "BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # the disk may be gone; the first error is the one to report
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _when_free(connection: Connection, statement: str) -> None:
-    """Execute a statement once nobody else has the lock that it needs.
-
-    SQLite itself looks again after up to a tenth of a second, in which others take the lock many times over: among
-    eight busy processes one waits for seconds. And where two switch to WAL at once, its waiting does not help at all.
-    """
-    deadline = time.monotonic() + _BUSY_SECONDS
-    pause = _SHORTEST_PAUSE
-    while True:
-        try:
-            connection.execute(statement).fetchone()
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-        time.sleep(pause * random.random())
-        pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - called before each write; Path.stat costs twice as much
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _state(path: Path) -> tuple[int, ...] | None:
-    """What differs once somebody has written to the file or has begun to."""
-    try:
-        found = os.stat(path)  # noqa: PTH116
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, is_being_changed(path)

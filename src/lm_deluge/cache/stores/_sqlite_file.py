@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 from lm_deluge._files import make_private_directories
+from lm_deluge._locks import renewed
 from lm_deluge._optional import NEWER
 from lm_deluge.cache.stores._sqlite_connection import Connection, connect
 from lm_deluge.cache.stores._sqlite_mounts import network_file_system
@@ -28,11 +29,13 @@ __all__ = [
     "check_version",
     "create_private",
     "identify",
+    "identity",
     "is_being_changed",
     "is_blank",
     "read_pragma",
     "remedy",
     "resolved",
+    "state",
 ]
 
 APPLICATION_ID = 0x6C6D6431  # "lmd1"
@@ -40,7 +43,7 @@ APPLICATION_ID = 0x6C6D6431  # "lmd1"
 _SMALLEST_BYTES = 512  # one page of the smallest kind
 _LOOKS = 3
 
-_creating = threading.Lock()
+_creating = renewed(threading.Lock())
 
 
 def resolved(path: str | Path) -> Path:
@@ -145,6 +148,7 @@ def _is_whole(path: Path, size: int) -> bool:
     """Whether a file that is ours has all the pages that its header counts."""
     try:
         with closing(connect(path, "mode=ro&immutable=1")) as connection:
+            connection.execute("BEGIN")  # so that all is from one moment, where another process is making the file
             application_id = read_pragma(connection, "application_id")
             user_version = read_pragma(connection, "user_version")
             whole = read_pragma(connection, "page_count") * read_pragma(connection, "page_size")
@@ -233,3 +237,21 @@ def create_private(path: Path) -> None:
             raise PermissionError("it is read-only for this user")
     except OSError as error:
         raise CacheFileError(f"The cache file {path} cannot be made or written: {error}.") from error
+
+
+def identity(path: Path) -> tuple[int, ...] | None:
+    """Which file is at a path; None if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - called before each write; Path.stat costs twice as much
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def state(path: Path) -> tuple[int, ...] | None:
+    """What differs once somebody has written to the file or has begun to."""
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, is_being_changed(path)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
+from lm_deluge._locks import renewed
 from lm_deluge._threads import in_thread
 from lm_deluge.cache.entry import Entry
 from lm_deluge.errors import CacheError
@@ -42,7 +43,7 @@ class MappingStore:
         self._namespace = namespace
         self._get: Callable[[str], Any] = get
         self._put: Callable[[str, Any], Any] = put
-        self._turn = threading.Lock()
+        self._turn = renewed(threading.Lock())
         self._closed = False
         self.async_get: Callable[[str], Awaitable[Any]] | None = _awaitable(get)
         self.async_put: Callable[[str, Any], Awaitable[Any]] | None = _awaitable(put)
