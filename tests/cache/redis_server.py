@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import pytest
 
@@ -37,7 +38,7 @@ class RedisServer:
     @property
     def url(self) -> str:
         """With the password, if there is one."""
-        user = f":{self._password}@" if self._password else ""
+        user = f":{quote(self._password, safe='&')}@" if self._password else ""
         return f"redis://{user}127.0.0.1:{self.port}/0" if self.port else f"unix://{user}{self._socket}"
 
     def client(self) -> Any:

@@ -11,7 +11,7 @@ import pytest
 import lm_deluge.errors
 from lm_deluge.cache import LevelDBCache, RedisCache, ResponseCache
 from lm_deluge.cache.runs import Run
-from lm_deluge.errors import CacheError, CacheWarning
+from lm_deluge.errors import CacheWarning
 
 from ..cache.redis_server import RedisServer
 from . import hostile
@@ -103,12 +103,22 @@ def test_a_redis_list_and_hash_of_anything(guarded_redis: RedisServer) -> None:
         assert (used.hits, used.raised) == (hostile.PROMPTS, {})
 
 
-def test_a_lease_that_is_no_text_is_an_error_of_ours(guarded_redis: RedisServer) -> None:
+def test_a_lease_that_nobody_took_is_free(guarded_redis: RedisServer) -> None:
+    """A lease lasts seconds. One without an end, with a late one or of another type was not taken by us."""
+    names = [b"lm_deluge:lease:" + bytes([number]) * 32 for number in range(5)]
     with guarded_redis.client() as client, RedisCache(guarded_redis.url) as cache:
-        client.rpush(b"lm_deluge:lease:" + bytes(32), "x")
+        client.rpush(names[0], "x")
+        client.set(names[1], b"another")
+        client.set(names[2], b"another", px=2_000_000_000)
+        client.set(names[3], b"another", px=9_000)
         store: Any = cache.backend
-        with pytest.raises(CacheError):
-            store.acquire([bytes(32)], b"me", now=0.0, seconds=1.0)
+        keys = [name[-32:] for name in names]
+        assert store.renew(keys, b"me", now=0.0, seconds=6.0) == [False] * 5
+        store.release(keys, b"me")
+        assert client.exists(*names[:4]) == 4
+        assert store.acquire(keys, b"me", now=0.0, seconds=6.0) == [True, True, True, False, True]
+        assert store.acquire(keys, b"you", now=0.0, seconds=6.0) == [False] * 5
+        assert all(client.pttl(name) <= 9_000 for name in names)
 
 
 def test_the_rights_that_the_document_names_are_enough(guarded_redis: RedisServer) -> None:

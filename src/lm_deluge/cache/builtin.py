@@ -129,7 +129,8 @@ class RedisCache(ResponseCache):
     An answer is as safe as the server keeps it: with its defaults, a crash of the server loses the last seconds.
 
     Args:
-        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; a password in it is never shown.
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; a password in it is never shown. Better keep it out: in
+            ``LM_DELUGE_REDIS_PASSWORD``, or in a file that ``LM_DELUGE_REDIS_PASSWORD_FILE`` names.
         cache_key: a namespace within the server's database.
         scope: ``"conversation"`` or ``"request"``.
         admit: ``"answers"``, ``"complete"`` or a function.

@@ -12,21 +12,22 @@ Every name begins with a prefix and a kind; what follows are the bytes of a key 
     lm_deluge:format        the version of this layout
 """
 
-import contextlib
 import hashlib
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
 from lm_deluge.cache.codec import compress, decompress
 from lm_deluge.cache.entry import Blob, Entry, Facts, SetAside, Stored
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores._redis_client import connect, location_of, reported
-from lm_deluge.errors import CacheError, CacheVersionError, DamagedEntryError
+from lm_deluge.cache.stores._redis_address import Address
+from lm_deluge.cache.stores._redis_client import Command, RedisClient
+from lm_deluge.cache.stores._redis_limits import exchange
+from lm_deluge.errors import CacheError, CacheFileError, CacheVersionError, DamagedEntryError
 
 __all__ = ["RedisStore"]
 
@@ -35,16 +36,28 @@ T = TypeVar("T")
 _FORMAT = 1
 _KEY_BYTES = 32
 _KEYS_AT_ONCE = 500  # a server does one thing at a time, so none may take long
+_BYTES_AT_ONCE = 8 * 1024 * 1024  # likewise, and an exchange has an end
 _SOON_MS = 60_000  # a blob with less time left is sent again: it could be gone before the entry that needs it arrives
 _FOR_EVER = -1  # what PTTL says of a key without an end
 _LAST_MS = 2**62
 
 # Each looks at a key and changes it in one step, which nobody else can come between.
-_ACQUIRE = """
+# Nobody takes a lease for longer than a few seconds, so one without an end, or with a late one, was not taken by us.
+_OWNER = """
+local function owner(key)
+    if redis.call('TYPE', key)['ok'] == 'string' then
+        return redis.call('GET', key)
+    end
+end
+"""
+_ACQUIRE = (
+    _OWNER
+    + """
 local got = {}
 for i, key in ipairs(KEYS) do
-    local owner = redis.call('GET', key)
-    if not owner or owner == ARGV[1] then
+    local left = redis.call('PTTL', key)
+    local other = owner(key)
+    if not other or other == ARGV[1] or left < 0 or left > 2 * ARGV[2] then
         redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
         got[i] = 1
     else
@@ -53,20 +66,27 @@ for i, key in ipairs(KEYS) do
 end
 return got
 """
-_RENEW = """
+)
+_RENEW = (
+    _OWNER
+    + """
 local held = {}
 for i, key in ipairs(KEYS) do
-    held[i] = redis.call('GET', key) == ARGV[1] and redis.call('PEXPIRE', key, ARGV[2]) or 0
+    held[i] = owner(key) == ARGV[1] and redis.call('PEXPIRE', key, ARGV[2]) or 0
 end
 return held
 """
-_RELEASE = """
+)
+_RELEASE = (
+    _OWNER
+    + """
 for _, key in ipairs(KEYS) do
-    if redis.call('GET', key) == ARGV[1] then
+    if owner(key) == ARGV[1] then
         redis.call('DEL', key)
     end
 end
 """
+)
 _SET_ASIDE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return 0
@@ -114,11 +134,13 @@ class RedisStore:
     Args:
         url: ``redis://[user:password@]host[:port][/database]``, ``rediss://...`` for TLS, or
             ``unix://[user:password@]/path/to/socket[?db=database]``. Further options of redis-py may follow after "?".
+            A password that is not in it is looked for in the environment: in ``LM_DELUGE_REDIS_PASSWORD`` and
+            ``REDIS_PASSWORD``, or in the files that the same names with ``_FILE`` give.
         prefix: what all names in the server begin with.
 
     Raises:
         ImportError: ``redis`` is missing; the message holds the command that installs it.
-        ConfigError: ``url`` is not of that form.
+        ConfigError: ``url`` is not of that form, or the file of the password cannot be read.
         CacheFileError: the server cannot be reached, or refuses us.
         CacheVersionError: a newer version of this package stored entries there. They are left untouched.
     """
@@ -126,54 +148,63 @@ class RedisStore:
     blocks: ClassVar[bool] = True
 
     def __init__(self, url: str, *, prefix: str = "lm_deluge") -> None:
-        self._location = location_of(url)
         self._prefix = f"{prefix}:".encode()
         self._closed = False
-        self._client = connect(url)
-        scripts = (_ACQUIRE, _RENEW, _RELEASE, _SET_ASIDE)
-        self._acquire, self._renew, self._release, self._move_aside = map(self._client.register_script, scripts)
+        address = Address(url)
+        self._client = RedisClient(address)
         try:
-            self._claim()
+            self._claim(address)
         except BaseException:
             self.close()
             raise
 
-    def _claim(self) -> None:
-        with self._used() as client:
-            name = self._prefix + b"format"
-            found = client.get(name)
-            if found is None:
-                client.set(name, _FORMAT, nx=True)
-                found = client.get(name)
+    def _claim(self, address: Address) -> None:
+        try:
+            self._check_format()
+        except CacheFileError as error:
+            if not (address.credentials and self._client.needs_no_password(error)):
+                raise
+            # What the environment holds is meant for another server.
+            self._client.close()
+            self._client = RedisClient(address.as_given())
+            self._check_format()
+
+    def _check_format(self) -> None:
+        name = self._prefix + b"format"
+        found = self._used.get(name)
+        if found is None:
+            self._used.set_first(name, _FORMAT)
+            found = self._used.get(name)
         if found is not None and found != str(_FORMAT).encode():
             raise CacheVersionError(
-                f"A newer version of lm_deluge wrote the cache in {self._location}: its format is {found!r}, and this "
-                f"version knows {_FORMAT}. Update lm_deluge, or use another database of the server."
+                f"A newer version of lm_deluge wrote the cache in {self.location}: its format is {found[:20]!r}, and "
+                f"this version knows {_FORMAT}. Update lm_deluge, or use another database of the server."
             )
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._get(b"value", keys)
 
     def put_many(self, entries: Sequence[Entry]) -> None:
-        with self._used() as client, client.pipeline(transaction=True) as batch:
-            self._put_blobs(batch, entries)
-            for entry in entries:
+        for some in _pieces(entries):
+            commands = self._blob_commands(some)
+            for entry in some:
                 about = _About(entry.namespace, entry.facts, entry.refers, entry.expires)
-                until = _milliseconds(entry.expires)
-                batch.set(self._name(b"value", entry.key), entry.value, pxat=until)
-                batch.set(self._name(b"request", entry.key), entry.request, pxat=until)
-                batch.set(self._name(b"facts", entry.key), _encoder.encode(about), pxat=until)
-            batch.execute()
+                for kind, content in (
+                    (b"value", entry.value),
+                    (b"request", entry.request),
+                    (b"facts", _encoder.encode(about)),
+                ):
+                    commands.append(("SET", self._name(kind, entry.key), content, *_until(entry.expires)))
+            self._used.all_or_none(commands)
 
     def set_aside(self, key: bytes, value: object, reason: str) -> bool:
         if not isinstance(value, bytes):
             return False
         names = [self._name(kind, key) for kind in (b"value", b"request", b"facts")]
-        with self._used() as client:
-            request = client.get(names[1]) or b""
-            aside = SetAside(key=key, when=time.time(), reason=reason, value=value, request=request)
-            moved = self._move_aside([*names, self._prefix + b"aside"], [value, _encoder.encode(aside)])
-            return bool(moved)
+        (request,) = self._used.get_many(names[1:2])
+        aside = SetAside(key=key, when=time.time(), reason=reason, value=value, request=request or b"")
+        moved = self._used.run(_SET_ASIDE, [*names, self._prefix + b"aside"], [value, _encoder.encode(aside)])
+        return bool(moved == 1)
 
     def delete(self, key: bytes) -> bool:
         return self.delete_many([key]) > 0
@@ -184,7 +215,7 @@ class RedisStore:
 
     @property
     def location(self) -> str:
-        return self._location
+        return self._client.location
 
     # Scanning
 
@@ -231,36 +262,27 @@ class RedisStore:
     def delete_many(self, keys: Sequence[bytes]) -> int:
         """Remove entries; how many there were. Their blobs stay."""
         deleted = 0
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            some = keys[start : start + _KEYS_AT_ONCE]
-            with self._used() as client, client.pipeline(transaction=True) as batch:
-                for kind in (b"value", b"request", b"facts"):
-                    batch.delete(*[self._name(kind, key) for key in some])
-                deleted += batch.execute()[0]
+        for some in _in_pieces(keys):
+            kinds = (b"value", b"request", b"facts")
+            commands: list[Command] = [("DEL", *[self._name(kind, key) for key in some]) for kind in kinds]
+            gone = self._used.all_or_none(commands)[0]
+            deleted += gone if isinstance(gone, int) else 0
         return deleted
 
     def set_aside_entries(self) -> Iterator[SetAside]:
-        start, packed = 0, [b""]
-        while packed:
-            with self._used() as client:
-                packed = client.lrange(self._prefix + b"aside", start, start + _KEYS_AT_ONCE - 1)
+        for packed in self._used.list_pieces(self._prefix + b"aside", _KEYS_AT_ONCE):
             yield from filter(None, (_decode(_aside_decoder, one) for one in packed))
-            start += len(packed)
 
     def delete_set_aside(self, keys: Sequence[bytes]) -> int:
         """Remove what was set aside under some keys; how much there was. Its blobs stay."""
-        unwanted, gone, start, packed = set(keys), 0, 0, [b""]
-        while packed:
-            with self._used() as client:
-                packed = client.lrange(self._prefix + b"aside", start, start + _KEYS_AT_ONCE - 1)
-                removed = 0
-                for one in packed:
-                    aside = _decode(_aside_decoder, one)
-                    if aside is not None and aside.key in unwanted:
-                        removed += client.lrem(self._prefix + b"aside", 1, one)  # by its bytes: places move
-            gone += removed
-            start += len(packed) - removed
-        return gone
+        unwanted, name = set(keys), self._prefix + b"aside"
+        removals: list[Command] = []
+        for packed in self._used.list_pieces(name, _KEYS_AT_ONCE):
+            for one in packed:
+                aside = _decode(_aside_decoder, one)
+                if aside is not None and aside.key in unwanted:
+                    removals.append(("LREM", name, 1, one))  # by its bytes: places move
+        return sum(sum(self._used.numbers(some)) for some in _in_pieces(removals))
 
     def usage(self) -> Mapping[str, int]:
         """As the protocol says; ``bytes`` are those of values, requests, facts and blobs in the server's memory."""
@@ -269,12 +291,8 @@ class RedisStore:
         for kind in count:
             for keys in self._scan(kind, _KEYS_AT_ONCE):
                 count[kind] += len(keys)
-                with self._used() as client, client.pipeline(transaction=False) as batch:
-                    for key in keys:
-                        batch.strlen(self._name(kind, key))
-                    size += sum(batch.execute())
-        with self._used() as client:
-            aside = client.llen(self._prefix + b"aside")
+                size += sum(self._used.numbers([("STRLEN", self._name(kind, key)) for key in keys]))
+        aside = self._used.list_length(self._prefix + b"aside")
         return {"entries": count[b"value"], "blobs": count[b"blob"], "set_aside": aside, "bytes": size, "on_disk": 0}
 
     def verify(self) -> Iterator[str]:
@@ -297,8 +315,7 @@ class RedisStore:
         for name, left in zip(names, self._left(names), strict=True):
             if left is not None and left < 0:
                 yield f"blob {name.hex()[:16]}… is missing"
-        with self._used() as client:
-            aside, runs = client.llen(self._prefix + b"aside"), client.hlen(self._prefix + b"runs")
+        aside, runs = self._used.list_length(self._prefix + b"aside"), self._used.field_count(self._prefix + b"runs")
         if lost := aside - sum(1 for _ in self.set_aside_entries()):
             yield f"{lost} of {aside} entries that were set aside do not decode"
         if lost := runs - sum(1 for _ in self.runs()):
@@ -307,63 +324,61 @@ class RedisStore:
     # Leases, by the server's clock
 
     def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        return self._on_leases(self._acquire, keys, holder, max(1, round(seconds * 1000)))
+        return self._on_leases(_ACQUIRE, keys, holder, seconds)
 
     def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        return self._on_leases(self._renew, keys, holder, max(1, round(seconds * 1000)))
+        return self._on_leases(_RENEW, keys, holder, seconds)
 
     def release(self, keys: Sequence[bytes], holder: bytes) -> None:
-        self._on_leases(self._release, keys, holder)
+        for some in _in_pieces(keys):
+            self._used.run(_RELEASE, [self._name(b"lease", key) for key in some], [holder])
 
-    def _on_leases(self, script: Any, keys: Sequence[bytes], *arguments: object) -> list[bool]:
+    def _on_leases(self, script: str, keys: Sequence[bytes], holder: bytes, seconds: float) -> list[bool]:
         done: list[bool] = []
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            with self._used():
-                names = [self._name(b"lease", key) for key in keys[start : start + _KEYS_AT_ONCE]]
-                done.extend(map(bool, script(names, arguments) or ()))
+        arguments = [holder, max(1, round(seconds * 1000))]
+        for some in _in_pieces(keys):
+            done.extend(self._used.flags(script, [self._name(b"lease", key) for key in some], arguments))
         return done
 
     # Runs
 
     def record_run(self, run: Run) -> None:
-        with self._used() as client:
-            client.hset(self._prefix + b"runs", str(run.id), _encoder.encode(run))
+        self._used.set_field(self._prefix + b"runs", str(run.id), _encoder.encode(run))
 
     def runs(self) -> Iterator[Run]:
-        with self._used() as client:
-            packed = client.hvals(self._prefix + b"runs")
+        packed = self._used.fields(self._prefix + b"runs")
         found = filter(None, (_decode(_run_decoder, one) for one in packed))
         yield from sorted(found, key=lambda run: run.started, reverse=True)
 
     # Reading and writing
 
-    def _put_blobs(self, batch: Any, entries: Sequence[Entry]) -> None:
-        """Add blobs to a batch: those that are missing whole, the others only if they have to last longer."""
-        blobs: dict[bytes, tuple[Blob, int | None]] = {}
+    def _blob_commands(self, entries: Sequence[Entry]) -> list[Command]:
+        """What stores blobs: those that are missing whole, the others only if they have to last longer."""
+        blobs: dict[bytes, tuple[Blob, float | None]] = {}
         for entry in entries:
-            until = _milliseconds(entry.expires)
             for name, blob in entry.blobs.items():
-                before = blobs.get(name, (blob, until))[1]
-                blobs[name] = blob, None if before is None or until is None else max(before, until)
+                before = blobs.get(name, (blob, entry.expires))[1]
+                both = None if before is None or entry.expires is None else max(before, entry.expires)
+                blobs[name] = blob, both
+        commands: list[Command] = []
         for name, left in zip(blobs, self._left(list(blobs)), strict=True):
             if left is None:
                 continue
-            (blob, until), place = blobs[name], self._name(b"blob", name)
+            (blob, expires), place = blobs[name], self._name(b"blob", name)
             if left < _SOON_MS:
-                batch.set(place, _encoder.encode(_Packed(compress(blob.data), blob.refers)), nx=True, pxat=until)
-            if until is None:
-                batch.persist(place)
+                packed = _encoder.encode(_Packed(compress(blob.data), blob.refers))
+                commands.append(("SET", place, packed, "NX", *_until(expires)))
+            if expires is None:
+                commands.append(("PERSIST", place))
             else:
-                batch.pexpireat(place, until, gt=True)
+                commands.append(("PEXPIREAT", place, _milliseconds(expires), "GT"))
+        return commands
 
     def _left(self, names: Sequence[bytes]) -> list[int | None]:
         """How many milliseconds each blob has left: None for no end, less than 0 if it is not there."""
         left: list[int] = []
-        for start in range(0, len(names), _KEYS_AT_ONCE):
-            with self._used() as client, client.pipeline(transaction=False) as batch:
-                for name in names[start : start + _KEYS_AT_ONCE]:
-                    batch.pttl(self._name(b"blob", name))
-                left.extend(batch.execute())
+        for some in _in_pieces(names):
+            left.extend(self._used.numbers([("PTTL", self._name(b"blob", name)) for name in some]))
         return [None if one == _FOR_EVER else one for one in left]
 
     def _about(self, keys: Sequence[bytes]) -> dict[bytes, _About]:
@@ -374,33 +389,53 @@ class RedisStore:
     def _scan(self, kind: bytes, size: int) -> Iterator[list[bytes]]:
         """Keys of a kind, in pieces. Some may come twice."""
         start = self._name(kind, b"")
-        pattern, cursor = _literally(start) + b"*", None
-        while cursor != 0:
-            with self._used() as client:
-                cursor, names = client.scan(cursor or 0, match=pattern, count=size)
+        for names in self._used.scan(_literally(start) + b"*", size):
             # Others may have chosen a prefix that begins as ours does; what follows theirs is longer.
             yield [name[len(start) :] for name in names if len(name) == len(start) + _KEY_BYTES]
 
     def _get(self, kind: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
         found: list[bytes | None] = []
-        with self._used() as client:
-            for start in range(0, len(keys), _KEYS_AT_ONCE):
-                found.extend(client.mget([self._name(kind, key) for key in keys[start : start + _KEYS_AT_ONCE]]))
+        for some in _in_pieces(keys):
+            with exchange():
+                found.extend(self._used.get_many([self._name(kind, key) for key in some]))
         return found
 
     def _name(self, kind: bytes, key: bytes) -> bytes:
         return self._prefix + kind + b":" + key
 
-    @contextlib.contextmanager
-    def _used(self) -> Iterator[Any]:
+    @property
+    def _used(self) -> RedisClient:
         if self._closed:
-            raise CacheError(f"The cache in {self._location} is closed. Make a new one to go on.")
-        with reported(self._location):
-            yield self._client
+            raise CacheError(f"The cache in {self.location} is closed. Make a new one to go on.")
+        return self._client
 
 
-def _milliseconds(expires: float | None) -> int | None:
-    return None if expires is None else round(min(max(expires * 1000, 1), _LAST_MS))
+def _in_pieces(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _KEYS_AT_ONCE):
+        yield items[start : start + _KEYS_AT_ONCE]
+
+
+def _pieces(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Entries in pieces that can be sent in the time of one exchange."""
+    some: list[Entry] = []
+    size = 0
+    for entry in entries:
+        own = len(entry.value) + len(entry.request) + sum(len(blob.data) for blob in entry.blobs.values())
+        if some and (size + own > _BYTES_AT_ONCE or len(some) == _KEYS_AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(entry)
+        size += own
+    if some:
+        yield some
+
+
+def _until(expires: float | None) -> tuple[object, ...]:
+    return () if expires is None else ("PXAT", _milliseconds(expires))
+
+
+def _milliseconds(expires: float) -> int:
+    return round(min(max(expires * 1000, 1), _LAST_MS))
 
 
 def _literally(name: bytes) -> bytes:
