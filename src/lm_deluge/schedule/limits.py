@@ -5,7 +5,6 @@ import random
 import threading
 
 from lm_deluge._locks import renewed
-from lm_deluge.errors import ConfigError
 from lm_deluge.errors import ConfigError, UnavailableError
 from lm_deluge.schedule.health import Health
 
