@@ -52,6 +52,7 @@ class Leaver:
         self.marks = Marks(round.marks)
         self.asked = [name for name in round.names for _ in range(round.each)]
         self.heard = 0
+        self.happened = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.open()
 
@@ -228,6 +229,12 @@ class Leaver:
 
     def happen(self) -> None:
         """In a thread: wait for the moment, and do it."""
+        try:
+            self.do()
+        finally:
+            self.happened = True
+
+    def do(self) -> None:
         self.transport.wait(self.round.at, _PATIENCE)
         time.sleep(self.round.after)
         match self.round.way:
@@ -260,8 +267,6 @@ class Leaver:
                 raise
             except BaseException as error:  # it is the way of this round
                 raised.append(type(error).__name__)
-                if self.round.dies:
-                    raise
 
         if self.round.way == "sigterm exits":
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
@@ -276,19 +281,36 @@ class Leaver:
             return ""
         if self.round.dies:
             self.run()
-            happens.join()
+            while not self.happened:
+                time.sleep(0.002)
         elif self.round.runner == "thread":
-            thread = threading.Thread(target=outlast, args=(first, happens))
+            thread = threading.Thread(target=self.outlast, args=(first,))
             thread.start()
             thread.join()
         else:
-            outlast(first, happens)
+            self.outlast(first)
         for thread in others:
             thread.join()
         if self.round.way == "sigterm exits":
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.marks.note("ended", "1", self.round.name)
         return ", ".join(raised)
+
+    def outlast(self, first: Callable[[], None], layers: int = 6) -> None:
+        """Call ``first``, and return when nothing more is going to happen, however often that is interrupted.
+
+        A ``KeyboardInterrupt`` that strikes in the handling of another one is caught a layer further out. A thread that
+        was interrupted in ``Thread.join`` takes the other for ended (Python 3.11), so a flag says when that is.
+        """
+        try:
+            if layers:
+                self.outlast(first, layers - 1)
+            else:
+                first()
+            while not self.happened:
+                time.sleep(0.002)
+        except KeyboardInterrupt:
+            pass
 
     def accompany(self) -> None:
         """The same run in another thread, by another client."""
@@ -315,22 +337,6 @@ class Leaver:
         else:
             responses = asyncio.run(start())
         return wrong_with(responses, self.asked)
-
-
-def outlast(first: Callable[[], None], happens: threading.Thread, layers: int = 6) -> None:
-    """Call ``first``, and return when nothing more is going to happen, however often that is interrupted.
-
-    A ``KeyboardInterrupt`` that strikes in the handling of another one is caught a layer further out.
-    """
-    try:
-        if layers:
-            outlast(first, happens, layers - 1)
-        else:
-            first()
-        happens.join()
-        time.sleep(0)
-    except KeyboardInterrupt:
-        pass
 
 
 def play(round: Round) -> Outcome:

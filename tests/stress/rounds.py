@@ -21,6 +21,7 @@ __all__ = ["Plan", "Result", "play", "report", "summary"]
 
 COLUMNS = ("hangs", "lost", "again", "leases", "extra")
 
+_TIMEOUT = "Timeout (0:01:00)!"  # how a round ends that takes too long
 _SLOW = 12.0  # seconds: nothing is wrong with such a round, but it is worth a look
 _GRACE = 3.0  # seconds in which a process that lives on writes and gives back what it has
 _DIED = frozenset({"sigterm"})
@@ -98,8 +99,8 @@ class Lane:
                 if each.round.dies:
                     ended.append(result)
                     break
-                result.hangs += 1
-                result.words = await self._take_down(child)
+                code = await child.end(seconds=1)  # it has ended, or never will
+                _count_end(result, code, child.words())
                 self._report(result)
                 break
             outcome = msgspec.json.decode(line, type=Outcome)
@@ -110,14 +111,8 @@ class Lane:
             else:
                 await self._judge(result, journal, alive=True)
         code = await child.end(seconds=SECONDS + 15)
-        if code is None or (code == 1 and "Timeout (0:01:00)!" in child.words()):
-            for result in ended[-1:]:
-                result.hangs += 1
-                result.words = child.words()
-        elif code < 0 and not (plans[0].round.dies and code in (-2, -15)):
-            for result in ended[-1:]:
-                result.wrong = f"exit status {code}"
-                result.words = child.words()
+        if ended and not (plans[0].round.dies and code in (1, 3, 130, 143, -2, -15) and _TIMEOUT not in child.words()):
+            _count_end(ended[-1], code, child.words())  # the end of the process is that of its last round
         for result in ended:
             await self._judge(result, journal, alive=False)
         child.said.unlink()
@@ -199,6 +194,15 @@ class Lane:
     def _report(self, result: Result) -> None:
         self.results.append(result)
         report(result)
+
+
+def _count_end(result: Result, code: int | None, words: str) -> None:
+    """How the process of a round ended, if it should not have, or not so."""
+    if code is None or _TIMEOUT in words:
+        result.hangs += 1
+    elif code:
+        result.wrong = f"exit status {code}"
+    result.words = words if code else ""
 
 
 def report(result: Result) -> None:
