@@ -5,6 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
+# Tests start many processes. Each would compile the package anew where the environment forbids keeping what it made.
+PYTEST := -m pytest -n $(WORKERS)
+test test-long test-latest: export PYTHONDONTWRITEBYTECODE :=
+
 INSTALL := --disable-pip-version-check install --quiet
 PIP := -m pip $(INSTALL)
 LOCKED := $(PIP) --require-hashes
@@ -37,15 +41,15 @@ demo: $(VENV)/.demo
 	@$(BIN)/deluge demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python $(PYTEST)
 
 test-long: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m long
+	$(BIN)/python $(PYTEST) -m long -o faulthandler_timeout=0
 
 test-latest:
 	$(PYTHON) -m venv --clear $(VENV)-latest
 	$(VENV)-latest/bin/python $(PIP) -e '.[dev]'
-	$(VENV)-latest/bin/python -m pytest -n $(WORKERS)
+	$(VENV)-latest/bin/python $(PYTEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ def examples(count: int) -> str:
 def many_shot() -> tuple[list[Conversation], list[Tool]]:
     """GSM8K's test questions behind solved ones."""
     base = Conversation.system("Solve it as here.\n\n" + examples(60))
-    return [base.user(row["question"]) for row in gsm8k()[:400]], []
+    return [base.user(row["question"]) for row in gsm8k()[:240]], []
 
 
 def two_turns() -> tuple[list[Conversation], list[Tool]]:
