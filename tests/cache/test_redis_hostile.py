@@ -91,7 +91,7 @@ def test_an_exchange_has_one_deadline(monkeypatch: pytest.MonkeyPatch, piece: by
         began = time.monotonic()
         with pytest.raises(CacheFileError, match="does not answer"):
             store.get_many(KEYS)
-        assert 0.2 < time.monotonic() - began < 5
+        assert 0.2 < time.monotonic() - began < 60  # each byte would begin it anew
 
 
 def test_a_greeting_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

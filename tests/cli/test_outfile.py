@@ -151,9 +151,9 @@ def test_a_run_keeps_all_that_it_paid_for(
 
         def meanwhile() -> None:
             for _ in range(2):
-                gate.wait(3, timeout=20)
+                gate.wait(3, timeout=60)
                 gate.release(3)
-            gate.wait(3, timeout=20)
+            gate.wait(3, timeout=60)
             replace(tmp_path / "out.jsonl")
             gate.open()
 

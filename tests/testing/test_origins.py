@@ -87,7 +87,7 @@ def test_a_page_neither_reads_nor_spoils_the_counters(method: str, path: str, em
         {"Origin": "https://evil.example"},
         {"Host": f"evil.example:{port}", "Origin": "http://evil.example"},
     ):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         assert answer.status == 403
