@@ -10,28 +10,24 @@ import shlex
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
 from lm_deluge.cache._forks import close_before_fork
-from lm_deluge.cache.record import refers_of, refers_of_blob
 from lm_deluge.cache.stores._sqlite_connection import Connection, connect
 from lm_deluge.cache.stores._sqlite_file import (
-    APPLICATION_ID,
     check_file,
     check_shares_memory,
-    check_version,
     create_private,
     identity,
     is_being_changed,
-    is_blank,
-    read_pragma,
     remedy,
     state,
 )
-from lm_deluge.cache.stores._sqlite_schema import FORMAT, KEEPS_SHRINKABLE, Reference, create, references, upgrade
+from lm_deluge.cache.stores._sqlite_prepare import found_format, prepare
+from lm_deluge.cache.stores._sqlite_schema import FORMAT
 from lm_deluge.cache.stores._sqlite_waits import BUSY_SECONDS, GivesWay, transaction, when_free
 from lm_deluge.cache.stores._sqlite_walk import is_damage
 from lm_deluge.errors import CacheError, CacheFileError
@@ -202,15 +198,22 @@ class Database:
     ) -> Iterator[Connection]:
         """A connection behind its lock. While it waits for other programs, it gives way to a fork."""
         while True:
-            self.check_open()
-            with lock, self._reported(done, damaged=damaged):
-                try:
-                    connection = ready()
-                except GivesWay:
-                    pass
-                else:
-                    yield connection
-                    return
+            if self.closed or self._is_abandoned:
+                self.check_open()
+            try:
+                with lock:
+                    try:
+                        connection = ready()
+                    except GivesWay:
+                        pass
+                    else:
+                        yield connection
+                        return
+            except (sqlite3.DatabaseError, UnicodeError) as error:
+                told = self._reported(error, done, damaged)
+                if told is error:
+                    raise
+                raise told from error
             self._until_forked()
 
     def _wanted(self) -> bool:
@@ -252,34 +255,47 @@ class Database:
     def _let_go(self) -> None:
         """Somebody removed or replaced the file. What is written to the old one would be lost, so it is left.
 
-        Its log still lies at its place, and SQLite would lay it over the new file. So it is emptied first, and removed
-        for the sake of those who still have the old file open.
-
         Raises:
-            CacheFileError: somebody else does not let it be emptied.
+            CacheFileError: somebody else does not let its log be emptied.
         """
-        connection = self._writer or self._reader
-        if connection is not None and self._log is not None and self._log == identity(self._log_path):
-            deadline = time.monotonic() + _EMPTY_SECONDS
-            while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                if time.monotonic() > deadline:
-                    raise CacheFileError(
-                        f"{self.path} was replaced or removed while it was in use, and another program still reads "
-                        f"the old file. Close all programs that use it, and remove {self._log_path}."
-                    )
-                time.sleep(0.005)
-            self._drop()
-            for suffix in ("-wal", "-shm"):
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-        else:
-            self._drop()
+        if not self._empty_log(_EMPTY_SECONDS):
+            raise CacheFileError(
+                f"{self.path} was replaced or removed while it was in use, and another program still reads the old "
+                f"file. Close all programs that use it, and remove {self._log_path}."
+            )
+        self._drop()
         self._identity = self._log = None
 
+    def _empty_log(self, seconds: float) -> bool:
+        """Where the file is not at its place any more, take away its log, which still is. False if that cannot be.
+
+        SQLite would lay it over the file that has come there. It does not empty it itself when it closes a file that
+        has moved.
+        """
+        connection = self._writer or self._reader
+        if self.read_only or connection is None or self._identity == identity(self.path):
+            return True
+        if self._log is None or self._log != identity(self._log_path):
+            return True  # it went with the file, or another user of the old one was faster
+        deadline = time.monotonic() + seconds
+        while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+        # Removed for the sake of those who still have the old file open: they would go on writing to it.
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        return True
+
     def _drop(self) -> None:
-        for connection in (self._reader, self._writer):
-            if connection is not None:
-                connection.close()
-        self._reader = self._writer = None
+        try:
+            with contextlib.suppress(sqlite3.Error, OSError):  # the disk may be gone
+                self._empty_log(0.0)
+        finally:
+            for connection in (self._reader, self._writer):
+                if connection is not None:
+                    connection.close()
+            self._reader = self._writer = None
 
     def _open(self) -> Connection:
         check_file(self.path)
@@ -298,7 +314,7 @@ class Database:
                 raise CacheFileError(self._busy_at_fork())
             connection = self._sqlite("mode=rw")  # never makes a file: that is create_private's to do
             try:
-                self._prepare(connection)
+                prepare(connection, self.path, self._wanted)
                 if before != identity(self.path):
                     connection.close()  # it was replaced while we waited for it
                     continue
@@ -314,70 +330,6 @@ class Database:
         self.check_open()  # it may have been closed while we waited for the lock
         return connect(self.path, parameters, timeout=BUSY_SECONDS)
 
-    def _prepare(self, connection: Connection) -> None:
-        """Make the tables in a new file, bring old ones up to date; refuse a file that became somebody else's.
-
-        It happens before the switch to WAL, so the file itself says what it is from the moment that it has a table.
-        """
-        found = self._found_format(connection)
-        if found:
-            connection.look()
-        if found == FORMAT:
-            return
-        if found:
-            self._upgrade(connection)
-            return
-        if is_blank(connection):
-            connection.execute(KEEPS_SHRINKABLE)
-        with self._begun(connection):
-            if self._found_format(connection):
-                return  # another process was faster
-            if not is_blank(connection):
-                raise CacheFileError(f"{self.path} is an SQLite file of another program. Give another path.")
-            create(connection)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-
-    @contextlib.contextmanager
-    def _begun(self, connection: Connection) -> Iterator[None]:
-        when_free(connection, "BEGIN IMMEDIATE", self._wanted)
-        with transaction(connection):
-            yield
-
-    def _upgrade(self, connection: Connection) -> None:
-        version = read_pragma(connection, "data_version")
-        try:
-            found = references(connection, refers_of, refers_of_blob)  # it takes long, so before anybody has to wait
-        except sqlite3.OperationalError:
-            if self._found_format(connection) == FORMAT:
-                return  # another process was faster, and the tables are others now
-            raise
-        try:
-            self._write_upgrade(connection, found, version)
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            # Pages that would have to change are damaged. Without references, blobs only stay longer than needed.
-            self._write_upgrade(connection, [], None)
-
-    def _write_upgrade(self, connection: Connection, found: Sequence[Reference], version: int | None) -> None:
-        with self._begun(connection):
-            if self._found_format(connection) == FORMAT:
-                return  # another process was faster
-            if version not in (None, read_pragma(connection, "data_version")):
-                found = references(connection, refers_of, refers_of_blob)  # somebody has written meanwhile
-            with connection.after_one_look():
-                upgrade(connection, found)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-
-    def _found_format(self, connection: Connection) -> int:
-        """The version of our tables; 0 if there are none."""
-        if read_pragma(connection, "application_id") != APPLICATION_ID:
-            return 0
-        found = read_pragma(connection, "user_version")
-        check_version(self.path, found)
-        return found
-
     def _open_to_read(self) -> Connection:
         if not self.path.exists():
             raise CacheFileError(f"There is no cache file {self.path} to read.")
@@ -392,7 +344,7 @@ class Database:
                 raise CacheFileError(self._busy_at_fork())
         connection = self._sqlite("mode=ro&immutable=1" if quiet else "mode=ro")
         try:
-            found = self._found_format(connection)
+            found = found_format(connection, self.path)
             if not found:
                 raise CacheFileError(f"{self.path} holds no cache yet.")
             connection.look()
@@ -402,26 +354,22 @@ class Database:
             raise
         return connection
 
-    @contextlib.contextmanager
-    def _reported(self, done: str, *, damaged: type[CacheError] = CacheError) -> Iterator[None]:
-        """Turn SQLite's errors about the file into ours; those about one entry stay as they are."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
+    def _reported(self, error: Exception, done: str, damaged: type[CacheError]) -> Exception:
+        """SQLite's errors about the file as ours; those about one entry stay as they are."""
+        if isinstance(error, sqlite3.OperationalError):
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-                raise CacheFileError(
+                return CacheFileError(
                     f"A statement in {self.path} took longer than one may in a file of its size, and was given up. "
                     f"Check the file: deluge cache verify {shlex.quote(str(self.path))}"
-                ) from error
-            raise CacheFileError(
+                )
+            return CacheFileError(
                 f"The cache file {self.path} cannot be {done}: {error}. Check that it is still there, that the disk "
                 "is not full or read-only, and that no other program keeps it locked."
-            ) from error
-        except (sqlite3.DatabaseError, UnicodeError) as error:
-            if not isinstance(error, UnicodeError) and not is_damage(error):
-                raise
-            # SQLite quotes a damaged schema in its message, and Python cannot read that if it is no text.
-            raise damaged(
-                f"The cache file {self.path} is damaged ({error}). Restore it from a copy, or make it anew from what "
-                f"can be read: {remedy(self.path)}"
-            ) from error
+            )
+        if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
+            return error
+        # SQLite quotes a damaged schema in its message, and Python cannot read that if it is no text.
+        return damaged(
+            f"The cache file {self.path} is damaged ({error}). Restore it from a copy, or make it anew from what "
+            f"can be read: {remedy(self.path)}"
+        )

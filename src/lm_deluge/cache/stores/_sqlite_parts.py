@@ -47,12 +47,17 @@ def refuse_foreign_parts(rows: Iterable[Row], path: Path) -> None:
     Raises:
         CacheFileError: it has one.
     """
-    for kind, name, sql in _parts(rows):
-        if not _is_harmless(kind, name, sql):
-            raise CacheFileError(
-                f"{path} has a part that is not of our making and would run with our statements: {kind} {name!r}. It "
-                "was left as it is. Look at it in the sqlite3 shell and drop it there, or give another path."
-            )
+    part = _first_foreign(tuple(rows))
+    if part is not None:
+        raise CacheFileError(
+            f"{path} has a part that is not of our making and would run with our statements: {part}. It "
+            "was left as it is. Look at it in the sqlite3 shell and drop it there, or give another path."
+        )
+
+
+@lru_cache(maxsize=8)  # most files have the same schema, and each is looked at for each connection
+def _first_foreign(rows: tuple[Row, ...]) -> str | None:
+    return next((f"{kind} {name!r}" for kind, name, sql in _parts(rows) if not _is_harmless(kind, name, sql)), None)
 
 
 def further_tables(rows: Iterable[Row]) -> bool:
