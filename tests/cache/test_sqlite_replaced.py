@@ -41,11 +41,14 @@ def paths(tmp_path: Path) -> tuple[Path, Path]:
     return path, filled(tmp_path / "backup.db", NEW)
 
 
+@pytest.mark.parametrize("is_new", [False, True])
 @pytest.mark.parametrize("in_log", [0, 1, 40])
-def test_what_is_stored_after_it_goes_into_the_new_file(paths: tuple[Path, Path], in_log: int) -> None:
+def test_what_is_stored_after_it_goes_into_the_new_file(paths: tuple[Path, Path], in_log: int, *, is_new: bool) -> None:
     path, backup = paths
+    if is_new:
+        path.unlink()
     with SqliteCache(path) as cache, SqliteCache(path) as second, SqliteCache(path) as reader:
-        assert reader.get(prompt(OLD[0])) == answer(OLD[0])
+        assert (reader.get(prompt(OLD[0])) is None) == is_new
         for number in range(in_log):
             cache.put(prompt(f"middle {number}"), answer("x" * 500))
             second.put(prompt(f"second {number}"), answer("x" * 500))

@@ -23,6 +23,7 @@ from lm_deluge.cache.stores._sqlite_file import (
     create_private,
     identity,
     is_being_changed,
+    read_pragma,
     remedy,
     state,
 )
@@ -229,7 +230,7 @@ class Database:
         if self._reader is None:
             self._reader = self._open_to_read() if self.read_only else self._connect()
             if not self.read_only and self._writer is None:
-                self._note()
+                self._note(self._reader)
         return self._reader
 
     def _ready_to_write(self) -> Connection:
@@ -243,8 +244,9 @@ class Database:
                 self._reader = self._reader or self._connect()
         return self._writer
 
-    def _note(self) -> None:
+    def _note(self, connection: Connection) -> None:
         """Remember which file is open."""
+        read_pragma(connection, "user_version")  # with the first that it reads, SQLite makes the log
         self._identity = identity(self.path)
         self._log = identity(self._log_path)
 
@@ -304,7 +306,7 @@ class Database:
         writer = self._connect()
         writer.execute("PRAGMA busy_timeout = 0")  # see when_free
         if self._reader is None:
-            self._note()
+            self._note(writer)
         return writer
 
     def _connect(self) -> Connection:
