@@ -94,3 +94,11 @@ def make_timeline() -> Iterator[Any]:
     yield make
     for timeline in timelines:
         timeline.close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def spill_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Answers that a cache does not take stay out of the home directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LM_DELUGE_SPILL", str(tmp_path_factory.mktemp("spill")))
+        yield

@@ -58,8 +58,7 @@ class RedisServer:
                 *where,
                 "--save",
                 "",
-                "--appendonly",
-                "no",
+                *([] if "--appendonly" in self._options else ["--appendonly", "no"]),
                 *secret,
                 *self._options,
             ],
@@ -69,6 +68,11 @@ class RedisServer:
             stderr=subprocess.DEVNULL,
         )
         self._wait()
+
+    def send(self, number: int) -> None:
+        """Send a signal to the server, such as ``SIGSTOP``."""
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def stop(self) -> None:
         if self._process is not None:

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from lm_deluge.cache._workers import made_progress
 from lm_deluge.cache.found import Found
+from lm_deluge.errors import CacheError
 
-__all__ = ["look_up_all", "look_up_each"]
+__all__ = ["AllFailed", "all_failed_is_failure", "look_up_all", "look_up_each", "one_went_well"]
 
 T = TypeVar("T")
 
@@ -38,7 +40,42 @@ def look_up_each(
             outcome = _failed(error)
         in_a_row = 0 if outcome.failure is None else in_a_row + 1
         found.append(outcome)
+        made_progress()
     return found
+
+
+class AllFailed(CacheError):
+    """No lookup of several went well, so it is the cache that fails."""
+
+    def __init__(self, found: list[Found]) -> None:
+        super().__init__(found[0].failure)
+        self.found = found
+
+    def with_note(self, note: object) -> list[Found]:
+        """The lookups, the first of which says more."""
+        return [Found(failure=str(note)), *self.found[1:]]
+
+
+def all_failed_is_failure(found: list[Found]) -> list[Found]:
+    """The same.
+
+    Raises:
+        AllFailed: no lookup went well.
+    """
+    if found and all(item.failure is not None for item in found):
+        raise AllFailed(found)
+    return found
+
+
+def one_went_well(outcomes: list[BaseException | None]) -> list[BaseException | None]:
+    """How calls ended.
+
+    Raises:
+        BaseException: none of them went well; it is that of the first.
+    """
+    if outcomes and outcomes[0] is not None and all(outcomes):
+        raise outcomes[0]
+    return outcomes
 
 
 async def look_up_all(look_up: Callable[[T], Awaitable[Found]], items: Sequence[T]) -> list[Found]:

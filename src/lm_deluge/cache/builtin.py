@@ -7,6 +7,7 @@ from lm_deluge._clock import Clock
 from lm_deluge.cache.admission import Admit
 from lm_deluge.cache.record import Scope
 from lm_deluge.cache.responses import ResponseCache
+from lm_deluge.cache.spill import SpillPlace
 from lm_deluge.cache.stores.leveldb import LevelDBStore
 from lm_deluge.cache.stores.mapping import MappingStore
 from lm_deluge.cache.stores.memory import MemoryStore
@@ -135,6 +136,8 @@ class RedisCache(ResponseCache):
         scope: ``"conversation"`` or ``"request"``.
         admit: ``"answers"``, ``"complete"`` or a function.
         ttl: seconds after which an answer is not served any more, and the server drops it.
+        spill: where answers are kept that the server does not take for a while: a directory; ``False`` for memory
+            alone; by default ``LM_DELUGE_SPILL``, or ``lm_deluge/spill`` in the state directory of XDG.
         clock: for tests.
 
     Raises:
@@ -151,11 +154,14 @@ class RedisCache(ResponseCache):
         scope: Scope = "conversation",
         admit: Admit = "answers",
         ttl: float | None = None,
+        spill: SpillPlace = None,
         clock: Clock | None = None,
     ) -> None:
         from lm_deluge.cache.stores.redis import RedisStore  # few have a server
 
-        super().__init__(RedisStore(url), cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, clock=clock)
+        super().__init__(
+            RedisStore(url), cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, spill=spill, clock=clock
+        )
 
 
 class DistributedDictCache(ResponseCache):
@@ -171,6 +177,8 @@ class DistributedDictCache(ResponseCache):
         scope: ``"conversation"`` or ``"request"``.
         admit: ``"answers"``, ``"complete"`` or a function.
         ttl: seconds after which an answer is not served any more.
+        spill: where answers are kept that the object does not take for a while: a directory; ``False`` for memory
+            alone; by default ``LM_DELUGE_SPILL``, or ``lm_deluge/spill`` in the state directory of XDG.
         clock: for tests.
 
     Raises:
@@ -186,8 +194,15 @@ class DistributedDictCache(ResponseCache):
         scope: Scope = "conversation",
         admit: Admit = "answers",
         ttl: float | None = None,
+        spill: SpillPlace = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(
-            MappingStore(mapping, cache_key), cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, clock=clock
+            MappingStore(mapping, cache_key),
+            cache_key=cache_key,
+            scope=scope,
+            admit=admit,
+            ttl=ttl,
+            spill=spill,
+            clock=clock,
         )

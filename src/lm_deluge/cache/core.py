@@ -16,10 +16,13 @@ from lm_deluge.cache.admission import Admit, policy
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.facts import facts_of
+from lm_deluge.cache.guard import patience_of
+from lm_deluge.cache.guarded import GuardedStore
 from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
 from lm_deluge.cache.on_loop import all_on
 from lm_deluge.cache.record import PackedParameters, Scope, pack_request
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.spill import Spill, SpillPlace, spill_directory
 from lm_deluge.cache.stores import AwaitableStore, BoundedStore, JournalStore, LeaseStore, Store
 from lm_deluge.cache.writer import Write, Writer, written
 from lm_deluge.canonical import namespaced, sampled, scoped
@@ -68,6 +71,8 @@ class Core:
         admits: whether a response is worth keeping.
         ttl: seconds after which an answer is not served any more.
         clock: by which ages are told.
+        guarded: the store behind its guard, where it needs one (``guarded``); else the store.
+        has_guard: whether it has one.
         leases: where all who share the cache agree on who fetches an answer.
         writer: writes entries behind the running commit.
         readers: where lookups run that block.
@@ -83,6 +88,7 @@ class Core:
         ttl: float | None,
         max_bytes: int | None,
         clock: Clock | None,
+        spill: SpillPlace = None,
     ) -> None:
         if type(cache_key) is not str or not cache_key:
             raise ConfigError(f"cache_key is {cache_key!r}; a name that is not empty is needed.")
@@ -97,7 +103,12 @@ class Core:
         self.ttl = ttl
         self.clock = SystemClock() if clock is None else clock
         self._keepers: weakref.WeakSet[LeaseKeeper] = weakref.WeakSet()
-        self.leases: LeaseStore = backend if isinstance(backend, LeaseStore) else InProcessLeases()
+        patience = patience_of(backend)
+        # What runs use. Users who call the cache themselves are told of its errors at once.
+        guarded: Any = backend if patience is None else GuardedStore(backend, self._new_spill(spill), patience=patience)
+        self.guarded = guarded
+        self.has_guard = patience is not None
+        self.leases: LeaseStore = guarded if isinstance(backend, LeaseStore) else InProcessLeases()
         # When entries were last served is kept even without a limit: one may be set later, and people prune by it.
         self._bounded = backend if isinstance(backend, BoundedStore) else None
         if max_bytes is not None:
@@ -105,7 +116,8 @@ class Core:
         self._awaits = backend if isinstance(backend, AwaitableStore) and backend.async_put is not None else None
         self.writer: Writer[Submitted] = Writer(self._put_all)
         self._accounts: Writer[Run] = Writer(self._record_all)
-        self.readers = Threads(2, "lm_deluge cache reader")
+        # What is on another machine may take its time, and then prompts must not queue up behind each other.
+        self.readers = Threads(32 if self.has_guard else 2, "lm_deluge cache reader")
         self.closed = False
 
     def close(self) -> None:
@@ -115,7 +127,7 @@ class Core:
         self._accounts.close(self._is_closed)
         for keeper in list(self._keepers):
             keeper.close()
-        self.backend.close()
+        self.guarded.close()
 
     @property
     def location(self) -> str:
@@ -175,10 +187,11 @@ class Core:
         entries = [item.entry() for item in items]
         store = self._awaits
         if store is None:
-            self.backend.put_many(entries)
+            self.guarded.put_many(entries)
             return None
         puts = [(item.loop, _storing(store, entry)) for item, entry in zip(items, entries, strict=True)]
-        return all_on(puts)
+        outcomes: Sequence[BaseException | None] = self.guarded.put_each(entries, lambda: all_on(puts))
+        return outcomes
 
     def new_keeper(self) -> LeaseKeeper:
         """A holder of leases; what it has given back is in the store before the store is closed."""
@@ -198,7 +211,7 @@ class Core:
     def _record_all(self, runs: Sequence[Run]) -> None:
         if isinstance(self.backend, JournalStore):
             for run in runs:
-                self.backend.record_run(run)
+                self.guarded.record_run(run)
 
     def context(self, parameters: Parameters | None) -> Context:
         """The forms that parameters take in entries of this cache."""
@@ -238,7 +251,7 @@ class Core:
         if not isinstance(found, str):
             return found
         try:
-            self.backend.set_aside(key, value, found)
+            self.guarded.set_aside(key, value, found)
         except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
             return f"{found}. It could not be set aside: {error}"
         return f"{found}. It was set aside."
@@ -259,7 +272,7 @@ class Core:
     def touch(self, keys: Sequence[bytes]) -> None:
         """Entries were served."""
         if self._bounded is not None and keys:
-            self._bounded.touch(keys, now=self.clock.time())
+            self.guarded.touch(keys, now=self.clock.time())
 
     def entry(
         self,
@@ -287,6 +300,11 @@ class Core:
             facts=facts_of(kept, created=created, run=run),
             expires=None if self.ttl is None else created + self.ttl,
         )
+
+    def _new_spill(self, place: SpillPlace) -> Callable[[], Spill]:
+        directory = spill_directory(place)
+        identity = f"{getattr(self.backend, 'identity', self.backend.location)} {self.namespace}"
+        return lambda: Spill(directory, identity)
 
     def _limit(self, max_bytes: Any) -> None:
         if type(max_bytes) is not int or max_bytes <= 0:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from lm_deluge._threads import in_thread
-from lm_deluge.cache._each import look_up_all, look_up_each
+from lm_deluge.cache._each import look_up_all
 from lm_deluge.cache.core import Context, Core
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Asked, Found, RunContext
@@ -47,6 +47,8 @@ class RunCache:
         self._looked_for = list(self._contexts.values()) if alone is None else [alone]
         self._own = frozenset(context.fingerprint for context in self._contexts.values())
         self._awaits = self._store if isinstance(self._store, AwaitableStore) else None
+        self._guarded = cache.guarded
+        self._arrived = not cache.has_guard
         self._searcher: Searcher | None = None
 
     def new_keeper(self) -> LeaseKeeper:
@@ -64,6 +66,9 @@ class RunCache:
 
     async def get_many(self, asked: Sequence[Asked], *, since: float | None = None) -> list[Found]:
         self._cache.check_open()
+        if not self._arrived:
+            self._arrived = True
+            await self._guarded.arrive()
         oldest = self._cache.oldest(self._run.max_age, since)
         if len(self._looked_for) == 1:
             return await self._get_keys(self._keys_of(asked, self._looked_for[0]), oldest)
@@ -140,9 +145,9 @@ class RunCache:
         store = self._awaits
         if store is not None:
             if store.async_get is not None:
-                return await look_up_all(lambda key: self._fetch(store, key, oldest), keys())
-            return await self._call(lambda: look_up_each(lambda key: self._read([key], oldest)[0], keys()))
-        return await self._call(lambda: self._read(keys(), oldest))
+                return await look_up_all(lambda key: self._fetch(key, oldest), keys())
+            return await self._call(lambda: self._read_each(keys(), oldest))
+        return await self._call(lambda: self._read(self._guarded, keys(), oldest))
 
     async def _call(self, function: Callable[[], T]) -> T:
         if not self._store.blocks:
@@ -150,29 +155,33 @@ class RunCache:
         # In threads of its own: those of the event loop may all be taken, and a hit waits for nobody.
         return await self._cache.readers.run(function)
 
-    def _read(self, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
+    def _read_each(self, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
+        found: list[Found] = self._guarded.look_up_each(lambda key: self._read(self._store, [key], oldest)[0], keys)
+        return found
+
+    def _read(self, store: Any, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
         writer = self._cache.writer
         if not writer.is_idle:
             # What another run has just received and handed to the writer is as good as stored, in a moment.
             for key in keys:
                 if (write := writer.under_way(key)) is not None:
                     writer.wait(write, seconds=_UNDER_WAY_SECONDS)
-        values = self._store.get_many(keys)
+        values = store.get_many(keys)
         found = [
             self._found(key, self._cache.decoded(key, value), oldest) for key, value in zip(keys, values, strict=True)
         ]
         self._cache.touch([key for key, item in zip(keys, found, strict=True) if item.response is not None])
         return found
 
-    async def _fetch(self, store: AwaitableStore, key: bytes, oldest: float | None) -> Found:
+    async def _fetch(self, key: bytes, oldest: float | None) -> Found:
         if (write := self._cache.writer.under_way(key)) is not None:
             with contextlib.suppress(Exception):  # its own run hears of it
                 await asyncio.wait_for(_over(write), _UNDER_WAY_SECONDS)
-        value = await store.fetch(key)
+        value = await self._guarded.fetch(key)
         decoded = self._cache.try_decode(key, value)
         if isinstance(decoded, str):
             try:
-                await store.set_aside_async(key, value, decoded)
+                await self._guarded.set_aside_async(key, value, decoded)
             except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
                 return Found(damage=f"{decoded}. It could not be set aside: {error}")
             return Found(damage=f"{decoded}. It was set aside.")

@@ -15,6 +15,7 @@ from lm_deluge.cache.codec import Decoded
 from lm_deluge.cache.core import Core
 from lm_deluge.cache.found import EngineCache, Found, Prompt, RunContext
 from lm_deluge.cache.record import Scope
+from lm_deluge.cache.spill import SpillPlace
 from lm_deluge.cache.stores import Store
 from lm_deluge.errors import CacheWarning, ConfigError
 from lm_deluge.prompt import Conversation
@@ -42,6 +43,9 @@ class ResponseCache:
         ttl: seconds after which an answer is not served any more by this object; None for never. Redis also drops
             what was stored with it.
         max_bytes: keep the store below this size by removing the least recently used entries; None for no limit.
+        spill: where answers are kept that a store on another machine does not take for a while, until it does: a
+            directory; ``False`` for memory alone; by default ``LM_DELUGE_SPILL``, or ``lm_deluge/spill`` in the state
+            directory of XDG.
         clock: what tells the time; for tests.
 
     Raises:
@@ -57,10 +61,18 @@ class ResponseCache:
         admit: Admit = "answers",
         ttl: float | None = None,
         max_bytes: int | None = None,
+        spill: SpillPlace = None,
         clock: Clock | None = None,
     ) -> None:
         self._core = Core(
-            store, cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, max_bytes=max_bytes, clock=clock
+            store,
+            cache_key=cache_key,
+            scope=scope,
+            admit=admit,
+            ttl=ttl,
+            max_bytes=max_bytes,
+            spill=spill,
+            clock=clock,
         )
 
     @property

@@ -1,7 +1,8 @@
 """Any object of the user's with ``get(prompt)`` and ``put(prompt, response)``, as the engine's cache.
 
 Coroutine functions are awaited. Other functions run in one thread that belongs to the object, so it is called by one
-thread at a time and never blocks the event loop.
+thread at a time and never blocks the event loop. Calls that hang are given up, and an object that fails is left alone
+for a while (``guard``).
 """
 
 import asyncio
@@ -11,22 +12,28 @@ import sqlite3
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from lm_deluge._threads import Threads
-from lm_deluge.cache._each import look_up_all, look_up_each
+from lm_deluge.cache._each import AllFailed, all_failed_is_failure, look_up_all, look_up_each, one_went_well
 from lm_deluge.cache.admission import policy
+from lm_deluge.cache.codec import decode
+from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.for_run import RunCache
 from lm_deluge.cache.found import Asked, EngineCache, Found, RunContext
+from lm_deluge.cache.guard import Guard
 from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
 from lm_deluge.cache.on_loop import all_on
+from lm_deluge.cache.record import unpack_request
 from lm_deluge.cache.responses import ResponseCache
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.spill import Spill, spill_directory
+from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.cache.writer import Write, Writer
-from lm_deluge.errors import CacheWarning, ConfigError
+from lm_deluge.errors import CacheError, CacheWarning, ConfigError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -35,6 +42,7 @@ __all__ = ["Opener", "UserCache", "adapt"]
 
 T = TypeVar("T")
 
+_PATIENCE = 5.0
 
 Opener = Callable[[RunContext], EngineCache]
 """Gives a run its view of a cache."""
@@ -63,7 +71,18 @@ def adapt(cache: Any) -> Opener | None:
             f"cache= needs an object with get(prompt) and put(prompt, response); "
             f"{type(cache).__name__} has no {' and no '.join(missing)}. {hint}"
         )
-    return UserCache(cache).for_run
+    # One for each object: what is known of its health, and what is kept for it, is the same for all clients.
+    known = _known.get(id(cache))
+    if known is None:
+        known = _known[id(cache)] = UserCache(cache)
+    return known.for_run
+
+
+_known: "weakref.WeakValueDictionary[int, UserCache]" = weakref.WeakValueDictionary()
+"""By the object's ``id``, which nobody else has as long as the value refers to it."""
+
+_owing: "set[UserCache]" = set()
+"""Those that still have something for their object; they live until it is handed over."""
 
 
 class _Put(msgspec.Struct, frozen=True):
@@ -81,7 +100,21 @@ class UserCache:
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
-        self._threads = Threads(1, "lm_deluge user cache")
+        directory = spill_directory(None)
+        identity = f"{type(cache).__module__}.{type(cache).__qualname__}"
+        # Which object it was that a file was left for cannot be told, so files of others are left alone.
+        self._guard = Guard(
+            self.location,
+            None if inspect.iscoroutinefunction(cache.put) else _Taker(cache, lambda: self._guard),
+            lambda: Spill(directory, identity, adopts=False),
+            patience=_PATIENCE,
+            probe=None if inspect.iscoroutinefunction(cache.get) else self._ask_again,
+            most=1,
+        )
+        # Makes entries, for what the object does not take.
+        self._entries = ResponseCache(MemoryStore()).core
+        self._last: Conversation | None = None
+        self._begins = False
         self._writer: Writer[_Put] = Writer(self._put_all)
         self._home = threading.get_ident()
         self._inline = False
@@ -98,6 +131,9 @@ class UserCache:
                 raise ConfigError(
                     f"{option}= needs a cache of lm_deluge.cache: get(prompt) of {self.location} does not take it."
                 )
+        self._begins = True
+        if not self._guard.owes:
+            _owing.discard(self)
         return self
 
     def new_keeper(self) -> LeaseKeeper:
@@ -116,12 +152,25 @@ class UserCache:
         if since is not None:
             return [Found()] * len(asked)
         prompts = [item.prompt for item in asked]
+        self._last = prompts[-1] if prompts else None
+        if self._begins:
+            self._begins = False
+            if not self._guard.is_good:
+                await self._guard.in_thread(self._guard.arrive)
         if inspect.iscoroutinefunction(self._cache.get):
             return await look_up_all(self._get_async, prompts)
-        return await self._call(lambda: look_up_each(self._get, prompts, gives_up=_is_bound_to_a_thread))
+        try:
+            return await self._call(
+                lambda: all_failed_is_failure(look_up_each(self._get, prompts, gives_up=_is_bound_to_a_thread))
+            )
+        except CacheError as error:
+            if isinstance(error.__cause__, AllFailed):
+                return error.__cause__.with_note(error)
+            raise
 
     def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
-        """Have the object's ``put`` called, whatever happens. The write fails with whatever ``put`` raises."""
+        """Have the object's ``put`` called, whatever happens. The write fails where that fails or hangs, or the object
+        is left alone; the response is kept then."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -155,13 +204,29 @@ class UserCache:
         return _found(self._cache.get(prompt))
 
     async def _get_async(self, prompt: Conversation) -> Found:
-        return _found(await self._cache.get(prompt))
+        return _found(await self._guard.wait(lambda: self._cache.get(prompt)))
+
+    def _ask_again(self) -> None:
+        prompt = self._last
+        if prompt is not None:
+            self._guard.workers.call(lambda: self._cache.get(prompt), patience=_PATIENCE)
 
     def _put_all(self, puts: "Sequence[_Put]") -> list[BaseException | None]:
         """Called in the writer's thread."""
+        outcomes: list[BaseException | None]
         if inspect.iscoroutinefunction(self._cache.put):
-            return all_on([(put.loop, self._putting(put)) for put in puts])
-        return [self._put_one(put) for put in puts]
+            calls = [(put.loop, self._putting(put)) for put in puts]
+            try:
+                outcomes = self._guard.call(lambda: one_went_well(all_on(calls)))
+            except CacheError as error:
+                outcomes = [error] * len(puts)
+        else:
+            outcomes = [self._put_one(put) for put in puts]
+        missed = [put for put, outcome in zip(puts, outcomes, strict=True) if outcome is not None]
+        if missed:
+            self._guard.keep([self._entries.entry(put.prompt, put.response) for put in missed])
+            _owing.add(self)
+        return outcomes
 
     def _putting(self, put: "_Put") -> Callable[[], Awaitable[Any]]:
         return lambda: self._cache.put(put.prompt, put.response)
@@ -175,9 +240,9 @@ class UserCache:
         if self._inline:  # it is bound to the thread of the loop
             return all_on([(put.loop, put_there)])[0]
         try:
-            outcome = self._threads.submit(lambda: self._cache.put(put.prompt, put.response)).result()
-        except sqlite3.ProgrammingError as error:
-            if not _is_bound_to_a_thread(error):
+            outcome = self._guard.call(lambda: self._cache.put(put.prompt, put.response))
+        except CacheError as error:
+            if not _is_bound_to_a_thread(error.__cause__):
                 return error
             bound = error
 
@@ -190,17 +255,15 @@ class UserCache:
             if failure is None:
                 self._now_inline()
             return failure
-        except Exception as error:  # noqa: BLE001 - of this put alone
-            return error
         return all_on([(put.loop, lambda: outcome)])[0] if inspect.isawaitable(outcome) else None
 
     async def _call(self, function: Callable[[], T]) -> T:
         if not self._inline:
             try:
-                return await self._threads.run(function)
-            except sqlite3.ProgrammingError as error:
+                return await self._guard.call_async(function)
+            except CacheError as error:
                 # Opened for one thread only. Better called there, if that is where we are, than not at all.
-                if not _is_bound_to_a_thread(error) or threading.get_ident() != self._home:
+                if not _is_bound_to_a_thread(error.__cause__) or threading.get_ident() != self._home:
                     raise
             self._now_inline()
         return function()
@@ -227,5 +290,30 @@ def _found(response: object) -> Found:
     return Found(failure=f"get() gave a {type(response).__name__}; an APIResponse or None is needed")
 
 
-def _is_bound_to_a_thread(error: BaseException) -> bool:
+class _Taker:
+    """Puts what was kept into the object, in its own thread."""
+
+    def __init__(self, cache: Any, guard: Callable[[], Guard]) -> None:
+        self._cache = cache
+        self._guard = guard
+        self.location = type(cache).__name__
+        self.refused = 0
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [None] * len(keys)  # it takes what it is given
+
+    def put_many(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._put(entry)
+
+    def _put(self, entry: Entry) -> None:
+        request = unpack_request(entry.request, lambda names: {name: entry.blobs[name].data for name in names})
+        response = decode(entry.key, entry.value).response
+        self._guard().workers.call(lambda: self._cache.put(request.conversation, response), patience=_PATIENCE)
+
+    def record_run(self, run: Run) -> None:
+        """Nothing: the object keeps no accounts."""
+
+
+def _is_bound_to_a_thread(error: BaseException | None) -> bool:
     return isinstance(error, sqlite3.ProgrammingError) and "thread" in str(error)

@@ -99,8 +99,8 @@ BaseUrl = Annotated[
 Cache = Annotated[
     str | None,
     typer.Option(
-        help="Local cache: no prompt in it is paid again. An SQLite file, a LevelDB directory, or a redis:// URL, "
-        "whose password may be in LM_DELUGE_REDIS_PASSWORD.",
+        help="Local cache: no prompt in it is paid again. An SQLite file, a LevelDB directory, or a redis:// URL; its "
+        "password may be in LM_DELUGE_REDIS_PASSWORD.",
         rich_help_panel=LOCAL,
         metavar="STORE",
     ),

@@ -27,7 +27,7 @@ from lm_deluge.cache.stores import JournalStore, Store
 from lm_deluge.errors import CacheFileError, DamagedEntryError
 from lm_deluge.response import APIResponse
 
-__all__ = ["ExportReport", "Redact", "export"]
+__all__ = ["ExportReport", "Redact", "entry_line", "export"]
 
 Redact = Callable[[StoredRequest, APIResponse], tuple[StoredRequest, APIResponse] | None]
 """Changes what goes into a bundle. None leaves the entry out."""
@@ -148,7 +148,7 @@ class _Export:
                 self._dropped += 1
                 return
             request, response = changed
-        line = _entry_line(stored, found, response)
+        line = entry_line(stored, found, response)
         if request is not None:
             line = msgspec.structs.replace(line, request=divide(request, self._writer))
         if (run := self._runs.get(stored.facts.run)) is not None:
@@ -187,7 +187,8 @@ class _Export:
             self._left.append(Left(stored.key.hex(), reason))
 
 
-def _entry_line(stored: Stored, found: Decoded, response: APIResponse) -> EntryLine:
+def entry_line(stored: Stored, found: Decoded, response: APIResponse) -> EntryLine:
+    """An entry as a bundle has it, but for its request."""
     body: str | None = None
     body_base64 = response.raw_body
     if response.raw_body is not None:

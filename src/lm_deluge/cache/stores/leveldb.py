@@ -60,6 +60,7 @@ class LevelDBStore:
     """
 
     blocks: ClassVar[bool] = True
+    patience: ClassVar[None] = None
 
     def __init__(self, directory: str | Path, *, read_only: bool = False) -> None:
         plyvel = self._plyvel = require("plyvel", extra="leveldb", purpose="LevelDBCache")

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from lm_deluge._locks import renewed
 from lm_deluge._threads import in_thread
+from lm_deluge.cache._workers import made_progress
 from lm_deluge.cache.entry import Entry
 from lm_deluge.errors import CacheError
 
@@ -24,12 +25,14 @@ class MappingStore:
     Attributes:
         async_get: ``get`` to be awaited, if the object has one: a coroutine function, or ``get.aio`` as in Modal.
         async_put: the same for ``put``.
+        can_block: whether both can be called without being awaited.
 
     Raises:
         TypeError: the object can do neither.
     """
 
     blocks: ClassVar[bool] = True
+    patience: ClassVar[float] = 5.0
 
     def __init__(self, mapping: Any, namespace: str) -> None:
         get = getattr(mapping, "get", None)
@@ -47,6 +50,7 @@ class MappingStore:
         self._closed = False
         self.async_get: Callable[[str], Awaitable[Any]] | None = _awaitable(get)
         self.async_put: Callable[[str, Any], Awaitable[Any]] | None = _awaitable(put)
+        self.can_block = not inspect.iscoroutinefunction(get) and not inspect.iscoroutinefunction(put)
 
     def name(self, key: bytes) -> str:
         """The text under which an entry is kept.
@@ -59,7 +63,11 @@ class MappingStore:
         return f"{self._namespace}:{key.hex()}"
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self._value(self.name(key)) for key in keys]
+        found: list[bytes | None] = []
+        for key in keys:
+            found.append(self._value(self.name(key)))
+            made_progress()
+        return found
 
     async def fetch(self, key: bytes) -> Any:
         """The value of one key, off the event loop."""
@@ -70,6 +78,7 @@ class MappingStore:
     def put_many(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._assign(self.name(entry.key), entry.value)
+            made_progress()
 
     async def store(self, entry: Entry) -> None:
         """Store one entry, off the event loop."""

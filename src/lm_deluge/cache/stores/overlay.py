@@ -29,6 +29,7 @@ class OverlayStore:
     """
 
     blocks: ClassVar[bool] = True
+    patience: ClassVar[None] = None
 
     def __init__(self, own: SqliteStore, base: SqliteStore) -> None:
         if Path(own.location).samefile(base.location):

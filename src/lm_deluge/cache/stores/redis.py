@@ -146,6 +146,7 @@ class RedisStore:
     """
 
     blocks: ClassVar[bool] = True
+    patience: ClassVar[float] = 5.0
 
     def __init__(self, url: str, *, prefix: str = "lm_deluge") -> None:
         self._prefix = f"{prefix}:".encode()
@@ -212,6 +213,11 @@ class RedisStore:
     def close(self) -> None:
         self._closed = True
         self._client.close()
+
+    @property
+    def identity(self) -> str:
+        """What tells this cache from others, prefix included."""
+        return f"{self.location} {self._prefix.decode(errors='replace')}"
 
     @property
     def location(self) -> str:

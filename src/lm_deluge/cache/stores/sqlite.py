@@ -54,6 +54,7 @@ class SqliteStore:
     """
 
     blocks: ClassVar[bool] = True
+    patience: ClassVar[None] = None
 
     def __init__(
         self,

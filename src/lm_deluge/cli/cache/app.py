@@ -13,8 +13,7 @@ __all__ = ["cache_app"]
 cache_app = typer.Typer(
     help="Look into a local cache, keep it in order, and move what is in it.\n\n"
     "STORE is an SQLite file, a LevelDB directory, or a redis:// URL. The password of a server goes to "
-    "LM_DELUGE_REDIS_PASSWORD, or to a file that LM_DELUGE_REDIS_PASSWORD_FILE names: others can read command lines."
-    "\n\n"
+    "LM_DELUGE_REDIS_PASSWORD, or to a file that LM_DELUGE_REDIS_PASSWORD_FILE names: others see commands.\n\n"
     "Examples:\n"
     "  deluge cache stats my_cache.db\n"
     "  deluge cache list my_cache.db --model 'gpt-4.1*' --newer-than 7d\n"

@@ -1,0 +1,163 @@
+"""A store behind its guard: every call of a run goes through here."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from lm_deluge.cache._each import AllFailed, all_failed_is_failure, look_up_each, one_went_well
+from lm_deluge.cache._workers import CallHangs, Workers
+from lm_deluge.cache.entry import Entry
+from lm_deluge.cache.found import Found
+from lm_deluge.cache.guard import Guard
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.spill import Spill
+from lm_deluge.errors import CacheError, CacheFileError
+
+__all__ = ["GuardedStore"]
+
+T = TypeVar("T")
+
+
+class GuardedStore:
+    """A store whose calls are bounded in time, and which is left alone while it fails. As ``Store``, and whatever else
+    the store can do that a run uses.
+
+    Args:
+        store: the store.
+        spill: makes what keeps answers.
+        patience: seconds for which a call may show no sign that it goes on.
+    """
+
+    blocks = True
+
+    def __init__(self, store: Any, spill: Callable[[], Spill], *, patience: float) -> None:
+        self._store = store
+        taker = _StoreTaker(store, patience) if getattr(store, "can_block", True) else None
+        probe = None if taker is None else lambda: taker.get_many([bytes(32)])
+        self._guard = Guard(store.location, taker, spill, patience=patience, probe=probe)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        self._guard.look()
+        return self._guard.call(lambda: self._store.get_many(keys))
+
+    def look_up_each(self, look_up: Callable[[bytes], Found], keys: Sequence[bytes]) -> list[Found]:
+        """Lookups one by one, as one call of the store."""
+        self._guard.look()
+        try:
+            return self._guard.call(lambda: all_failed_is_failure(look_up_each(look_up, keys)))
+        except CacheError as error:
+            if isinstance(error.__cause__, AllFailed):
+                return error.__cause__.with_note(error)
+            raise
+
+    def put_many(self, entries: Sequence[Entry]) -> None:
+        try:
+            self._guard.call(lambda: self._store.put_many(entries))
+        except CacheFileError:
+            self._guard.keep(entries)
+            raise
+        except CacheError:
+            if len(entries) == 1:  # several are tried one by one
+                self._guard.keep(entries)
+            raise
+
+    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+        return self._guard.call(lambda: bool(self._store.set_aside(key, value, reason)))
+
+    def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        return self._guard.call(lambda: list(self._store.acquire(keys, holder, now=now, seconds=seconds)))
+
+    def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        return self._guard.call(lambda: list(self._store.renew(keys, holder, now=now, seconds=seconds)))
+
+    def release(self, keys: Sequence[bytes], holder: bytes) -> None:
+        self._guard.call(lambda: self._store.release(keys, holder))
+
+    def touch(self, keys: Sequence[bytes], *, now: float) -> None:
+        self._guard.call(lambda: self._store.touch(keys, now=now))
+
+    def record_run(self, run: Run) -> None:
+        try:
+            self._guard.call(lambda: self._store.record_run(run))
+        except CacheError:
+            self._guard.keep_run(run)
+            raise
+
+    async def arrive(self) -> None:
+        """A run begins."""
+        if not self._guard.is_good:
+            await self._guard.in_thread(self._guard.arrive)
+
+    async def fetch(self, key: bytes) -> Any:
+        return await self._guard.wait(lambda: self._store.fetch(key))
+
+    def put_each(
+        self, entries: Sequence[Entry], put: Callable[[], list[BaseException | None]]
+    ) -> list[BaseException | None]:
+        """Store entries with ``put``, which awaits the store's own coroutines and says how each ended."""
+        try:
+            outcomes = self._guard.call(lambda: one_went_well(put()))
+        except CacheError as error:
+            self._guard.keep(entries)
+            return [error] * len(entries)
+        self._guard.keep([entry for entry, failure in zip(entries, outcomes, strict=True) if failure is not None])
+        return outcomes
+
+    async def set_aside_async(self, key: bytes, value: object, reason: str) -> bool:
+        return bool(await self._guard.wait(lambda: self._store.set_aside_async(key, value, reason)))
+
+    def close(self) -> None:
+        self._guard.close()
+        self._store.close()
+
+
+class _StoreTaker:
+    """Puts what was kept into a store, each call of it bounded in time."""
+
+    def __init__(self, store: Any, patience: float) -> None:
+        self._store = store
+        self._patience = patience
+        self._workers: Workers[Any] = Workers("lm_deluge cache recovery")
+        self.refused = 0
+
+    @property
+    def location(self) -> str:
+        return str(self._store.location)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self._call(lambda: self._store.get_many(keys))
+
+    def put_many(self, entries: Sequence[Entry]) -> None:
+        try:
+            self._call(lambda: self._store.put_many(entries))
+        except CacheFileError:
+            raise
+        except CacheError:
+            if len(entries) == 1:
+                raise
+            refused = [error for error in map(self._refusal, entries) if error is not None]
+            if len(refused) == len(entries):
+                raise
+            self.refused += len(refused)
+
+    def record_run(self, run: Run) -> None:
+        self._call(lambda: self._store.record_run(run))
+
+    def _refusal(self, entry: Entry) -> CacheError | None:
+        try:
+            self._call(lambda: self._store.put_many([entry]))
+        except CacheFileError:
+            raise
+        except CacheError as error:
+            return error
+        return None
+
+    def _call(self, function: Callable[[], T]) -> T:
+        try:
+            result: T = self._workers.call(function, patience=self._patience)
+        except CallHangs as error:
+            raise CacheFileError(f"{self.location}: {error}") from error
+        except CacheError:
+            raise
+        except BaseException as error:
+            raise CacheError(f"{type(error).__name__}: {error}") from error
+        return result
