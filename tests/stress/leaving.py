@@ -170,7 +170,7 @@ class Leaver:
                 task = asyncio.ensure_future(self.collect())
                 asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
                 await task
-            case "close client" if self.round.runner != "thread" and self.round.api != "sync":
+            case "close client" if self.closes_itself:
                 task = asyncio.create_task(self.collect())
                 await self.until(self.round.at)
                 self.marks.note("closing", "1", self.round.name)
@@ -179,6 +179,11 @@ class Leaver:
                 await task
             case _:
                 await self.collect()
+
+    @property
+    def closes_itself(self) -> bool:
+        """Whether the client is closed in the loop of the run, and not by another thread."""
+        return self.round.way == "close client" and self.round.api != "sync" and self.round.seed % 2 == 1
 
     def sync(self) -> None:
         try:
@@ -242,7 +247,7 @@ class Leaver:
                 self.send_signals(signal.SIGINT)
             case "sigterm" | "sigterm cancels" | "sigterm exits":
                 self.send_signals(signal.SIGTERM)
-            case "close client" | "close cache" | "close both":
+            case "close client" | "close cache" | "close both" if not self.closes_itself:
                 self.marks.note("closing", "1", self.round.name)
                 if self.round.way != "close cache":
                     self.client.close()

@@ -255,7 +255,11 @@ class _Facts:
         round = self._round
         extra = 0
         if self._closed < math.inf and round.way != "close cache":
-            late = {prompt for what, phase, prompt, at in self._notes if what == "sent" and at > self._closed}
+            late = {
+                prompt
+                for what, phase, prompt, at in self._notes
+                if (what, phase) == ("sent", "1") and at > self._closed
+            }
             extra += sum(
                 what == "asked" and phase == "1" and prompt in late and at > self._closed
                 for what, phase, prompt, at in asked
