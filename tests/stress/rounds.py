@@ -155,7 +155,8 @@ class Lane:
             await self._askers[who].start()
         line = await self._askers[who].ask(msgspec.json.encode(again), seconds=SECONDS + 15)
         if line is None:
-            await self._take_down(self._askers.pop(who))
+            words = await self._take_down(self._askers.pop(who))
+            print(f"{who} of {again.name} hangs:\n{words[-6000:]}", file=sys.stderr, flush=True)
             return None
         return msgspec.json.decode(line, type=Found)
 
