@@ -11,7 +11,7 @@ from typing import Any
 
 from lm_deluge.cache import LevelDBCache, SqliteCache
 from lm_deluge.cache.entry import Entry
-from lm_deluge.cache.stores import _sqlite_database as database
+from lm_deluge.cache.stores import _sqlite_prepare as prepare
 from lm_deluge.cache.stores.overlay import OverlayStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheError
@@ -69,7 +69,7 @@ def construct(path: str) -> None:
 
 def upgrade_until(path: str, statement: str) -> None:
     """Open a file of the previous format, and stop for ever before a statement of the upgrade."""
-    upgrade = database.upgrade
+    upgrade = prepare.upgrade
     done = 0
 
     def stop(_: str) -> None:
@@ -83,7 +83,7 @@ def upgrade_until(path: str, statement: str) -> None:
         connection.set_trace_callback(stop)
         upgrade(connection, found)
 
-    database.upgrade = watched
+    prepare.upgrade = watched
     SqliteStore(path)
     say("not stopped")
 

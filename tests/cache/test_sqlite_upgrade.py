@@ -11,7 +11,7 @@ import pytest
 
 from lm_deluge.cache import SqliteCache
 from lm_deluge.cache.record import refers_of
-from lm_deluge.cache.stores import _sqlite_database as database
+from lm_deluge.cache.stores import _sqlite_prepare as prepare
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheFileError
 
@@ -134,7 +134,7 @@ def test_one_that_is_overtaken_takes_what_the_other_has_made(
     old: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     before = contents(old)
-    real = database.references
+    real = prepare.references
     overtaken = False
 
     def references(*arguments: Any) -> Any:
@@ -146,7 +146,7 @@ def test_one_that_is_overtaken_takes_what_the_other_has_made(
         SqliteStore(old).close()
         return real(*arguments) if found is None else found
 
-    monkeypatch.setattr(database, "references", references)
+    monkeypatch.setattr(prepare, "references", references)
     with closing(SqliteStore(old)) as store:
         assert overtaken
         assert store.get_many(list(before)) == [row[-2] for row in before.values()]
@@ -189,7 +189,7 @@ def test_damaged_pages_do_not_stop_it(old: Path, which: int) -> None:
 
 
 def test_what_is_stored_by_the_old_version_meanwhile_counts(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    references = database.references
+    references = prepare.references
     calls = 0
 
     def slow(connection: sqlite3.Connection, *refers: Any) -> list[Any]:
@@ -200,7 +200,7 @@ def test_what_is_stored_by_the_old_version_meanwhile_counts(old: Path, monkeypat
             enlarge(old, wal=False, rows=50)
         return found
 
-    monkeypatch.setattr(database, "references", slow)
+    monkeypatch.setattr(prepare, "references", slow)
     with closing(SqliteStore(old)) as store:
         keys = [hashlib.sha256(b"%d" % number).digest() for number in range(50)]
         blobs = store.usage()["blobs"]
