@@ -165,7 +165,7 @@ def test_a_lock_that_another_thread_held_is_free_in_a_child(tmp_path: Path, name
 
 def test_each_lock_is_renewed_or_made_for_each_process() -> None:
     """So that no new one is forgotten."""
-    made_by_process = {"_Pool", "_Queue", "_State", "_Announced"}  # classes that PerProcess makes
+    made_by_process = {"_Pool", "_Queue", "_State", "_Announced", "Spill"}  # classes that PerProcess makes
     own_way = {
         "cache/_forks.py",  # the thread that forks has it
         "cache/stores/_sqlite_database.py",  # taken before each fork, or given up in the child
