@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from lm_deluge._threads import CallHangs, Threads, made_progress
 from lm_deluge.cache import MemoryCache, ResponseCache, SqliteCache
-from lm_deluge.cache._workers import CallHangs, Workers, made_progress
 from lm_deluge.cache.archive import load
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Prompt, RunContext
@@ -165,7 +165,7 @@ def test_no_call_waits_for_the_probe(store: Away, clock: Time) -> None:
 
 
 def test_threads_that_hang_are_bounded() -> None:
-    workers: Workers[None] = Workers("test")
+    workers: Threads[None] = Threads("test")
     free = threading.Event()
     for _ in range(8):
         with pytest.raises(CallHangs, match=r"0\.01 s"):
@@ -180,7 +180,7 @@ def test_threads_that_hang_are_bounded() -> None:
 
 
 def test_a_call_that_goes_on_is_waited_for() -> None:
-    workers: Workers[int] = Workers("test")
+    workers: Threads[int] = Threads("test")
 
     def steps() -> int:
         for _ in range(20):

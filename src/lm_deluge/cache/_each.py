@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from lm_deluge.cache._workers import made_progress
+from lm_deluge._threads import made_progress
 from lm_deluge.cache.found import Found
 from lm_deluge.errors import CacheError
 

@@ -4,6 +4,8 @@
 """
 
 import asyncio
+import contextlib
+import threading
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
@@ -34,7 +36,7 @@ from lm_deluge.response import APIResponse
 if TYPE_CHECKING:
     from lm_deluge.cache.explain import Explanation, Searcher
 
-__all__ = ["Context", "Core"]
+__all__ = ["Context", "Core", "running_loop"]
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -52,6 +54,7 @@ class Context(msgspec.Struct, frozen=True):
 
 
 _ALONE = Context()
+_STEP_SECONDS = 1.0
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -117,12 +120,19 @@ class Core:
         self.writer: Writer[Submitted] = Writer(self._put_all)
         self._accounts: Writer[Run] = Writer(self._record_all)
         # What is on another machine may take its time, and then prompts must not queue up behind each other.
-        self.readers = Threads(32 if self.has_guard else 2, "lm_deluge cache reader")
+        self.readers = Threads("lm_deluge cache reader", most=32 if self.has_guard else 2)
+        self._loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self.closed = False
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A run on this event loop uses the cache."""
+        self._loops.add(loop)
 
     def close(self) -> None:
         """Write what has arrived, and release the store."""
         self.closed = True
+        for loop in list(self._loops):
+            _let_finish_its_step(loop)
         self.writer.close(self._is_closed)
         self._accounts.close(self._is_closed)
         for keeper in list(self._keepers):
@@ -178,7 +188,7 @@ class Core:
             CacheError: the cache is closed.
         """
         if self.backend.blocks:
-            return self.writer.submit(Submitted(entry, _running_loop()), key=key)
+            return self.writer.submit(Submitted(entry, running_loop()), key=key)
         self.check_open()
         self.backend.put_many([entry()])
         return written(key)
@@ -318,8 +328,19 @@ def _storing(store: AwaitableStore, entry: Entry) -> Callable[[], Awaitable[None
     return lambda: store.store(entry)
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop of this thread, if one runs."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None  # a thread settles what its loop did not come to
+
+
+def _let_finish_its_step(loop: asyncio.AbstractEventLoop) -> None:
+    """Return after the step that an event loop of another thread is in: an answer may have come in it."""
+    if not loop.is_running() or loop is running_loop():
+        return
+    done = threading.Event()
+    with contextlib.suppress(RuntimeError):  # closed in this moment
+        loop.call_soon_threadsafe(done.set)
+        done.wait(_STEP_SECONDS)

@@ -10,7 +10,7 @@ import msgspec
 
 from lm_deluge._threads import in_thread
 from lm_deluge.cache._each import look_up_all
-from lm_deluge.cache.core import Context, Core
+from lm_deluge.cache.core import Context, Core, running_loop
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Asked, Found, RunContext
 from lm_deluge.cache.leases import LeaseKeeper
@@ -39,6 +39,8 @@ class RunCache:
 
     def __init__(self, cache: Core, run: RunContext) -> None:
         self._cache = cache
+        if (loop := running_loop()) is not None:
+            cache.attach(loop)
         self._store = cache.backend
         self._run = run
         # With the model in the key, an answer of any of the client's models will do.

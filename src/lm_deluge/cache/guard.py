@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from lm_deluge._per_process import PerProcess
-from lm_deluge.cache._workers import CallHangs, Workers
+from lm_deluge._threads import CallHangs, Threads
 from lm_deluge.cache.breaker import Breaker, Leave
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.runs import Run
@@ -87,8 +87,8 @@ class Guard:
         self._clock = clock
         self._patience = patience
         self._state = PerProcess(lambda: _State(spill()))
-        self.workers: Workers[Any] = Workers("lm_deluge cache", most=most)
-        self._helpers: Workers[None] = Workers("lm_deluge cache recovery")
+        self.workers: Threads = Threads("lm_deluge cache", most=most)
+        self._helpers: Threads = Threads("lm_deluge cache recovery")
 
     # Calls
 
@@ -110,7 +110,7 @@ class Guard:
         """The same from an event loop, which does not wait."""
         leave = self._leave()
         try:
-            result: T = await self.workers.run(
+            result: T = await self.workers.run_within(
                 function, patience=self._patience, is_over=lambda: self._state.get().breaker.state == "open"
             )
         except asyncio.CancelledError as error:

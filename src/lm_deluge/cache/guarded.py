@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from lm_deluge._threads import CallHangs, Threads
 from lm_deluge.cache._each import AllFailed, all_failed_is_failure, look_up_each, one_went_well
-from lm_deluge.cache._workers import CallHangs, Workers
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Found
 from lm_deluge.cache.guard import Guard
@@ -116,7 +116,7 @@ class _StoreTaker:
     def __init__(self, store: Any, patience: float) -> None:
         self._store = store
         self._patience = patience
-        self._workers: Workers[Any] = Workers("lm_deluge cache recovery")
+        self._workers: Threads = Threads("lm_deluge cache recovery")
         self.refused = 0
 
     @property

@@ -8,9 +8,9 @@ import socket
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Sequence
 
+from lm_deluge._exit import at_exit
 from lm_deluge._per_process import PerProcess
 from lm_deluge._threads import carried, start_daemon
 from lm_deluge.cache.stores import LeaseStore
@@ -70,7 +70,7 @@ class _State:
     @property
     def is_settled(self) -> bool:
         """Whether nothing has to be given back, now or in a moment."""
-        return not (self.returned or self.talking or None in self.held.values())
+        return not (self.wanted or self.returned or self.talking or None in self.held.values())
 
 
 class LeaseKeeper:
@@ -91,7 +91,7 @@ class LeaseKeeper:
         self._seconds = seconds
         self._state = PerProcess(_State)
         self.trouble: Exception | None = None
-        weakref.finalize(self, _finish, self._state)
+        at_exit(self.close)
 
     async def acquire(self, key: bytes, *, renew: bool = True) -> bool:
         """Whether the lease is ours now.
@@ -212,7 +212,9 @@ class LeaseKeeper:
                 state.renewed = time.monotonic()
             for loop, results in by_loop.items():
                 for (key, renew, _), result in results:
-                    if result is True and renew:
+                    if result is True and state.over:  # since a moment ago, while the store was asked
+                        state.returned.append(key)
+                    elif result is True and renew:
                         state.held[key] = loop
         for loop, results in by_loop.items():
             try:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from lm_deluge._threads import made_progress
 from lm_deluge.cache._each import AllFailed, all_failed_is_failure, look_up_all, look_up_each, one_went_well
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.codec import decode
@@ -220,8 +221,10 @@ class UserCache:
                 outcomes = self._guard.call(lambda: one_went_well(all_on(calls)))
             except CacheError as error:
                 outcomes = [error] * len(puts)
+        elif self._inline:  # it is bound to the thread of the loop
+            outcomes = [self._put_at(put) for put in puts]
         else:
-            outcomes = [self._put_one(put) for put in puts]
+            outcomes = self._put_there(puts)
         missed = [put for put, outcome in zip(puts, outcomes, strict=True) if outcome is not None]
         if missed:
             self._guard.keep([self._entries.entry(put.prompt, put.response) for put in missed])
@@ -231,31 +234,51 @@ class UserCache:
     def _putting(self, put: "_Put") -> Callable[[], Awaitable[Any]]:
         return lambda: self._cache.put(put.prompt, put.response)
 
-    def _put_one(self, put: "_Put") -> BaseException | None:
+    def _put_there(self, puts: "Sequence[_Put]") -> list[BaseException | None]:
+        """In the object's own thread, all with one call of it."""
+        promised: list[tuple[int, Any]] = []
+
+        def put_each() -> list[BaseException | None]:
+            outcomes: list[BaseException | None] = []
+            for position, put in enumerate(puts):
+                try:
+                    outcome = self._cache.put(put.prompt, put.response)
+                except BaseException as error:  # noqa: BLE001 - of this put alone
+                    outcomes.append(error)
+                else:
+                    outcomes.append(None)
+                    if inspect.isawaitable(outcome):
+                        promised.append((position, outcome))
+                made_progress()
+            return one_went_well(outcomes)
+
+        try:
+            outcomes = self._guard.call(put_each)
+        except CacheError as error:
+            if _is_bound_to_a_thread(error.__cause__):
+                return [self._put_at(put, bound=error) for put in puts]
+            return [error] * len(puts)
+        for position, awaitable in promised:
+            outcomes[position] = self._await(puts[position], awaitable)
+        return outcomes
+
+    def _await(self, put: "_Put", outcome: Awaitable[Any]) -> BaseException | None:
+        return all_on([(put.loop, lambda: outcome)])[0]
+
+    def _put_at(self, put: "_Put", *, bound: CacheError | None = None) -> BaseException | None:
+        """On the event loop that the answer came to; if the object is ``bound`` to a thread, only if that is its own."""
+
         async def put_there() -> None:
+            if bound is not None and threading.get_ident() != self._home:
+                raise bound
             outcome = self._cache.put(put.prompt, put.response)
             if inspect.isawaitable(outcome):
                 await outcome
 
-        if self._inline:  # it is bound to the thread of the loop
-            return all_on([(put.loop, put_there)])[0]
-        try:
-            outcome = self._guard.call(lambda: self._cache.put(put.prompt, put.response))
-        except CacheError as error:
-            if not _is_bound_to_a_thread(error.__cause__):
-                return error
-            bound = error
-
-            async def put_at_home() -> None:
-                if threading.get_ident() != self._home:
-                    raise bound
-                await put_there()
-
-            (failure,) = all_on([(put.loop, put_at_home)])
-            if failure is None:
-                self._now_inline()
-            return failure
-        return all_on([(put.loop, lambda: outcome)])[0] if inspect.isawaitable(outcome) else None
+        (failure,) = all_on([(put.loop, put_there)])
+        if failure is None and bound is not None:
+            self._now_inline()
+        return failure
 
     async def _call(self, function: Callable[[], T]) -> T:
         if not self._inline:

@@ -11,12 +11,12 @@ import logging
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, TypeVar
 
 from lm_deluge import _overdue as overdue
+from lm_deluge._exit import at_exit
 from lm_deluge._per_process import PerProcess
 from lm_deluge._threads import carried, start_daemon
 from lm_deluge.errors import CacheError, CacheFileError
@@ -128,8 +128,9 @@ class Writer(Generic[T]):
         self._write = write
         self._idle_seconds = idle_seconds
         self._queue: PerProcess[_Queue[T]] = PerProcess(_Queue)
-        # The thread is a daemon so that waiting for more does not delay the exit; what it still has to write does.
-        weakref.finalize(self, _flush, self._queue)
+        # The thread is a daemon so that waiting for more does not delay the exit; what it still has to write does. It
+        # keeps the writer, so that one that is collected has nothing left to write.
+        at_exit(self.flush)
 
     def submit(self, item: T, *, key: bytes | None = None) -> Write:
         """Accept ``item``, which will be written from now on whatever happens. Never waits.

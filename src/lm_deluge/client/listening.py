@@ -18,7 +18,9 @@ def to_all(listeners: Sequence[Listener]) -> Listener:
         for listen in live[:]:
             try:
                 listen(event)
-            except Exception:  # noqa: BLE001 - a broken display must not cost answers that are paid for
+            except (KeyboardInterrupt, SystemExit):
+                raise  # it ends the run, out of whose caller it comes
+            except BaseException:  # noqa: BLE001 - a broken display must not cost answers that are paid for
                 live.remove(listen)
                 _log.exception("a listener raised on %s and is not called any more in this run", type(event).__name__)
 

@@ -205,7 +205,8 @@ class LocalCache:
         except BaseException as error:  # noqa: BLE001 - the answer goes to its caller all the same
             self._not_stored(error)
             return None
-        write.when_done(lambda done: None if done.failure is None else self._not_stored(done.failure))
+        if is_first:  # the second time only the cost is missing from what was told of the first time
+            write.when_done(lambda done: None if done.failure is None else self._not_stored(done.failure))
         return write
 
     def _not_stored(self, error: BaseException) -> None:

@@ -37,7 +37,7 @@ __all__ = ["Lifetime", "ProviderCaching", "Shared"]
 
 _log = logging.getLogger("lm_deluge")
 
-_price_thread = Threads(1, "lm_deluge prices")
+_price_thread = Threads("lm_deluge prices", most=1)
 
 
 class Closable(Protocol):

@@ -19,7 +19,7 @@ class Store(Protocol):
         blocks: whether calls wait for a disk or a network. If so, the engine makes them in worker threads.
 
     A store that blocks may have ``patience``: how many seconds a call may take without a sign that it goes on
-    (``made_progress`` of ``cache._workers``) before a run gives it up and leaves the store alone for a while; 30 where
+    (``made_progress`` of ``_threads``) before a run gives it up and leaves the store alone for a while; 30 where
     it has none. None is for a store on this machine, which is always waited for.
     """
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lm_deluge._optional import require
-from lm_deluge.cache._workers import made_progress
+from lm_deluge._threads import made_progress
 from lm_deluge.cache.stores._redis_address import Address
 from lm_deluge.cache.stores._redis_limits import exchange
 from lm_deluge.errors import CacheError, CacheFileError

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
 from lm_deluge._locks import renewed
-from lm_deluge._threads import in_thread
-from lm_deluge.cache._workers import made_progress
+from lm_deluge._threads import in_thread, made_progress
 from lm_deluge.cache.entry import Entry
 from lm_deluge.errors import CacheError
 

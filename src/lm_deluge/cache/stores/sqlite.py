@@ -6,12 +6,12 @@ opened, what is in its tables and how it is kept small are in modules of their o
 
 import re
 import warnings
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from lm_deluge._clock import Clock, SystemClock
+from lm_deluge._exit import at_exit, close_dropped, close_when_dropped
 from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, SetAside, Stored
 from lm_deluge.cache.runs import Run
@@ -75,9 +75,11 @@ class SqliteStore:
         self._clock = SystemClock() if clock is None else clock
         self._max_bytes: int | None = None
         self._seen: set[bytes] = set()  # blobs that are in the file, unless somebody has removed them since
+        close_dropped()
         self._database = Database(resolved(path), synchronous=synchronous, read_only=read_only)
         self._touches = Touches(self._database)
-        weakref.finalize(self, self._touches.close)
+        close_when_dropped(self, self._touches.close)
+        at_exit(self.close)
 
     # As every store
 

@@ -1,0 +1,52 @@
+"""What has to be done before the interpreter ends, and what is left to do for objects that nobody closed.
+
+``weakref.finalize`` calls back when an object is collected, in the middle of the code of the thread that collects it.
+What it calls may take no lock there, for that code may hold it, and may not block, for it may be an event loop's.
+"""
+
+import atexit
+import itertools
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["at_exit", "close_dropped", "close_when_dropped"]
+
+_methods: "dict[int, weakref.WeakMethod[Any]]" = {}
+_numbers = itertools.count()
+_dropped: deque[Callable[[], None]] = deque()
+_registered = threading.Event()
+
+
+def at_exit(method: Callable[[], Any]) -> None:
+    """Have a bound method called when the interpreter ends, if its object is there still; the latest first."""
+    if not _registered.is_set():
+        _registered.set()
+        atexit.register(_call_all)
+    number = next(_numbers)
+    _methods[number] = weakref.WeakMethod(method, lambda _: _methods.pop(number, None))
+
+
+def close_when_dropped(owner: object, close: Callable[[], None]) -> None:
+    """Have ``close`` called some time after ``owner`` was collected: by the next ``close_dropped``, or at the end."""
+    weakref.finalize(owner, _dropped.append, close).atexit = False
+
+
+def close_dropped() -> None:
+    """Close what nobody has closed and nobody has any more. Blocks."""
+    while _dropped:
+        try:
+            close = _dropped.popleft()
+        except IndexError:  # another thread was quicker
+            return
+        close()
+
+
+def _call_all() -> None:
+    for _, reference in sorted(_methods.items(), reverse=True):
+        method = reference()
+        if method is not None:
+            method()
+    close_dropped()
