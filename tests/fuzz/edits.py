@@ -4,7 +4,7 @@ Hypothesis shrinks a fault to the fewest and smallest edits of the first good in
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from hypothesis import strategies as st
@@ -16,6 +16,7 @@ __all__ = [
     "MOST_BYTES",
     "PACKED_ODD",
     "Edit",
+    "any_of",
     "bytes_like",
     "edited",
     "edited_bytes",
@@ -26,9 +27,16 @@ __all__ = [
 MOST_BYTES = 512 * 1024
 """The largest input. Limits of what is promised per byte show below it as well."""
 
+T = TypeVar("T")
 Edit = tuple[str, int, Any]
 
 _places = st.integers(0, 2**16 - 1)
+
+
+def any_of(values: Sequence[T]) -> st.SearchStrategy[T]:
+    """One of some values, which may be too large for Hypothesis to show."""
+    return st.integers(0, len(values) - 1).map(values.__getitem__)
+
 
 # Bytes
 
@@ -75,7 +83,7 @@ def edited_bytes(data: bytes, edits: Sequence[Edit]) -> bytes:
 
 def bytes_like(samples: Sequence[bytes], *, most: int = 4, least: int = 0) -> st.SearchStrategy[bytes]:
     """Samples with some bytes changed."""
-    return st.builds(edited_bytes, st.sampled_from(list(samples)), st.lists(_BYTE_EDIT, min_size=least, max_size=most))
+    return st.builds(edited_bytes, any_of(samples), st.lists(_BYTE_EDIT, min_size=least, max_size=most))
 
 
 def edited(cases: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
@@ -130,7 +138,7 @@ _keys = nonsense.keys
 
 def tree_edits(odd: Sequence[Any], *, most: int = 3, least: int = 0) -> st.SearchStrategy[list[Edit]]:
     """Edits of plain data."""
-    value = st.sampled_from(_PLAIN) | st.sampled_from([*odd]) | nonsense.scalars
+    value = any_of(_PLAIN) | any_of(odd) | nonsense.scalars
     edit = st.one_of(
         st.tuples(st.just("set"), _places, value),
         st.tuples(st.just("set"), _places, value),
@@ -233,4 +241,4 @@ def trees_like(
         except (TypeError, ValueError, OverflowError, UnicodeError, RecursionError, msgspec.MsgspecError):
             return b""
 
-    return st.builds(made, st.sampled_from(kept), tree_edits(odd, most=most))
+    return st.builds(made, any_of(kept), tree_edits(odd, most=most))

@@ -9,6 +9,11 @@ __all__ = ["OPEN", "why"]
 
 OPEN: dict[tuple[str, str, str], str] = {
     ("logs", "foreign", "UnicodeEncodeError at prompt/conversation.py"): "half a surrogate in a log",
+    (
+        "leveldb",
+        "foreign",
+        "IOError at cache/archive/reference.py",
+    ): "an unreadable table in a directory that is imported",
 }
 
 

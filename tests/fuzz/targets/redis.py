@@ -20,6 +20,7 @@ from lm_deluge.cache import RedisCache
 
 from ...cache.redis_server import RedisServer
 from ...security import hostile
+from .. import edits
 from ..caching import Use
 
 SECONDS = 45.0
@@ -150,7 +151,7 @@ _REPLIES = [
 
 
 def cases() -> st.SearchStrategy[bytes]:
-    reply = st.sampled_from(_REPLIES) | st.sampled_from(_REPLIES) | st.binary(max_size=12)
+    reply = edits.any_of(_REPLIES) | edits.any_of(_REPLIES) | st.binary(max_size=12)
     number = st.integers(0, 90)
     fault = st.tuples(
         number, st.sampled_from(["instead", "instead", "instead", "before", "after", "cut"]), reply.map(bytes.hex)

@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 
 from lm_deluge.cache import SqliteCache
 from lm_deluge.cache.archive import is_reference
+from lm_deluge.cache.stores.sqlite import SqliteStore
+from lm_deluge.errors import CacheError
 
 from ...security import hostile
 from ...security.test_hostile_files import REFUSED, USED
 from ..caching import Use, guarded, program
+from ..edits import any_of
 
 SECONDS = 20.0
 MEGABYTES = 500
@@ -31,7 +34,7 @@ def target(data: bytes, tmp: Path) -> list[str]:
     case = program(data)
     with guarded(tmp, "cache.db") as victim:
         path = _written(case, tmp / "cache.db", victim)
-        used = Use(str(path))
+        used = Use(str(path), is_sound=_is_sound(path))
         said = [repr(used()), str(is_reference(path))]
         again = used.done("open again", lambda: SqliteCache(path))
         if again is not None:
@@ -42,6 +45,15 @@ def target(data: bytes, tmp: Path) -> list[str]:
             used.run(over)
             over.close()
         return said + used.said()
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether the file's own check finds nothing: where it does, SQLite may lose what is written."""
+    try:
+        with closing(SqliteStore(path, read_only=True)) as store:
+            return not list(store.verify())
+    except CacheError:
+        return False
 
 
 def _written(case: dict[str, Any], path: Path, victim: Path) -> Path:
@@ -138,7 +150,7 @@ def cases() -> st.SearchStrategy[bytes]:
         st.sampled_from(["type", "name", "tbl_name", "rootpage", "sql"]),
         st.sampled_from((*_VALUES, "rootpage + 1", "replace(sql, 'key', 'kee')", "sql || ' STRICT'", "1")),
     )
-    statement = update | update | schema | st.sampled_from(sorted({*REFUSED.values(), *USED.values()}))
+    statement = update | update | schema | any_of(sorted({*REFUSED.values(), *USED.values()}))
     pages = len(plain) // _PAGE
     head = st.builds(lambda page, at: page * _PAGE + at, st.integers(0, pages - 1), st.integers(0, 24))
     place = st.integers(0, 120) | head | st.integers(0, len(plain))
