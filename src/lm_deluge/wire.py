@@ -1,12 +1,13 @@
 """HTTP as values: what a provider's module returns and what it is given back. No I/O."""
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
 from lm_deluge._secrets import MASK, says_what_is_asked
 
-__all__ = ["HttpRequest", "HttpResponse"]
+__all__ = ["HttpRequest", "HttpResponse", "host_of"]
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,3 +44,11 @@ class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def host_of(request: HttpRequest) -> str:
+    """The host and port of a request: all of its URL that a message may show."""
+    try:
+        return urlsplit(request.url).netloc.rpartition("@")[2] or "an address without a host"
+    except ValueError:
+        return "an invalid address"

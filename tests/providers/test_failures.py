@@ -305,3 +305,10 @@ def test_a_reply_is_read_around_whatever_is_strange(value: Any, usage: Any) -> N
         if found.usage is not None:
             fields = [getattr(found.usage, name) for name in found.usage.__struct_fields__]
             assert all(type(count) is int and 0 <= count < 2**53 for count in fields)
+
+
+@pytest.mark.parametrize("status", [101, 103, 199])
+def test_an_interim_status_is_told_as_it_came(status):
+    found = failure(GPT, status)
+    assert found.status == status
+    assert found.message.startswith(f"{status} from ")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Message, ProviderBlock, Text, Thinking, ToolCall
-from lm_deluge.providers import Delta, Failure, Reply, StreamReader, parse
+from lm_deluge.providers import Delta, Failure, Reply, StreamReader, as_whole, parse
 from lm_deluge.providers.sse import EventDecoder
 from lm_deluge.usage import Usage
 from lm_deluge.wire import HttpResponse
@@ -335,3 +335,55 @@ def test_a_long_line_in_small_pieces_takes_linear_time() -> None:
         decoder.feed(b"x")
     (data,) = decoder.feed(b"\n\n")
     assert len(data) == 200_000
+
+
+BLANKS = [b"", b"\n\n  \r\n", b"\xef\xbb\xbf"]
+
+
+@pytest.mark.parametrize("blanks", BLANKS)
+@pytest.mark.parametrize(("model", "body", "reply"), CASES)
+def test_an_answer_that_comes_at_once_to_a_streamed_request_is_the_answer(model, body, reply, blanks) -> None:
+    """Servers that cannot stream leave the field out of account. What they send is paid for."""
+    given = blanks + body
+    for chunks in ([given], [given[i : i + 1] for i in range(len(given))]):
+        assert streamed(model, chunks) == (reply, [])
+    reader = StreamReader(model)
+    reader.feed(given)
+    reader.result()
+    assert reader.body() == given
+
+
+@pytest.mark.parametrize("blanks", BLANKS)
+@pytest.mark.parametrize(("model", "body", "reply"), CASES)
+def test_events_that_nobody_asked_for_are_the_answer(model, body, reply, blanks) -> None:
+    whole = as_whole(model, blanks + stream_of(model, body))
+    assert isinstance(whole, bytes)
+    assert parse(model, HttpResponse(status=200, headers={}, body=whole), now=0.0) == reply
+
+
+@pytest.mark.parametrize(("model", "body", "reply"), CASES)
+def test_a_whole_answer_stays_as_it_is_and_an_end_of_a_stream_behind_it_is_passed_over(model, body, reply) -> None:
+    assert as_whole(model, body) is body
+    assert as_whole(model, body + b"[DONE]") == body + b"[DONE]"  # part of no stream
+    whole = as_whole(model, body + b"\n\ndata: [DONE]\n\n")
+    assert isinstance(whole, bytes)
+    assert whole.rstrip() == body.rstrip()
+    assert parse(model, HttpResponse(status=200, headers={}, body=whole), now=0.0) == reply
+
+
+@pytest.mark.parametrize("model", [CLAUDE, GPT])
+@pytest.mark.parametrize("body", [b"<html>data: no</html>", b"", b"\n", b"null", b"data", b"\xff\xfe\x00"])
+def test_what_is_no_answer_is_none_either_way(model, body) -> None:
+    found, _ = streamed(model, [body])
+    assert isinstance(found, Failure)
+    assert found.retryable
+    assert as_whole(model, body) == body
+
+
+@pytest.mark.parametrize("model", [CLAUDE, GPT])
+def test_the_words_of_an_error_that_comes_at_once_to_a_streamed_request_are_told(model) -> None:
+    body = json.dumps({"error": {"type": "overloaded_error", "message": "Too many cooks", "code": 529}}).encode()
+    found, _ = streamed(model, [body])
+    assert isinstance(found, Failure)
+    assert found.status == 529
+    assert "Too many cooks" in found.message

@@ -141,13 +141,15 @@ class Caller:
                 trace = self._secrets.hide("".join(traceback.format_exception(error)))
                 _log.error("prompt %d failed; further failures of this run are not logged\n%s", job.id, trace)
             self._logged = True
-            return self._failed(job, self._secrets.hide(f"Unexpected {type(error).__name__}: {error}"))
+            said = f": {error}" if str(error) else ", which says nothing more"
+            return self._failed(job, self._secrets.hide(f"Unexpected {type(error).__name__}{said}"))
 
     async def _answer(self, job: Job) -> APIResponse:
         tokens = self._tokens(job)
         if isinstance(tokens, str):
             return self._failed(job, tokens)
         attempt = 0
+        may_stream = True
         plans: dict[str, CachePlan] = {}  # by model; a retry goes where the first attempt went
         while True:
             model = self._shared.pick_model()
@@ -157,10 +159,12 @@ class Caller:
             plan = plans.get(model.name)
             if plan is None:
                 plan = plans[model.name] = route.plan(job.prompt, now=self._shared.clock.monotonic())
-            outcome = await self._attempt(job, route, plan, tokens)
+            outcome = await self._attempt(job, route, plan, tokens, may_stream=may_stream)
             if isinstance(outcome, APIResponse):
                 return outcome
             attempt += 1
+            # No answer, or none that can be read: where the stream was at fault, a whole answer may come instead.
+            may_stream = may_stream and outcome.status not in (0, HTTPStatus.OK)
             self._note_failure(model, job, outcome)
             delay = self._settings.retry.delay(
                 attempt, retryable=outcome.retryable, retry_after=outcome.retry_after, rng=self._shared.rng
@@ -212,7 +216,9 @@ class Caller:
             return problem
         return share_of(job.prompt, self._settings.params, budget)
 
-    async def _attempt(self, job: Job, route: Route, plan: CachePlan, tokens: int) -> APIResponse | Failure:
+    async def _attempt(
+        self, job: Job, route: Route, plan: CachePlan, tokens: int, *, may_stream: bool
+    ) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
         job.arrival = None
         prefilled = False
@@ -229,7 +235,7 @@ class Caller:
                     prefilled = await self._prefill(job, route, plan, turn)
                     if prefilled:
                         continue  # the prefix is warm, and the prompt takes its turn with those that read it
-                outcome = await self._exchange(job, route, tokens, plan, turn)
+                outcome = await self._exchange(job, route, tokens, plan, turn, may_stream=may_stream)
             finally:
                 turn.close()
             if outcome is not None:
@@ -237,7 +243,7 @@ class Caller:
         return await self._conclude(job.arrival)
 
     async def _exchange(
-        self, job: Job, route: Route, tokens: int, plan: CachePlan, turn: WarmTurn
+        self, job: Job, route: Route, tokens: int, plan: CachePlan, turn: WarmTurn, *, may_stream: bool
     ) -> APIResponse | Failure | None:
         """A hit, or why there is no answer. None if the answer has arrived, which ``job`` then has, or if the prefix
         has ended while the call waited for the limits."""
@@ -258,7 +264,7 @@ class Caller:
             if not turn.holds:
                 return None
             # Others wait for its beginning, which does not show in an answer that comes as a whole.
-            streams = turn.may_be_awaited
+            streams = may_stream and turn.may_be_awaited
             request = await self._build(job, route, plan, stream=streams)
             self.check_open()
             sent = job.is_sent = True

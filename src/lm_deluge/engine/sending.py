@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
+import msgspec
+
 from lm_deluge._clock import Clock
 from lm_deluge._secrets import Secrets
 from lm_deluge.engine.warming import WarmTurn
 from lm_deluge.errors import ConnectError, ConnectionDropped, RequestTimeout, TransportError
 from lm_deluge.models import Model
-from lm_deluge.providers import Failure, StreamReader
+from lm_deluge.providers import Failure, StreamReader, as_whole
 from lm_deluge.transport import Transport
-from lm_deluge.wire import HttpRequest, HttpResponse
+from lm_deluge.wire import HttpRequest, HttpResponse, host_of
 
 __all__ = ["Sender"]
 
@@ -61,6 +63,13 @@ class Sender:
             return Failure(
                 status=0, message=self._secrets.hide(str(error)), retryable=isinstance(error, _WORTH_ANOTHER_TRY)
             )
+        if response.status == HTTPStatus.OK:
+            body = as_whole(model, response.body, secrets=self._secrets)
+            if isinstance(body, Failure):
+                turn.failed()
+                return body
+            if body is not response.body:
+                response = msgspec.structs.replace(response, body=body)
         arrived(response)
         if response.status == HTTPStatus.OK and response.body.lstrip()[:1] == b"{":
             turn.began(started=started)
@@ -96,10 +105,12 @@ class Sender:
                     turn.failed()
                     return outcome
                 arrived(HttpResponse(status=response.status, headers=response.headers, body=reader.body()))
+                turn.began(started=started)  # where it came at once, only now
                 return None
         except TimeoutError as error:
             if isinstance(error, TransportError):
                 raise
             raise RequestTimeout(
-                f"No complete answer came within {self._timeout:g} s. Raise request_timeout."
+                f"{host_of(request)} did not complete its answer within {self._timeout:g} s. Raise request_timeout, or "
+                "ask for a shorter answer."
             ) from error

@@ -10,13 +10,14 @@ from lm_deluge.providers.dispatch import (
     supports_breakpoints,
     supports_prompt_caching,
 )
-from lm_deluge.providers.stream import StreamReader
+from lm_deluge.providers.stream import StreamReader, as_whole
 
 __all__ = [
     "Delta",
     "Failure",
     "Reply",
     "StreamReader",
+    "as_whole",
     "build",
     "can_prefill",
     "dropped_parameters",

@@ -118,17 +118,28 @@ def parse(model: Model, response: HttpResponse, *, now: float, secrets: Secrets 
     """
     if not 200 <= response.status < 300:
         return failure_from_response(model, response, now=now, secrets=secrets)
-    decoded = decode_object(response.body)
+    return read_whole(model, response.body, status=response.status, headers=response.headers, now=now, secrets=secrets)
+
+
+def read_whole(
+    model: Model,
+    body: bytes,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    now: float = 0.0,
+    secrets: Secrets = NO_SECRETS,
+) -> Reply | Failure:
+    """The reply that a body holds which came at once, or a failure."""
+    decoded = decode_object(body)
     if decoded is None:
-        if len(response.body) <= LARGE:
-            return invalid_response(model, response.status, "the body is not a JSON object")
-        size = f"{len(response.body) / 1e6:,.0f} MB"
-        return invalid_response(model, response.status, f"its {size} are no JSON object that can be read", again=False)
+        if len(body) <= LARGE:
+            return invalid_response(model, status, "the body is not a JSON object")
+        size = f"{len(body) / 1e6:,.0f} MB"
+        return invalid_response(model, status, f"its {size} are no JSON object that can be read", again=False)
     error = error_of(decoded)
     if error is not None:
-        return failure_from_error(
-            model, error, status=response.status, secrets=secrets, headers=response.headers, now=now
-        )
+        return failure_from_error(model, error, status=status, secrets=secrets, headers=headers, now=now)
     return read_reply(model, decoded)
 
 

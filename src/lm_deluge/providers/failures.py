@@ -85,7 +85,7 @@ def failure_from_error(
     """
     headers = headers or {}
     text, kind, code = _read(error)
-    if status < 300:
+    if 200 <= status < 300:
         status = _status_of(kind, code)
     return Failure(
         status=status,

@@ -2,6 +2,9 @@
 
 A stream is put back together into the very object that the same request would have been answered with at once, and
 then read by the same function. So both ways cannot drift apart.
+
+Not every server does as it is asked: some answer a streamed request at once, and some stream though nobody asked. What
+an answer is, its bytes say.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,13 +18,18 @@ from lm_deluge.models import Model
 from lm_deluge.providers._json import decode_object
 from lm_deluge.providers._values import Delta, Failure, Reply
 from lm_deluge.providers.anthropic.stream import MessageFold
-from lm_deluge.providers.dispatch import read_reply
+from lm_deluge.providers.dispatch import read_reply, read_whole
 from lm_deluge.providers.failures import error_of, failure_from_error, invalid_response, truncated_stream
 from lm_deluge.providers.openai_chat.stream import CompletionFold
 from lm_deluge.providers.sse import EventDecoder
 from lm_deluge.usage import Usage
 
-__all__ = ["StreamReader"]
+__all__ = ["StreamReader", "as_whole"]
+
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_NO_EVENT = b'{[<"'  # how JSON and pages begin, and no line of an event stream does
+_EVENT = (b"data:", b"event:", b"id:", b"retry:", b":")
+_END = b"[DONE]"
 
 
 class Fold(Protocol):
@@ -52,8 +60,28 @@ class Fold(Protocol):
 _FOLDS: Mapping[str, Callable[[], Fold]] = {"anthropic": MessageFold, "openai-chat": CompletionFold}
 
 
+def as_whole(model: Model, body: bytes, *, secrets: Secrets = NO_SECRETS) -> bytes | Failure:
+    """The one object that an answer with status 200 to a request for a whole one holds, though it came as events.
+
+    Args:
+        model: which model was asked.
+        body: what came. It is returned as it is, unless it is a stream, or ends like one.
+        secrets: what the server was sent and may repeat in an error.
+    """
+    if body[-16:].rstrip().endswith(_END) and body.lstrip(_BLANK)[:1] == b"{":
+        return body[: body.rindex(b"data:")] if b"data:" in body[-64:] else body
+    if body[:1] == b"{" or not body[:256].lstrip(_BLANK).startswith(_EVENT):
+        return body
+    reader = StreamReader(model, secrets=secrets)
+    reader.feed(body)
+    outcome = reader.result()
+    return outcome if isinstance(outcome, Failure) else reader.body()
+
+
 class StreamReader:
-    """Reads the body of a streamed answer with status 200, in pieces of any size.
+    """Reads the body of an answer with status 200 to a streamed request, in pieces of any size.
+
+    A body that is no event stream is read as a whole answer.
 
     Args:
         model: which model was asked.
@@ -69,14 +97,25 @@ class StreamReader:
         self._decoder = EventDecoder()
         self._fold = _FOLDS[model.service.wire]()
         self._failure: Failure | None = None
+        self._is_blank = True
+        self._whole: list[bytes] | None = None
         self.has_begun = False
 
     def feed(self, chunk: bytes) -> list[Delta]:
         """Take bytes in, and return what they added to the answer. Never raises."""
+        if self._is_blank and (start := chunk.lstrip(_BLANK)):
+            self._is_blank = False
+            if start[:1] in _NO_EVENT:
+                self._whole = []
+        if self._whole is not None:
+            self._whole.append(chunk)
+            return []
         return [delta for data in self._decoder.feed(chunk) for delta in self._take(data)]
 
     def body(self) -> bytes:
         """The answer as the provider would have sent it at once, as far as it has come."""
+        if self._whole is not None:
+            return b"".join(self._whole)
         return msgspec.json.encode(self._fold.answer())
 
     def result(self) -> Reply | Failure:
@@ -85,6 +124,8 @@ class StreamReader:
         A stream that ended before its last event is a failure, as is an error that the server sent in its middle: the
         text that came before it is not the model's answer.
         """
+        if self._whole is not None:
+            return read_whole(self._model, self.body(), secrets=self._secrets)
         for data in self._decoder.close():
             self._take(data)
         failure = self._failure
