@@ -50,7 +50,7 @@ TABLES = (
     Table("Caches by themselves", CACHES, (*_OTHERS, *PEERS, *OURS), "ratio to the best other"),
 )
 BEGIN, END = "<!-- begin measured -->", "<!-- end measured -->"
-PACKAGES = ("msgspec", "pyreqwest", "uvloop")
+PACKAGES = ("msgspec", "httptools", "uvloop")
 
 Measured = Sequence[tuple[Table, Sequence[Line]]]
 

@@ -11,6 +11,7 @@ __all__ = ["NEWER", "PACKAGES", "require"]
 NEWER = "Install a newer version of this program, from where you have this one."
 
 PACKAGES = {
+    "aiohttp": "aiohttp",
     "leveldb": "plyvel",
     "redis": "redis",
     "testing": "hypothesis pytest",

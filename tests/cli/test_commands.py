@@ -26,7 +26,7 @@ from lm_deluge.usage import Usage
 
 from .conftest import PACKAGE, Deluge
 
-HEAVY = ("lm_deluge.client", "msgspec", "asyncio", "sqlite3", "pyreqwest", "genai_prices", "uvloop", "starlette")
+HEAVY = ("lm_deluge.client", "msgspec", "asyncio", "sqlite3", "httptools", "genai_prices", "uvloop", "starlette")
 
 
 CACHE_COMMANDS = (

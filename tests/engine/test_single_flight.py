@@ -143,7 +143,7 @@ def test_when_the_one_who_asks_is_cancelled_another_takes_over(emulator, make_cl
             leader.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await leader
-            await gate.arrived(2)
+            await gate.arrived(1)  # the leader's request goes with its connection
             gate.open()
             return await waiter
 

@@ -3,13 +3,14 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from lm_deluge import Conversation, LLMClient, Message, PromptCache, Tool
 from lm_deluge.errors import LimitWarning
 from lm_deluge.prompt import ProviderBlock, Text
 from lm_deluge.testing import Emulator, Fault
-from lm_deluge.transport import PyreqwestTransport
+from lm_deluge.transport import AsyncioTransport
 from lm_deluge.transport import StreamedResponse as Streamed
 
 HIGH = {"max_requests_per_minute": 10_000_000, "max_tokens_per_minute": 10_000_000_000}
@@ -29,7 +30,7 @@ def writes(emulator):
     return emulator.stats().cache_writes
 
 
-class Chatty(PyreqwestTransport):
+class Chatty(AsyncioTransport):
     """A gateway that keeps connections open with comments until the provider has begun."""
 
     def __init__(self, first: bytes) -> None:
@@ -66,6 +67,64 @@ def test_the_page_of_a_proxy_is_no_beginning_either(emulator, make_client, insta
     responses = ask(client, prompts(30), cache="system_and_tools")
     assert not any(response.is_error for response in responses)
     assert writes(emulator) <= 2
+
+
+@pytest.mark.parametrize("model", [ANTHROPIC, OPENAI])
+@pytest.mark.parametrize("damage", [b"<html>Please wait</html>", b"data: {\n\n", b"event: message_start\n\n", b"data"])
+def test_a_stream_that_cannot_be_read_is_asked_for_once_and_then_the_whole_answer(
+    make_client, instant_clock, model, damage
+):
+    """Otherwise every attempt asks a server to stream that cannot, and is paid for."""
+    asked = []
+
+    class Broken(AsyncioTransport):
+        async def send(self, request, *, timeout):
+            asked.append("whole")
+            return await super().send(request, timeout=timeout)
+
+        @asynccontextmanager
+        async def stream(self, request, *, timeout):
+            asked.append("stream")
+
+            async def chunks():
+                yield damage
+
+            yield Streamed(status=200, headers={}, chunks=chunks())
+
+    client = make_client(model, transport=Broken(), clock=instant_clock)
+    (response, *others) = ask(client, prompts(3), cache="system_and_tools")
+    assert not response.is_error, response.error_message
+    assert not any(other.is_error for other in others)
+    assert asked.count("stream") <= 2  # by the first, and by the next that led
+    assert asked.count("whole") == 3
+
+
+def test_a_server_that_never_streams_costs_one_call_for_each_prompt(make_client):
+    """200 prompts with a pattern were 1,000 paid calls and no answer."""
+    asked = []
+
+    class Whole(AsyncioTransport):
+        @asynccontextmanager
+        async def stream(self, request, *, timeout):
+            body = msgspec.json.decode(request.body)
+            asked.append(body.pop("stream"))
+            body.pop("stream_options", None)
+            answer = await self.send(msgspec.structs.replace(request, body=msgspec.json.encode(body)), timeout=timeout)
+
+            async def chunks():
+                yield answer.body
+
+            yield Streamed(status=answer.status, headers=answer.headers, chunks=chunks())
+
+        async def send(self, request, *, timeout):
+            asked.append(False)
+            return await super().send(request, timeout=timeout)
+
+    client = make_client(OPENAI, transport=Whole())
+    responses = ask(client, prompts(30), cache="system_and_tools")
+    assert all(response.completion for response in responses)
+    assert True in asked
+    assert len(asked) - asked.count(True) == 30
 
 
 @pytest.mark.parametrize(("failing", "most"), [(1, 2), (3, 4), (7, 8), (15, 16)])

@@ -20,7 +20,7 @@ from lm_deluge.cache.codec import decode
 from lm_deluge.cache.record import unpack_request
 from lm_deluge.errors import CacheFileError, ConfigError, LMDelugeError
 from lm_deluge.testing import Emulator, Fault
-from lm_deluge.transport import PyreqwestTransport
+from lm_deluge.transport import AsyncioTransport
 
 from ..cache.redis_server import RedisServer
 from ..cli.conftest import Deluge
@@ -118,7 +118,7 @@ def batch(emulator: Emulator, ear: Ear, cache: ResponseCache, *, key: str = ENVI
         extra_headers=HEADERS,
         max_attempts=1,
         listeners=[ear.events.append],
-        transport=PyreqwestTransport(proxy=f"http://user:{PROXY}@127.0.0.1:9") if "proxied" in arguments else None,
+        transport=AsyncioTransport(proxy=f"http://user:{PROXY}@127.0.0.1:9") if "proxied" in arguments else None,
         **{name: value for name, value in arguments.items() if name != "proxied"},
     )
     script = faults(key)
@@ -185,7 +185,7 @@ def test_a_provider_and_a_proxy_that_are_gone_leave_no_credential_in_the_errors(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", ENVIRONMENT)
     batch(emulator, ear, SqliteCache(tmp_path / "cache.db"), proxied=True).close()
-    assert_unsaid("a transport", repr(PyreqwestTransport(proxy=f"http://user:{PROXY}@127.0.0.1:9")))
+    assert_unsaid("a transport", repr(AsyncioTransport(proxy=f"http://user:{PROXY}@127.0.0.1:9")))
     emulator.stop()
     (response,) = LLMClient("gpt-4.1-mini", extra_headers=HEADERS, max_attempts=1).process_prompts_sync(
         ["p"], show_progress=False
@@ -207,7 +207,7 @@ def test_what_is_refused_is_not_repeated(ear: Ear, monkeypatch: pytest.MonkeyPat
             RedisCache(url)
     for proxy in (f"socks9://u:{PROXY}@host", f"http://u:{PROXY}@"):
         with ear.hears(ConfigError):
-            PyreqwestTransport(proxy=proxy)
+            AsyncioTransport(proxy=proxy)
 
 
 def test_the_password_of_a_redis_server_is_never_said(

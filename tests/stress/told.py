@@ -9,7 +9,7 @@ from .watch import Marks, Watched
 
 if __name__ == "__main__":
     marks, phase, seed = Marks(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    inner = facade.PyreqwestTransport
-    facade.PyreqwestTransport = lambda: Watched(marks, phase=phase, seed=seed, inner=inner())  # type: ignore[misc, assignment]
+    inner = facade.AsyncioTransport
+    facade.AsyncioTransport = lambda: Watched(marks, phase=phase, seed=seed, inner=inner())  # type: ignore[misc, assignment]
     sys.argv = ["deluge", *sys.argv[4:]]
     main()

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from lm_deluge import LLMClient
-from lm_deluge.transport import PyreqwestTransport, StreamedResponse, Transport
+from lm_deluge.transport import AsyncioTransport, StreamedResponse, Transport
 from lm_deluge.wire import HttpRequest, HttpResponse
 
 __all__ = ["Marks", "Watched", "make_client", "text_of"]
@@ -61,7 +61,7 @@ class Watched:
         seed: int = 0,
         inner: Transport | None = None,
     ) -> None:
-        self._inner = PyreqwestTransport() if inner is None else inner
+        self._inner = AsyncioTransport() if inner is None else inner
         self._marks = marks
         self._rng = random.Random(seed)
         self._milliseconds = milliseconds

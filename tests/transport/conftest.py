@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from lm_deluge.transport import AiohttpTransport, AsyncioTransport
 from lm_deluge.wire import HttpRequest
 
 CERTS = Path(__file__).parent / "certs"
@@ -95,6 +96,12 @@ async def _serve(
         for _ in range(3):
             await asyncio.sleep(0)
         await server.wait_closed()
+
+
+@pytest.fixture(params=[AsyncioTransport, AiohttpTransport], ids=["asyncio", "aiohttp"])
+def each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a module calls ``Transport`` is one of them after the other: they have to behave alike."""
+    monkeypatch.setattr(request.module, "Transport", request.param)
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ import zlib
 import pytest
 
 from lm_deluge.errors import ConfigError, ConnectError, ConnectionDropped, RequestTimeout, TransportError
-from lm_deluge.transport import PyreqwestTransport
+from lm_deluge.transport import AsyncioTransport as Transport
 from lm_deluge.wire import HttpRequest
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
@@ -28,7 +30,7 @@ def failure_of(serve, post, handler, *, timeout=60.0, **settings):
     """The exception that a request to a peer playing ``handler`` ends with."""
 
     async def main():
-        transport = PyreqwestTransport(**settings)
+        transport = Transport(**settings)
         async with serve(handler) as peer:
             try:
                 with pytest.raises(TransportError) as caught:
@@ -135,13 +137,13 @@ def test_a_refused_connection(post):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(ConnectError, match=f"127.0.0.1:{port}.*refused") as caught:
-        asyncio.run(PyreqwestTransport().send(post(f"http://127.0.0.1:{port}"), timeout=60))
+        asyncio.run(Transport().send(post(f"http://127.0.0.1:{port}"), timeout=60))
     assert_tells_no_secret(caught.value)
 
 
 def test_an_unknown_host(post):
     with pytest.raises(ConnectError, match=r"no-such-host\.invalid.*host name") as caught:
-        asyncio.run(PyreqwestTransport().send(post("http://no-such-host.invalid"), timeout=60))
+        asyncio.run(Transport().send(post("http://no-such-host.invalid"), timeout=60))
     assert_tells_no_secret(caught.value)
 
 
@@ -152,9 +154,7 @@ def test_a_handshake_that_never_ends_is_a_failure_to_connect(serve, post):
     async def main():
         async with serve(deaf) as peer:
             with pytest.raises(ConnectError, match="timed out") as caught:
-                await PyreqwestTransport(connect_timeout=0.1).send(
-                    post(peer.url.replace("http:", "https:")), timeout=30
-                )
+                await Transport(connect_timeout=0.1).send(post(peer.url.replace("http:", "https:")), timeout=60)
             assert_tells_no_secret(caught.value)
 
     asyncio.run(main())
@@ -190,7 +190,7 @@ def test_a_body_of_exactly_the_limit_is_read(serve, post):
 
     async def main():
         async with serve(handler) as peer:
-            return await PyreqwestTransport(max_body_bytes=1000).send(post(peer.url), timeout=60)
+            return await Transport(max_body_bytes=1000).send(post(peer.url), timeout=60)
 
     assert len(asyncio.run(main()).body) == 1000
     assert "max_body_bytes" in str(failure_of(serve, post, handler, max_body_bytes=999))
@@ -211,5 +211,5 @@ def test_a_body_of_exactly_the_limit_is_read(serve, post):
 def test_what_cannot_be_sent_is_named_without_its_value(url, headers, said):
     request = HttpRequest(method="POST", url=url, headers=headers, body=b"SECRET")
     with pytest.raises(ConfigError, match=said) as caught:
-        asyncio.run(PyreqwestTransport().send(request, timeout=60))
+        asyncio.run(Transport().send(request, timeout=60))
     assert_tells_no_secret(caught.value)

@@ -1,16 +1,16 @@
-"""Connections, event loops, threads, processes and the end of the interpreter."""
+"""Connections, requests that are given up, event loops and threads."""
 
 import asyncio
-import signal
-import subprocess
-import sys
-import textwrap
+import gc
+import ssl
 import threading
 
 import pytest
 
-from lm_deluge.errors import ConnectionDropped, TransportError
-from lm_deluge.transport import PyreqwestTransport
+from lm_deluge.errors import ConnectionDropped, RequestTimeout, TransportError
+from lm_deluge.transport import AsyncioTransport as Transport
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 
 async def patient(connection):
@@ -31,7 +31,7 @@ def test_connections_are_reused_and_aclose_closes_them(serve, post):
             finally:
                 closed.set()
 
-        transport = PyreqwestTransport()
+        transport = Transport()
         async with serve(handler) as peer:
             for _ in range(5):
                 await transport.send(post(peer.url), timeout=60)
@@ -63,7 +63,7 @@ def test_a_connection_the_server_closed_while_idle_is_replaced(serve, post):
             except ConnectionDropped:
                 return await transport.send(post(peer.url), timeout=60)
 
-        transport = PyreqwestTransport()
+        transport = Transport()
         async with serve(handler) as peer:
             for _ in range(20):
                 assert (await send_again_if_dropped()).body == b"ok"
@@ -83,7 +83,7 @@ def test_a_request_the_server_read_is_never_sent_twice(serve, post):
             await connection.reply(b"ok")
             received.append(await connection.request())  # the second one is read and the connection closed
 
-        transport = PyreqwestTransport()
+        transport = Transport()
         async with serve(handler) as peer:
             await transport.send(post(peer.url, body=b"first"), timeout=60)
             with pytest.raises(TransportError):
@@ -93,33 +93,105 @@ def test_a_request_the_server_read_is_never_sent_twice(serve, post):
     assert asyncio.run(main()) == [b"first", b"second"]
 
 
-def test_a_cancelled_request_returns_at_once_and_its_connection_goes_with_the_time_limit(serve, post):
+@pytest.mark.parametrize("how", ["whole", "streamed"])
+@pytest.mark.parametrize("end", ["cancelled", "timed out"])
+def test_a_request_that_is_given_up_closes_its_connection_and_no_other(serve, post, how, end):
+    """The server has not begun to answer, so nothing but the close tells it that nobody waits."""
 
     async def main():
-        arrived, gone = asyncio.Event(), asyncio.Event()
-        silent = True
+        arrived, gone, answer = asyncio.Queue(), asyncio.Queue(), asyncio.Event()
 
         async def handler(connection):
-            await connection.request()
-            if not silent:
+            body = (await connection.request()).body
+            arrived.put_nowait(body)
+            if body == b"kept":
+                await answer.wait()
                 return await connection.reply(b"ok")
+            await connection.closed()
+            gone.put_nowait(body)
+
+        async def ask(body, limit):
+            if how == "whole":
+                return (await transport.send(post(peer.url, body=body), timeout=limit)).body
+            async with transport.stream(post(peer.url, body=body), timeout=limit) as response:
+                return await response.read()
+
+        transport = Transport()
+        async with serve(handler) as peer:
+            kept = asyncio.ensure_future(ask(b"kept", 30))
+            given_up = asyncio.ensure_future(ask(b"given up", 30 if end == "cancelled" else 0.1))
+            assert {await arrived.get(), await arrived.get()} == {b"kept", b"given up"}
+            if end == "cancelled":
+                given_up.cancel()
+            with pytest.raises(asyncio.CancelledError if end == "cancelled" else RequestTimeout):
+                await given_up
+            assert await asyncio.wait_for(gone.get(), 5) == b"given up"
+            answer.set()
+            assert await kept == b"ok"
+            await transport.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_request_that_is_cancelled_while_it_connects_leaves_no_connection(serve, post, scheme):
+    async def main():
+        arrived, gone = asyncio.Event(), asyncio.Event()
+
+        async def deaf(connection):
             arrived.set()
             await connection.closed()
             gone.set()
 
-        transport = PyreqwestTransport()
-        async with serve(handler) as peer:
-            task = asyncio.ensure_future(transport.send(post(peer.url), timeout=0.3))
+        async with serve(deaf) as peer:
+            url = peer.url.replace("http", scheme)
+            task = asyncio.ensure_future(Transport().send(post(url, body=b""), timeout=60))
             await arrived.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert not gone.is_set()
-            silent = False
-            assert (await transport.send(post(peer.url), timeout=60)).body == b"ok"
             await asyncio.wait_for(gone.wait(), 60)
 
     asyncio.run(main())
+
+
+def test_connections_end_with_their_event_loop_and_with_their_transport(serve, post):
+    """Nobody has to call aclose(): neither the end of a loop nor a transport that is dropped leaves a connection."""
+    closed = []
+
+    async def handler(connection):
+        try:
+            await patient(connection)
+        finally:
+            closed.append(connection)
+
+    async def dropped():
+        async with serve(handler) as peer:
+            await Transport().send(post(peer.url), timeout=60)
+            gc.collect()
+            while not closed:
+                await asyncio.sleep(0)
+
+    asyncio.run(dropped())
+    transport, ready, end = Transport(), threading.Event(), []
+
+    async def server():
+        done = asyncio.Event()
+        async with serve(handler) as peer:
+            end.extend([peer.url, asyncio.get_running_loop(), done])
+            ready.set()
+            await done.wait()
+            while len(closed) < 2:
+                await asyncio.sleep(0)
+
+    thread = threading.Thread(target=lambda: asyncio.run(server()))
+    thread.start()
+    ready.wait()
+    url, loop, done = end
+    asyncio.run(transport.send(post(url), timeout=60))
+    loop.call_soon_threadsafe(done.set)
+    thread.join(10)
+    assert len(closed) == 2
 
 
 def test_aclose_fails_the_requests_under_way(serve, post):
@@ -131,7 +203,7 @@ def test_aclose_fails_the_requests_under_way(serve, post):
             arrived.set()
             await connection.closed()
 
-        transport = PyreqwestTransport()
+        transport = Transport()
         async with serve(handler) as peer:
             task = asyncio.ensure_future(transport.send(post(peer.url), timeout=60))
             await arrived.wait()
@@ -148,7 +220,7 @@ def test_many_requests_at_once_each_get_their_own_answer(serve, post):
             await connection.reply((await connection.request()).body)
 
     async def main():
-        transport = PyreqwestTransport()
+        transport = Transport()
         async with serve(echo) as peer:
             bodies = [b"%d" % number for number in range(300)]
             answers = await asyncio.gather(*(transport.send(post(peer.url, body=b), timeout=60) for b in bodies))
@@ -158,7 +230,7 @@ def test_many_requests_at_once_each_get_their_own_answer(serve, post):
 
 
 def test_one_transport_serves_event_loops_one_after_the_other(serve, post):
-    transport = PyreqwestTransport()
+    transport = Transport()
 
     async def main():
         async with serve(patient) as peer:
@@ -168,7 +240,7 @@ def test_one_transport_serves_event_loops_one_after_the_other(serve, post):
 
 
 def test_one_transport_serves_event_loops_in_several_threads(serve, post):
-    transport, bodies = PyreqwestTransport(), []
+    transport, bodies = Transport(), []
 
     async def main():
         async with serve(patient) as peer:
@@ -183,179 +255,22 @@ def test_one_transport_serves_event_loops_in_several_threads(serve, post):
     assert bodies == [b"ok"] * 80
 
 
-def test_the_client_is_built_once_and_off_the_event_loop(serve, post, monkeypatch):
-    from pyreqwest.client import ClientBuilder
+def test_certificates_are_read_once_and_off_the_event_loop(serve, post, tls, certs, monkeypatch):
+    readers = []
 
-    from lm_deluge.transport import _pyreqwest
+    def create(*arguments, **settings):
+        readers.append(threading.current_thread())
+        return real(*arguments, **settings)
 
-    builders = []
-
-    def configure(builder: ClientBuilder, **settings):
-        builders.append(threading.current_thread())
-        return real(builder, **settings)
-
-    real = _pyreqwest._configure
-    monkeypatch.setattr(_pyreqwest, "_configure", configure)
+    real = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", create)
 
     async def main():
-        transport = PyreqwestTransport()
-        async with serve(patient) as peer:
+        transport = Transport(ca_file=certs / "ca.pem")
+        async with serve(patient, tls=tls) as peer:
             await asyncio.gather(*(transport.send(post(peer.url), timeout=60) for _ in range(20)))
+            await transport.aclose()
 
     asyncio.run(main())
-    assert len(builders) == 1
-    assert builders[0] is not threading.main_thread()
-
-
-# What follows needs an interpreter of its own.
-
-SERVER = """
-import asyncio, os, sys, threading, time
-from lm_deluge.transport import PyreqwestTransport
-from lm_deluge.wire import HttpRequest
-
-async def handler(reader, writer):
-    try:
-        while True:
-            await reader.readuntil(b"\\r\\n\\r\\n")
-            writer.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\nok")
-    except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-        pass
-    finally:
-        writer.close()
-
-async def listen():
-    server = await asyncio.start_server(handler, "127.0.0.1", 0)
-    return HttpRequest(method="GET", url="http://127.0.0.1:%d" % server.sockets[0].getsockname()[1], headers={})
-
-def serve_in_thread():
-    ready, box = threading.Event(), []
-    async def main():
-        box.append(await listen())
-        ready.set()
-        await asyncio.Event().wait()
-    threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
-    ready.wait()
-    return box[0]
-
-async def fetch(transport, request):
-    return (await transport.send(request, timeout=60)).body
-
-transport = PyreqwestTransport()
-"""
-
-
-def run(program: str) -> str:
-    """The output of a program in a fresh interpreter, which must end well by itself and say nothing on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SERVER + textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-def test_importing_brings_no_http_client():
-    assert run("print([name for name in sys.modules if 'pyreqwest' in name and 'lm_deluge' not in name])") == "[]\n"
-
-
-def test_a_process_forked_after_a_request_is_told_what_to_do_and_the_parent_goes_on():
-    output = run(
-        """
-        request = serve_in_thread()
-        print(asyncio.run(fetch(transport, request)), flush=True)
-        for given in (transport, PyreqwestTransport()):
-            child = os.fork()
-            if not child:
-                try:
-                    asyncio.run(fetch(given, request))
-                except ValueError as error:
-                    print(type(error).__name__, "spawn" in str(error), flush=True)
-                sys.exit(0)
-            print(os.waitpid(child, 0)[1], asyncio.run(fetch(transport, request)), flush=True)
-        """
-    )
-    assert output == "b'ok'\n" + 2 * "ConfigError True\n0 b'ok'\n"
-
-
-def test_processes_forked_before_the_first_request_work():
-    output = run(
-        """
-        request = serve_in_thread()
-        for _ in range(2):
-            child = os.fork()
-            if not child:
-                print(asyncio.run(fetch(transport, request)), flush=True)
-                sys.exit(0)
-            print(os.waitpid(child, 0)[1], flush=True)
-        print(asyncio.run(fetch(transport, request)))
-        """
-    )
-    assert output == "b'ok'\n0\n" * 2 + "b'ok'\n"
-
-
-def test_the_interpreter_ends_well_right_after_an_answer():
-    """Without care the I/O thread hands something over while the interpreter is torn down, and the process aborts."""
-    for _ in range(3):
-        run(
-            """
-            request = serve_in_thread()
-            async def main():
-                await asyncio.gather(*(fetch(transport, request) for _ in range(50)))
-            asyncio.run(main())
-            """
-        )
-
-
-SENDING = """
-request = serve_in_thread()
-started = threading.Event()
-async def forever():
-    while True:
-        try:
-            await fetch(transport, request)
-        except Exception:
-            await asyncio.Event().wait()
-        started.set()
-async def main():
-    await asyncio.gather(*(forever() for _ in range(20)))
-threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
-started.wait()
-"""
-
-ENDINGS = [
-    pytest.param("", 0, id="falls off the end"),
-    pytest.param("sys.exit(3)", 3, id="sys.exit"),
-    pytest.param("raise ValueError", 1, id="exception"),
-    pytest.param("import signal; signal.raise_signal(signal.SIGINT)", -signal.SIGINT, id="Ctrl-C"),
-]
-
-
-def ends_while_sending(ending: str, code: int) -> None:
-    """A process that ends while a thread is still sending, with the code that its ending means."""
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-W", "error", "-c", SERVER + SENDING + ending],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, f"ended with {done.returncode}\n{done.stderr[-8000:]}"
-    assert "Fatal Python error" not in done.stderr
-
-
-@pytest.mark.parametrize(("ending", "code"), ENDINGS)
-def test_the_interpreter_ends_well_while_a_thread_is_still_sending(ending, code):
-    for _ in range(2):
-        ends_while_sending(ending, code)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("ending", "code"), ENDINGS)
-def test_many_interpreters_end_well_while_a_thread_is_still_sending(ending, code):
-    """Without the care taken at the end, about one in seven of those that fall off the end aborts."""
-    for _ in range(40):
-        ends_while_sending(ending, code)
+    assert len(readers) == 1
+    assert readers[0] is not threading.main_thread()

@@ -6,13 +6,13 @@ import pytest
 
 import lm_deluge.transport as package
 from lm_deluge.errors import ConnectionDropped
-from lm_deluge.transport import MockTransport, PyreqwestTransport, StreamedResponse, Transport
+from lm_deluge.transport import AsyncioTransport, MockTransport, StreamedResponse, Transport
 from lm_deluge.wire import HttpRequest, HttpResponse
 
 REQUEST = HttpRequest(method="POST", url="https://api.example.com/v1", headers={"x-api-key": "SECRET"}, body=b"{}")
 
 
-def keeps_the_protocol(real: PyreqwestTransport, mock: MockTransport) -> tuple[Transport, Transport]:
+def keeps_the_protocol(real: AsyncioTransport, mock: MockTransport) -> tuple[Transport, Transport]:
     return real, mock  # the type checker is what looks at this
 
 
@@ -60,5 +60,11 @@ def test_a_mocked_stream_has_the_body():
 
 
 def test_exported_names():
-    assert sorted(package.__all__) == ["MockTransport", "PyreqwestTransport", "StreamedResponse", "Transport"]
+    assert sorted(package.__all__) == [
+        "AiohttpTransport",
+        "AsyncioTransport",
+        "MockTransport",
+        "StreamedResponse",
+        "Transport",
+    ]
     assert all(hasattr(package, name) for name in package.__all__)

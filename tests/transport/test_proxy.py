@@ -6,7 +6,9 @@ import base64
 import pytest
 
 from lm_deluge.errors import ConnectError, TransportError
-from lm_deluge.transport import PyreqwestTransport
+from lm_deluge.transport import AsyncioTransport as Transport
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 
 async def origin(connection):
@@ -53,7 +55,7 @@ def fetch(serve, post, seen, *, tls=None, refuse=False, environ=None, settings=N
                 given = dict(settings or {})
                 if "proxy" in given:
                     given["proxy"] = given["proxy"].replace("{proxy}", f"127.0.0.1:{proxy.port}")
-                transport = PyreqwestTransport(**given)
+                transport = Transport(**given)
                 try:
                     return await transport.send(post(peer.url), timeout=60)
                 finally:
@@ -118,7 +120,7 @@ def test_a_proxy_that_is_not_there_is_a_failure_to_connect(serve, post):
 
 
 def test_repr_shows_no_credential_of_the_proxy():
-    shown = repr(PyreqwestTransport(proxy="http://user:SECRET@proxy.example:3128"))
+    shown = repr(Transport(proxy="http://user:SECRET@proxy.example:3128"))
     assert "SECRET" not in shown
     assert "user" not in shown
     assert "proxy.example" in shown

@@ -6,8 +6,10 @@ import gzip
 import pytest
 
 from lm_deluge.errors import ConfigError
-from lm_deluge.transport import PyreqwestTransport
+from lm_deluge.transport import AsyncioTransport as Transport
 from lm_deluge.wire import HttpRequest
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 
 def test_the_request_arrives_as_given_and_the_answer_comes_back_whole(serve, post):
@@ -18,7 +20,7 @@ def test_the_request_arrives_as_given_and_the_answer_comes_back_whole(serve, pos
         await connection.reply(b"\x00\xffanswer", status="418 I'm a teapot", headers="X-Request-Id: r1\r\n")
 
     async def main():
-        transport = PyreqwestTransport()
+        transport = Transport()
         async with serve(handler) as peer:
             answer = await transport.send(post(peer.url, body=b"\x00\xff"), timeout=60)
         await transport.aclose()
@@ -44,9 +46,7 @@ def test_a_get_has_no_body(serve):
 
     async def main():
         async with serve(handler) as peer:
-            return await PyreqwestTransport().send(
-                HttpRequest(method="GET", url=peer.url + "/models", headers={}), timeout=60
-            )
+            return await Transport().send(HttpRequest(method="GET", url=peer.url + "/models", headers={}), timeout=60)
 
     assert asyncio.run(main()).body == b"ok"
     assert received[0].line == "GET /models HTTP/1.1"
@@ -60,7 +60,7 @@ def test_headers_are_a_plain_mapping_whatever_bytes_a_server_sends(serve, post):
 
     async def main():
         async with serve(handler) as peer:
-            return await PyreqwestTransport().send(post(peer.url), timeout=60)
+            return await Transport().send(post(peer.url), timeout=60)
 
     headers = asyncio.run(main()).headers
     assert dict(headers) == {"x-twice": "2", "x-empty": "", "content-length": "0"}
@@ -95,7 +95,7 @@ def test_a_body_of_any_size_and_framing_is_read_to_its_end(serve, post, size, fr
 
     async def main():
         async with serve(handler) as peer:
-            return await PyreqwestTransport().send(post(peer.url), timeout=60)
+            return await Transport().send(post(peer.url), timeout=60)
 
     assert asyncio.run(main()).body == body
 
@@ -116,7 +116,7 @@ def test_a_redirect_is_returned_and_no_credential_goes_to_the_other_host(serve, 
                 await connection.reply(status=status, headers=f"location: {other.url}/\r\n")
 
             async with serve(handler) as peer:
-                return await PyreqwestTransport().send(post(peer.url), timeout=60)
+                return await Transport().send(post(peer.url), timeout=60)
 
     answer = asyncio.run(main())
     assert answer.status == int(status[:3])
@@ -133,7 +133,7 @@ def test_cookies_are_not_kept(serve, post):
             await connection.reply(headers="set-cookie: session=1; Path=/\r\n")
 
     async def main():
-        transport = PyreqwestTransport()
+        transport = Transport()
         async with serve(handler) as peer:
             for _ in range(2):
                 await transport.send(post(peer.url), timeout=60)
@@ -158,14 +158,14 @@ def test_cookies_are_not_kept(serve, post):
 )
 def test_a_setting_without_meaning_is_refused_where_it_is_given(settings, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        PyreqwestTransport(**settings)
+        Transport(**settings)
     assert "SECRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan")])
 def test_a_time_limit_without_meaning_is_refused(post, limit):
     with pytest.raises(ConfigError, match="time limit"):
-        asyncio.run(PyreqwestTransport().send(post("http://127.0.0.1:1"), timeout=limit))
+        asyncio.run(Transport().send(post("http://127.0.0.1:1"), timeout=limit))
 
 
 def test_no_time_limit_at_all_is_allowed(serve, post):
@@ -175,6 +175,6 @@ def test_no_time_limit_at_all_is_allowed(serve, post):
 
     async def main():
         async with serve(handler) as peer:
-            return await PyreqwestTransport().send(post(peer.url), timeout=float("inf"))
+            return await Transport().send(post(peer.url), timeout=float("inf"))
 
     assert asyncio.run(main()).body == b"ok"

@@ -6,7 +6,10 @@ import time
 import pytest
 
 from lm_deluge.errors import ConnectError, ConnectionDropped, RequestTimeout, TransportError
-from lm_deluge.transport import PyreqwestTransport
+from lm_deluge.transport import AiohttpTransport
+from lm_deluge.transport import AsyncioTransport as Transport
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -28,7 +31,7 @@ def test_each_chunk_is_handed_over_before_the_next_is_sent(serve, post):
                 await connection.write(piece(b"data: %d\n\n" % number))
             await connection.write(piece(b""))
 
-        async with serve(handler) as peer, PyreqwestTransport().stream(post(peer.url), timeout=60) as response:
+        async with serve(handler) as peer, Transport().stream(post(peer.url), timeout=60) as response:
             assert response.status == 200
             assert response.headers["content-type"] == "text/event-stream"
             taken.set()
@@ -47,7 +50,7 @@ def test_the_error_body_of_a_refused_stream_can_be_read(serve, post):
         await connection.reply(b'{"error":"overloaded"}', status="529 Overloaded")
 
     async def main():
-        async with serve(handler) as peer, PyreqwestTransport().stream(post(peer.url), timeout=60) as response:
+        async with serve(handler) as peer, Transport().stream(post(peer.url), timeout=60) as response:
             return response.status, await response.read()
 
     assert asyncio.run(main()) == (529, b'{"error":"overloaded"}')
@@ -82,7 +85,7 @@ def test_what_goes_wrong_on_the_way_is_named(serve, post, written, then, kind):
         async with serve(handler) as peer:
 
             async def read():
-                async with PyreqwestTransport(max_body_bytes=4000).stream(post(peer.url), timeout=limit) as response:
+                async with Transport(max_body_bytes=4000).stream(post(peer.url), timeout=limit) as response:
                     async for chunk in response.chunks:
                         got.append(chunk)
 
@@ -92,7 +95,8 @@ def test_what_goes_wrong_on_the_way_is_named(serve, post, written, then, kind):
 
     got, error = asyncio.run(main())
     assert type(error) is kind
-    assert got == ([b"one"] if len(written) > 1 else [])
+    whole = [b"one"] if len(written) > 1 else []
+    assert got == whole or (Transport is AiohttpTransport and not got)  # which forgets what came before a failure
     assert "SECRET" not in str(error)
     assert error.__cause__ is None
 
@@ -112,7 +116,7 @@ def test_the_limit_is_for_each_silence_and_not_for_the_whole_stream(serve, post)
                 longest, last = max(longest, time.monotonic() - last), time.monotonic()
             await connection.write(piece(b""))
 
-        async with serve(handler) as peer, PyreqwestTransport().stream(post(peer.url), timeout=limit) as response:
+        async with serve(handler) as peer, Transport().stream(post(peer.url), timeout=limit) as response:
             return await response.read()
 
     for limit in (0.2, 2, 20):
@@ -135,7 +139,7 @@ def test_leaving_early_closes_the_connection(serve, post):
             gone.set()
 
         async with serve(handler) as peer:
-            async with PyreqwestTransport().stream(post(peer.url), timeout=60) as response:
+            async with Transport().stream(post(peer.url), timeout=60) as response:
                 assert await anext(aiter(response.chunks)) == b"one"
             await asyncio.wait_for(gone.wait(), 60)
 
@@ -158,7 +162,7 @@ def test_a_slow_reader_holds_the_sender_back(serve, post):
 
         async with (
             serve(handler) as peer,
-            PyreqwestTransport(max_body_bytes=10**12).stream(post(peer.url), timeout=60) as response,
+            Transport(max_body_bytes=10**12).stream(post(peer.url), timeout=60) as response,
         ):
             await anext(aiter(response.chunks))
             before = -1
@@ -172,7 +176,7 @@ def test_a_slow_reader_holds_the_sender_back(serve, post):
 
 def test_no_connection(post):
     async def main():
-        async with PyreqwestTransport().stream(post("http://127.0.0.1:1"), timeout=60):
+        async with Transport().stream(post("http://127.0.0.1:1"), timeout=60):
             raise AssertionError("there is nobody to answer")
 
     with pytest.raises(ConnectError, match="refused"):

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from lm_deluge.errors import ConnectError
-from lm_deluge.transport import PyreqwestTransport
+from lm_deluge.transport import AsyncioTransport as Transport
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 
 async def handler(connection):
@@ -15,7 +17,7 @@ async def handler(connection):
 
 def fetch(serve, post, tls, *, host="localhost", **settings):
     async def main():
-        transport = PyreqwestTransport(**settings)
+        transport = Transport(**settings)
         async with serve(handler, tls=tls) as peer:
             try:
                 return await transport.send(post(f"https://{host}:{peer.port}"), timeout=60)
@@ -64,6 +66,6 @@ def test_a_port_that_speaks_no_tls(serve, post):
     async def main():
         async with serve(plain) as peer:
             with pytest.raises(ConnectError):
-                await PyreqwestTransport().send(post(f"https://127.0.0.1:{peer.port}"), timeout=60)
+                await Transport().send(post(f"https://127.0.0.1:{peer.port}"), timeout=60)
 
     asyncio.run(main())

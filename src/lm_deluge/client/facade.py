@@ -35,7 +35,7 @@ from lm_deluge.prompt_cache import PATTERNS, Estimate, Pattern, PromptCache, as_
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Choice, Limits, RetryPolicy
-from lm_deluge.transport import PyreqwestTransport, Transport
+from lm_deluge.transport import AsyncioTransport, Transport
 
 if TYPE_CHECKING:
     from lm_deluge.cache.explain import Explanation
@@ -166,7 +166,7 @@ class LLMClient:
         self._cache = adapt(cache)
         self._caching = ProviderCaching()
         self._lifetime = Lifetime()
-        self._transport = PyreqwestTransport() if transport is None else transport
+        self._transport = AsyncioTransport() if transport is None else transport
         self._clock = SystemClock() if clock is None else clock
         self._progress = progress
         self._listeners = tuple(listeners)

@@ -1,14 +1,10 @@
 """Response headers, read where they are asked for.
 
-A provider sends twenty headers or more and few of them are looked at, so the native map is kept and a name is
-converted when it is asked for.
+A provider sends twenty headers or more and few of them are looked at, so the bytes are kept, and a value is
+decoded when it is asked for.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pyreqwest.http import HeaderMap
+from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["ResponseHeaders"]
 
@@ -18,24 +14,33 @@ class ResponseHeaders(Mapping[str, str]):
 
     Names are in lower case, and any case finds them. Of a repeated header the last value counts. A value that is not
     printable ASCII counts as absent: HTTP gives such bytes no meaning, and one of them must not cost an answer.
+
+    Args:
+        fields: names and values as they came.
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ("_fields", "_values")
 
-    def __init__(self, native: "HeaderMap") -> None:
-        self._native = native
+    def __init__(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        self._fields = fields
+        self._values: dict[bytes, bytes] | None = None
 
     def __getitem__(self, name: str) -> str:
+        values = self._values
+        if values is None:
+            values = self._values = {name.lower(): value for name, value in self._fields}
         try:
-            values = self._native.getall(name)
-        except ValueError:
+            value = values[name.lower().encode()].strip(b" \t")
+        except (KeyError, UnicodeEncodeError):
             raise KeyError(name) from None
-        if not values:
+        text = value.decode("latin-1")
+        if not (text.isascii() and (text.isprintable() or text.replace("\t", " ").isprintable())):
             raise KeyError(name)
-        return values[-1]
+        return text
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in dict.fromkeys(self._native) if name in self)
+        names = dict.fromkeys(name.decode("latin-1").lower() for name, _ in self._fields)
+        return (name for name in names if name in self)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -1,0 +1,303 @@
+"""The transport over aiohttp (extra ``aiohttp``): slower than the default, and the client that most people know.
+
+It fails in the same words as the other one and passes the same tests.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from lm_deluge._optional import require
+from lm_deluge._version import __version__
+from lm_deluge.errors import ConfigError, LMDelugeError, TransportError
+from lm_deluge.transport._asyncio import checked_limit
+from lm_deluge.transport._headers import ResponseHeaders
+from lm_deluge.transport._per_loop import PerLoop
+from lm_deluge.transport._protocol import StreamedResponse
+from lm_deluge.transport._proxies import Proxies, checked_proxy, proxies
+from lm_deluge.transport._target import encode, target_of
+from lm_deluge.transport._tls import Trust
+from lm_deluge.transport._words import (
+    dropped,
+    no_connection,
+    not_http,
+    refused_request,
+    silent,
+    too_large,
+    transport_closed,
+    unfinished,
+)
+from lm_deluge.wire import HttpRequest, HttpResponse, host_of
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator
+
+    import aiohttp
+
+__all__ = ["AiohttpTransport"]
+
+_IDLE = 60.0
+_LONGEST = 3600.0
+
+
+class AiohttpTransport:
+    """HTTP/1.1 over aiohttp, with TLS always verified. Behaves as :class:`AsyncioTransport` does.
+
+    Args:
+        proxy: ``"http://[user:password@]host:port"`` for all requests. By default the environment decides.
+        trust_env: False leaves the environment's proxies unread.
+        ca_file: PEM file with certificates to trust besides the system's.
+        connect_timeout: seconds for name look-up, TCP and TLS together, within a request's own limit.
+        max_body_bytes: the largest body that is read, after decompression. 64 MiB by default.
+
+    Raises:
+        ConfigError: a setting has no meaning, or ``ca_file`` cannot be read.
+        ImportError: aiohttp is missing; at the first request.
+    """
+
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        trust_env: bool = True,
+        ca_file: str | Path | None = None,
+        connect_timeout: float = 10.0,
+        max_body_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        if max_body_bytes < 1:
+            raise ConfigError(f"max_body_bytes is {max_body_bytes}; it has to be at least 1.")
+        self._proxy = proxy if proxy is None else checked_proxy(proxy)
+        self._trust_env = trust_env
+        self._connect_timeout = checked_limit(connect_timeout)
+        self._max_body_bytes = max_body_bytes
+        self._trust = Trust(ca_file)
+        self._proxies: Proxies | None = None
+        self._sessions: PerLoop[_Session] = PerLoop(_Session)
+
+    def __repr__(self) -> str:
+        proxy = "" if self._proxy is None else f"proxy={urlsplit(self._proxy).hostname!r}, "
+        return f"AiohttpTransport({proxy}max_body_bytes={self._max_body_bytes})"
+
+    async def send(self, request: HttpRequest, *, timeout: float) -> HttpResponse:  # noqa: ASYNC109 (its contract)
+        """Send a request and read the answer to its end. See :meth:`Transport.send`."""
+        limit = checked_limit(timeout)
+        session = self._sessions.current()
+        failed: LMDelugeError
+        try:
+            async with asyncio.timeout(limit), await self._opened(session, request) as response:
+                pieces = [piece async for piece in self._pieces(response, request)]
+            return HttpResponse(
+                status=response.status, headers=ResponseHeaders(response.raw_headers), body=b"".join(pieces)
+            )
+        except LMDelugeError:
+            raise
+        except TimeoutError as error:
+            failed = self._failure(error, request, session, limit=limit)
+        except _errors() as error:
+            failed = self._failure(error, request, session)
+        raise failed from None
+
+    @asynccontextmanager
+    async def stream(self, request: HttpRequest, *, timeout: float) -> "AsyncIterator[StreamedResponse]":  # noqa: ASYNC109
+        """Send a request and hand over its answer while it arrives. See :meth:`Transport.stream`."""
+        limit = checked_limit(timeout)
+        session = self._sessions.current()
+        ends = asyncio.get_running_loop().time() + _LONGEST
+        opened = await self._within(limit, self._opened(session, request), request, session)
+        response = await self._within(limit, opened.__aenter__(), request, session)
+        try:
+            yield StreamedResponse(
+                status=response.status,
+                headers=ResponseHeaders(response.raw_headers),
+                chunks=self._chunks(response, request, session, limit, ends),
+            )
+        finally:
+            response.close()
+
+    async def aclose(self) -> None:
+        """Close the connections. Requests in flight fail; a later request opens new ones."""
+        self._sessions.close()
+        await asyncio.sleep(0)
+
+    async def _opened(self, session: "_Session", request: HttpRequest) -> Any:
+        """The request, ready to be entered."""
+        if self._proxies is None:
+            self._proxies = proxies(self._proxy, trust_env=self._trust_env)
+        try:
+            target = target_of(request.url)
+            encode(request, target)  # checks names and values
+        except ValueError:
+            target = None
+        if target is None:
+            raise refused_request(request)  # outside the handler: the original may quote a value
+        proxy = self._proxies.choose(target.origin)
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
+        headers.setdefault("user-agent", f"lm_deluge/{__version__}")
+        headers["accept-encoding"] = "gzip"
+        if target.authorization is not None:
+            headers.setdefault("authorization", target.authorization)
+        tls = target.origin.scheme == "https" or (proxy is not None and proxy.origin.scheme == "https")
+        context = await session.tls(self._trust) if tls else None
+        from yarl import URL  # what aiohttp's own URLs are
+
+        return session.get(self._connect_timeout).request(
+            request.method,
+            URL(f"{target.origin.scheme}://{target.authority}{target.path}", encoded=True),
+            data=request.body or None,
+            headers=headers,
+            allow_redirects=False,
+            proxy=None if proxy is None else proxy.url,
+            ssl=True if context is None else context,
+        )
+
+    async def _pieces(self, response: "aiohttp.ClientResponse", request: HttpRequest) -> AsyncGenerator[bytes]:
+        size = 0
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            if size > self._max_body_bytes:
+                response.close()
+                raise too_large(host_of(request), self._max_body_bytes)
+            yield piece
+
+    async def _chunks(
+        self, response: "aiohttp.ClientResponse", request: HttpRequest, session: "_Session", limit: float, ends: float
+    ) -> "AsyncIterator[bytes]":
+        loop = asyncio.get_running_loop()
+        pieces = self._pieces(response, request)
+        while True:
+            left = min(limit, max(ends - loop.time(), 0.0))
+            piece = await self._within(left, anext(pieces, None), request, session, said=limit)
+            if piece is None:
+                return
+            yield piece
+
+    async def _within(
+        self, limit: float, step: Any, request: HttpRequest, session: "_Session", *, said: float | None = None
+    ) -> Any:
+        """One step of a streamed exchange, or the failure it means."""
+        failed: LMDelugeError
+        within = asyncio.timeout(limit)
+        try:
+            async with within:
+                return await step
+        except LMDelugeError:
+            raise
+        except TimeoutError as error:
+            if within.expired():
+                failed = silent(host_of(request), limit if said is None else said)
+            else:
+                failed = self._failure(error, request, session)
+        except _errors() as error:
+            failed = self._failure(error, request, session)
+        raise failed from None
+
+    def _failure(
+        self, error: BaseException, request: HttpRequest, session: "_Session", *, limit: float | None = None
+    ) -> LMDelugeError:
+        import aiohttp
+
+        host = host_of(request)
+        through_proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
+        match error:
+            case aiohttp.ConnectionTimeoutError():
+                return no_connection(host, f"timed out after {self._connect_timeout:g} s")
+            case TimeoutError() if limit is not None:
+                return unfinished(host, limit)
+            case aiohttp.ClientConnectorCertificateError():
+                return no_connection(host, error.certificate_error)
+            case aiohttp.ClientConnectorError():
+                return no_connection(host, error.os_error, through_proxy=through_proxy)
+            case aiohttp.ClientHttpProxyError():
+                return no_connection(host, f"its proxy refused with status {error.status}", through_proxy=True)
+            case _ if session.is_closed:
+                return transport_closed(host)
+            case aiohttp.ClientResponseError():
+                return not_http(host, _reason(error))
+            case aiohttp.ClientPayloadError() if _is_malformed(error):
+                return not_http(host, "its body is malformed")
+            case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+                return dropped(host, None)
+            case OSError():
+                return dropped(host, error)
+        return TransportError(f"The request to {host} failed: {type(error).__name__}. Try again.")
+
+
+_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+
+
+class _Session:
+    """aiohttp's session for one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._context: asyncio.Future[ssl.SSLContext] | None = None
+        self.is_closed = False
+        self._session: aiohttp.ClientSession | None = None
+        self._guard: AsyncGenerator[None] | None = None
+
+    def get(self, connect_timeout: float) -> "aiohttp.ClientSession":
+        """The session, opened if need be."""
+        if self._session is None:
+            aiohttp = require("aiohttp", extra="aiohttp", purpose="AiohttpTransport")
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
+                trust_env=False,
+            )
+            self.is_closed = False
+            # aiohttp's sessions have to be closed; asynchronous generators are, when a loop ends.
+            self._guard = _close_with_loop(self._session)
+            with contextlib.suppress(StopIteration):
+                self._guard.__anext__().send(None)
+        return self._session
+
+    async def tls(self, trust: Trust) -> "ssl.SSLContext":
+        """What connections verify with."""
+        if self._context is None:
+            self._context = asyncio.ensure_future(asyncio.to_thread(trust.context))
+        try:
+            return await asyncio.shield(self._context)
+        except ConfigError:
+            self._context = None  # what was wrong may have been put right by the next request
+            raise
+
+    def close(self) -> None:
+        guard, self._guard, self._session = self._guard, None, None
+        self.is_closed = True
+        if guard is not None:
+            self._closing = self.loop.create_task(guard.aclose())
+
+
+async def _close_with_loop(session: "aiohttp.ClientSession") -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        await session.close()
+
+
+def _errors() -> tuple[type[BaseException], ...]:
+    import aiohttp
+
+    return (aiohttp.ClientError, OSError, ValueError)
+
+
+def _is_malformed(error: BaseException) -> bool:
+    from aiohttp.http_exceptions import BadHttpMessage, ContentLengthError, TransferEncodingError
+
+    cause = error.__cause__ or error.__context__
+    return (
+        isinstance(cause, BadHttpMessage | TransferEncodingError)
+        and not isinstance(cause, ContentLengthError)
+        and ("Not enough data" not in str(cause))
+    )
+
+
+def _reason(error: BaseException) -> str:
+    message = str(getattr(error, "message", "")).splitlines()
+    return message[0].rstrip(".:") if message and message[0] else "it cannot be read"

@@ -1,0 +1,111 @@
+"""Where a request goes, and the bytes that say so on the wire (RFC 9110 and 9112)."""
+
+import functools
+import re
+from base64 import b64encode
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from lm_deluge._version import __version__
+from lm_deluge.wire import HttpRequest
+
+__all__ = ["Origin", "Target", "basic", "encode", "target_of"]
+
+_PORTS = {"http": 80, "https": 443}
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# What the transport decides. A given value could make the server see another request than the one that was meant.
+_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+_DEFAULTS = f"accept-encoding: gzip\r\nuser-agent: lm_deluge/{__version__}\r\n"
+_DEFAULTS_BESIDE_AGENT = "accept-encoding: gzip\r\n"
+
+
+class Origin(NamedTuple):
+    """A server. Its label is what messages call it."""
+
+    scheme: str
+    host: str
+    port: int
+    label: str
+
+
+class Target(NamedTuple):
+    """What a URL says: whom to ask, and for what.
+
+    Attributes:
+        origin: the server.
+        path: with the query, percent-encoded.
+        authority: the value of the ``host`` header.
+        authorization: from the user and password in the URL, or None.
+    """
+
+    origin: Origin
+    path: str
+    authority: str
+    authorization: str | None
+
+
+@functools.lru_cache(maxsize=64)
+def target_of(url: str) -> Target:
+    """Read a URL.
+
+    Raises:
+        ValueError: it is none, or its scheme is not HTTP's.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError("not an HTTP URL")
+    host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+    port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    label = parts.netloc.rpartition("@")[2]
+    shown = f"[{host}]" if ":" in host else host
+    if not _TOKEN.fullmatch(host.replace(":", "")):
+        raise ValueError("not a host name")
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+    if parts.query:
+        path += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?[]")
+    return Target(
+        origin=Origin(parts.scheme, host, port, label),
+        path=path,
+        authority=shown if port == _PORTS[parts.scheme] else f"{shown}:{port}",
+        authorization=None if parts.username is None else basic(parts.username, parts.password),
+    )
+
+
+def basic(user: str, password: str | None) -> str:
+    """Basic authorization from the parts of a URL, which are percent-encoded."""
+    return "Basic " + b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
+
+
+def encode(request: HttpRequest, target: Target, *, to_proxy: str | None = None) -> bytes:
+    """The request line and the headers.
+
+    Args:
+        request: what to send.
+        target: its URL, read.
+        to_proxy: the lines for a proxy that forwards a plain request; None sends to the server.
+
+    Raises:
+        ValueError: a name or a value cannot stand in a header.
+    """
+    path = target.path if to_proxy is None else f"http://{target.authority}{target.path}"
+    lines = [f"{request.method} {path} HTTP/1.1\r\nhost: {target.authority}\r\n"]
+    headers = request.headers
+    for name, value in headers.items():
+        if not _is_name(name) or _CONTROL.search(value):
+            raise ValueError("not a header")
+        if name.lower() not in _OURS:
+            lines.append(f"{name}: {value}\r\n")
+    if target.authorization is not None and "authorization" not in headers:
+        lines.append(f"authorization: {target.authorization}\r\n")
+    lines.append(_DEFAULTS_BESIDE_AGENT if "user-agent" in headers else _DEFAULTS)
+    if request.body or request.method != "GET":
+        lines.append(f"content-length: {len(request.body)}\r\n")
+    lines.append(to_proxy or "")
+    lines.append("\r\n")
+    return "".join(lines).encode()
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_name(name: str) -> bool:
+    return _TOKEN.fullmatch(name) is not None
