@@ -81,6 +81,7 @@ def test_a_loop_that_stands_still_loses_nothing_and_holds_nothing(
         with contextlib.suppress(asyncio.CancelledError):
             loop.run_until_complete(task)
     finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
