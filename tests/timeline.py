@@ -6,7 +6,7 @@ The clock moves on whenever nothing else can happen, so requests arrive and answ
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from lm_deluge import LLMClient
@@ -88,8 +88,8 @@ class Timeline:
 
     def __init__(self, **arguments: Any) -> None:
         self.clock = FakeClock()
-        self._loop = _Loop()
-        self._runner = asyncio.Runner(loop_factory=lambda: self._loop)
+        self._runner = asyncio.Runner(loop_factory=_Loop)
+        self._loop = cast("_Loop", self._runner.get_loop())
         self._arguments = {"latency": 5.0, **arguments}
         self.reset()
 
