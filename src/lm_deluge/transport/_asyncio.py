@@ -11,7 +11,7 @@ from lm_deluge.transport._headers import ResponseHeaders
 from lm_deluge.transport._per_loop import PerLoop
 from lm_deluge.transport._protocol import StreamedResponse
 from lm_deluge.transport._proxies import Proxies, checked_proxy, proxies
-from lm_deluge.transport._target import Target, encode, target_of
+from lm_deluge.transport._target import Target, encode, ended, target_of
 from lm_deluge.transport._tls import Trust
 from lm_deluge.transport._words import refused_request, silent, unfinished
 from lm_deluge.wire import HttpRequest, HttpResponse
@@ -71,6 +71,7 @@ class AsyncioTransport:
         self._trust = Trust(ca_file)
         self._proxies: Proxies | None = None
         self._pools: PerLoop[Pool] = PerLoop(self._make_pool)
+        self._last: tuple[object, tuple[Target, bytes] | None] = (None, None)
 
     def __repr__(self) -> str:
         proxy = "" if self._proxy is None else f"proxy={urlsplit(self._proxy).hostname!r}, "
@@ -80,27 +81,37 @@ class AsyncioTransport:
         """Send a request and read the answer to its end. See :meth:`Transport.send`."""
         limit = checked_limit(timeout)
         pool = self._pools.current()
-        target, head = _prepared(request, pool)
+        target, head = self._prepared(request, pool)
         exchange = pool.exchange(target.origin, limit=self._max_body_bytes, streamed=False)
+        connection = pool.from_idle(target.origin)
+        if connection is None:
+            started = pool.loop.time()
+            try:
+                async with asyncio.timeout(limit):
+                    connection = await pool.take(target.origin)
+            except TimeoutError:
+                pass
+            if connection is None:
+                raise unfinished(target.origin.label, limit)
+            left = max(limit - (pool.loop.time() - started), 0.0)
+        else:
+            left = limit
+        # A timer of its own costs half of what asyncio.timeout() does.
+        timer = pool.loop.call_later(left, _expire, exchange, limit)
         try:
-            async with asyncio.timeout(limit):
-                connection = await pool.take(target.origin)
-                try:
-                    connection.send(head, request.body, exchange)
-                    body = await exchange.body()
-                finally:
-                    pool.give_back(target.origin, connection)
-            return HttpResponse(status=exchange.status, headers=ResponseHeaders(exchange.fields), body=body)
-        except TimeoutError:
-            pass
-        raise unfinished(target.origin.label, limit)
+            connection.send(head, request.body, exchange)
+            body = await exchange.body()
+        finally:
+            timer.cancel()
+            pool.give_back(target.origin, connection)
+        return HttpResponse(status=exchange.status, headers=ResponseHeaders(exchange.fields), body=body)
 
     @asynccontextmanager
     async def stream(self, request: HttpRequest, *, timeout: float) -> "AsyncIterator[StreamedResponse]":  # noqa: ASYNC109
         """Send a request and hand over its answer while it arrives. See :meth:`Transport.stream`."""
         limit = checked_limit(timeout)
         pool = self._pools.current()
-        target, head = _prepared(request, pool)
+        target, head = self._prepared(request, pool)
         exchange = pool.exchange(target.origin, limit=self._max_body_bytes, streamed=True)
         ends = pool.loop.time() + _LONGEST
         connection = None
@@ -128,6 +139,26 @@ class AsyncioTransport:
         """Close the connections. Requests in flight fail; a later request opens new ones."""
         self._pools.close()
 
+    def _prepared(self, request: HttpRequest, pool: "Pool") -> tuple[Target, bytes]:
+        """Where a request goes, and its head. Requests in a row differ in their bodies alone, most of the time."""
+        key = (request.method, request.url, tuple(request.headers.items()))
+        known, prepared = self._last
+        if prepared is None or known != key:
+            prepared = None
+            try:
+                target = target_of(request.url)
+                proxy = pool.dialler.proxy_for(target.origin) if target.origin.scheme == "http" else None
+                prepared = target, encode(request, target, to_proxy=None if proxy is None else proxy.lines)
+            except ConfigError:
+                raise
+            except ValueError:
+                pass
+            if prepared is None:
+                raise refused_request(request)  # outside the handler: the original may quote a value
+            self._last = key, prepared
+        target, head = prepared
+        return target, ended(head, request)
+
     def _make_pool(self, loop: asyncio.AbstractEventLoop) -> "Pool":
         from lm_deluge.transport._dial import Dialler  # only now: importing this package brings no HTTP
         from lm_deluge.transport._pool import Pool
@@ -151,16 +182,8 @@ def checked_limit(seconds: float) -> float:
     return min(seconds, _LONGEST)
 
 
-def _prepared(request: HttpRequest, pool: "Pool") -> tuple[Target, bytes]:
-    try:
-        target = target_of(request.url)
-        proxy = pool.dialler.proxy_for(target.origin) if target.origin.scheme == "http" else None
-        return target, encode(request, target, to_proxy=None if proxy is None else proxy.lines)
-    except ConfigError:
-        raise
-    except ValueError:
-        pass
-    raise refused_request(request)  # outside the handler: the original may quote a value
+def _expire(exchange: "Exchange", limit: float) -> None:
+    exchange.fail(unfinished(exchange.host, limit))  # and so its connection is not given back, but closed
 
 
 async def _chunks(exchange: "Exchange", limit: float, ends: float) -> "AsyncIterator[bytes]":

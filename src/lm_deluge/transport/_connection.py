@@ -53,7 +53,6 @@ class Exchange:
         "limit",
         "reusable",
         "status",
-        "until_closed",
     )
 
     def __init__(self, host: str, *, limit: int, streamed: bool) -> None:
@@ -63,7 +62,6 @@ class Exchange:
         self.fields: list[tuple[bytes, bytes]] = []
         self.complete = False
         self.reusable = False
-        self.until_closed = False
         self._streamed = streamed
         self._pieces: deque[bytes] = deque()
         self._size = 0
@@ -86,8 +84,9 @@ class Exchange:
 
     async def body(self) -> bytes:
         """Wait for all of the body. Raises ``TransportError``."""
-        while not self.ended:
-            await self._next()
+        while not (self.complete or self._failure is not None):
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
         self._raise()
         pieces = self._pieces
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -105,19 +104,32 @@ class Exchange:
 
     def begin(self, status: int, pause: Callable[[bool], None]) -> None:
         """The head is complete."""
-        lowered = {name.lower(): value.strip().lower() for name, value in self.fields if len(name) in _LENGTHS}
-        chunked = lowered.get(b"transfer-encoding", b"").endswith(b"chunked")
-        self.until_closed = not (chunked or b"content-length" in lowered or status in _BODILESS)
-        encoding = lowered.get(b"content-encoding", b"identity")
-        if encoding in (b"gzip", b"x-gzip", b"deflate"):
+        encoding = self._field(b"content-encoding")
+        if encoding in (b"", b"identity"):
+            pass
+        elif encoding in (b"gzip", b"x-gzip", b"deflate"):
             self._inflate = _Inflate()
-        elif encoding not in (b"", b"identity"):
+        else:
             return self.fail(not_http(self.host, "its body has a content encoding that was not asked for"))
         self.status = status
         self._pause = pause
         if self._streamed:
             self._wake()
         return None
+
+    @property
+    def until_closed(self) -> bool:
+        """Whether the body ends where the connection does."""
+        chunked = self._field(b"transfer-encoding").endswith(b"chunked")
+        return bool(self.status) and not (chunked or self._field(b"content-length") or self.status in _BODILESS)
+
+    def _field(self, wanted: bytes) -> bytes:
+        """A header's value in lower case; empty if there is none."""
+        length, found = len(wanted), b""
+        for name, value in self.fields:
+            if len(name) == length and name.lower() == wanted:
+                found = value.strip().lower()
+        return found
 
     def add(self, data: bytes) -> None:
         """More of the body."""
@@ -170,10 +182,6 @@ class Exchange:
     def _raise(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-# Only headers whose names are as long as one of those that matter are looked at.
-_LENGTHS = frozenset(map(len, (b"transfer-encoding", b"content-length", b"content-encoding")))
 
 
 class Connection(asyncio.Protocol):
@@ -274,17 +282,16 @@ class Connection(asyncio.Protocol):
     # What the parser calls. An exception here would be lost in it.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        fields = self._fields
-        fields.append((name, value))
-        if len(fields) > _MAX_FIELDS and self._exchange is not None:
-            self._exchange.fail(not_http(self._exchange.host, f"it has more than {_MAX_FIELDS} headers"))
+        self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser, exchange = self._parser, self._exchange
         if parser is None or exchange is None or exchange.ended:
             return
         status = parser.get_status_code()
-        if status >= 200:
+        if len(self._fields) > _MAX_FIELDS:
+            exchange.fail(not_http(exchange.host, f"it has more than {_MAX_FIELDS} headers"))
+        elif status >= 200:
             exchange.begin(status, self._pause)
         else:
             self._fields.clear()  # an interim answer (100, 103): the real one follows

@@ -5,8 +5,11 @@ decoded when it is asked for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar, overload
 
 __all__ = ["ResponseHeaders"]
+
+T = TypeVar("T")
 
 
 class ResponseHeaders(Mapping[str, str]):
@@ -26,17 +29,30 @@ class ResponseHeaders(Mapping[str, str]):
         self._values: dict[bytes, bytes] | None = None
 
     def __getitem__(self, name: str) -> str:
+        found = self._find(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    @overload
+    def get(self, key: str, default: None = None, /) -> str | None: ...
+    @overload
+    def get(self, key: str, default: str | T, /) -> str | T: ...
+    def get(self, key: str, default: object = None, /) -> object:
+        """The header's value, or ``default``. Most that are asked for are absent, so this raises nothing in between."""
+        found = self._find(key)
+        return default if found is None else found
+
+    def _find(self, name: str) -> str | None:
         values = self._values
         if values is None:
             values = self._values = {name.lower(): value for name, value in self._fields}
-        try:
-            value = values[name.lower().encode()].strip(b" \t")
-        except (KeyError, UnicodeEncodeError):
-            raise KeyError(name) from None
-        text = value.decode("latin-1")
-        if not (text.isascii() and (text.isprintable() or text.replace("\t", " ").isprintable())):
-            raise KeyError(name)
-        return text
+        value = values.get(name.lower().encode("utf-8", "replace"))
+        if value is None:
+            return None
+        text = value.strip(b" \t").decode("latin-1")
+        shown = text.isascii() and (text.isprintable() or text.replace("\t", " ").isprintable())
+        return text if shown else None
 
     def __iter__(self) -> Iterator[str]:
         names = dict.fromkeys(name.decode("latin-1").lower() for name, _ in self._fields)

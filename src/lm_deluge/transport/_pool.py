@@ -49,11 +49,11 @@ class Pool:
 
     async def take(self, origin: Origin) -> Connection:
         """A connection to a server, to be given back. Raises as :meth:`Dialler.connect` does."""
-        idle = self._from_idle(origin)
+        idle = self.from_idle(origin)
         if idle is not None:
             return idle
         async with self._dialling if origin.scheme == "https" else contextlib.nullcontext():
-            idle = self._from_idle(origin)  # given back meanwhile
+            idle = self.from_idle(origin)  # given back meanwhile
             if idle is not None:
                 return idle
             connection = await self.dialler.connect(origin, self._lost)
@@ -76,7 +76,8 @@ class Pool:
             connection.abort(None if host is None else transport_closed(host))
         self._idle.clear()
 
-    def _from_idle(self, origin: Origin) -> Connection | None:
+    def from_idle(self, origin: Origin) -> Connection | None:
+        """A connection that nobody uses, or None."""
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 from lm_deluge._version import __version__
 from lm_deluge.wire import HttpRequest
 
-__all__ = ["Origin", "Target", "basic", "encode", "target_of"]
+__all__ = ["Origin", "Target", "basic", "encode", "ended", "target_of"]
 
 _PORTS = {"http": 80, "https": 443}
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -78,7 +78,7 @@ def basic(user: str, password: str | None) -> str:
 
 
 def encode(request: HttpRequest, target: Target, *, to_proxy: str | None = None) -> bytes:
-    """The request line and the headers.
+    """The request line and the headers, up to the length of the body, which :func:`ended` adds.
 
     Args:
         request: what to send.
@@ -99,11 +99,15 @@ def encode(request: HttpRequest, target: Target, *, to_proxy: str | None = None)
     if target.authorization is not None and "authorization" not in headers:
         lines.append(f"authorization: {target.authorization}\r\n")
     lines.append(_DEFAULTS_BESIDE_AGENT if "user-agent" in headers else _DEFAULTS)
-    if request.body or request.method != "GET":
-        lines.append(f"content-length: {len(request.body)}\r\n")
     lines.append(to_proxy or "")
-    lines.append("\r\n")
     return "".join(lines).encode()
+
+
+def ended(head: bytes, request: HttpRequest) -> bytes:
+    """All of the head."""
+    if request.body or request.method != "GET":
+        return b"%bcontent-length: %d\r\n\r\n" % (head, len(request.body))
+    return head + b"\r\n"
 
 
 @functools.lru_cache(maxsize=1024)
