@@ -105,7 +105,7 @@ def clone(number: int, options: argparse.Namespace, directory: Path, variables: 
         log.unlink()
         subprocess.run(["rm", "-rf", place], check=True)
         return True
-    for line in re.findall(r"^(?:FAILED|ERROR) .*$", said, re.MULTILINE):
+    for line in re.findall(r"^(?:FAILED|ERROR) \S.*$", said, re.MULTILINE):
         print(f"    {line}", flush=True)
     print(f"    see {log}", flush=True)
     return False
