@@ -6,7 +6,6 @@ What it calls may take no lock there, for that code may hold it, and may not blo
 
 import atexit
 import itertools
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -17,13 +16,13 @@ __all__ = ["at_exit", "close_dropped", "close_when_dropped"]
 _methods: "dict[int, weakref.WeakMethod[Any]]" = {}
 _numbers = itertools.count()
 _dropped: deque[Callable[[], None]] = deque()
-_registered = threading.Event()
+_registered: list[bool] = []
 
 
 def at_exit(method: Callable[[], Any]) -> None:
     """Have a bound method called when the interpreter ends, if its object is there still; the latest first."""
-    if not _registered.is_set():
-        _registered.set()
+    if not _registered:
+        _registered.append(True)
         atexit.register(_call_all)
     number = next(_numbers)
     _methods[number] = weakref.WeakMethod(method, lambda _: _methods.pop(number, None))

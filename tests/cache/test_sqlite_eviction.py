@@ -223,6 +223,7 @@ def test_uses_are_written_when_the_process_ends_or_the_store_is_forgotten(tmp_pa
     fill(store, range(3))
     store.touch([key(1)], now=5 * DAY)
     del store
+    SqliteStore(tmp_path / "another.db").close()  # what was forgotten is closed by whoever opens the next one
     assert uses(path, 0, 1) == [None, 5 * DAY]
     run_child("touch_and_end", path, key(2).hex(), 7 * DAY)
     assert uses(path, 1, 2) == [5 * DAY, 7 * DAY]

@@ -115,8 +115,10 @@ def test_a_waiter_that_is_cancelled_harms_nobody(emulator, make_client, cache):
 
     async def main():
         with emulator.hold() as gate:
-            leader, waiter, other = (asyncio.create_task(client.start("p")) for _ in range(3))
+            leader = asyncio.create_task(client.start("p"))
             await gate.arrived(1)
+            waiter, other = (asyncio.create_task(client.start("p")) for _ in range(2))
+            await asyncio.sleep(0)  # they have begun, and may be looking it up or waiting for the answer
             waiter.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiter

@@ -7,14 +7,7 @@ from .judge import Verdict
 
 __all__ = ["OPEN", "why"]
 
-OPEN: dict[tuple[str, str, str], str] = {
-    ("logs", "foreign", "UnicodeEncodeError at prompt/conversation.py"): "half a surrogate in a log",
-    (
-        "leveldb",
-        "foreign",
-        "IOError at cache/archive/reference.py",
-    ): "an unreadable table in a directory that is imported",
-}
+OPEN: dict[tuple[str, str, str], str] = {}
 
 
 def why(name: str, verdict: Verdict) -> str | None:

@@ -266,7 +266,7 @@ class UserCache:
         return all_on([(put.loop, lambda: outcome)])[0]
 
     def _put_at(self, put: "_Put", *, bound: CacheError | None = None) -> BaseException | None:
-        """On the event loop that the answer came to; if the object is ``bound`` to a thread, only if that is its own."""
+        """On the event loop that the answer came to; if the object is ``bound`` to a thread, only in that thread."""
 
         async def put_there() -> None:
             if bound is not None and threading.get_ident() != self._home:

@@ -242,7 +242,7 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         """
         try:
             conversation = msgspec.convert(payload, cls)
-        except (msgspec.ValidationError, RecursionError) as error:
+        except (msgspec.ValidationError, RecursionError, UnicodeError) as error:
             raise PromptError(f"This is not a logged conversation: {error}") from error
         if not allow_paths:
             refuse_paths(conversation.messages)

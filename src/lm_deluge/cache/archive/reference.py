@@ -277,7 +277,11 @@ def _directory(path: Path) -> Iterator[Iterator[tuple[bytes, bytes]]]:
         except plyvel.Error as error:
             raise CacheFileError(f"{path} cannot be read: {error}.") from error
         with closing(database):
-            yield _rows(iter(database), plyvel.Error)
+            try:
+                rows = iter(database)
+            except plyvel.Error as error:
+                raise CacheFileError(f"{path} cannot be read: {error}.") from error
+            yield _rows(rows, plyvel.Error)
 
 
 def _entry(key: bytes, value: bytes, namespace: str | None) -> tuple[Entry, APIResponse]:
