@@ -169,7 +169,11 @@ class Leaver:
             case "sigterm cancels":
                 task = asyncio.ensure_future(self.collect())
                 asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-                await task
+                try:
+                    await task
+                finally:
+                    while not self.happened:  # the loop's end takes the handler away
+                        await asyncio.sleep(0.002)
             case "close client" if self.closes_itself:
                 task = asyncio.create_task(self.collect())
                 await self.until(self.round.at)
@@ -304,7 +308,7 @@ class Leaver:
     def outlast(self, first: Callable[[], None], layers: int = 6) -> None:
         """Call ``first``, and return when nothing more is going to happen, however often that is interrupted.
 
-        A ``KeyboardInterrupt`` that strikes in the handling of another one is caught a layer further out. A thread that
+        An interrupt that strikes in the handling of another one is caught a layer further out. A thread that
         was interrupted in ``Thread.join`` takes the other for ended (Python 3.11), so a flag says when that is.
         """
         try:
@@ -314,7 +318,7 @@ class Leaver:
                 first()
             while not self.happened:
                 time.sleep(0.002)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             pass
 
     def accompany(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
+from lm_deluge import _overdue as overdue
 from lm_deluge._interrupts import deferred
 from lm_deluge.cache.found import RunContext
 from lm_deluge.cache.runs import Run
@@ -163,6 +164,7 @@ class Batch:
     async def __aenter__(self) -> Self:
         if self._shared.lifetime.closed is not None:
             raise ClosedError(self._shared.lifetime.closed)
+        overdue.settle_abandoned()  # so that what a loop that has ended received is found
         self._ending.enter_context(deferred(self))
         self._shared.runs.add(self)
         self._ending.callback(self._finished)

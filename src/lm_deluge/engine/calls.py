@@ -211,10 +211,8 @@ class Caller:
     def _tokens(self, job: Job) -> int | str:
         """About how many tokens a call takes from the budget, or why it never can."""
         budget = self._shared.limits.tokens_per_minute
-        problem = too_large(job.prompt, budget)
-        if problem is not None:
-            return problem
-        return share_of(job.prompt, self._settings.params, budget)
+        tokens = job.prompt.count_tokens()
+        return too_large(tokens, budget) or share_of(tokens, self._settings.params, budget)
 
     async def _attempt(
         self, job: Job, route: Route, plan: CachePlan, tokens: int, *, may_stream: bool
@@ -350,8 +348,10 @@ class Caller:
             self._pause(model, min(refilled, _BREATHER), "its rate limit is used up")
         if isinstance(reply, Failure):
             return reply
-        rates = await self._pricing.rates(model, reply.service_tier)
-        arrival.price(await self._shared.rates(model))
+        look_up = self._shared.look_up_rates(model)
+        standard = look_up.result() if look_up.done() else await self._pricing.standard(model)
+        rates = self._pricing.in_tier(model, standard, reply.service_tier)
+        arrival.price(standard)
         usage = reply.usage
         if rates is not None and usage is not None and (usage.cache_read_tokens or usage.cache_write_tokens):
             self._ledger.writes.add(arrival.plan.prefixes, usage, rates, started=job.sent, prompt=job.prompt)

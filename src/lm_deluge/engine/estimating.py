@@ -70,7 +70,7 @@ async def estimate(
         if options.cache_mode == "offline":  # then nobody is asked
             continue
         for job in missed:
-            problem = too_large(job.prompt, shared.limits.tokens_per_minute)
+            problem = too_large(job.prompt.count_tokens(), shared.limits.tokens_per_minute)
             if problem is None:
                 misses.append(job)
             else:
@@ -101,7 +101,7 @@ def _forecasts(
         at_once=settings.max_concurrent,
         can_prefill=_can_prefill(settings, options, misses),
         rates=rates,
-        shares=[share_of(job.prompt, settings.params, limits.tokens_per_minute) for job in misses],
+        shares=[share_of(job.prompt.count_tokens(), settings.params, limits.tokens_per_minute) for job in misses],
         output_tokens=result.output_tokens or 0,
         requests_per_minute=limits.requests_per_minute,
         tokens_per_minute=limits.tokens_per_minute,

@@ -20,10 +20,17 @@ class Pricing:
 
     async def rates(self, model: Model, tier: str | None) -> Rates | None:
         """The prices of a model in the tier that its answer was processed in, or None."""
-        is_known = self._shared.look_up_rates(model).done()
-        standard = await self._shared.rates(model)
-        if not is_known and not self._shared.pace.step():  # all that waited go on in this moment
+        return self.in_tier(model, await self.standard(model), tier)
+
+    async def standard(self, model: Model) -> Rates | None:
+        """The prices of a model, or None, once they are known."""
+        known = await self._shared.rates(model)
+        if not self._shared.pace.step():  # all that waited go on in this moment
             await self._shared.pace.turn()
+        return known
+
+    def in_tier(self, model: Model, standard: Rates | None, tier: str | None) -> Rates | None:
+        """A model's prices in a tier. If they are not known, that is said once."""
         rates = None if standard is None else standard.for_tier(tier)
         if rates is None and model.service.price_provider is not None:
             at = "" if standard is None else f" in service tier {tier!r}"

@@ -7,7 +7,6 @@ import msgspec
 
 from lm_deluge.config import SamplingParams
 from lm_deluge.models import Model
-from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import PromptCache
 from lm_deluge.request import Parameters
 from lm_deluge.schedule import Limits, RetryPolicy
@@ -104,9 +103,8 @@ def parameters_of(settings: Settings, options: RunOptions) -> dict[str, Paramete
     }
 
 
-def too_large(prompt: Conversation, tokens_per_minute: float) -> str | None:
-    """Why a prompt can never be sent under a limit; None if it can."""
-    tokens = prompt.count_tokens()
+def too_large(tokens: int, tokens_per_minute: float) -> str | None:
+    """Why a prompt of so many tokens can never be sent under a limit; None if it can."""
     if tokens <= tokens_per_minute:
         return None
     return (
@@ -115,9 +113,15 @@ def too_large(prompt: Conversation, tokens_per_minute: float) -> str | None:
     )
 
 
-def share_of(prompt: Conversation, params: SamplingParams, tokens_per_minute: float) -> int:
-    """About how many tokens a call takes from the limit until its answer says how many it was."""
-    return min(prompt.count_tokens() + (params.max_new_tokens or 0), int(tokens_per_minute))
+def share_of(tokens: int, params: SamplingParams, tokens_per_minute: float) -> int:
+    """About how many tokens a call takes from the limit until its answer says how many it was.
+
+    Args:
+        tokens: of the prompt.
+        params: how many the answer may have.
+        tokens_per_minute: the limit.
+    """
+    return min(tokens + (params.max_new_tokens or 0), int(tokens_per_minute))
 
 
 def held_back_by(limits: Limits, tokens: int, *, now: float) -> str | None:

@@ -14,6 +14,12 @@ _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?")
 _DURATION = re.compile(r"(?=[0-9])(?:([0-9.]+)d)?(?:([0-9.]+)h)?(?:([0-9.]+)m(?!s))?(?:([0-9.]+)s)?(?:([0-9.]+)ms)?")
 _UNITS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
 _ZERO = re.compile(r"-?[0-9]+(\.0*)?")
+# What is left of each limit, and when it is full again.
+_OPENAI = tuple((f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}") for kind in ("requests", "tokens"))
+_ANTHROPIC = tuple(
+    (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset")
+    for kind in ("requests", "tokens", "input-tokens", "output-tokens")
+)
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -37,11 +43,8 @@ def openai_pause(headers: Mapping[str, str], *, now: float) -> float | None:
 
     Resets are durations, such as ``20ms`` and ``6m0s`` (OpenAI, rate limits guide).
     """
-    return _longest(
-        _duration(headers.get(f"x-ratelimit-reset-{kind}"))
-        for kind in ("requests", "tokens")
-        if _is_spent(headers.get(f"x-ratelimit-remaining-{kind}"))
-    )
+    spent = [reset for remaining, reset in _OPENAI if _is_spent(headers.get(remaining))]
+    return _longest(_duration(headers.get(reset)) for reset in spent) if spent else None
 
 
 def anthropic_pause(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -49,11 +52,8 @@ def anthropic_pause(headers: Mapping[str, str], *, now: float) -> float | None:
 
     Resets are RFC 3339 times (Anthropic, rate limits page).
     """
-    return _longest(
-        _until_rfc_3339(headers.get(f"anthropic-ratelimit-{kind}-reset"), now)
-        for kind in ("requests", "tokens", "input-tokens", "output-tokens")
-        if _is_spent(headers.get(f"anthropic-ratelimit-{kind}-remaining"))
-    )
+    spent = [reset for remaining, reset in _ANTHROPIC if _is_spent(headers.get(remaining))]
+    return _longest(_until_rfc_3339(headers.get(reset), now) for reset in spent) if spent else None
 
 
 def _longest(waits: Iterable[float | None]) -> float | None:
@@ -61,7 +61,9 @@ def _longest(waits: Iterable[float | None]) -> float | None:
 
 
 def _is_spent(remaining: str | None) -> bool:
-    return remaining is not None and _ZERO.fullmatch(remaining.strip()) is not None and float(remaining) <= 0
+    if remaining is None or remaining[:1] in "123456789":  # as nearly always
+        return False
+    return _ZERO.fullmatch(remaining.strip()) is not None and float(remaining) <= 0
 
 
 def _number(text: str | None) -> float | None:
