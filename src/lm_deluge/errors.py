@@ -31,6 +31,8 @@
 A batch raises none of these for one bad prompt: the prompt gets an error response at its own position.
 """
 
+from lm_deluge._secrets import Secrets
+
 __all__ = [
     "CacheError",
     "CacheFileError",
@@ -63,7 +65,13 @@ class LMDelugeError(Exception):
 
 
 class ConfigError(LMDelugeError, ValueError):
-    """A setting has no meaning. Raised where the setting is given, before anything is sent."""
+    """A setting has no meaning. Raised where the setting is given, before anything is sent.
+
+    A message repeats what was given, which may be a key in the wrong place. What looks like one is masked.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(Secrets().hide(str(message)))
 
 
 class UnknownModelError(ConfigError):

@@ -113,3 +113,21 @@ def test_given_up_is_probed_now_and_then(rng):
 def test_a_bound_without_meaning_is_refused(make_client, value):
     with pytest.raises(ValueError, match="give_up_after"):
         make_client(give_up_after=value)
+
+
+def test_a_wrong_key_ends_a_run_after_a_few_calls(make_timeline):
+    timeline = make_timeline(faults=lambda request: Fault.error(401))
+    client = timeline.client("gpt-4.1-mini", max_concurrent_requests=10)
+    with pytest.warns(LimitWarning, match="401"):
+        responses = timeline.run(client.process_prompts_async([f"q{n}" for n in range(600)], show_progress=False))
+    assert all(response.is_error for response in responses)
+    assert client.last_report.calls < 40
+    assert timeline.clock.monotonic() < 30
+
+
+def test_prompts_that_are_refused_one_by_one_end_nothing(make_timeline):
+    """A gateway answers 403 to each prompt that its moderation refuses."""
+    timeline = make_timeline(faults=lambda request: Fault.error(403))
+    client = timeline.client("gpt-4.1-mini")
+    timeline.run(client.process_prompts_async([f"q{n}" for n in range(100)], show_progress=False))
+    assert client.last_report.calls == 100

@@ -259,7 +259,7 @@ def test_a_cache_that_is_closed_under_a_run_ends_it(emulator, make_client, arriv
     closer.join()
     assert len(responses) == 300
     assert emulator.calls < 300
-    assert any("was closed during the run" in (response.error_message or "") for response in responses)
+    assert any("is closed, so this prompt was not asked" in (response.error_message or "") for response in responses)
 
 
 def test_an_iterator_in_a_variable_is_closed_without_a_word():

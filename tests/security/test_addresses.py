@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lm_deluge import LLMClient
-from lm_deluge.errors import CredentialWarning
+from lm_deluge.errors import ConfigError, CredentialWarning
 from lm_deluge.models import is_elsewhere, is_here
 from lm_deluge.wire import HttpResponse
 
@@ -155,3 +155,22 @@ def test_what_is_elsewhere() -> None:
     assert not is_elsewhere("https://api.openai.com/v1")
     assert not is_elsewhere("https://api.anthropic.com")
     assert not is_elsewhere("http://127.0.0.1/v1")
+
+
+@pytest.mark.parametrize("where", ["model", "cache_mode", "reasoning_effort"])
+def test_a_key_in_the_place_of_a_setting_is_not_repeated(where: str) -> None:
+    key = "sk-proj-Ab3dEfGh1jKlMnOp"
+    with pytest.raises(ConfigError) as refused:
+        if where == "model":
+            LLMClient(key)
+        elif where == "cache_mode":
+            LLMClient("gpt-4.1-mini").process_prompts_sync(["p"], cache_mode=key)  # type: ignore[arg-type]
+        else:
+            LLMClient("gpt-4.1-mini", reasoning_effort=key)  # type: ignore[arg-type]
+    assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize("headers", [{"X-A": 5}, "Bearer abcdefgh", {7: "x"}])
+def test_headers_that_are_no_text_are_refused_at_once(headers: object) -> None:
+    with pytest.raises(ConfigError, match="extra_headers"):
+        LLMClient("gpt-4.1-mini", extra_headers=headers)  # type: ignore[arg-type]

@@ -199,3 +199,19 @@ def at_least_one(name: str, value: Any) -> None:
         whole = 0
     if whole < 1:
         raise ConfigError(f"{name}={value!r} is not a whole number above 0.")
+
+
+def checked_headers(headers: Any) -> dict[str, str]:
+    """Headers as they are sent.
+
+    Raises:
+        ConfigError: they are no mapping of text to text. The message repeats no value.
+    """
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping):
+        raise ConfigError("extra_headers is no mapping; give {name: value}.")
+    for name, value in headers.items():
+        if type(name) is not str or type(value) is not str:
+            raise ConfigError(f"extra_headers has a {type(value).__name__} under {name!r}; names and values are text.")
+    return dict(headers)

@@ -19,7 +19,7 @@ from lm_deluge._locks import renewed
 from lm_deluge._loops import run_here
 from lm_deluge.cache.responses import ResponseCache
 from lm_deluge.cache.user import adapt
-from lm_deluge.client.arguments import RunArguments, at_least_one, from_mapping, read_yaml, run_options
+from lm_deluge.client.arguments import RunArguments, at_least_one, checked_headers, from_mapping, read_yaml, run_options
 from lm_deluge.client.listening import to_all
 from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
@@ -153,7 +153,7 @@ class LLMClient:
             request_timeout=request_timeout,
             single_flight=bool(single_flight),
             api_key=api_key,
-            extra_headers=dict(extra_headers or {}),
+            extra_headers=checked_headers(extra_headers),
             public_headers=frozenset(name.lower() for name in public_headers),
             extra_body=dict(extra_body or {}),
         )
@@ -322,6 +322,7 @@ class LLMClient:
     ) -> int:
         """Start one prompt and return its task id, for ``wait_for`` and its like. Needs a running event loop."""
         settled = self._options("start_nowait", options)
+        self._lifetime.check()
         return self._tasks.start(lambda task_id: self._one(prompt, settled, task_id))
 
     async def wait_for(self, task_id: int) -> APIResponse:

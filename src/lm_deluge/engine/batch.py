@@ -28,7 +28,7 @@ from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.source import chunked
 from lm_deluge.engine.writes import Writes
-from lm_deluge.errors import CacheMissError, ClosedError
+from lm_deluge.errors import CacheMissError
 from lm_deluge.events import AnswerReceived, Event, RunFinished, RunReport, RunStarted
 from lm_deluge.prompt import Conversation, PromptLike
 from lm_deluge.response import APIResponse
@@ -162,8 +162,7 @@ class Batch:
         self._ending.callback(callback)
 
     async def __aenter__(self) -> Self:
-        if self._shared.lifetime.closed is not None:
-            raise ClosedError(self._shared.lifetime.closed)
+        self._shared.lifetime.check()
         overdue.settle_abandoned()  # so that what a loop that has ended received is found
         self._ending.enter_context(deferred(self))
         self._shared.runs.add(self)

@@ -32,7 +32,9 @@ __all__ = ["Caller", "error_response"]
 _log = logging.getLogger("lm_deluge")
 
 _ASKS_FOR_A_PAUSE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529})
-_ABOUT_THE_PROMPT = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, 422})
+# Gateways answer 403 to prompts that their moderation refuses, and 404 where no provider takes the parameters.
+_ABOUT_THE_PROMPT = frozenset({400, 403, 404, 413, 422})
+_WILL_NOT_CHANGE = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED})
 _BREATHER = 1.0
 _LONG_WAIT = 5.0
 _LEAST_PATIENCE = 300.0  # with others who fetch the same answer
@@ -113,12 +115,11 @@ class Caller:
         Raises:
             ClosedError: the client was closed, or the cache that was to keep the answers.
         """
-        if self._shared.lifetime.closed is not None:
-            raise ClosedError(self._shared.lifetime.closed)
+        self._shared.lifetime.check()
         if self._local.is_closed:
             raise ClosedError(
-                f"The cache {self._local.location} was closed during the run, so this prompt was not asked: its answer "
-                "could not have been kept. Run it again with an open cache."
+                f"The cache {self._local.location} is closed, so this prompt was not asked: its answer could not have "
+                "been kept. Run it again with an open cache."
             )
 
     async def answer(self, job: Job) -> APIResponse:
@@ -191,6 +192,7 @@ class Caller:
             refused=failure.status in _ASKS_FOR_A_PAUSE,
             asked=failure.retry_after if failure.status in _ASKS_FOR_A_PAUSE else None,
             rng=self._shared.rng,
+            lasts=failure.status in _WILL_NOT_CHANGE or (failure.status == 429 and not failure.retryable),
         )
         if seconds is not None:
             self._emit(CoolDown(model.name, seconds, failure.message))

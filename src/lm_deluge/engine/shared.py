@@ -21,6 +21,7 @@ from lm_deluge.engine.local import LocalCache, Pending
 from lm_deluge.engine.pace import Pace
 from lm_deluge.engine.settings import Settings
 from lm_deluge.engine.writes import WriteLog
+from lm_deluge.errors import ClosedError
 from lm_deluge.events import Event, HitsServed
 from lm_deluge.models import Model, Rates, credential, rates_for
 from lm_deluge.prompt_cache import PrefixIndexes, Sharding
@@ -70,6 +71,15 @@ class Lifetime:
 
     def __init__(self) -> None:
         self.closed: str | None = None
+
+    def check(self) -> None:
+        """Raise if the client is closed.
+
+        Raises:
+            ClosedError: it is.
+        """
+        if self.closed is not None:
+            raise ClosedError(self.closed)
 
 
 class Shared:

@@ -9,6 +9,8 @@ doubted         a second pause without an answer in between     after each pause
 given up        ``give_up_after`` seconds without an answer     now and then one call, the probe
 ==============  ==============================================  ====================================
 
+A failure that asking again does not cure (a wrong key, no money) gives up at once when it comes many times in a row.
+
 Calls that were in flight when a pause began were sent before anybody knew; that they are refused too says nothing new,
 and makes the pause no longer.
 """
@@ -45,15 +47,24 @@ class Health:
         self._pauses = 0
         self._probe_until = float("-inf")
         self._next_probe = 0.0
+        self._lasting = 0
 
     def answered(self) -> None:
         """An answer has come, so that all is well."""
         self.is_well = True
-        self.failures = self._pauses = 0
+        self.failures = self._pauses = self._lasting = 0
         self._probe_until = float("-inf")
 
     def failed(
-        self, reason: str, *, sent: float, now: float, refused: bool, asked: float | None, rng: random.Random
+        self,
+        reason: str,
+        *,
+        sent: float,
+        now: float,
+        refused: bool,
+        asked: float | None,
+        rng: random.Random,
+        lasts: bool = False,
     ) -> float | None:
         """A call failed, in a way that says nothing about its prompt. Returns for how long to pause, if at all.
 
@@ -64,12 +75,16 @@ class Health:
             refused: whether the provider asks for fewer calls.
             asked: seconds for which it asks to be left alone, if it does.
             rng: jitter.
+            lasts: whether the next call will fail in the same way, whenever it is made.
         """
         if self.is_well:
             self.is_well = False
             self._since = sent
         self.failures += 1
         self.reason = reason
+        if lasts:
+            self._lasting += 1
+            return None
         if sent < self._paused_at:
             return asked
         self._probe_until = float("-inf")
@@ -103,7 +118,9 @@ class Health:
 
     def is_given_up(self, now: float) -> bool:
         """Whether nothing but probes is asked."""
-        return not self.is_well and self.failures >= _LEAST_FAILURES and not self.gives_up_in(now)
+        if self.is_well:
+            return False
+        return self._lasting >= _MANY or (self.failures >= _LEAST_FAILURES and not self.gives_up_in(now))
 
     def silent_for(self, now: float) -> float:
         """Seconds since the first of the calls was sent that have failed without an answer after them."""

@@ -146,6 +146,7 @@ class Limits:
         refused: bool,
         asked: float | None,
         rng: random.Random,
+        lasts: bool = False,
     ) -> float | None:
         """A call to ``model`` failed, and that says nothing about its prompt. See ``Health.failed``.
 
@@ -156,7 +157,7 @@ class Limits:
             health = self._health.get(model)
             if health is None:
                 health = self._health[model] = Health(give_up_after=self._give_up_after)
-            seconds = health.failed(reason, sent=sent, now=now, refused=refused, asked=asked, rng=rng)
+            seconds = health.failed(reason, sent=sent, now=now, refused=refused, asked=asked, rng=rng, lasts=lasts)
         return seconds if seconds is not None and self.pause(model, seconds, now) else None
 
     def gives_up_in(self, model: str, now: float) -> float:
@@ -178,7 +179,7 @@ class Limits:
                 raise UnavailableError(
                     f"No answer has come from {model} for {health.silent_for(now):,.0f} s: {health.failures:,} calls "
                     f"in a row failed, the last one with: {health.reason} This prompt was not asked again. Run it "
-                    "again once the provider answers; give_up_after= says how long to go on trying."
+                    "again once that is mended; give_up_after= says how long to go on trying."
                 )
 
     def begin(self) -> None:
