@@ -1,6 +1,7 @@
 """A credential that goes where others may read it is warned of: once for each client and address."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,17 +158,22 @@ def test_what_is_elsewhere() -> None:
     assert not is_elsewhere("http://127.0.0.1/v1")
 
 
-@pytest.mark.parametrize("where", ["model", "cache_mode", "reasoning_effort"])
-def test_a_key_in_the_place_of_a_setting_is_not_repeated(where: str) -> None:
-    key = "sk-proj-Ab3dEfGh1jKlMnOp"
+_KEY: Any = "sk-proj-Ab3dEfGh1jKlMnOp"
+
+
+@pytest.mark.parametrize(
+    "set_wrongly",
+    [
+        lambda: LLMClient(_KEY),
+        lambda: LLMClient("gpt-4.1-mini", reasoning_effort=_KEY),
+        lambda: LLMClient("gpt-4.1-mini").process_prompts_sync(["p"], cache_mode=_KEY),
+        lambda: LLMClient("gpt-4.1-mini").process_prompts_sync(["p"], cache=_KEY),
+    ],
+)
+def test_a_key_in_the_place_of_a_setting_is_not_repeated(set_wrongly: Callable[[], object]) -> None:
     with pytest.raises(ConfigError) as refused:
-        if where == "model":
-            LLMClient(key)
-        elif where == "cache_mode":
-            LLMClient("gpt-4.1-mini").process_prompts_sync(["p"], cache_mode=key)  # type: ignore[arg-type]
-        else:
-            LLMClient("gpt-4.1-mini", reasoning_effort=key)  # type: ignore[arg-type]
-    assert key not in str(refused.value)
+        set_wrongly()
+    assert _KEY not in str(refused.value)
 
 
 @pytest.mark.parametrize("headers", [{"X-A": 5}, "Bearer abcdefgh", {7: "x"}])

@@ -25,6 +25,7 @@ _DATA = re.compile(r"CURRENT|MANIFEST-[0-9]+|[0-9]+\.(log|ldb|sst)")
 _CURRENT = re.compile(rb"MANIFEST-[0-9]{1,20}\n?")
 _MOST_CURRENT = 64
 _AT_ONCE = 1024 * 1024
+_ATTEMPTS = 5
 
 
 def check_directory(path: Path) -> None:
@@ -47,14 +48,34 @@ def copy_privately(path: Path) -> Iterator[Path]:
     """
     with contextlib.ExitStack() as made:
         with _opened(path) as directory:
-            names = [name for name in files_in(path, directory) if _DATA.fullmatch(name)]
-            _check_current(path, directory)
-            copy = Path(made.enter_context(_temporary(path)), "copy")
-            copy.mkdir(mode=0o700)
+            files_in(path, directory)
+            temporary = Path(made.enter_context(_temporary(path)))
             with _locked(path, directory):
-                for name in names:
-                    _copy(path, directory, name, copy)
+                copy = _copied(path, directory, temporary)
         yield copy
+
+
+def _copied(path: Path, directory: int, temporary: Path) -> Path:
+    attempt = 0
+    while True:
+        copy = temporary / f"copy-{attempt}"
+        copy.mkdir(mode=0o700)
+        try:
+            _copy_all(path, directory, copy)
+        except CacheFileError as error:
+            # Whoever has just let go of it, in this process, may still remove what it needs no more.
+            attempt += 1
+            if not isinstance(error.__cause__, FileNotFoundError) or attempt == _ATTEMPTS:
+                raise
+        else:
+            return copy
+
+
+def _copy_all(path: Path, directory: int, copy: Path) -> None:
+    names = [name for name in files_in(path, directory) if _DATA.fullmatch(name)]
+    _check_current(path, directory)
+    for name in names:
+        _copy(path, directory, name, copy)
 
 
 def files_in(path: Path, directory: int | None = None) -> dict[str, int]:
