@@ -6,6 +6,7 @@ What it calls may take no lock there, for that code may hold it, and may not blo
 
 import atexit
 import itertools
+import logging
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,8 @@ __all__ = ["at_exit", "close_dropped", "close_when_dropped"]
 _methods: "dict[int, weakref.WeakMethod[Any]]" = {}
 _numbers = itertools.count()
 _dropped: deque[Callable[[], None]] = deque()
+_INTERRUPTS = 4
+_log = logging.getLogger("lm_deluge")
 _registered: list[bool] = []
 
 
@@ -44,8 +47,19 @@ def close_dropped() -> None:
 
 
 def _call_all() -> None:
-    for _, reference in sorted(_methods.items(), reverse=True):
-        method = reference()
-        if method is not None:
-            method()
+    calls = [reference for _, reference in sorted(_methods.items(), reverse=True)]
+    patience = _INTERRUPTS
+    while calls:
+        method = calls[0]()
+        try:
+            if method is not None:
+                method()
+        except KeyboardInterrupt:  # what is left to do is soon done, and not to do it loses answers
+            patience -= 1
+            if not patience:
+                raise
+            continue
+        except Exception:  # noqa: BLE001 - the others have to be called too
+            _log.exception("something that had to be done at the end failed")
+        calls.pop(0)
     close_dropped()

@@ -358,3 +358,21 @@ def test_the_first_answers_of_a_process_do_not_wait_for_their_price(emulator, ma
     assert [response.cost_avoided for response in again] == [response.cost for response in outcome]
     assert client.report().unpriced == 0
     cache.close()
+
+
+def test_an_interrupt_at_the_end_does_not_lose_what_is_being_written(tmp_path):
+    """Ctrl-C while the interpreter waits for the writer."""
+    program = f"""
+import os, signal, threading, time
+from lm_deluge.cache.writer import Writer
+
+def write(items):
+    time.sleep(0.3)
+    open({str(tmp_path / "written")!r}, "w").write("".join(items))
+
+writer = Writer(write)
+writer.submit("a")
+threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (tmp_path / "written").read_text() == "a", done.stderr

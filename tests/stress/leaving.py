@@ -281,9 +281,15 @@ class Leaver:
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
         happens = threading.Thread(target=self.happen, daemon=True)
         others = [threading.Thread(target=self.accompany) for _ in range(self.round.threads - 1)]
-        happens.start()
+
+        def begin() -> None:
+            happens.start()  # a signal may strike from here on
+            first()
+
         for thread in others:
             thread.start()
+        if self.round.dies or self.round.way.startswith("main ends"):
+            happens.start()
         if self.round.way.startswith("main ends"):
             threading.Thread(target=self.run, daemon=self.round.way.endswith("daemon")).start()
             self.transport.wait(self.round.at, _PATIENCE)
@@ -293,11 +299,11 @@ class Leaver:
             while not self.happened:
                 time.sleep(0.002)
         elif self.round.runner == "thread":
-            thread = threading.Thread(target=self.outlast, args=(first,))
+            thread = threading.Thread(target=self.outlast, args=(begin,))
             thread.start()
             thread.join()
         else:
-            self.outlast(first)
+            self.outlast(begin)
         for thread in others:
             thread.join()
         if self.round.way == "sigterm exits":
