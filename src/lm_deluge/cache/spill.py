@@ -135,13 +135,16 @@ class Spill:
             for entry in entries:
                 try:
                     written = self._write(entry)
-                except (OSError, DamagedEntryError):
+                    if written and self._file is not None:
+                        self._file.flush()
+                except DamagedEntryError:
                     written = False
+                except OSError:  # a full disk: what is in the file stays there, and the rest goes into memory
+                    written = False
+                    self._finish()
+                    self._directory = None
                 if not written:
                     self._remember(entry)
-            if self._file is not None:
-                with contextlib.suppress(OSError):
-                    self._file.flush()
 
     def take_in(self, taker: Taker) -> None:
         """Hand over all that is kept now, that of processes which have ended included.
@@ -190,7 +193,8 @@ class Spill:
         with self._turn:
             self._finish()
             for one in self._finished:
-                one.file.close()
+                with contextlib.suppress(OSError):  # of a full disk: its buffer cannot be written now either
+                    one.file.close()
             self._finished.clear()
 
     def _remember(self, entry: Entry) -> None:
@@ -240,13 +244,13 @@ class Spill:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._path, self._file = path, file
             self._writer = BundleWriter(file.write, created=time.time())
-            self._at_exit = weakref.finalize(self, _end, self._writer, file)
+            self._at_exit = weakref.finalize(self, _end, self._writer, file, os.getpid())
         return self._writer
 
     def _finish(self) -> None:
         if self._writer is None or self._file is None or self._path is None:
             return
-        _end(self._writer, self._file, close=False)
+        _end(self._writer, self._file, os.getpid(), close=False)
         self._at_exit.detach()
         weakref.finalize(self, self._file.close)
         self._finished.append(_Finished(self._path, self._file, self._writer.entries))
@@ -265,7 +269,9 @@ class Spill:
                     file.close()
 
 
-def _end(writer: "BundleWriter", file: IO[bytes], *, close: bool = True) -> None:
+def _end(writer: "BundleWriter", file: IO[bytes], pid: int, *, close: bool = True) -> None:
+    if pid != os.getpid():
+        return  # a forked child leaves the file to its parent
     with contextlib.suppress(OSError):
         writer.finish()
         file.flush()

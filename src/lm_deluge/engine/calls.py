@@ -335,6 +335,10 @@ class Caller:
 
     async def _conclude(self, arrival: Arrival) -> APIResponse | Failure:
         """What came of an answer, once it is stored. What has to happen in any case happens elsewhere."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # in the moment in which the answer came
+            arrival.settle()
+            raise asyncio.CancelledError
         if arrival.is_large:
             await in_thread(arrival.settle)
         elif not arrival.is_settled:

@@ -50,7 +50,7 @@ class Settler:
         if self.shared.pace.step() and not arrival.is_large:
             arrival.settle()
         else:
-            overdue.announce(arrival.settle)
+            overdue.announce(arrival.settle_if_idle)
 
     def store(self, arrival: "Arrival", response: APIResponse, *, is_first: bool) -> Write | None:
         """Hand a response to the cache."""
@@ -80,6 +80,7 @@ class Arrival:
     """
 
     __slots__ = (
+        "_is_settling",
         "_lock",
         "_received",
         "_settler",
@@ -108,7 +109,8 @@ class Arrival:
         self._settler = settler
         self._received = received
         self._tokens = tokens
-        self._lock = threading.Lock()  # not renewed: an answer is settled by the process that it came to
+        self._is_settling = False
+        self._lock = threading.RLock()  # not renewed: an answer is settled by the process that it came to
 
     @property
     def is_large(self) -> bool:
@@ -123,10 +125,30 @@ class Arrival:
     def settle(self) -> None:
         """Do what has to be done, unless it is done. From any thread."""
         with self._lock:
-            if self.is_settled:
-                return
+            self._settle_once()
+        self._ask_for_price()
+
+    def settle_if_idle(self) -> None:
+        """``settle``, unless somebody is in the middle of it, who may wait for the one who calls this."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._settle_once()
+        finally:
+            self._lock.release()
+        self._ask_for_price()
+
+    def _settle_once(self) -> None:
+        if self.is_settled or self._is_settling:  # by an ``admit`` of the user's that comes back here
+            return
+        self._is_settling = True
+        try:
             self.reply = self._settle()
             self.is_settled = True
+        finally:
+            self._is_settling = False
+
+    def _ask_for_price(self) -> None:
         if self.response is not None and not self.is_priced:
             # Its price comes in another thread, which calls this even if nobody else waits for it.
             self._settler.shared.look_up_rates(self.route.model).add_done_callback(self._on_rates)

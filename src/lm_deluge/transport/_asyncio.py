@@ -101,6 +101,12 @@ class AsyncioTransport:
         try:
             connection.send(head, request.body, exchange)
             body = await exchange.body()
+        except asyncio.CancelledError:
+            if not exchange.complete:
+                raise
+            # Its last byte has come, so it is paid for. Whoever awaits this is still told of the cancellation, by
+            # Task.cancelling().
+            body = exchange.whole()
         finally:
             timer.cancel()
             pool.give_back(target.origin, connection)

@@ -21,6 +21,8 @@ _MAX_HEAD = 64 * 1024
 _MAX_FIELDS = 256
 _HIGH_WATER = 64 * 1024  # what a slow reader of a stream lets pile up
 _JOINED = 64 * 1024  # bodies up to this size go out in one piece with their head
+_MOST_PIECES = 4096
+_MOST_MEMBERS = 256  # of a compressed body
 _BODILESS = frozenset({204, 304})
 
 
@@ -44,6 +46,7 @@ class Exchange:
         "_inflate",
         "_pause",
         "_pieces",
+        "_piled",
         "_size",
         "_streamed",
         "_waiter",
@@ -64,6 +67,7 @@ class Exchange:
         self.reusable = False
         self._streamed = streamed
         self._pieces: deque[bytes] = deque()
+        self._piled = 0  # bytes in them
         self._size = 0
         self._inflate: _Inflate | None = None
         self._failure: TransportError | None = None
@@ -87,6 +91,10 @@ class Exchange:
         while not (self.complete or self._failure is not None):
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+        return self.whole()
+
+    def whole(self) -> bytes:
+        """All of the body, once that has arrived. Raises ``TransportError``."""
         self._raise()
         pieces = self._pieces
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -98,7 +106,10 @@ class Exchange:
                 self._pause(False)
             await self._next()
         if self._pieces:
-            return self._pieces.popleft()
+            found = self._pieces.popleft() if len(self._pieces) == 1 else b"".join(self._pieces)
+            self._pieces.clear()
+            self._piled = 0
+            return found
         self._raise()
         return None
 
@@ -133,7 +144,7 @@ class Exchange:
 
     def add(self, data: bytes) -> None:
         """More of the body."""
-        if self._failure is not None:
+        if self.ended:
             return
         if self._inflate is not None:
             try:
@@ -145,15 +156,20 @@ class Exchange:
             return self.fail(too_large(self.host, self.limit))
         if data:
             self._pieces.append(data)
+            self._piled += len(data)
+            if len(self._pieces) > _MOST_PIECES:  # each costs some forty bytes besides its own
+                joined = b"".join(self._pieces)
+                self._pieces.clear()
+                self._pieces.append(joined)
             if self._streamed:
-                if self._pause is not None and sum(map(len, self._pieces)) > _HIGH_WATER:
+                if self._pause is not None and self._piled > _HIGH_WATER:
                     self._pause(True)
                 self._wake()
         return None
 
     def finish(self, *, reusable: bool) -> None:
         """All has arrived."""
-        if self._failure is not None:
+        if self.ended:
             return
         if self._inflate is not None and not self._inflate.is_whole:
             return self.fail(dropped(self.host, "its compressed body ends too early"))
@@ -197,6 +213,7 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._exchange: Exchange | None = None
         self._head_size = 0
+        self._trailers = 0
         self._fields: list[tuple[bytes, bytes]] = []
         self._paused = False
         self.idle_since = 0.0
@@ -212,8 +229,9 @@ class Connection(asyncio.Protocol):
         if transport is None:
             return exchange.fail(dropped(exchange.host, None))
         self._exchange = exchange
-        self._head_size = 0
+        self._head_size = self._trailers = 0
         self._fields = exchange.fields
+        self._parser = httptools.HttpResponseParser(self)  # nothing of an answer before it can be left in a new one
         if len(body) <= _JOINED:
             transport.write(head + body)
         else:
@@ -249,7 +267,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._parser = httptools.HttpResponseParser(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         exchange = self._exchange
@@ -272,6 +289,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             exchange.fail(not_http(exchange.host, "it switches to another protocol (101)"))
         except httptools.HttpParserError as error:
+            exchange.reusable = False  # what follows a complete answer is nobody's
             exchange.fail(not_http(exchange.host, str(error).rstrip(".") or "it cannot be read"))
         if not exchange.status and self._head_size > _MAX_HEAD:
             exchange.fail(not_http(exchange.host, f"its head is longer than {_MAX_HEAD:,} bytes"))
@@ -281,8 +299,21 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls. An exception here would be lost in it.
 
+    def on_message_begin(self) -> None:
+        exchange = self._exchange
+        if exchange is not None and exchange.complete:
+            exchange.reusable = False  # a second answer to one request: it must not become the next one's
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
+        exchange = self._exchange
+        if exchange is None or exchange.ended:
+            return
+        if not exchange.status:
+            self._fields.append((name, value))
+            return
+        self._trailers += len(name) + len(value)  # behind the body: they are not read
+        if self._trailers > _MAX_HEAD:
+            exchange.fail(not_http(exchange.host, f"its trailers are longer than {_MAX_HEAD:,} bytes"))
 
     def on_headers_complete(self) -> None:
         parser, exchange = self._parser, self._exchange
@@ -320,6 +351,7 @@ class _Inflate:
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(47)
         self._has_begun = False
+        self._members = 1
 
     @property
     def is_whole(self) -> bool:
@@ -332,6 +364,9 @@ class _Inflate:
         while data and len(decoded) <= room:
             if self._stream.eof:
                 self._stream = zlib.decompressobj(47)  # another member follows
+                self._members += 1
+                if self._members > _MOST_MEMBERS:
+                    raise zlib.error("too many members")
             decoded += self._stream.decompress(data, room + 1 - len(decoded))
             data = self._stream.unused_data if self._stream.eof else b""
         return decoded

@@ -45,6 +45,8 @@ class Transport(Protocol):
             request: what to send.
             timeout: seconds for the whole exchange, from connecting to the last byte; an hour at most.
 
+        A task that is cancelled after the last byte has come may be given the answer all the same.
+
         Raises:
             ConnectError: no connection could be made, so the request did not reach the server.
             RequestTimeout: ``timeout`` seconds passed before the answer was complete.
