@@ -118,10 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.stress.refusals", description=__doc__.partition("\n")[0])
     parser.add_argument("--prompts", type=int, default=600)
     parser.add_argument("--limit", type=float, default=150, help="seconds that a run may take")
+    parser.add_argument("--give-up-after", type=float, default=300, help="the client's argument, in seconds")
     parser.add_argument("--case", action="append", default=[], choices=list(CASES))
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
-    results = play(given.case or tuple(CASES), prompts=given.prompts, limit=given.limit)
+    options = {"give_up_after": given.give_up_after}
+    results = play(given.case or tuple(CASES), prompts=given.prompts, limit=given.limit, options=options)
     titles = ["provider", "ended", "seconds", "calls", "responses", "last at", "the last error"]
     rows = [
         [
