@@ -1,6 +1,7 @@
 """Running a coroutine to its end from code that is not asynchronous, wherever that code runs."""
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
@@ -44,20 +45,27 @@ def _run_in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
             running.append((asyncio.get_running_loop(), task))
         return await start()
 
+    # Not Thread.join: in Python 3.11, one that is interrupted takes a running thread for ended, and so does the
+    # interpreter at its end.
+    over = threading.Event()
+
     def work() -> None:
         try:
             outcome.append(_run(main))
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             failure.append(error)
+        finally:
+            over.set()
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="lm_deluge run")
     thread.start()
     try:
-        thread.join()
+        over.wait()
     except KeyboardInterrupt:
         for loop, task in running:
-            loop.call_soon_threadsafe(task.cancel)
-        thread.join()
+            with contextlib.suppress(RuntimeError):  # it ends in this moment
+                loop.call_soon_threadsafe(task.cancel)
+        over.wait()
         raise
     if failure:
         raise failure[0]

@@ -168,6 +168,7 @@ def test_each_lock_is_renewed_or_made_for_each_process() -> None:
     made_by_process = {"_Pool", "_Queue", "_State", "_Announced", "Spill"}  # classes that PerProcess makes
     own_way = {
         "cache/_forks.py",  # the thread that forks has it
+        "_loops.py",  # an event of one call, whose caller a child does not have
         "cache/core.py",  # an event of one call, set by an event loop that a child does not have
         "cache/stores/_sqlite_database.py",  # taken before each fork, or given up in the child
         "cache/stores/leveldb.py",  # a child cannot use LevelDB at all

@@ -137,7 +137,8 @@ class _Command:
         result.leases = len(driving.leases(self._plan.round.path))
         result.hangs += code is None
         early = code == -signal.SIGTERM and not notes(self._name)  # before it had its handler
-        if code not in (0, 143, None) and not early:
+        late = code == -signal.SIGTERM and not self._wrong_rows()  # all is written, and the handler gone
+        if code not in (0, 143, None) and not (early or late):
             result.wrong = f"exit status {code}"
         if "Traceback" in first.words():
             result.wrong = "a traceback"

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
@@ -76,7 +77,11 @@ def cases() -> st.SearchStrategy[bytes]:
     small = bundle(filled(*samples.entries()[:2]))
     trees = [[[line[11:75], msgspec.json.decode(b"{" + line[77:])] for line in some] for some in (lines, small)]
     files = [b"\x00" + b"".join(small), b"\x00" + gzip.compress(b"".join(lines))]
-    join = lambda tree: b"\n".join(bytes(name) + b" " + msgspec.json.encode(line) for name, line in tree)  # noqa: E731
+
+    def join(tree: Any) -> bytes:
+        lines = ((name if isinstance(name, bytes) else b"", line) for name, line in tree)
+        return b"\n".join(name + b" " + msgspec.json.encode(line) for name, line in lines)
+
     return st.one_of(
         edits.trees_like(trees, join),
         edits.edited(edits.trees_like(trees, join)),
