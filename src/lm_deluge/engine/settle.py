@@ -50,7 +50,7 @@ class Settler:
         if self.shared.pace.step() and not arrival.is_large:
             arrival.settle()
         else:
-            overdue.announce(arrival.settle_if_idle)
+            overdue.announce(arrival)
 
     def store(self, arrival: "Arrival", response: APIResponse, *, is_first: bool) -> Write | None:
         """Hand a response to the cache."""
