@@ -18,7 +18,6 @@ from lm_deluge.cache.record import unpack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import AwaitableStore, ScanStore
 from lm_deluge.cache.writer import Write
-from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RunCache"]
 
-_SMALL_BYTES = 32 * 1024  # packed in about a millisecond
 _UNDER_WAY_SECONDS = 5.0  # for which a lookup waits for what is being written; a writer may be held up elsewhere
 _MISS = Found()
 
@@ -88,15 +86,13 @@ class RunCache:
     def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
         key = self.stored_key(asked, parameters)
 
+        # Packed by the writer's thread, many at a time: the event loop, which serves the network, is spared it, and the
+        # interpreter changes hands less often. Once, even if the writer has to try again.
+        @functools.cache
         def pack() -> Entry:
             return self._entry(asked, response, parameters)
 
-        if _is_small(asked.prompt, response):
-            # Packing a usual answer takes less time than handing it to a thread, and the writer's thread, which
-            # competes with this one for the interpreter, is left with little but the store's own work.
-            entry = pack()
-            return self._cache.submit(key, lambda: entry)
-        return self._cache.submit(key, functools.cache(pack))
+        return self._cache.submit(key, pack)
 
     def stored_key(self, asked: Asked, parameters: Parameters | None) -> bytes:
         return self._cache.key(asked.prompt, self._context(parameters), asked.sample)
@@ -215,9 +211,3 @@ def _differences(store: ScanStore, entry: bytes, parameters: Sequence[Parameters
 
 async def _over(write: Write) -> None:
     await write
-
-
-def _is_small(prompt: Conversation, response: APIResponse) -> bool:
-    if len(response.raw_body or b"") > _SMALL_BYTES or not prompt.is_loaded:
-        return False
-    return 4 * prompt.count_tokens(img_tokens=_SMALL_BYTES) <= _SMALL_BYTES
