@@ -80,6 +80,25 @@ def test_a_loop_that_stands_still_beside_one_that_gets_on_waits_a_little_longer(
     assert found[0].by.name == "lm_deluge overdue"
 
 
+def test_a_loop_that_has_ended_is_not_waited_for():
+    async def ends():
+        answer = Answer()
+        _overdue.announce(answer)
+        return answer
+
+    async def gets_on(ended):
+        until = time.monotonic() + 20
+        while not ended.is_settled and time.monotonic() < until:
+            answer = Answer()
+            _overdue.announce(answer)
+            answer.settle_if_idle()
+            time.sleep(0.002)
+
+    ended = asyncio.run(ends())
+    asyncio.run(gets_on(ended))
+    assert ended.by.name == "lm_deluge overdue"
+
+
 def test_flush_leaves_nothing():
     async def main():
         answers = [Answer() for _ in range(5)]

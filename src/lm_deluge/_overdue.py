@@ -73,7 +73,7 @@ def flush() -> None:
 
 
 def settle_abandoned() -> None:
-    """Call now what event loops were to do that do not run any more."""
+    """Do now what event loops were to do that do not run any more."""
     state = _announced.get()
     if not state.waiting:
         return
@@ -91,6 +91,7 @@ def _work(state: _Announced) -> None:
                 state.running = False
                 return
         time.sleep(_SECONDS)
+        settle_abandoned()
         now = time.monotonic()
         got_further = _drop_settled(state)
         while _waits_since(state) < now - (_MOST_SECONDS if got_further else _SECONDS):

@@ -142,5 +142,6 @@ def _join(tree: Any) -> bytes:
     first, *blobs = tree
     parts = [msgspec.msgpack.encode(first)]
     for name, blob in blobs:
-        parts.append(bytes(name).ljust(32)[:32] + (blob if isinstance(blob, bytes) else msgspec.msgpack.encode(blob)))
+        digest = name if isinstance(name, bytes) else b""  # an edit may have put a number there
+        parts.append(digest.ljust(32)[:32] + (blob if isinstance(blob, bytes) else msgspec.msgpack.encode(blob)))
     return b"\x02" + _CUT.join(parts)
