@@ -76,7 +76,7 @@ def test_what_has_arrived_is_stored_however_the_run_ends(emulator, make_client, 
 
 
 def test_after_a_run_that_was_left_the_next_one_waits_for_no_lease(emulator, make_client, tmp_path, monkeypatch):
-    monkeypatch.setattr("lm_deluge.engine.flights.LEASE_SECONDS", 120.0)
+    monkeypatch.setattr("lm_deluge.engine.single_flight.LEASE_SECONDS", 120.0)
     monkeypatch.setitem(LeaseKeeper.__init__.__kwdefaults__, "seconds", 120.0)
     client = make_client(cache=SqliteCache(tmp_path / "c.db"), single_flight=True)
     prompts = [f"q{number}" for number in range(150)]
@@ -129,7 +129,7 @@ def test_hits_do_not_wait_for_a_writer_elsewhere(emulator, make_client, tmp_path
 
 
 def test_single_flight_goes_on_without_leases_when_they_do_not_come(emulator, make_client, tmp_path, monkeypatch):
-    monkeypatch.setattr("lm_deluge.engine.flights.LEASE_SECONDS", 0.2)
+    monkeypatch.setattr("lm_deluge.engine.single_flight.LEASE_SECONDS", 0.2)
     path = tmp_path / "c.db"
     client = make_client(cache=SqliteCache(path), single_flight=True)
     client.process_prompts_sync(["first"], show_progress=False)

@@ -333,15 +333,15 @@ def test_a_loop_of_ones_own_can_be_used_after_an_interrupt(emulator, make_client
 
 def test_the_first_answers_of_a_process_do_not_wait_for_their_price(emulator, make_client, tmp_path, monkeypatch):
     path, release = tmp_path / "c.db", threading.Event()
-    from lm_deluge.engine import shared
+    from lm_deluge.engine import state
 
-    rates_for = shared.rates_for
+    rates_for = state.rates_for
 
     def slow(model):
         assert release.wait(20)
         return rates_for(model)
 
-    monkeypatch.setattr(shared, "rates_for", slow)
+    monkeypatch.setattr(state, "rates_for", slow)
     cache = SqliteCache(path)
     client = make_client(cache=cache)
     outcome = []

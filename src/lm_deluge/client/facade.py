@@ -25,7 +25,7 @@ from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
 from lm_deluge.engine import Batch, Engine, RunOptions, Settings
 from lm_deluge.engine.settings import REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, parameters_of
-from lm_deluge.engine.shared import Lifetime, ProviderCaching, Shared
+from lm_deluge.engine.state import Lifetime, ProviderCaching, Shared
 from lm_deluge.errors import ConfigError
 from lm_deluge.events import Listener, RunReport
 from lm_deluge.models import resolve

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from lm_deluge._locks import renewed
-from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.warnings import Notices
 from lm_deluge.errors import PromptCacheWarning
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation

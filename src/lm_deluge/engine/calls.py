@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 from lm_deluge._threads import in_thread
-from lm_deluge.engine.flights import Flights, SingleFlight
-from lm_deluge.engine.ledger import Ledger
-from lm_deluge.engine.local import Job, LocalCache, raise_if_cancelled
-from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.local_cache import Job, LocalCache, raise_if_cancelled
 from lm_deluge.engine.pricing import Pricing
-from lm_deluge.engine.routes import Route, Routes
+from lm_deluge.engine.report import Ledger
 from lm_deluge.engine.sending import Sender
 from lm_deluge.engine.settings import RunOptions, held_back_by, share_of, too_large
 from lm_deluge.engine.settle import Arrival, Settler
-from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.single_flight import Flights, SingleFlight
+from lm_deluge.engine.state import Shared
+from lm_deluge.engine.target import Route, Routes
 from lm_deluge.engine.warming import Warming, WarmTurn
+from lm_deluge.engine.warnings import Notices
 from lm_deluge.errors import ClosedError, LimitWarning, LMDelugeError, PromptCacheWarning, UnavailableError
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model

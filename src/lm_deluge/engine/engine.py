@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 
-from lm_deluge.engine.batch import Batch
 from lm_deluge.engine.estimating import estimate
+from lm_deluge.engine.run import Batch
 from lm_deluge.engine.settings import RunOptions
-from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.state import Shared
 from lm_deluge.events import Event, RunReport
 from lm_deluge.prompt import PromptLike
 from lm_deluge.prompt_cache import Estimate, PromptCache

@@ -9,14 +9,14 @@ import msgspec
 from lm_deluge._threads import in_thread
 from lm_deluge.cache.found import RunContext
 from lm_deluge.engine import source
-from lm_deluge.engine.ledger import Ledger
-from lm_deluge.engine.local import Job, LocalCache, Pending
-from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.local_cache import Job, LocalCache, Pending
 from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.rehearsal import RunPlan, forecast
-from lm_deluge.engine.routes import planner_for
+from lm_deluge.engine.report import Ledger
 from lm_deluge.engine.settings import RunOptions, Settings, parameters_of, share_of, too_large
-from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.state import Shared
+from lm_deluge.engine.target import planner_for
+from lm_deluge.engine.warnings import Notices
 from lm_deluge.models import Rates
 from lm_deluge.prompt import PromptLike
 from lm_deluge.prompt_cache import Estimate, Planner, PromptCache, advise, lifetime_differs, unsupported

@@ -1,8 +1,8 @@
 """What answers cost: prices looked up once for each model, and what has none said once."""
 
-from lm_deluge.engine.ledger import Ledger
-from lm_deluge.engine.notices import Notices
-from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.report import Ledger
+from lm_deluge.engine.state import Shared
+from lm_deluge.engine.warnings import Notices
 from lm_deluge.errors import ModelWarning
 from lm_deluge.models import Model, Rates
 from lm_deluge.usage import Usage

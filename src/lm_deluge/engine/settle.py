@@ -15,10 +15,10 @@ from lm_deluge import _overdue as overdue
 from lm_deluge._json import LARGE
 from lm_deluge._secrets import Secrets
 from lm_deluge.cache.writer import Write
-from lm_deluge.engine.ledger import Ledger
-from lm_deluge.engine.local import Job, LocalCache
-from lm_deluge.engine.routes import Route
-from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.local_cache import Job, LocalCache
+from lm_deluge.engine.report import Ledger
+from lm_deluge.engine.state import Shared
+from lm_deluge.engine.target import Route
 from lm_deluge.models import Rates
 from lm_deluge.prompt_cache import CachePlan
 from lm_deluge.providers import Failure, Reply, parse

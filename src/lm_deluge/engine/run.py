@@ -19,14 +19,14 @@ from lm_deluge.cache.found import RunContext
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.calls import Caller, error_response
-from lm_deluge.engine.ledger import Ledger
-from lm_deluge.engine.local import Job, LocalCache
-from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.local_cache import Job, LocalCache
 from lm_deluge.engine.outbox import Outbox
 from lm_deluge.engine.prepare import prepare
+from lm_deluge.engine.report import Ledger
 from lm_deluge.engine.settings import RunOptions, parameters_of
-from lm_deluge.engine.shared import Shared
 from lm_deluge.engine.source import chunked
+from lm_deluge.engine.state import Shared
+from lm_deluge.engine.warnings import Notices
 from lm_deluge.engine.writes import Writes
 from lm_deluge.errors import CacheMissError
 from lm_deluge.events import AnswerReceived, Event, RunFinished, RunReport, RunStarted

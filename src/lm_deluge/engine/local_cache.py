@@ -11,9 +11,9 @@ from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.writer import Write
 from lm_deluge.canonical import sampled
-from lm_deluge.engine.ledger import Ledger, as_hit
-from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.report import Ledger, as_hit
 from lm_deluge.engine.settings import CacheMode
+from lm_deluge.engine.warnings import Notices
 from lm_deluge.errors import CacheWarning
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters

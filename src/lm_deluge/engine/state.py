@@ -15,11 +15,11 @@ from lm_deluge._threads import Threads
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.user import Opener
 from lm_deluge.engine.advising import Advisor
-from lm_deluge.engine.flights import Flights
-from lm_deluge.engine.ledger import Ledger
-from lm_deluge.engine.local import LocalCache, Pending
+from lm_deluge.engine.local_cache import LocalCache, Pending
 from lm_deluge.engine.pace import Pace
+from lm_deluge.engine.report import Ledger
 from lm_deluge.engine.settings import Settings
+from lm_deluge.engine.single_flight import Flights
 from lm_deluge.engine.writes import WriteLog
 from lm_deluge.errors import ClosedError
 from lm_deluge.events import Event, HitsServed

@@ -18,8 +18,8 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from lm_deluge.cache.leases import LEASE_SECONDS, LeaseKeeper
-from lm_deluge.engine.ledger import as_hit
-from lm_deluge.engine.local import Job, LocalCache, raise_if_cancelled
+from lm_deluge.engine.local_cache import Job, LocalCache, raise_if_cancelled
+from lm_deluge.engine.report import as_hit
 from lm_deluge.response import APIResponse
 
 __all__ = ["Flights", "SingleFlight"]

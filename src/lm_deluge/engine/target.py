@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from lm_deluge.engine.ledger import Tokens
-from lm_deluge.engine.notices import Notices
+from lm_deluge.engine.report import Tokens
 from lm_deluge.engine.settings import RunOptions, Settings
-from lm_deluge.engine.shared import Shared
+from lm_deluge.engine.state import Shared
+from lm_deluge.engine.warnings import Notices
 from lm_deluge.errors import CredentialWarning, ModelWarning
 from lm_deluge.models import Model, is_elsewhere, is_here
 from lm_deluge.prompt import Conversation
