@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 from lm_deluge._threads import in_thread
-from lm_deluge.engine.local_cache import Job, LocalCache, raise_if_cancelled
+from lm_deluge.engine.item import Item
+from lm_deluge.engine.local_cache import LocalCache, raise_if_cancelled
 from lm_deluge.engine.pricing import Pricing
 from lm_deluge.engine.report import Ledger
 from lm_deluge.engine.sending import Sender
@@ -27,7 +28,7 @@ from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 from lm_deluge.wire import HttpRequest, HttpResponse
 
-__all__ = ["Caller", "error_response"]
+__all__ = ["Caller"]
 
 _log = logging.getLogger("lm_deluge")
 
@@ -89,14 +90,14 @@ class Caller:
         for route in self._routes:
             route.warn(self._notices)
 
-    async def learn(self, jobs: Sequence[Job]) -> None:
+    async def learn(self, items: Sequence[Item]) -> None:
         """See prompts that will be asked, so that what they share is known before the first of them is."""
         # Duplicates that share one call are one prompt.
-        asked = {job.digest: job for job in jobs}.values() if self._single_flight is not None else jobs
-        for job in asked:
+        asked = {item.digest: item for item in items}.values() if self._single_flight is not None else items
+        for item in asked:
             if not self._shared.pace.step():
                 await self._shared.pace.turn()
-            self._routes.learn([job.prompt])
+            self._routes.learn([item.prompt])
 
     async def finish(self) -> None:
         """Return once every answer that has come is stored."""
@@ -122,17 +123,17 @@ class Caller:
                 "been kept. Run it again with an open cache."
             )
 
-    async def answer(self, job: Job) -> APIResponse:
+    async def answer(self, item: Item) -> APIResponse:
         """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
         try:
             if self._single_flight is not None:
-                return await self._single_flight.answer(job, self._answer)
-            return await self._answer(job)
+                return await self._single_flight.answer(item, self._answer)
+            return await self._answer(item)
         except UnavailableError as error:
             self._notices.warn("gave up", str(error), LimitWarning)
-            return self._failed(job, str(error))
+            return self._failed(item, str(error))
         except LMDelugeError as error:
-            return self._failed(job, str(error))
+            return self._failed(item, str(error))
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             raise  # somebody ends the run, or the program
         except BaseException as error:  # noqa: BLE001 - a fault must not cost other prompts theirs
@@ -140,15 +141,15 @@ class Caller:
             if not self._logged:
                 # As text, without what an exception of a user's transport may repeat.
                 trace = self._secrets.hide("".join(traceback.format_exception(error)))
-                _log.error("prompt %d failed; further failures of this run are not logged\n%s", job.id, trace)
+                _log.error("prompt %d failed; further failures of this run are not logged\n%s", item.id, trace)
             self._logged = True
             said = f": {error}" if str(error) else ", which says nothing more"
-            return self._failed(job, self._secrets.hide(f"Unexpected {type(error).__name__}{said}"))
+            return self._failed(item, self._secrets.hide(f"Unexpected {type(error).__name__}{said}"))
 
-    async def _answer(self, job: Job) -> APIResponse:
-        tokens = self._tokens(job)
+    async def _answer(self, item: Item) -> APIResponse:
+        tokens = self._tokens(item)
         if isinstance(tokens, str):
-            return self._failed(job, tokens)
+            return self._failed(item, tokens)
         attempt = 0
         may_stream = True
         plans: dict[str, CachePlan] = {}  # by model; a retry goes where the first attempt went
@@ -156,29 +157,29 @@ class Caller:
             model = self._shared.pick_model()
             route = self._routes[model]
             if route.credential is None and model.service.key_required:
-                return self._failed(job, _no_key(model), model=model)
+                return self._failed(item, _no_key(model), model=model)
             plan = plans.get(model.name)
             if plan is None:
-                plan = plans[model.name] = route.plan(job.prompt, now=self._shared.clock.monotonic())
-            outcome = await self._attempt(job, route, plan, tokens, may_stream=may_stream)
+                plan = plans[model.name] = route.plan(item.prompt, now=self._shared.clock.monotonic())
+            outcome = await self._attempt(item, route, plan, tokens, may_stream=may_stream)
             if isinstance(outcome, APIResponse):
                 return outcome
             attempt += 1
             # No answer, or none that can be read: where the stream was at fault, a whole answer may come instead.
             may_stream = may_stream and outcome.status not in (0, HTTPStatus.OK)
-            self._note_failure(model, job, outcome)
+            self._note_failure(model, item, outcome)
             delay = self._settings.retry.delay(
                 attempt, retryable=outcome.retryable, retry_after=outcome.retry_after, rng=self._shared.rng
             )
             if delay is None:
                 times = f" (after {attempt} attempts)" if attempt > 1 else ""
-                return self._failed(job, outcome.message + times, model=model, status=outcome.status or None)
+                return self._failed(item, outcome.message + times, model=model, status=outcome.status or None)
             self._ledger.retries += 1
             self._emit(RetryScheduled(attempt, delay, outcome.message))
             if outcome.status not in _ASKS_FOR_A_PAUSE:  # else the gate waits, with every call to the model
                 await self._rest(model, delay)
 
-    def _note_failure(self, model: Model, job: Job, failure: Failure) -> None:
+    def _note_failure(self, model: Model, item: Item, failure: Failure) -> None:
         """What a failure says about the provider."""
         limits, now = self._shared.limits, self._shared.clock.monotonic()
         if failure.status in _ABOUT_THE_PROMPT:
@@ -187,7 +188,7 @@ class Caller:
         seconds = limits.failed(
             model.name,
             failure.message,
-            sent=job.sent,
+            sent=item.sent,
             now=now,
             refused=failure.status in _ASKS_FOR_A_PAUSE,
             asked=failure.retry_after if failure.status in _ASKS_FOR_A_PAUSE else None,
@@ -210,42 +211,42 @@ class Caller:
         finally:
             self._on_rest(-1)
 
-    def _tokens(self, job: Job) -> int | str:
+    def _tokens(self, item: Item) -> int | str:
         """About how many tokens a call takes from the budget, or why it never can."""
         budget = self._shared.limits.tokens_per_minute
-        tokens = job.prompt.count_tokens()
+        tokens = item.prompt.count_tokens()
         return too_large(tokens, budget) or share_of(tokens, self._settings.params, budget)
 
     async def _attempt(
-        self, job: Job, route: Route, plan: CachePlan, tokens: int, *, may_stream: bool
+        self, item: Item, route: Route, plan: CachePlan, tokens: int, *, may_stream: bool
     ) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
-        job.arrival = None
+        item.arrival = None
         prefilled = False
-        while job.arrival is None:
+        while item.arrival is None:
             # Before the gate, so that a prompt which waits for its prefix holds no slot.
             turn = await self._warming.enter(route.shared(plan))
             if turn.waited:
-                self._ledger.add_wait(turn.waited, is_first=not job.waited)
-                job.waited = True
+                self._ledger.add_wait(turn.waited, is_first=not item.waited)
+                item.waited = True
             try:
                 if turn.leads:
                     await asyncio.sleep(0)  # the prompts that came with this one begin to wait
                 if turn.is_awaited and route.prefills and not prefilled:
-                    prefilled = await self._prefill(job, route, plan, turn)
+                    prefilled = await self._prefill(item, route, plan, turn)
                     if prefilled:
                         continue  # the prefix is warm, and the prompt takes its turn with those that read it
-                outcome = await self._exchange(job, route, tokens, plan, turn, may_stream=may_stream)
+                outcome = await self._exchange(item, route, tokens, plan, turn, may_stream=may_stream)
             finally:
                 turn.close()
             if outcome is not None:
                 return outcome
-        return await self._conclude(job.arrival)
+        return await self._conclude(item.arrival)
 
     async def _exchange(
-        self, job: Job, route: Route, tokens: int, plan: CachePlan, turn: WarmTurn, *, may_stream: bool
+        self, item: Item, route: Route, tokens: int, plan: CachePlan, turn: WarmTurn, *, may_stream: bool
     ) -> APIResponse | Failure | None:
-        """A hit, or why there is no answer. None if the answer has arrived, which ``job`` then has, or if the prefix
+        """A hit, or why there is no answer. None if the answer has arrived, which ``item`` then has, or if the prefix
         has ended while the call waited for the limits."""
         gate, limits = self._shared.gate, self._shared.limits
         if not gate.try_enter(route.model.name, tokens):
@@ -256,8 +257,8 @@ class Caller:
                 self._notices.warn("held back", what, LimitWarning)
         sent = False
         try:
-            if self._local.may_know_by_now(job):
-                hit = await self._local.look_again(job)
+            if self._local.may_know_by_now(item):
+                hit = await self._local.look_again(item)
                 if hit is not None:
                     self._count_hit(hit)
                     return hit
@@ -265,37 +266,37 @@ class Caller:
                 return None
             # Others wait for its beginning, which does not show in an answer that comes as a whole.
             streams = may_stream and turn.may_be_awaited
-            request = await self._build(job, route, plan, stream=streams)
+            request = await self._build(item, route, plan, stream=streams)
             self.check_open()
-            sent = job.is_sent = True
-            job.sent = self._shared.clock.monotonic()
+            sent = item.is_sent = True
+            item.sent = self._shared.clock.monotonic()
             self._ledger.calls += 1
             self._shared.look_up_rates(route.model)  # meanwhile
             failure = await self._sender.send(
                 route.model,
                 request,
                 turn,
-                lambda received: self._settler.arrived(job, route, plan, received, tokens),
+                lambda received: self._settler.arrived(item, route, plan, received, tokens),
                 stream=streams,
             )
             if failure is not None and failure.usage is not None:
                 await self._pricing.charge(route.model, failure.usage, None, was_wanted=True)
             return failure
         finally:
-            job.is_sent = False
+            item.is_sent = False
             if not sent:
                 limits.give_back(tokens)
             gate.leave()
 
-    async def _prefill(self, job: Job, route: Route, plan: CachePlan, turn: WarmTurn) -> bool:
+    async def _prefill(self, item: Item, route: Route, plan: CachePlan, turn: WarmTurn) -> bool:
         """Have the prefix written without an answer, for others wait for it. Returns whether it was.
 
         Where that fails, the prompt leads.
         """
-        request = route.build_prefill(job.prompt, plan)
+        request = route.build_prefill(item.prompt, plan)
         if request is None:
             return False
-        tokens = job.prompt.count_tokens()
+        tokens = item.prompt.count_tokens()
         await self._shared.gate.enter(route.model.name, tokens, group=turn.group)
         try:
             if not turn.is_awaited:  # meanwhile another has written it
@@ -322,16 +323,16 @@ class Caller:
             self._shared.limits.settle(tokens, reply.usage.total_tokens)
             rates = await self._pricing.charge(route.model, reply.usage, reply.service_tier, was_wanted=False)
             if rates is not None:
-                self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=started, prompt=job.prompt)
+                self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=started, prompt=item.prompt)
         return True
 
-    async def _build(self, job: Job, route: Route, plan: CachePlan, *, stream: bool) -> HttpRequest:
+    async def _build(self, item: Item, route: Route, plan: CachePlan, *, stream: bool) -> HttpRequest:
         if not self._shared.pace.step():
             await self._shared.pace.turn()
         # Built only now, so requests that wait for the limits hold no body. Encoding media takes a thread.
-        if job.has_media:
-            return await in_thread(lambda: route.build(job.prompt, plan, stream=stream))
-        return route.build(job.prompt, plan, stream=stream)
+        if item.has_media:
+            return await in_thread(lambda: route.build(item.prompt, plan, stream=stream))
+        return route.build(item.prompt, plan, stream=stream)
 
     async def _conclude(self, arrival: Arrival) -> APIResponse | Failure:
         """What came of an answer, once it is stored. What has to happen in any case happens elsewhere."""
@@ -346,7 +347,7 @@ class Caller:
                 await self._shared.pace.turn()
             finally:
                 arrival.settle()
-        job, route, reply = arrival.job, arrival.route, arrival.reply
+        item, route, reply = arrival.item, arrival.route, arrival.reply
         model = route.model
         refilled = rate_limit_pause(model, arrival.received.headers, now=self._shared.clock.time())
         if refilled:
@@ -360,9 +361,9 @@ class Caller:
         arrival.price(standard)
         usage = reply.usage
         if rates is not None and usage is not None and (usage.cache_read_tokens or usage.cache_write_tokens):
-            self._ledger.writes.add(arrival.plan.prefixes, usage, rates, started=job.sent, prompt=job.prompt)
+            self._ledger.writes.add(arrival.plan.prefixes, usage, rates, started=item.sent, prompt=item.prompt)
         answer = await arrival.stored()
-        if (reason := route.learn_from(reply, job.prompt, arrival.plan)) is not None:
+        if (reason := route.learn_from(reply, item.prompt, arrival.plan)) is not None:
             self._ledger.add_miss_reason(self._secrets.hide(reason))
         self._emit(AnswerReceived(answer.cost, usage))
         return answer
@@ -392,20 +393,13 @@ class Caller:
             patience=max(_LEAST_PATIENCE, 2 * self._settings.retry.max_attempts * self._settings.request_timeout),
         )
 
-    def _failed(self, job: Job, message: str, *, model: Model | None = None, status: int | None = None) -> APIResponse:
-        response = error_response(
-            job.id, message, model=(model or self._settings.models[0]).name, status=status, sample=job.sample
-        )
+    def _failed(
+        self, item: Item, message: str, *, model: Model | None = None, status: int | None = None
+    ) -> APIResponse:
+        response = item.error(message, model=(model or self._settings.models[0]).name, status=status)
         self._ledger.add_answer(response)
         self._emit(AnswerReceived(None, None, message))
         return response
-
-
-def error_response(id: int, message: str, *, model: str, status: int | None = None, sample: int = 0) -> APIResponse:
-    """The response of a prompt that has no answer."""
-    return APIResponse(
-        id=id, model_internal=model, status_code=status, is_error=True, error_message=message, sample=sample
-    )
 
 
 _MISSED: Mapping[str, str] = {

@@ -9,7 +9,8 @@ import msgspec
 from lm_deluge._threads import in_thread
 from lm_deluge.cache.found import RunContext
 from lm_deluge.engine import source
-from lm_deluge.engine.local_cache import Job, LocalCache, Pending
+from lm_deluge.engine.item import Item
+from lm_deluge.engine.local_cache import LocalCache, Pending
 from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.rehearsal import RunPlan, forecast
 from lm_deluge.engine.report import Ledger
@@ -50,29 +51,29 @@ async def estimate(
     parameters = parameters_of(shared.settings, options)[model.name]
     local = _local_cache(shared, options, parameters)
     result = Estimate(model=model.name, output_tokens=output_tokens)
-    misses: list[Job] = []
+    misses: list[Item] = []
     known: set[bytes] = set()
     number = 0
     iterator = iter(prompts)
     while chunk := list(islice(iterator, source.MOST)):
-        jobs: list[Job] = []
+        items: list[Item] = []
         for prepared in await prepare(chunk):
             if isinstance(prepared, str):
                 unusable = result.unusable + options.samples
                 result = msgspec.structs.replace(result, unusable=unusable, problem=result.problem or prepared)
             else:
-                jobs += [Job(number, prepared, 0.0, sample=sample) for sample in range(options.samples)]
+                items += [Item(number, prepared, 0.0, sample=sample) for sample in range(options.samples)]
             number += 1
-        missed = [job for job, hit in zip(jobs, await local.look_up(jobs), strict=True) if hit is None]
+        missed = [item for item, hit in zip(items, await local.look_up(items), strict=True) if hit is None]
         if shared.settings.single_flight:
             missed = list(_first_of_each(missed, known))
-        result = msgspec.structs.replace(result, hits=result.hits + len(jobs) - len(missed))
+        result = msgspec.structs.replace(result, hits=result.hits + len(items) - len(missed))
         if options.cache_mode == "offline":  # then nobody is asked
             continue
-        for job in missed:
-            problem = too_large(job.prompt.count_tokens(), shared.limits.tokens_per_minute)
+        for item in missed:
+            problem = too_large(item.prompt.count_tokens(), shared.limits.tokens_per_minute)
             if problem is None:
-                misses.append(job)
+                misses.append(item)
             else:
                 unusable = result.unusable + 1
                 result = msgspec.structs.replace(result, unusable=unusable, problem=result.problem or problem)
@@ -86,22 +87,22 @@ def _forecasts(
     shared: Shared,
     options: RunOptions,
     parameters: Parameters,
-    misses: Sequence[Job],
+    misses: Sequence[Item],
     caches: Sequence[PromptCache],
     rates: Rates | None,
 ) -> Estimate:
     settings, limits = shared.settings, shared.limits
     (model,) = settings.models
     run = RunPlan(
-        prompts=[job.prompt for job in misses],
-        tokens=[job.prompt.count_tokens() for job in misses],
+        prompts=[item.prompt for item in misses],
+        tokens=[item.prompt.count_tokens() for item in misses],
         model=model,
         tools=options.tools,
         scope=parameters.fingerprint,
         at_once=settings.max_concurrent,
         can_prefill=_can_prefill(settings, options, misses),
         rates=rates,
-        shares=[share_of(job.prompt.count_tokens(), settings.params, limits.tokens_per_minute) for job in misses],
+        shares=[share_of(item.prompt.count_tokens(), settings.params, limits.tokens_per_minute) for item in misses],
         output_tokens=result.output_tokens or 0,
         requests_per_minute=limits.requests_per_minute,
         tokens_per_minute=limits.tokens_per_minute,
@@ -133,11 +134,11 @@ def _advice(run: RunPlan, cache: PromptCache, planner: Planner | None, *, is_rea
     return tuple(each.message for each in found if each is not None)
 
 
-def _can_prefill(settings: Settings, options: RunOptions, jobs: Sequence[Job]) -> bool:
+def _can_prefill(settings: Settings, options: RunOptions, items: Sequence[Item]) -> bool:
     """Whether prompts that are asked like this can be written to the provider's cache without an answer."""
-    return bool(jobs) and can_prefill(
+    return bool(items) and can_prefill(
         Request(
-            conversation=jobs[0].prompt,
+            conversation=items[0].prompt,
             model=settings.models[0],
             params=settings.params,
             tools=options.tools,
@@ -162,9 +163,9 @@ def _local_cache(shared: Shared, options: RunOptions, parameters: Parameters) ->
     )
 
 
-def _first_of_each(jobs: Sequence[Job], known: set[bytes]) -> Iterator[Job]:
+def _first_of_each(items: Sequence[Item], known: set[bytes]) -> Iterator[Item]:
     """Jobs without those that another has asked: identical prompts share one call."""
-    for job in jobs:
-        if job.digest not in known:
-            known.add(job.digest)
-            yield job
+    for item in items:
+        if item.digest not in known:
+            known.add(item.digest)
+            yield item

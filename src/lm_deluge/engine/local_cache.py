@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lm_deluge._clock import Clock
 from lm_deluge.cache.admission import policy
@@ -10,68 +9,19 @@ from lm_deluge.cache.found import EngineCache, Found
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.writer import Write
-from lm_deluge.canonical import sampled
-from lm_deluge.engine.report import Ledger, as_hit
+from lm_deluge.engine.item import Item
+from lm_deluge.engine.report import Ledger
 from lm_deluge.engine.settings import CacheMode
 from lm_deluge.engine.warnings import Notices
 from lm_deluge.errors import CacheWarning
-from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 
-if TYPE_CHECKING:
-    from lm_deluge.engine.settle import Arrival
-
-__all__ = ["Job", "LocalCache", "Pending", "raise_if_cancelled"]
+__all__ = ["LocalCache", "Pending", "raise_if_cancelled"]
 
 _FRESH_SECONDS = 1.0
 _MOST_EXPLAINED = 100
 _is_good = policy("answers")
-
-
-class Job:
-    """One answer that is wanted.
-
-    Attributes:
-        id: the response's ``id``.
-        sample: which of several independent answers to the prompt.
-        prompt: loaded.
-        digest: the prompt's, and the sample's.
-        has_media: whether the prompt holds images or files.
-        looked_up: when the cache was last asked for it, on the monotonic clock.
-        sent: when its request was sent, on the same clock.
-        waited: whether it has waited for another to write its prefix.
-        arrival: its answer, once that has come.
-        is_sent: whether its request is in flight.
-        admitted: whether its answer was good enough to be served again.
-    """
-
-    __slots__ = (
-        "admitted",
-        "arrival",
-        "digest",
-        "has_media",
-        "id",
-        "is_sent",
-        "looked_up",
-        "prompt",
-        "sample",
-        "sent",
-        "waited",
-    )
-
-    def __init__(self, id: int, prompt: Conversation, looked_up: float, *, sample: int = 0) -> None:
-        self.id = id
-        self.sample = sample
-        self.prompt = prompt
-        self.digest = sampled(prompt.digest, sample)
-        self.has_media = prompt.has_media
-        self.looked_up = looked_up
-        self.sent = looked_up
-        self.waited = False
-        self.arrival: Arrival | None = None
-        self.is_sent = False
-        self.admitted = False
 
 
 class Pending:
@@ -86,29 +36,29 @@ class Pending:
         self._waiting: dict[bytes, int] = {}
         self._answered: dict[bytes, Write] = {}
 
-    def add(self, jobs: Sequence[Job]) -> None:
+    def add(self, items: Sequence[Item]) -> None:
         """Prompts are about to be looked up, and will wait for their calls unless they are hits."""
         waiting = self._waiting
-        for job in jobs:
-            waiting[job.digest] = waiting.get(job.digest, 0) + 1
+        for item in items:
+            waiting[item.digest] = waiting.get(item.digest, 0) + 1
 
-    def remove(self, job: Job) -> None:
+    def remove(self, item: Item) -> None:
         """A prompt has its response, or needs none any more."""
-        left = self._waiting[job.digest] - 1
+        left = self._waiting[item.digest] - 1
         if left:
-            self._waiting[job.digest] = left
+            self._waiting[item.digest] = left
         else:
-            del self._waiting[job.digest]
-            self._answered.pop(job.digest, None)
+            del self._waiting[item.digest]
+            self._answered.pop(item.digest, None)
 
-    def arrived(self, job: Job, write: Write) -> None:
+    def arrived(self, item: Item, write: Write) -> None:
         """An answer is on its way into the cache: duplicates that are about to ask wait for it."""
-        if self._waiting.get(job.digest, 0) > 1:  # none at all if its run has been cancelled meanwhile
-            self._answered[job.digest] = write
+        if self._waiting.get(item.digest, 0) > 1:  # none at all if its run has been cancelled meanwhile
+            self._answered[item.digest] = write
 
-    def answered(self, job: Job) -> Write | None:
+    def answered(self, item: Item) -> Write | None:
         """Over once the answer of a duplicate is stored; None while none has come."""
-        return self._answered.get(job.digest)
+        return self._answered.get(item.digest)
 
 
 class LocalCache:
@@ -155,17 +105,17 @@ class LocalCache:
         """A holder of leases, by which all who share the cache agree on who fetches an answer."""
         return None if self._cache is None else self._cache.new_keeper()
 
-    def key(self, job: Job) -> bytes:
+    def key(self, item: Item) -> bytes:
         """What identifies an answer among those who share the cache."""
-        return job.digest if self._cache is None else self._cache.key(job)
+        return item.digest if self._cache is None else self._cache.key(item)
 
-    async def look_up(self, jobs: Sequence[Job]) -> list[APIResponse | None]:
-        """A response for each job that the cache knows, before anything is asked."""
+    async def look_up(self, items: Sequence[Item]) -> list[APIResponse | None]:
+        """A response for each item that the cache knows, before anything is asked."""
         if self.mode == "refresh":
-            return [None] * len(jobs)
-        return await self._look_up(jobs)
+            return [None] * len(items)
+        return await self._look_up(items)
 
-    def may_know_by_now(self, job: Job) -> bool:
+    def may_know_by_now(self, item: Item) -> bool:
         """Just before a call: is it worth looking again?
 
         If a duplicate of this client was answered since; or if the first look is a while ago, as another process may
@@ -173,35 +123,37 @@ class LocalCache:
         """
         if self._cache is None:
             return False
-        return self._pending.answered(job) is not None or self._clock.monotonic() - job.looked_up > _FRESH_SECONDS
+        return self._pending.answered(item) is not None or self._clock.monotonic() - item.looked_up > _FRESH_SECONDS
 
-    async def look_again(self, job: Job) -> APIResponse | None:
+    async def look_again(self, item: Item) -> APIResponse | None:
         """The answer that was stored since the first look, if there is one."""
-        answered = self._pending.answered(job)
+        answered = self._pending.answered(item)
         if answered is not None:
             await answered.over()
-        (response,) = await self._look_up([job])
+        (response,) = await self._look_up([item])
         return response
 
-    def submit(self, job: Job, response: APIResponse, parameters: Parameters | None, *, is_first: bool) -> Write | None:
+    def submit(
+        self, item: Item, response: APIResponse, parameters: Parameters | None, *, is_first: bool
+    ) -> Write | None:
         """Have an answer kept, whatever happens; None if it is not to be kept. From any thread.
 
         Args:
-            job: whose answer it is.
+            item: whose answer it is.
             response: the answer.
             parameters: what was asked beside the prompt, of the model that answered.
             is_first: False if the answer was submitted before, and has changed.
         """
         if self._cache is None:
-            job.admitted = _is_good(response)
+            item.admitted = _is_good(response)
             return None
         try:
             if is_first:
-                job.admitted = self._cache.admits(response)
-                if not job.admitted:
+                item.admitted = self._cache.admits(response)
+                if not item.admitted:
                     self._ledger.not_stored += 1
                     return None
-            write = self._cache.submit(job, response, parameters)
+            write = self._cache.submit(item, response, parameters)
         except BaseException as error:  # noqa: BLE001 - the answer goes to its caller all the same
             self._not_stored(error)
             return None
@@ -217,13 +169,13 @@ class LocalCache:
         """Whether the cache was closed under the run."""
         return self._cache is not None and self._cache.is_closed
 
-    async def explain_miss(self, job: Job) -> str:
+    async def explain_miss(self, item: Item) -> str:
         """Why an offline run has no answer."""
         reason = None
         if self._cache is not None and self._explained < _MOST_EXPLAINED:
             self._explained += 1
             try:
-                reason = await self._cache.explain(job)
+                reason = await self._cache.explain(item)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the miss is reported without a reason
                 raise_if_cancelled(error)
                 self.failed("a miss could not be explained", error)
@@ -247,20 +199,20 @@ class LocalCache:
     def _not_recorded(self, error: BaseException) -> None:
         self.failed("the account of the run could not be kept", error)
 
-    async def _look_up(self, jobs: Sequence[Job]) -> list[APIResponse | None]:
-        if self._cache is None or not jobs:
-            return [None] * len(jobs)
+    async def _look_up(self, items: Sequence[Item]) -> list[APIResponse | None]:
+        if self._cache is None or not items:
+            return [None] * len(items)
         try:
-            found = await self._cache.get_many(jobs, since=self._since)
+            found = await self._cache.get_many(items, since=self._since)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a cache that fails is a miss, counted
             raise_if_cancelled(error)
-            self.failed("an answer could not be looked up", error, count=len(jobs))
-            found = [Found()] * len(jobs)
+            self.failed("an answer could not be looked up", error, count=len(items))
+            found = [Found()] * len(items)
         now = self._clock.monotonic()
         hits: list[APIResponse | None] = []
         other: Found | None = None
-        for job, outcome in zip(jobs, found, strict=True):
-            job.looked_up = now
+        for item, outcome in zip(items, found, strict=True):
+            item.looked_up = now
             response = outcome.response
             if response is None:
                 self._report(outcome)
@@ -268,7 +220,7 @@ class LocalCache:
                 continue
             if outcome.differs or response.model_internal not in self._models:
                 other = outcome
-            hits.append(as_hit(response, id=job.id, entry=outcome.entry))
+            hits.append(item.hit(response, entry=outcome.entry))
         if other is not None and other.response is not None:
             await self._report_other(other, other.response.model_internal)
         return hits

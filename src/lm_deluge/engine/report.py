@@ -4,8 +4,6 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 
-import msgspec
-
 from lm_deluge._locks import renewed
 from lm_deluge.engine.writes import WriteLog, Writes
 from lm_deluge.events import RunReport, count_word
@@ -148,15 +146,3 @@ class Ledger:
             longest_wait_for_prefix=self._longest_wait,
             seconds=seconds,
         )
-
-
-def as_hit(stored: APIResponse, *, id: int, entry: bytes | None = None) -> APIResponse:
-    """A stored response as the answer to another request: free, and equal to the original in all else."""
-    return msgspec.structs.replace(
-        stored,
-        id=id,
-        local_cache_hit=True,
-        cost=0.0,
-        cost_avoided=stored.cost_avoided or stored.cost or 0.0,
-        entry=stored.entry if entry is None else entry.hex(),
-    )

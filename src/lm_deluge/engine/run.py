@@ -18,8 +18,9 @@ from lm_deluge._interrupts import deferred
 from lm_deluge.cache.found import RunContext
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.writer import Write
-from lm_deluge.engine.calls import Caller, error_response
-from lm_deluge.engine.local_cache import Job, LocalCache
+from lm_deluge.engine.calls import Caller
+from lm_deluge.engine.item import Item, error_response
+from lm_deluge.engine.local_cache import LocalCache
 from lm_deluge.engine.outbox import Outbox
 from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.report import Ledger
@@ -130,11 +131,11 @@ class Batch:
             parameters=parameters,
         )
         self._model = models[0]
-        self._misses: deque[Job] = deque()
+        self._misses: deque[Item] = deque()
         self._room = asyncio.Event()
         self._feeder: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._working: dict[asyncio.Task[Any], Job] = {}
+        self._working: dict[asyncio.Task[Any], Item] = {}
         self._loop = asyncio.get_running_loop()
         self._workers = 0
         self._resting = 0
@@ -233,8 +234,8 @@ class Batch:
             self._loop.call_soon_threadsafe(self._refuse)
 
     def _refuse(self) -> None:
-        for task, job in self._working.items():
-            if not job.is_sent and job.arrival is None:
+        for task, item in self._working.items():
+            if not item.is_sent and item.arrival is None:
                 task.cancel()
 
     def end(self) -> None:
@@ -259,45 +260,47 @@ class Batch:
             self._outbox.close()
 
     async def _take_in(self, prompts: Sequence[PromptLike]) -> None:
-        for jobs in self._jobs(await prepare(prompts)):
-            await self._look_up(jobs)
+        for items in self._items(await prepare(prompts)):
+            await self._look_up(items)
             await asyncio.sleep(0)  # many samples of one chunk leave the event loop its turns
 
-    async def _look_up(self, jobs: Sequence[Job]) -> None:
+    async def _look_up(self, items: Sequence[Item]) -> None:
         # All of them count as waiting before they are looked up, so an answer that is stored meanwhile is noticed.
-        unasked = deque(jobs)
+        unasked = deque(items)
         pending = self._shared.pending
-        pending.add(jobs)
+        pending.add(items)
         try:
-            found = await self._local.look_up(jobs)
+            found = await self._local.look_up(items)
             hits = [response for response in found if response is not None]
             if hits:
                 self._shared.count_hits(self._ledger, hits, self._emit, store=self._local.location)
                 self._outbox.add(*hits)
             if self._options.prompt_cache is not None and self._local.mode != "offline":
-                await self._caller.learn([job for job, response in zip(jobs, found, strict=True) if response is None])
+                await self._caller.learn(
+                    [item for item, response in zip(items, found, strict=True) if response is None]
+                )
             for response in found:
-                job = unasked.popleft()
+                item = unasked.popleft()
                 if response is not None:
-                    pending.remove(job)
+                    pending.remove(item)
                     continue
                 if self._local.mode == "offline":
-                    pending.remove(job)
-                    self._outbox.add(await self._miss(job))
+                    pending.remove(item)
+                    self._outbox.add(await self._miss(item))
                     continue
-                self._misses.append(job)
+                self._misses.append(item)
                 self._hire()
                 while len(self._misses) >= self._shared.settings.max_concurrent:
                     self._room.clear()
                     await self._room.wait()
             await self._outbox.room()
         finally:
-            for job in unasked:
-                pending.remove(job)
+            for item in unasked:
+                pending.remove(item)
 
-    def _jobs(self, prepared: Sequence[Conversation | str]) -> Iterator[list[Job]]:
+    def _items(self, prepared: Sequence[Conversation | str]) -> Iterator[list[Item]]:
         """What is to be answered, in lists that are short enough to be looked up at once."""
-        jobs: list[Job] = []
+        items: list[Item] = []
         now = self._shared.clock.monotonic()
         samples = self._options.samples
         for prompt in prepared:
@@ -305,23 +308,23 @@ class Batch:
                 if isinstance(prompt, str):
                     self._outbox.add(self._failed(self._next_id, prompt, sample))
                     continue
-                jobs.append(Job(self._next_id, prompt, now, sample=sample))
-                if samples > 1 and len(jobs) >= _AT_ONCE:
-                    yield jobs
-                    jobs = []
+                items.append(Item(self._next_id, prompt, now, sample=sample))
+                if samples > 1 and len(items) >= _AT_ONCE:
+                    yield items
+                    items = []
             self._next_id += 1
-        yield jobs
+        yield items
 
-    async def _miss(self, job: Job) -> APIResponse:
+    async def _miss(self, item: Item) -> APIResponse:
         """The response of a prompt that an offline run has no answer for.
 
         Raises:
             CacheMissError: if that was asked for.
         """
-        message = await self._local.explain_miss(job)
+        message = await self._local.explain_miss(item)
         if self._options.on_miss == "raise":
             raise CacheMissError(message)
-        return self._failed(job.id, message, job.sample)
+        return self._failed(item.id, message, item.sample)
 
     def _failed(self, id: int, message: str, sample: int) -> APIResponse:
         response = error_response(id, message, model=self._model, sample=sample)
@@ -355,28 +358,28 @@ class Batch:
     async def _work(self) -> None:
         try:
             while self._misses and self._workers - self._resting <= self._shared.settings.max_concurrent:
-                job = self._misses.popleft()
+                item = self._misses.popleft()
                 self._room.set()
-                await self._answer(job)
+                await self._answer(item)
                 if self._outbox.is_full:
                     await self._outbox.room()
         finally:
             self._workers -= 1
 
-    async def _answer(self, job: Job) -> None:
+    async def _answer(self, item: Item) -> None:
         """Get a prompt its response. Whatever ends the call, there is exactly one."""
         task = asyncio.current_task()
         if task is not None:
-            self._working[task] = job
+            self._working[task] = item
         response: APIResponse | None = None
         try:
-            response = await self._caller.answer(job)
+            response = await self._caller.answer(item)
         except asyncio.CancelledError:
             closed = self._shared.lifetime.closed
             if self._closing or closed is None or task is None:
                 raise
             task.uncancel()
-            response = self._failed(job.id, closed, job.sample)
+            response = self._failed(item.id, closed, item.sample)
         except GeneratorExit:
             self._closing = self._closing or not _a_loop_runs()  # it is gone, and with it whoever waits
             raise
@@ -385,9 +388,9 @@ class Batch:
         finally:
             if task is not None:
                 del self._working[task]
-            self._shared.pending.remove(job)
+            self._shared.pending.remove(item)
             if response is None and not self._closing:
-                response = self._failed(job.id, _ENDED, job.sample)
+                response = self._failed(item.id, _ENDED, item.sample)
             if response is not None:
                 self._outbox.add(response)
 

@@ -15,7 +15,8 @@ from lm_deluge import _overdue as overdue
 from lm_deluge._json import LARGE
 from lm_deluge._secrets import Secrets
 from lm_deluge.cache.writer import Write
-from lm_deluge.engine.local_cache import Job, LocalCache
+from lm_deluge.engine.item import Item
+from lm_deluge.engine.local_cache import LocalCache
 from lm_deluge.engine.report import Ledger
 from lm_deluge.engine.state import Shared
 from lm_deluge.engine.target import Route
@@ -44,9 +45,9 @@ class Settler:
         self.secrets = secrets
         self._unstored: dict[Write, None] = {}
 
-    def arrived(self, job: Job, route: Route, plan: CachePlan, received: HttpResponse, tokens: int) -> None:
+    def arrived(self, item: Item, route: Route, plan: CachePlan, received: HttpResponse, tokens: int) -> None:
         """An answer has come. To be called right after its last byte, with nothing awaited in between."""
-        arrival = job.arrival = Arrival(self, job, route, plan, received, tokens)
+        arrival = item.arrival = Arrival(self, item, route, plan, received, tokens)
         if self.shared.pace.step() and not arrival.is_large:
             arrival.settle()
         else:
@@ -54,11 +55,11 @@ class Settler:
 
     def store(self, arrival: "Arrival", response: APIResponse, *, is_first: bool) -> Write | None:
         """Hand a response to the cache."""
-        write = self.local.submit(arrival.job, response, arrival.route.parameters, is_first=is_first)
+        write = self.local.submit(arrival.item, response, arrival.route.parameters, is_first=is_first)
         if write is not None:
             self._unstored[write] = None
             write.when_done(lambda done: self._unstored.pop(done, None))
-            self.shared.pending.arrived(arrival.job, write)
+            self.shared.pending.arrived(arrival.item, write)
         return write
 
     async def all_stored(self) -> None:
@@ -72,7 +73,7 @@ class Arrival:
     """An answer that has come.
 
     Attributes:
-        job: whose answer it is.
+        item: whose answer it is.
         reply: what it says, once it is settled.
         response: the response that was made of it; None until then, and if it is a failure.
         write: on its way into the cache; None if it is not to be stored.
@@ -87,7 +88,7 @@ class Arrival:
         "_tokens",
         "is_priced",
         "is_settled",
-        "job",
+        "item",
         "plan",
         "reply",
         "response",
@@ -96,9 +97,9 @@ class Arrival:
     )
 
     def __init__(
-        self, settler: Settler, job: Job, route: Route, plan: CachePlan, received: HttpResponse, tokens: int
+        self, settler: Settler, item: Item, route: Route, plan: CachePlan, received: HttpResponse, tokens: int
     ) -> None:
-        self.job = job
+        self.item = item
         self.route = route
         self.plan = plan
         self.reply: Reply | Failure = _UNREAD
@@ -195,7 +196,7 @@ class Arrival:
         shared.limits.answered(model.name)
         if reply.usage is not None:
             shared.limits.settle(self._tokens, reply.usage.total_tokens)
-        self.response = _response_of(self.job, model.name, reply, self._received)
+        self.response = self.item.answer(model.name, reply, self._received)
         look_up = shared.look_up_rates(model)
         if look_up.done() and look_up.exception() is None:
             self._price(reply, look_up.result())
@@ -215,19 +216,3 @@ class Arrival:
             self.response = msgspec.structs.replace(self.response, cost=cost)
         self.is_priced = True
         self._settler.ledger.add_cost(cost, uncached_cost=uncached)
-
-
-def _response_of(job: Job, model: str, reply: Reply, received: HttpResponse) -> APIResponse:
-    return APIResponse(
-        id=job.id,
-        model_internal=model,
-        model_external=reply.model,
-        content=reply.content,
-        usage=reply.usage,
-        finish_reason=reply.finish_reason,
-        logprobs=reply.logprobs,
-        status_code=received.status,
-        response_id=reply.response_id,
-        raw_body=received.body,
-        sample=job.sample,
-    )

@@ -18,8 +18,8 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from lm_deluge.cache.leases import LEASE_SECONDS, LeaseKeeper
-from lm_deluge.engine.local_cache import Job, LocalCache, raise_if_cancelled
-from lm_deluge.engine.report import as_hit
+from lm_deluge.engine.item import Item
+from lm_deluge.engine.local_cache import LocalCache, raise_if_cancelled
 from lm_deluge.response import APIResponse
 
 __all__ = ["Flights", "SingleFlight"]
@@ -49,11 +49,11 @@ class Flights:
     def __init__(self) -> None:
         self._flights: dict[bytes, _Flight] = {}
 
-    async def board(
+    async def join(
         self, key: bytes, *, on_wait: Callable[[int], None], patience: float
     ) -> APIResponse | Literal["first", "further", "tired"]:
         """The answer that another prompt got. Otherwise the caller is to ask, as the first one or besides others, and
-        to call ``land``.
+        to call ``finish``.
 
         Args:
             key: of the answer.
@@ -89,7 +89,7 @@ class Flights:
             if flight.answer is not None:
                 return flight.answer
 
-    def land(self, key: bytes, answer: APIResponse | None, *, failed: bool = False) -> None:
+    def finish(self, key: bytes, answer: APIResponse | None, *, failed: bool = False) -> None:
         """One who asked is done: with an answer for all, without, or in a way that counts as a failure."""
         flight = self._flights[key]
         flight.asking -= 1
@@ -138,49 +138,49 @@ class SingleFlight:
         self._on_hit = on_hit
         self._rng = rng
 
-    async def answer(self, job: Job, ask: Callable[[Job], Awaitable[APIResponse]]) -> APIResponse:
+    async def answer(self, item: Item, ask: Callable[[Item], Awaitable[APIResponse]]) -> APIResponse:
         """The answer that another prompt got, or that ``ask`` gives."""
-        key = self._local.key(job)
+        key = self._local.key(item)
         flight = key + self._salt
-        shared = await self._flights.board(flight, on_wait=self._on_wait, patience=self._patience)
+        shared = await self._flights.join(flight, on_wait=self._on_wait, patience=self._patience)
         if isinstance(shared, APIResponse):
-            return self._hit(as_hit(shared, id=job.id))
+            return self._hit(item.hit(shared))
         if shared == "tired":
             self._local.waited_too_long(self._patience)
         response: APIResponse | None = None
         try:
-            response = await (self._leased(job, key, ask) if shared == "first" else ask(job))
+            response = await (self._leased(item, key, ask) if shared == "first" else ask(item))
             return response
         finally:
-            if response is not None or job.arrival is None:
-                self._land(flight, job, response)
+            if response is not None or item.arrival is None:
+                self._finish(flight, item, response)
             else:  # its answer came although it was cancelled
-                job.arrival.when_stored(lambda: self._land_later(flight, job))
+                item.arrival.when_stored(lambda: self._finish_later(flight, item))
 
-    def _land_later(self, flight: bytes, job: Job) -> None:
-        """``_land`` from whatever thread."""
-        response = None if job.arrival is None else job.arrival.response
+    def _finish_later(self, flight: bytes, item: Item) -> None:
+        """``_finish`` from whatever thread."""
+        response = None if item.arrival is None else item.arrival.response
         with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
-            self._loop.call_soon_threadsafe(self._land, flight, job, response)
+            self._loop.call_soon_threadsafe(self._finish, flight, item, response)
 
-    def _land(self, flight: bytes, job: Job, response: APIResponse | None) -> None:
-        good = response is not None and (job.admitted or response.local_cache_hit)
-        self._flights.land(flight, response if good else None, failed=response is not None and not good)
+    def _finish(self, flight: bytes, item: Item, response: APIResponse | None) -> None:
+        good = response is not None and (item.admitted or response.local_cache_hit)
+        self._flights.finish(flight, response if good else None, failed=response is not None and not good)
 
-    async def _leased(self, job: Job, key: bytes, ask: Callable[[Job], Awaitable[APIResponse]]) -> APIResponse:
+    async def _leased(self, item: Item, key: bytes, ask: Callable[[Item], Awaitable[APIResponse]]) -> APIResponse:
         keeper = self._keeper
         if keeper is None:
-            return await ask(job)
+            return await ask(item)
         turn = await self._lease(keeper, key)
         if turn == "none":
-            return await ask(job)
+            return await ask(item)
         if turn == "tired":
             self._local.waited_too_long(self._patience)
-            return await ask(job)
+            return await ask(item)
         holds = True
         try:
             # Between the first look and the lease another may have asked, and stored what it got.
-            found = await self._local.look_again(job)
+            found = await self._local.look_again(item)
             if found is not None:
                 return self._hit(found)
             if turn == "waited" and await self._has_failed(keeper, key):
@@ -188,14 +188,14 @@ class SingleFlight:
                 # cache would fail one after another.
                 keeper.release(key)
                 holds = False
-            response = await ask(job)
-            if holds and not job.admitted and not response.local_cache_hit:
+            response = await ask(item)
+            if holds and not item.admitted and not response.local_cache_hit:
                 await self._note_failure(keeper, key)
             return response
         finally:
-            if holds and job.arrival is not None:
+            if holds and item.arrival is not None:
                 keeper.answered(key)
-                job.arrival.when_stored(lambda: keeper.release(key))
+                item.arrival.when_stored(lambda: keeper.release(key))
             elif holds:
                 keeper.release(key)
             if keeper.trouble is not None:
