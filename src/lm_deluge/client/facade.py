@@ -23,9 +23,9 @@ from lm_deluge.client.arguments import RunArguments, at_least_one, checked_heade
 from lm_deluge.client.listening import to_all
 from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
-from lm_deluge.engine import Batch, Engine, RunOptions, Settings
+from lm_deluge.engine import Engine, Run, RunOptions, Settings
 from lm_deluge.engine.settings import REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, parameters_of
-from lm_deluge.engine.state import Lifetime, ProviderCaching, Shared
+from lm_deluge.engine.state import EngineState, Lifetime, ProviderCaching
 from lm_deluge.errors import ConfigError
 from lm_deluge.events import Listener, RunReport
 from lm_deluge.models import resolve
@@ -462,7 +462,7 @@ class LLMClient:
         responses.sort(key=attrgetter("id") if options.samples == 1 else attrgetter("id", "sample"))
         return responses
 
-    def _run(self, prompts: Prompts | AsyncIterable[PromptLike], options: RunOptions, *, show_progress: bool) -> Batch:
+    def _run(self, prompts: Prompts | AsyncIterable[PromptLike], options: RunOptions, *, show_progress: bool) -> Run:
         source = prompts if isinstance(prompts, AsyncIterable) else as_prompts(prompts)
         shown = listener(self._progress) if show_progress else None
         listeners: tuple[Listener, ...] = self._listeners if shown is None else (*self._listeners, shown)
@@ -495,7 +495,7 @@ class LLMClient:
                 for over in [old for old in self._engines if old.is_closed()]:
                     del self._engines[over]
                 engine = self._engines[loop] = Engine(
-                    Shared(
+                    EngineState(
                         self._settings,
                         cache=self._cache,
                         limits=self._limits,

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from lm_deluge._locks import renewed
-from lm_deluge.engine.warnings import Notices
+from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import PromptCacheWarning
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
@@ -135,7 +135,7 @@ class Advisor:
         )
         return found if reordered is None else [*found, reordered]
 
-    def say(self, notices: Notices, model: Model, found: Iterable[Advice | None]) -> None:
+    def say(self, warnings: Warnings, model: Model, found: Iterable[Advice | None]) -> None:
         """Give the advice that this client has not given yet."""
         for advice in found:
             if advice is None:
@@ -147,7 +147,7 @@ class Advisor:
             if not is_new:
                 continue
             try:
-                notices.warn(key, advice.message, PromptCacheWarning)
+                warnings.warn(key, advice.message, PromptCacheWarning)
             except Warning:  # where warnings are errors, it stops whatever is asked in this way
                 with self._lock:
                     self._said.discard(key)

@@ -10,15 +10,15 @@ from lm_deluge._threads import in_thread
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache, raise_if_cancelled
 from lm_deluge.engine.pricing import Pricing
-from lm_deluge.engine.report import Ledger
+from lm_deluge.engine.report import Counters
 from lm_deluge.engine.sending import Sender
 from lm_deluge.engine.settings import RunOptions, held_back_by, share_of, too_large
 from lm_deluge.engine.settle import Arrival, Settler
 from lm_deluge.engine.single_flight import Flights, SingleFlight
-from lm_deluge.engine.state import Shared
-from lm_deluge.engine.target import Route, Routes
+from lm_deluge.engine.state import EngineState
+from lm_deluge.engine.target import Target, Targets
 from lm_deluge.engine.warming import Warming, WarmTurn
-from lm_deluge.engine.warnings import Notices
+from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import ClosedError, LimitWarning, LMDelugeError, PromptCacheWarning, UnavailableError
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model
@@ -52,63 +52,63 @@ class Caller:
 
     def __init__(
         self,
-        shared: Shared,
+        state: EngineState,
         options: RunOptions,
         local: LocalCache,
         *,
-        ledger: Ledger,
-        notices: Notices,
+        counters: Counters,
+        warnings: Warnings,
         emit: Callable[[Event], None],
         on_rest: Callable[[int], None],
         on_wait: Callable[[int], None],
         parameters: Mapping[str, Parameters],
     ) -> None:
-        self._shared = shared
-        self._settings = shared.settings
-        self._pending = shared.pending
+        self._state = state
+        self._settings = state.settings
+        self._pending = state.pending
         self._options = options
         self._local = local
-        self._ledger = ledger
-        self._notices = notices
+        self._counters = counters
+        self._warnings = warnings
         self._emit = emit
         self._on_rest = on_rest
         self._on_wait = on_wait
         self._parameters = parameters
-        self._pricing = Pricing(shared, notices, ledger)
-        self._warming = Warming(shared.warmth, shared.leading, shared.clock, on_wait=on_wait)
+        self._pricing = Pricing(state, warnings, counters)
+        self._warming = Warming(state.warmth, state.leading, state.clock, on_wait=on_wait)
         self._single_flight = self._make_single_flight() if self._settings.single_flight else None
-        self._routes = Routes(shared, options, parameters)
-        self._secrets = shared.secrets()
+        self._targets = Targets(state, options, parameters)
+        self._secrets = state.secrets()
         self._sender = Sender(
-            shared.transport, shared.clock, timeout=self._settings.request_timeout, secrets=self._secrets
+            state.transport, state.clock, timeout=self._settings.request_timeout, secrets=self._secrets
         )
-        self._settler = Settler(shared, local, ledger, secrets=self._secrets)
+        self._settler = Settler(state, local, counters, secrets=self._secrets)
         self._logged = False
 
     def prepare(self) -> None:
         """Warn of what requests will not hold."""
-        for route in self._routes:
-            route.warn(self._notices)
+        for target in self._targets:
+            target.warn(self._warnings)
 
     async def learn(self, items: Sequence[Item]) -> None:
         """See prompts that will be asked, so that what they share is known before the first of them is."""
         # Duplicates that share one call are one prompt.
         asked = {item.digest: item for item in items}.values() if self._single_flight is not None else items
         for item in asked:
-            if not self._shared.pace.step():
-                await self._shared.pace.turn()
-            self._routes.learn([item.prompt])
+            if not self._state.pace.step():
+                await self._state.pace.turn()
+            self._targets.learn([item.prompt])
 
     async def finish(self) -> None:
         """Return once every answer that has come is stored."""
         await self._settler.all_stored()
-        for route in self._routes:
-            route.advise(self._notices)
+        for target in self._targets:
+            target.advise(self._warnings)
         cache = self._options.prompt_cache
-        if cache is not None and not cache.goes_on and self._ledger.has_reads:
+        if cache is not None and not cache.goes_on and self._counters.has_reads:
             return  # the first prompts of groups, which differ from each other without anything being wrong
-        for reason, answers in self._ledger.miss_reasons.items():
-            self._notices.warn(("miss", reason), _why_missed(reason, answers), PromptCacheWarning)
+        for reason, answers in self._counters.miss_reasons.items():
+            self._warnings.warn(("miss", reason), _why_missed(reason, answers), PromptCacheWarning)
 
     def check_open(self) -> None:
         """Raise if nothing may be asked any more.
@@ -116,7 +116,7 @@ class Caller:
         Raises:
             ClosedError: the client was closed, or the cache that was to keep the answers.
         """
-        self._shared.lifetime.check()
+        self._state.lifetime.check()
         if self._local.is_closed:
             raise ClosedError(
                 f"The cache {self._local.location} is closed, so this prompt was not asked: its answer could not have "
@@ -130,7 +130,7 @@ class Caller:
                 return await self._single_flight.answer(item, self._answer)
             return await self._answer(item)
         except UnavailableError as error:
-            self._notices.warn("gave up", str(error), LimitWarning)
+            self._warnings.warn("gave up", str(error), LimitWarning)
             return self._failed(item, str(error))
         except LMDelugeError as error:
             return self._failed(item, str(error))
@@ -154,14 +154,14 @@ class Caller:
         may_stream = True
         plans: dict[str, CachePlan] = {}  # by model; a retry goes where the first attempt went
         while True:
-            model = self._shared.pick_model()
-            route = self._routes[model]
-            if route.credential is None and model.service.key_required:
+            model = self._state.pick_model()
+            target = self._targets[model]
+            if target.credential is None and model.service.key_required:
                 return self._failed(item, _no_key(model), model=model)
             plan = plans.get(model.name)
             if plan is None:
-                plan = plans[model.name] = route.plan(item.prompt, now=self._shared.clock.monotonic())
-            outcome = await self._attempt(item, route, plan, tokens, may_stream=may_stream)
+                plan = plans[model.name] = target.plan(item.prompt, now=self._state.clock.monotonic())
+            outcome = await self._attempt(item, target, plan, tokens, may_stream=may_stream)
             if isinstance(outcome, APIResponse):
                 return outcome
             attempt += 1
@@ -169,19 +169,19 @@ class Caller:
             may_stream = may_stream and outcome.status not in (0, HTTPStatus.OK)
             self._note_failure(model, item, outcome)
             delay = self._settings.retry.delay(
-                attempt, retryable=outcome.retryable, retry_after=outcome.retry_after, rng=self._shared.rng
+                attempt, retryable=outcome.retryable, retry_after=outcome.retry_after, rng=self._state.rng
             )
             if delay is None:
                 times = f" (after {attempt} attempts)" if attempt > 1 else ""
                 return self._failed(item, outcome.message + times, model=model, status=outcome.status or None)
-            self._ledger.retries += 1
+            self._counters.retries += 1
             self._emit(RetryScheduled(attempt, delay, outcome.message))
             if outcome.status not in _ASKS_FOR_A_PAUSE:  # else the gate waits, with every call to the model
                 await self._rest(model, delay)
 
     def _note_failure(self, model: Model, item: Item, failure: Failure) -> None:
         """What a failure says about the provider."""
-        limits, now = self._shared.limits, self._shared.clock.monotonic()
+        limits, now = self._state.limits, self._state.clock.monotonic()
         if failure.status in _ABOUT_THE_PROMPT:
             limits.answered(model.name)
             return
@@ -192,7 +192,7 @@ class Caller:
             now=now,
             refused=failure.status in _ASKS_FOR_A_PAUSE,
             asked=failure.retry_after if failure.status in _ASKS_FOR_A_PAUSE else None,
-            rng=self._shared.rng,
+            rng=self._state.rng,
             lasts=failure.status in _WILL_NOT_CHANGE or (failure.status == 429 and not failure.retryable),
         )
         if seconds is not None:
@@ -200,43 +200,43 @@ class Caller:
 
     async def _rest(self, model: Model, seconds: float) -> None:
         """Wait before another attempt, but no longer than the model is asked at all."""
-        clock = self._shared.clock
+        clock = self._state.clock
         until = clock.monotonic() + seconds
         self._on_rest(1)
         try:
             while (left := until - clock.monotonic()) > 0:
-                self._shared.limits.check(model.name, clock.monotonic())
-                most = self._shared.limits.gives_up_in(model.name, clock.monotonic())
+                self._state.limits.check(model.name, clock.monotonic())
+                most = self._state.limits.gives_up_in(model.name, clock.monotonic())
                 await clock.sleep(min(left, most or left))
         finally:
             self._on_rest(-1)
 
     def _tokens(self, item: Item) -> int | str:
         """About how many tokens a call takes from the budget, or why it never can."""
-        budget = self._shared.limits.tokens_per_minute
+        budget = self._state.limits.tokens_per_minute
         tokens = item.prompt.count_tokens()
         return too_large(tokens, budget) or share_of(tokens, self._settings.params, budget)
 
     async def _attempt(
-        self, item: Item, route: Route, plan: CachePlan, tokens: int, *, may_stream: bool
+        self, item: Item, target: Target, plan: CachePlan, tokens: int, *, may_stream: bool
     ) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
         item.arrival = None
         prefilled = False
         while item.arrival is None:
             # Before the gate, so that a prompt which waits for its prefix holds no slot.
-            turn = await self._warming.enter(route.shared(plan))
+            turn = await self._warming.enter(target.prefixes(plan))
             if turn.waited:
-                self._ledger.add_wait(turn.waited, is_first=not item.waited)
+                self._counters.add_wait(turn.waited, is_first=not item.waited)
                 item.waited = True
             try:
                 if turn.leads:
                     await asyncio.sleep(0)  # the prompts that came with this one begin to wait
-                if turn.is_awaited and route.prefills and not prefilled:
-                    prefilled = await self._prefill(item, route, plan, turn)
+                if turn.is_awaited and target.prefills and not prefilled:
+                    prefilled = await self._prefill(item, target, plan, turn)
                     if prefilled:
                         continue  # the prefix is warm, and the prompt takes its turn with those that read it
-                outcome = await self._exchange(item, route, tokens, plan, turn, may_stream=may_stream)
+                outcome = await self._exchange(item, target, tokens, plan, turn, may_stream=may_stream)
             finally:
                 turn.close()
             if outcome is not None:
@@ -244,17 +244,17 @@ class Caller:
         return await self._conclude(item.arrival)
 
     async def _exchange(
-        self, item: Item, route: Route, tokens: int, plan: CachePlan, turn: WarmTurn, *, may_stream: bool
+        self, item: Item, target: Target, tokens: int, plan: CachePlan, turn: WarmTurn, *, may_stream: bool
     ) -> APIResponse | Failure | None:
         """A hit, or why there is no answer. None if the answer has arrived, which ``item`` then has, or if the prefix
         has ended while the call waited for the limits."""
-        gate, limits = self._shared.gate, self._shared.limits
-        if not gate.try_enter(route.model.name, tokens):
-            arrived = self._shared.clock.monotonic()
-            await gate.enter(route.model.name, tokens, group=turn.group)
-            now = self._shared.clock.monotonic()
+        gate, limits = self._state.gate, self._state.limits
+        if not gate.try_enter(target.model.name, tokens):
+            arrived = self._state.clock.monotonic()
+            await gate.enter(target.model.name, tokens, group=turn.group)
+            now = self._state.clock.monotonic()
             if now - arrived > _LONG_WAIT and (what := held_back_by(limits, tokens, now=now)):
-                self._notices.warn("held back", what, LimitWarning)
+                self._warnings.warn("held back", what, LimitWarning)
         sent = False
         try:
             if self._local.may_know_by_now(item):
@@ -266,21 +266,21 @@ class Caller:
                 return None
             # Others wait for its beginning, which does not show in an answer that comes as a whole.
             streams = may_stream and turn.may_be_awaited
-            request = await self._build(item, route, plan, stream=streams)
+            request = await self._build(item, target, plan, stream=streams)
             self.check_open()
             sent = item.is_sent = True
-            item.sent = self._shared.clock.monotonic()
-            self._ledger.calls += 1
-            self._shared.look_up_rates(route.model)  # meanwhile
+            item.sent = self._state.clock.monotonic()
+            self._counters.calls += 1
+            self._state.look_up_rates(target.model)  # meanwhile
             failure = await self._sender.send(
-                route.model,
+                target.model,
                 request,
                 turn,
-                lambda received: self._settler.arrived(item, route, plan, received, tokens),
+                lambda received: self._settler.arrived(item, target, plan, received, tokens),
                 stream=streams,
             )
             if failure is not None and failure.usage is not None:
-                await self._pricing.charge(route.model, failure.usage, None, was_wanted=True)
+                await self._pricing.charge(target.model, failure.usage, None, was_wanted=True)
             return failure
         finally:
             item.is_sent = False
@@ -288,51 +288,51 @@ class Caller:
                 limits.give_back(tokens)
             gate.leave()
 
-    async def _prefill(self, item: Item, route: Route, plan: CachePlan, turn: WarmTurn) -> bool:
+    async def _prefill(self, item: Item, target: Target, plan: CachePlan, turn: WarmTurn) -> bool:
         """Have the prefix written without an answer, for others wait for it. Returns whether it was.
 
         Where that fails, the prompt leads.
         """
-        request = route.build_prefill(item.prompt, plan)
+        request = target.build_prefill(item.prompt, plan)
         if request is None:
             return False
         tokens = item.prompt.count_tokens()
-        await self._shared.gate.enter(route.model.name, tokens, group=turn.group)
+        await self._state.gate.enter(target.model.name, tokens, group=turn.group)
         try:
             if not turn.is_awaited:  # meanwhile another has written it
-                self._shared.limits.give_back(tokens)
+                self._state.limits.give_back(tokens)
                 return False
             self.check_open()
-            started = self._shared.clock.monotonic()
+            started = self._state.clock.monotonic()
             turn.sent()
-            self._ledger.calls += 1
+            self._counters.calls += 1
             received: list[HttpResponse] = []
             failure = await self._sender.send(
-                route.model, request, self._warming.alone(), received.append, stream=False
+                target.model, request, self._warming.alone(), received.append, stream=False
             )
         finally:
-            self._shared.gate.leave()
-        now = self._shared.clock.time()
-        reply = failure if failure is not None else parse(route.model, received[0], now=now, secrets=self._secrets)
+            self._state.gate.leave()
+        now = self._state.clock.time()
+        reply = failure if failure is not None else parse(target.model, received[0], now=now, secrets=self._secrets)
         if isinstance(reply, Failure):
             if reply.status in _ASKS_FOR_A_PAUSE:
-                self._pause(route.model, reply.retry_after or _BREATHER, reply.message)
+                self._pause(target.model, reply.retry_after or _BREATHER, reply.message)
             return False
         turn.began(started=started)
         if reply.usage is not None:
-            self._shared.limits.settle(tokens, reply.usage.total_tokens)
-            rates = await self._pricing.charge(route.model, reply.usage, reply.service_tier, was_wanted=False)
+            self._state.limits.settle(tokens, reply.usage.total_tokens)
+            rates = await self._pricing.charge(target.model, reply.usage, reply.service_tier, was_wanted=False)
             if rates is not None:
-                self._ledger.writes.add(plan.prefixes, reply.usage, rates, started=started, prompt=item.prompt)
+                self._counters.writes.add(plan.prefixes, reply.usage, rates, started=started, prompt=item.prompt)
         return True
 
-    async def _build(self, item: Item, route: Route, plan: CachePlan, *, stream: bool) -> HttpRequest:
-        if not self._shared.pace.step():
-            await self._shared.pace.turn()
+    async def _build(self, item: Item, target: Target, plan: CachePlan, *, stream: bool) -> HttpRequest:
+        if not self._state.pace.step():
+            await self._state.pace.turn()
         # Built only now, so requests that wait for the limits hold no body. Encoding media takes a thread.
         if item.has_media:
-            return await in_thread(lambda: route.build(item.prompt, plan, stream=stream))
-        return route.build(item.prompt, plan, stream=stream)
+            return await in_thread(lambda: target.build(item.prompt, plan, stream=stream))
+        return target.build(item.prompt, plan, stream=stream)
 
     async def _conclude(self, arrival: Arrival) -> APIResponse | Failure:
         """What came of an answer, once it is stored. What has to happen in any case happens elsewhere."""
@@ -344,36 +344,36 @@ class Caller:
             await in_thread(arrival.settle)
         elif not arrival.is_settled:
             try:
-                await self._shared.pace.turn()
+                await self._state.pace.turn()
             finally:
                 arrival.settle()
-        item, route, reply = arrival.item, arrival.route, arrival.reply
-        model = route.model
-        refilled = rate_limit_pause(model, arrival.received.headers, now=self._shared.clock.time())
+        item, target, reply = arrival.item, arrival.target, arrival.reply
+        model = target.model
+        refilled = rate_limit_pause(model, arrival.received.headers, now=self._state.clock.time())
         if refilled:
             # The headers tell when the limit will be full again; some of it is there much sooner.
             self._pause(model, min(refilled, _BREATHER), "its rate limit is used up")
         if isinstance(reply, Failure):
             return reply
-        look_up = self._shared.look_up_rates(model)
+        look_up = self._state.look_up_rates(model)
         standard = look_up.result() if look_up.done() else await self._pricing.standard(model)
         rates = self._pricing.in_tier(model, standard, reply.service_tier)
         arrival.price(standard)
         usage = reply.usage
         if rates is not None and usage is not None and (usage.cache_read_tokens or usage.cache_write_tokens):
-            self._ledger.writes.add(arrival.plan.prefixes, usage, rates, started=item.sent, prompt=item.prompt)
+            self._counters.writes.add(arrival.plan.prefixes, usage, rates, started=item.sent, prompt=item.prompt)
         answer = await arrival.stored()
-        if (reason := route.learn_from(reply, item.prompt, arrival.plan)) is not None:
-            self._ledger.add_miss_reason(self._secrets.hide(reason))
+        if (reason := target.learn_from(reply, item.prompt, arrival.plan)) is not None:
+            self._counters.add_miss_reason(self._secrets.hide(reason))
         self._emit(AnswerReceived(answer.cost, usage))
         return answer
 
     def _pause(self, model: Model, seconds: float, reason: str) -> None:
-        if self._shared.limits.pause(model.name, seconds, self._shared.clock.monotonic()):
+        if self._state.limits.pause(model.name, seconds, self._state.clock.monotonic()):
             self._emit(CoolDown(model.name, seconds, reason))
 
     def _count_hit(self, hit: APIResponse) -> None:
-        self._shared.count_hits(self._ledger, [hit], self._emit, store=self._local.location)
+        self._state.count_hits(self._counters, [hit], self._emit, store=self._local.location)
 
     def _make_single_flight(self) -> SingleFlight:
         # Without a cache, the prompt alone does not say what is asked; and a run that refreshes must not get what was
@@ -383,13 +383,13 @@ class Caller:
         # where that is noticed.
         salt = b"".join(parameters.fingerprint for parameters in self._parameters.values())
         return SingleFlight(
-            self._shared.flights if shares else Flights(),
-            self._shared.keeper(self._local) if shares else None,
+            self._state.flights if shares else Flights(),
+            self._state.keeper(self._local) if shares else None,
             self._local,
             salt=salt + repr(self._options.max_age).encode(),
             on_wait=self._on_wait,
             on_hit=self._count_hit,
-            rng=self._shared.rng,
+            rng=self._state.rng,
             patience=max(_LEAST_PATIENCE, 2 * self._settings.retry.max_attempts * self._settings.request_timeout),
         )
 
@@ -397,7 +397,7 @@ class Caller:
         self, item: Item, message: str, *, model: Model | None = None, status: int | None = None
     ) -> APIResponse:
         response = item.error(message, model=(model or self._settings.models[0]).name, status=status)
-        self._ledger.add_answer(response)
+        self._counters.add_answer(response)
         self._emit(AnswerReceived(None, None, message))
         return response
 

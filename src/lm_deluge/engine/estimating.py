@@ -13,11 +13,11 @@ from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache, Pending
 from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.rehearsal import RunPlan, forecast
-from lm_deluge.engine.report import Ledger
+from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import RunOptions, Settings, parameters_of, share_of, too_large
-from lm_deluge.engine.state import Shared
+from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import planner_for
-from lm_deluge.engine.warnings import Notices
+from lm_deluge.engine.warnings import Warnings
 from lm_deluge.models import Rates
 from lm_deluge.prompt import PromptLike
 from lm_deluge.prompt_cache import Estimate, Planner, PromptCache, advise, lifetime_differs, unsupported
@@ -31,7 +31,7 @@ _WORTH_TELLING = 60.0  # seconds
 
 
 async def estimate(
-    shared: Shared,
+    state: EngineState,
     prompts: Iterable[PromptLike],
     options: RunOptions,
     caches: Sequence[PromptCache],
@@ -41,15 +41,15 @@ async def estimate(
     """The bill of each way of caching, that of none at all first.
 
     Args:
-        shared: the client's, which has one model.
+        state: the client's, which has one model.
         prompts: any iterable.
         options: what would hold for the run.
         caches: the ways of caching to compare.
         output_tokens: tokens of each answer; None leaves answers out.
     """
-    (model,) = shared.settings.models
-    parameters = parameters_of(shared.settings, options)[model.name]
-    local = _local_cache(shared, options, parameters)
+    (model,) = state.settings.models
+    parameters = parameters_of(state.settings, options)[model.name]
+    local = _local_cache(state, options, parameters)
     result = Estimate(model=model.name, output_tokens=output_tokens)
     misses: list[Item] = []
     known: set[bytes] = set()
@@ -65,33 +65,33 @@ async def estimate(
                 items += [Item(number, prepared, 0.0, sample=sample) for sample in range(options.samples)]
             number += 1
         missed = [item for item, hit in zip(items, await local.look_up(items), strict=True) if hit is None]
-        if shared.settings.single_flight:
+        if state.settings.single_flight:
             missed = list(_first_of_each(missed, known))
         result = msgspec.structs.replace(result, hits=result.hits + len(items) - len(missed))
         if options.cache_mode == "offline":  # then nobody is asked
             continue
         for item in missed:
-            problem = too_large(item.prompt.count_tokens(), shared.limits.tokens_per_minute)
+            problem = too_large(item.prompt.count_tokens(), state.limits.tokens_per_minute)
             if problem is None:
                 misses.append(item)
             else:
                 unusable = result.unusable + 1
                 result = msgspec.structs.replace(result, unusable=unusable, problem=result.problem or problem)
     result = msgspec.structs.replace(result, prompts=number * options.samples)
-    rates = await shared.rates(model)
-    return await in_thread(lambda: _forecasts(result, shared, options, parameters, misses, caches, rates))
+    rates = await state.rates(model)
+    return await in_thread(lambda: _forecasts(result, state, options, parameters, misses, caches, rates))
 
 
 def _forecasts(
     result: Estimate,
-    shared: Shared,
+    state: EngineState,
     options: RunOptions,
     parameters: Parameters,
     misses: Sequence[Item],
     caches: Sequence[PromptCache],
     rates: Rates | None,
 ) -> Estimate:
-    settings, limits = shared.settings, shared.limits
+    settings, limits = state.settings, state.limits
     (model,) = settings.models
     run = RunPlan(
         prompts=[item.prompt for item in misses],
@@ -148,18 +148,18 @@ def _can_prefill(settings: Settings, options: RunOptions, items: Sequence[Item])
     )
 
 
-def _local_cache(shared: Shared, options: RunOptions, parameters: Parameters) -> LocalCache:
+def _local_cache(state: EngineState, options: RunOptions, parameters: Parameters) -> LocalCache:
     """The local cache as a run of its own would see it, on books that nobody reads."""
-    opener = None if options.cache_mode == "bypass" else shared.cache
+    opener = None if options.cache_mode == "bypass" else state.cache
     context = RunContext(parameters=(parameters,), max_age=options.max_age, samples=options.samples)
     return LocalCache(
         None if opener is None else opener(context),
         Pending(),
         mode=options.cache_mode,
-        models=[model.name for model in shared.settings.models],
-        ledger=Ledger(),
-        notices=Notices(),
-        clock=shared.clock,
+        models=[model.name for model in state.settings.models],
+        counters=Counters(),
+        warnings=Warnings(),
+        clock=state.clock,
     )
 
 

@@ -10,9 +10,9 @@ from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.item import Item
-from lm_deluge.engine.report import Ledger
+from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import CacheMode
-from lm_deluge.engine.warnings import Notices
+from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import CacheWarning
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -75,16 +75,16 @@ class LocalCache:
         *,
         mode: CacheMode,
         models: Sequence[str],
-        ledger: Ledger,
-        notices: Notices,
+        counters: Counters,
+        warnings: Warnings,
         clock: Clock,
     ) -> None:
         self.mode = mode
         self._cache = None if mode == "bypass" else cache
         self._pending = pending
         self._models = frozenset(models)
-        self._ledger = ledger
-        self._notices = notices
+        self._counters = counters
+        self._warnings = warnings
         self._clock = clock
         # Answers that were bought since the run began are as fresh as those that it would buy.
         self._since = self._cache.time() if self._cache is not None and mode == "refresh" else None
@@ -151,7 +151,7 @@ class LocalCache:
             if is_first:
                 item.admitted = self._cache.admits(response)
                 if not item.admitted:
-                    self._ledger.not_stored += 1
+                    self._counters.not_stored += 1
                     return None
             write = self._cache.submit(item, response, parameters)
         except BaseException as error:  # noqa: BLE001 - the answer goes to its caller all the same
@@ -227,8 +227,8 @@ class LocalCache:
 
     def _report(self, found: Found) -> None:
         if found.damage is not None:
-            self._ledger.damaged_entries += 1
-            self._notices.warn("damaged", f"A damaged cache entry counts as a miss: {found.damage}", CacheWarning)
+            self._counters.damaged_entries += 1
+            self._warnings.warn("damaged", f"A damaged cache entry counts as a miss: {found.damage}", CacheWarning)
         if found.failure is not None:
             self.failed("an answer could not be looked up", found.failure)
 
@@ -248,7 +248,7 @@ class LocalCache:
             if stored not in self._models
             else "Answers that were asked with other parameters are served from the cache"
         )
-        self._notices.warn(
+        self._warnings.warn(
             "other request",
             f"{what}{f' ({how})' if how else ''}: the key is the conversation alone. To keep them apart, give the "
             'cache scope="request".',
@@ -257,9 +257,9 @@ class LocalCache:
 
     def failed(self, what: str, error: BaseException | str, *, count: int = 1) -> None:
         """Count a failure of the cache, and warn of the first. From any thread."""
-        self._ledger.add_failure(count)
+        self._counters.add_failure(count)
         detail = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        self._notices.warn(
+        self._warnings.warn(
             "failure",
             f"The cache {self.location} failed: {what} ({detail}). The run goes on without it; "
             "further failures are counted in report.cache_failures.",
@@ -268,7 +268,7 @@ class LocalCache:
 
     def waited_too_long(self, seconds: float) -> None:
         """Say that a prompt has waited in vain for another to fetch its answer."""
-        self._notices.warn(
+        self._warnings.warn(
             "waited",
             f"For {seconds:,.0f} s others who share {self.location} have been fetching an answer that does not come, "
             "so this run asks for it as well; it may be paid twice. If their calls may take that long, raise "

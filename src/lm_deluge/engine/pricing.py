@@ -1,8 +1,8 @@
 """What answers cost: prices looked up once for each model, and what has none said once."""
 
-from lm_deluge.engine.report import Ledger
-from lm_deluge.engine.state import Shared
-from lm_deluge.engine.warnings import Notices
+from lm_deluge.engine.report import Counters
+from lm_deluge.engine.state import EngineState
+from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import ModelWarning
 from lm_deluge.models import Model, Rates
 from lm_deluge.usage import Usage
@@ -13,10 +13,10 @@ __all__ = ["Pricing"]
 class Pricing:
     """The prices of one run."""
 
-    def __init__(self, shared: Shared, notices: Notices, ledger: Ledger) -> None:
-        self._shared = shared
-        self._notices = notices
-        self._ledger = ledger
+    def __init__(self, state: EngineState, warnings: Warnings, counters: Counters) -> None:
+        self._state = state
+        self._warnings = warnings
+        self._counters = counters
 
     async def rates(self, model: Model, tier: str | None) -> Rates | None:
         """The prices of a model in the tier that its answer was processed in, or None."""
@@ -24,9 +24,9 @@ class Pricing:
 
     async def standard(self, model: Model) -> Rates | None:
         """The prices of a model, or None, once they are known."""
-        known = await self._shared.rates(model)
-        if not self._shared.pace.step():  # all that waited go on in this moment
-            await self._shared.pace.turn()
+        known = await self._state.rates(model)
+        if not self._state.pace.step():  # all that waited go on in this moment
+            await self._state.pace.turn()
         return known
 
     def in_tier(self, model: Model, standard: Rates | None, tier: str | None) -> Rates | None:
@@ -35,7 +35,7 @@ class Pricing:
         if rates is None and model.service.price_provider is not None:
             at = "" if standard is None else f" in service tier {tier!r}"
             remedy = "Check the name, or upgrade" if standard is None else "Upgrade"
-            self._notices.warn(
+            self._warnings.warn(
                 ("price", model.name, tier),
                 f"No price is known for {model.name!r}{at}; the cost of such answers is None. "
                 f"{remedy} the price list with: pip install -U genai-prices",
@@ -54,8 +54,8 @@ class Pricing:
         """
         rates = await self.rates(model, tier)
         if rates is None:
-            self._ledger.add_unanswered(usage, cost=None, uncached_cost=None)
+            self._counters.add_unanswered(usage, cost=None, uncached_cost=None)
         else:
             uncached = rates.uncached_cost(usage) if was_wanted else 0.0
-            self._ledger.add_unanswered(usage, cost=rates.cost(usage), uncached_cost=uncached)
+            self._counters.add_unanswered(usage, cost=rates.cost(usage), uncached_cost=uncached)
         return rates

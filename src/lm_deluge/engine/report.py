@@ -10,7 +10,7 @@ from lm_deluge.events import RunReport, count_word
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 
-__all__ = ["Ledger", "Tokens"]
+__all__ = ["Counters", "Tokens"]
 
 
 class Tokens:
@@ -40,7 +40,7 @@ class Tokens:
         )
 
 
-class Ledger:
+class Counters:
     """The counters of a run. Answers are counted in whatever thread settles them, all else on the event loop.
 
     Args:

@@ -15,26 +15,26 @@ import msgspec
 
 from lm_deluge import _overdue as overdue
 from lm_deluge._interrupts import deferred
+from lm_deluge.cache import runs
 from lm_deluge.cache.found import RunContext
-from lm_deluge.cache.runs import Run
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.calls import Caller
 from lm_deluge.engine.item import Item, error_response
 from lm_deluge.engine.local_cache import LocalCache
 from lm_deluge.engine.outbox import Outbox
 from lm_deluge.engine.prepare import prepare
-from lm_deluge.engine.report import Ledger
+from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.source import chunked
-from lm_deluge.engine.state import Shared
-from lm_deluge.engine.warnings import Notices
+from lm_deluge.engine.state import EngineState
+from lm_deluge.engine.warnings import Warnings
 from lm_deluge.engine.writes import Writes
 from lm_deluge.errors import CacheMissError
 from lm_deluge.events import AnswerReceived, Event, RunFinished, RunReport, RunStarted
 from lm_deluge.prompt import Conversation, PromptLike
 from lm_deluge.response import APIResponse
 
-__all__ = ["Batch"]
+__all__ = ["Run"]
 
 _MOST_FOR_EACH_SLOT = 4
 _MOST_WAITING_FOR_EACH_SLOT = 64
@@ -43,10 +43,10 @@ _ACCOUNT_SECONDS = 1.0
 _ENDED = "The call for this prompt was ended from outside, before it had an answer. Run it again."
 
 
-class Batch:
+class Run:
     """One run over a client's shared state, from its first event to its report::
 
-        async with Batch(...) as run:
+        async with Run(...) as run:
             while ready := await run.take():
                 ...
 
@@ -62,7 +62,7 @@ class Batch:
 
     def __init__(
         self,
-        shared: Shared,
+        state: EngineState,
         prompts: Iterable[PromptLike] | AsyncIterable[PromptLike],
         options: RunOptions,
         *,
@@ -76,29 +76,29 @@ class Batch:
         self._tell = emit
         self._on_report = on_report
         self._ending = contextlib.ExitStack()
-        self._shared = shared
+        self._state = state
         self._outbox = Outbox()
         self._emit = self._guarded(emit)
-        self._ledger = Ledger(
+        self._counters = Counters(
             Writes(
-                shared.write_log,
+                state.write_log,
                 goes_on=options.prompt_cache is None or options.prompt_cache.goes_on,
                 tools=options.tools,
             )
         )
-        self._notices = Notices()
-        self._started = shared.clock.monotonic()
+        self._warnings = Warnings()
+        self._started = state.clock.monotonic()
         self._ended: float | None = None
         self._next_id = first_id
         self._options = options
-        models = [model.name for model in shared.settings.models]
-        opener = None if options.cache_mode == "bypass" else shared.cache
+        models = [model.name for model in state.settings.models]
+        opener = None if options.cache_mode == "bypass" else state.cache
         # Worked out once, and only for those who need it: the local cache, and the plans for the provider's.
         needed = opener is not None or options.prompt_cache is not None
-        parameters = parameters_of(shared.settings, options) if needed else {}
-        self._run = Run(
+        parameters = parameters_of(state.settings, options) if needed else {}
+        self._run = runs.Run(
             id=secrets.randbits(62) + 1,
-            started=shared.clock.time(),
+            started=state.clock.time(),
             name=options.run_name,
             tags=options.tags,
             models=tuple(models),
@@ -112,19 +112,19 @@ class Batch:
         self._keeps_account = kept
         self._local = LocalCache(
             None if opener is None else opener(context),
-            shared.pending,
+            state.pending,
             mode=options.cache_mode,
             models=models,
-            ledger=self._ledger,
-            notices=self._notices,
-            clock=shared.clock,
+            counters=self._counters,
+            warnings=self._warnings,
+            clock=state.clock,
         )
         self._caller = Caller(
-            shared,
+            state,
             options,
             self._local,
-            ledger=self._ledger,
-            notices=self._notices,
+            counters=self._counters,
+            warnings=self._warnings,
             emit=self._emit,
             on_rest=self._on_rest,
             on_wait=self._on_wait,
@@ -155,28 +155,28 @@ class Batch:
 
     def report(self) -> RunReport:
         """What happened so far."""
-        now = self._shared.clock.monotonic() if self._ended is None else self._ended
-        return self._ledger.report(seconds=now - self._started)
+        now = self._state.clock.monotonic() if self._ended is None else self._ended
+        return self._counters.report(seconds=now - self._started)
 
     def at_end(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called when the run is over, after its last event. To be said before it begins."""
         self._ending.callback(callback)
 
     async def __aenter__(self) -> Self:
-        self._shared.lifetime.check()
+        self._state.lifetime.check()
         overdue.settle_abandoned()  # so that what a loop that has ended received is found
         self._ending.enter_context(deferred(self))
-        self._shared.runs.add(self)
+        self._state.runs.add(self)
         self._ending.callback(self._finished)
         try:
-            self._tell(RunStarted(self._total, tuple(model.name for model in self._shared.settings.models)))
+            self._tell(RunStarted(self._total, tuple(model.name for model in self._state.settings.models)))
             self._caller.prepare()  # warns of what no request will hold, before the first one
         except BaseException:
             self._ending.close()
             raise
-        self._notices.sending = True
+        self._warnings.sending = True
         if self._keeps_account:
-            self._shared.limits.begin()
+            self._state.limits.begin()
             # At the beginning, so that the entries of a run that is killed can still be told by its name and tags.
             self._local.record(self._run)
         self._feeder = asyncio.create_task(self._feed())
@@ -222,7 +222,7 @@ class Batch:
         """Ask nothing more. What has arrived is settled all the same."""
         self._closing = True
         while self._misses:
-            self._shared.pending.remove(self._misses.popleft())
+            self._state.pending.remove(self._misses.popleft())
         if self._feeder is not None:
             self._feeder.cancel()
         for task in self._tasks:
@@ -244,7 +244,7 @@ class Batch:
         self._outbox.fail(asyncio.CancelledError())
 
     def _close_account(self) -> Write | None:
-        self._ended = self._shared.clock.monotonic()
+        self._ended = self._state.clock.monotonic()
         if not self._keeps_account:
             return None
         return self._local.record(msgspec.structs.replace(self._run, report=self.report()))
@@ -267,13 +267,13 @@ class Batch:
     async def _look_up(self, items: Sequence[Item]) -> None:
         # All of them count as waiting before they are looked up, so an answer that is stored meanwhile is noticed.
         unasked = deque(items)
-        pending = self._shared.pending
+        pending = self._state.pending
         pending.add(items)
         try:
             found = await self._local.look_up(items)
             hits = [response for response in found if response is not None]
             if hits:
-                self._shared.count_hits(self._ledger, hits, self._emit, store=self._local.location)
+                self._state.count_hits(self._counters, hits, self._emit, store=self._local.location)
                 self._outbox.add(*hits)
             if self._options.prompt_cache is not None and self._local.mode != "offline":
                 await self._caller.learn(
@@ -290,7 +290,7 @@ class Batch:
                     continue
                 self._misses.append(item)
                 self._hire()
-                while len(self._misses) >= self._shared.settings.max_concurrent:
+                while len(self._misses) >= self._state.settings.max_concurrent:
                     self._room.clear()
                     await self._room.wait()
             await self._outbox.room()
@@ -301,7 +301,7 @@ class Batch:
     def _items(self, prepared: Sequence[Conversation | str]) -> Iterator[list[Item]]:
         """What is to be answered, in lists that are short enough to be looked up at once."""
         items: list[Item] = []
-        now = self._shared.clock.monotonic()
+        now = self._state.clock.monotonic()
         samples = self._options.samples
         for prompt in prepared:
             for sample in range(samples):
@@ -328,7 +328,7 @@ class Batch:
 
     def _failed(self, id: int, message: str, sample: int) -> APIResponse:
         response = error_response(id, message, model=self._model, sample=sample)
-        self._ledger.add_answer(response)
+        self._counters.add_answer(response)
         self._emit(AnswerReceived(None, None, message))
         return response
 
@@ -336,7 +336,7 @@ class Batch:
         """Start another worker if there is work and a call more may be under way."""
         # A worker that waits for a retry makes no call; another takes its place meanwhile, but not without end. One
         # that waits for a duplicate's answer holds nothing but its prompt, so there may be many more of those.
-        most = self._shared.settings.max_concurrent
+        most = self._state.settings.max_concurrent
         if self._closing or not self._misses:
             return
         waiting = min(self._waiting, _MOST_WAITING_FOR_EACH_SLOT * most)
@@ -357,7 +357,7 @@ class Batch:
 
     async def _work(self) -> None:
         try:
-            while self._misses and self._workers - self._resting <= self._shared.settings.max_concurrent:
+            while self._misses and self._workers - self._resting <= self._state.settings.max_concurrent:
                 item = self._misses.popleft()
                 self._room.set()
                 await self._answer(item)
@@ -375,7 +375,7 @@ class Batch:
         try:
             response = await self._caller.answer(item)
         except asyncio.CancelledError:
-            closed = self._shared.lifetime.closed
+            closed = self._state.lifetime.closed
             if self._closing or closed is None or task is None:
                 raise
             task.uncancel()
@@ -388,7 +388,7 @@ class Batch:
         finally:
             if task is not None:
                 del self._working[task]
-            self._shared.pending.remove(item)
+            self._state.pending.remove(item)
             if response is None and not self._closing:
                 response = self._failed(item.id, _ENDED, item.sample)
             if response is not None:

@@ -17,9 +17,9 @@ from lm_deluge._secrets import Secrets
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache
-from lm_deluge.engine.report import Ledger
-from lm_deluge.engine.state import Shared
-from lm_deluge.engine.target import Route
+from lm_deluge.engine.report import Counters
+from lm_deluge.engine.state import EngineState
+from lm_deluge.engine.target import Target
 from lm_deluge.models import Rates
 from lm_deluge.prompt_cache import CachePlan
 from lm_deluge.providers import Failure, Reply, parse
@@ -38,28 +38,28 @@ _UNREAD = Failure(status=0, message="not read yet", retryable=False)
 class Settler:
     """How one run settles."""
 
-    def __init__(self, shared: Shared, local: LocalCache, ledger: Ledger, *, secrets: Secrets) -> None:
-        self.shared = shared
+    def __init__(self, state: EngineState, local: LocalCache, counters: Counters, *, secrets: Secrets) -> None:
+        self.state = state
         self.local = local
-        self.ledger = ledger
+        self.counters = counters
         self.secrets = secrets
         self._unstored: dict[Write, None] = {}
 
-    def arrived(self, item: Item, route: Route, plan: CachePlan, received: HttpResponse, tokens: int) -> None:
+    def arrived(self, item: Item, target: Target, plan: CachePlan, received: HttpResponse, tokens: int) -> None:
         """An answer has come. To be called right after its last byte, with nothing awaited in between."""
-        arrival = item.arrival = Arrival(self, item, route, plan, received, tokens)
-        if self.shared.pace.step() and not arrival.is_large:
+        arrival = item.arrival = Arrival(self, item, target, plan, received, tokens)
+        if self.state.pace.step() and not arrival.is_large:
             arrival.settle()
         else:
             overdue.announce(arrival)
 
     def store(self, arrival: "Arrival", response: APIResponse, *, is_first: bool) -> Write | None:
         """Hand a response to the cache."""
-        write = self.local.submit(arrival.item, response, arrival.route.parameters, is_first=is_first)
+        write = self.local.submit(arrival.item, response, arrival.target.parameters, is_first=is_first)
         if write is not None:
             self._unstored[write] = None
             write.when_done(lambda done: self._unstored.pop(done, None))
-            self.shared.pending.arrived(arrival.item, write)
+            self.state.pending.arrived(arrival.item, write)
         return write
 
     async def all_stored(self) -> None:
@@ -92,15 +92,15 @@ class Arrival:
         "plan",
         "reply",
         "response",
-        "route",
+        "target",
         "write",
     )
 
     def __init__(
-        self, settler: Settler, item: Item, route: Route, plan: CachePlan, received: HttpResponse, tokens: int
+        self, settler: Settler, item: Item, target: Target, plan: CachePlan, received: HttpResponse, tokens: int
     ) -> None:
         self.item = item
-        self.route = route
+        self.target = target
         self.plan = plan
         self.reply: Reply | Failure = _UNREAD
         self.is_settled = False
@@ -152,7 +152,7 @@ class Arrival:
     def _ask_for_price(self) -> None:
         if self.response is not None and not self.is_priced:
             # Its price comes in another thread, which calls this even if nobody else waits for it.
-            self._settler.shared.look_up_rates(self.route.model).add_done_callback(self._on_rates)
+            self._settler.state.look_up_rates(self.target.model).add_done_callback(self._on_rates)
 
     def _on_rates(self, found: "Future[Rates | None]") -> None:
         self.price(None if found.exception() is not None else found.result())
@@ -188,20 +188,20 @@ class Arrival:
             write.when_done(lambda _: then())
 
     def _settle(self) -> Reply | Failure:
-        settler, model = self._settler, self.route.model
-        shared = settler.shared
-        reply = parse(model, self._received, now=shared.clock.time(), secrets=settler.secrets)
+        settler, model = self._settler, self.target.model
+        state = settler.state
+        reply = parse(model, self._received, now=state.clock.time(), secrets=settler.secrets)
         if isinstance(reply, Failure):
             return reply
-        shared.limits.answered(model.name)
+        state.limits.answered(model.name)
         if reply.usage is not None:
-            shared.limits.settle(self._tokens, reply.usage.total_tokens)
+            state.limits.settle(self._tokens, reply.usage.total_tokens)
         self.response = self.item.answer(model.name, reply, self._received)
-        look_up = shared.look_up_rates(model)
+        look_up = state.look_up_rates(model)
         if look_up.done() and look_up.exception() is None:
             self._price(reply, look_up.result())
         self.write = settler.store(self, self.response, is_first=True)
-        settler.ledger.add_answer(self.response, provider=model.service.name)
+        settler.counters.add_answer(self.response, provider=model.service.name)
         return reply
 
     def _price(self, reply: Reply, rates: Rates | None) -> None:
@@ -215,4 +215,4 @@ class Arrival:
                 uncached = rates.uncached_cost(reply.usage)
             self.response = msgspec.structs.replace(self.response, cost=cost)
         self.is_priced = True
-        self._settler.ledger.add_cost(cost, uncached_cost=uncached)
+        self._settler.counters.add_cost(cost, uncached_cost=uncached)

@@ -17,7 +17,7 @@ from lm_deluge.cache.user import Opener
 from lm_deluge.engine.advising import Advisor
 from lm_deluge.engine.local_cache import LocalCache, Pending
 from lm_deluge.engine.pace import Pace
-from lm_deluge.engine.report import Ledger
+from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import Settings
 from lm_deluge.engine.single_flight import Flights
 from lm_deluge.engine.writes import WriteLog
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from lm_deluge.engine.warming import Waiter, WarmTurn
 
-__all__ = ["Lifetime", "ProviderCaching", "Shared"]
+__all__ = ["EngineState", "Lifetime", "ProviderCaching"]
 
 _log = logging.getLogger("lm_deluge")
 
@@ -82,7 +82,7 @@ class Lifetime:
             raise ClosedError(self.closed)
 
 
-class Shared:
+class EngineState:
     """Limits, transport, prices and the cache of a client."""
 
     def __init__(
@@ -171,10 +171,12 @@ class Shared:
             run.refuse()
 
     @staticmethod
-    def count_hits(ledger: Ledger, hits: Sequence[APIResponse], emit: Callable[[Event], None], *, store: str) -> None:
+    def count_hits(
+        counters: Counters, hits: Sequence[APIResponse], emit: Callable[[Event], None], *, store: str
+    ) -> None:
         """Put local hits on the books."""
         if hits:
-            emit(HitsServed(len(hits), ledger.add_hits(hits, store=store)))
+            emit(HitsServed(len(hits), counters.add_hits(hits, store=store)))
 
 
 def _rates_or_none(model: Model) -> Rates | None:

@@ -8,8 +8,8 @@ import msgspec
 
 from lm_deluge.engine.report import Tokens
 from lm_deluge.engine.settings import RunOptions, Settings
-from lm_deluge.engine.state import Shared
-from lm_deluge.engine.warnings import Notices
+from lm_deluge.engine.state import EngineState
+from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import CredentialWarning, ModelWarning
 from lm_deluge.models import Model, is_elsewhere, is_here
 from lm_deluge.prompt import Conversation
@@ -27,12 +27,12 @@ from lm_deluge.providers import Reply, build, can_prefill, dropped_parameters, s
 from lm_deluge.request import Parameters, Request
 from lm_deluge.wire import HttpRequest
 
-__all__ = ["Route", "Routes", "planner_for"]
+__all__ = ["Target", "Targets", "planner_for"]
 
 _NO_PLAN = CachePlan()
 
 
-class Route:
+class Target:
     """Calls of a run to one model.
 
     Attributes:
@@ -41,23 +41,23 @@ class Route:
         credential: the API key, if there is one.
     """
 
-    def __init__(self, shared: Shared, options: RunOptions, model: Model, parameters: Parameters | None) -> None:
+    def __init__(self, state: EngineState, options: RunOptions, model: Model, parameters: Parameters | None) -> None:
         self.model = model
         self.parameters = parameters
-        self.credential = shared.credential(model)
-        self._settings = shared.settings
+        self.credential = state.credential(model)
+        self._settings = state.settings
         self._options = options
-        self._shared = shared
+        self._state = state
         self._answers = 0
         self._used = Tokens()
         self._planner: Planner | None = None
         if parameters is not None:
             self._planner = planner_for(
-                shared.settings, options, options.prompt_cache, model, parameters, indexes=shared.indexes
+                state.settings, options, options.prompt_cache, model, parameters, indexes=state.indexes
             )
 
     def __repr__(self) -> str:
-        return f"Route({self.model.name})"
+        return f"Target({self.model.name})"
 
     def learn(self, prompts: Iterable[Conversation]) -> None:
         """See prompts that will be asked, so that what they share is known before the first of them is."""
@@ -69,11 +69,11 @@ class Route:
         if self._planner is None:
             return _NO_PLAN
         plan = self._planner.plan(prompt)
-        self._shared.advisor.see(self.model, self._planner.cache, self._options.tools, prompt, plan)
-        rate = self._shared.limits.calls_per_minute(prompt.count_tokens())
-        return self._shared.sharding.spread(plan, self.model.caching.key_limit, now, rate=rate)
+        self._state.advisor.see(self.model, self._planner.cache, self._options.tools, prompt, plan)
+        rate = self._state.limits.calls_per_minute(prompt.count_tokens())
+        return self._state.sharding.spread(plan, self.model.caching.key_limit, now, rate=rate)
 
-    def shared(self, plan: CachePlan) -> tuple[Prefix, ...]:
+    def prefixes(self, plan: CachePlan) -> tuple[Prefix, ...]:
         """The prefixes that requests wait for until the first of them has written it."""
         return plan.prefixes if self._planner is not None and self._planner.warms else ()
 
@@ -116,35 +116,35 @@ class Route:
     def _answer_before(self, prompt: Conversation, plan: CachePlan) -> str | None:
         if self._planner is None or not self._planner.cache.diagnostics:
             return None
-        return self._shared.advisor.answer_before(self.model, self._planner.cache, prompt, plan)
+        return self._state.advisor.answer_before(self.model, self._planner.cache, prompt, plan)
 
-    def warn(self, notices: Notices) -> None:
+    def warn(self, warnings: Warnings) -> None:
         """Say what is known before the first request: what none will hold, and what is wrong with what is asked."""
         options, model = self._options, self.model
-        self._warn_of_address(notices)
+        self._warn_of_address(warnings)
         for name in dropped_parameters(model, self._settings.params, has_schema=options.output_schema is not None):
-            notices.warn(
+            warnings.warn(
                 ("dropped", model.name, name),
                 f"{model.name} does not take {name}; it is left out of its requests. Remove it to silence this.",
                 ModelWarning,
             )
         cache = options.prompt_cache
         if cache is not None:
-            today = datetime.fromtimestamp(self._shared.clock.time(), UTC).date()
+            today = datetime.fromtimestamp(self._state.clock.time(), UTC).date()
             found = [unsupported(cache, model)] if self._planner is None else advise_ahead(cache, model, today=today)
-            self._shared.advisor.say(notices, model, found)
+            self._state.advisor.say(warnings, model, found)
 
-    def _warn_of_address(self, notices: Notices) -> None:
+    def _warn_of_address(self, warnings: Warnings) -> None:
         """Say that a credential goes where others may read it, once for each client and address."""
         address, settings = self.model.base_url, self._settings
-        told = self._shared.told
-        if address in told or not (self.credential or self._shared.secret_headers):
+        told = self._state.told
+        if address in told or not (self.credential or self._state.secret_headers):
             return
         parts = urlsplit(address)
         if parts.scheme == "http" and not is_here(address):
-            headers = ", ".join(self._shared.secret_headers)
+            headers = ", ".join(self._state.secret_headers)
             what = "The API key goes" if self.credential else f"{headers} (extra_headers) goes"
-            notices.warn(
+            warnings.warn(
                 ("http", address),
                 f"{what} to {parts.hostname} over http://, where others on the way can read it, and the prompts. "
                 "Use https://, or send no credential.",
@@ -152,7 +152,7 @@ class Route:
             )
         if settings.address_from and settings.api_key is None and self.credential and is_elsewhere(address):
             names = " or ".join(self.model.service.key_env)
-            notices.warn(
+            warnings.warn(
                 ("address", address),
                 f"The key of {names} goes to {parts.hostname}, because {settings.address_from} says so. "
                 "Whoever runs that host gets it. If you trust the file, silence this by passing api_key.",
@@ -167,16 +167,16 @@ class Route:
         if self._planner is None:
             return None
         is_read = reply.usage is not None and reply.usage.has_cache_hit
-        self._shared.advisor.answered(self.model, self._planner.cache, prompt, plan, reply.response_id, is_read=is_read)
+        self._state.advisor.answered(self.model, self._planner.cache, prompt, plan, reply.response_id, is_read=is_read)
         return None if is_read else reply.cache_miss_reason
 
-    def advise(self, notices: Notices) -> None:
+    def advise(self, warnings: Warnings) -> None:
         """Say what is wrong with how prompts are cached, which providers never do."""
-        planner, advisor = self._planner, self._shared.advisor
+        planner, advisor = self._planner, self._state.advisor
         found = [nothing_read(self._options.prompt_cache, self.model, self._used.total(), self._answers)]
         if planner is not None:
             found += advisor.look(self.model, planner.cache, answers=self._answers, reserved=planner.reserved)
-        advisor.say(notices, self.model, found)
+        advisor.say(warnings, self.model, found)
 
 
 def planner_for(
@@ -201,21 +201,21 @@ def planner_for(
     )
 
 
-class Routes:
-    """The routes of one run, by the name of the model."""
+class Targets:
+    """The targets of one run, by the name of the model."""
 
-    def __init__(self, shared: Shared, options: RunOptions, parameters: Mapping[str, Parameters]) -> None:
-        self._routes = {
-            model.name: Route(shared, options, model, parameters.get(model.name)) for model in shared.settings.models
+    def __init__(self, state: EngineState, options: RunOptions, parameters: Mapping[str, Parameters]) -> None:
+        self._targets = {
+            model.name: Target(state, options, model, parameters.get(model.name)) for model in state.settings.models
         }
 
-    def __getitem__(self, model: Model) -> Route:
-        return self._routes[model.name]
+    def __getitem__(self, model: Model) -> Target:
+        return self._targets[model.name]
 
-    def __iter__(self) -> Iterator[Route]:
-        return iter(self._routes.values())
+    def __iter__(self) -> Iterator[Target]:
+        return iter(self._targets.values())
 
     def learn(self, prompts: Sequence[Conversation]) -> None:
         """See prompts that will be asked."""
-        for route in self:
-            route.learn(prompts)
+        for target in self:
+            target.learn(prompts)

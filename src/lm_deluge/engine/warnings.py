@@ -6,7 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
-__all__ = ["Notices"]
+__all__ = ["Warnings"]
 
 _log = logging.getLogger("lm_deluge")
 
@@ -14,7 +14,7 @@ _log = logging.getLogger("lm_deluge")
 _OURS = (str(Path(__file__).parent.parent), str(Path(asyncio.__file__).parent), "uvloop")
 
 
-class Notices:
+class Warnings:
     """Gives each warning once.
 
     Where filters turn warnings into errors, one that comes before the first call is raised. Later ones are logged
