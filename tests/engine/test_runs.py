@@ -20,7 +20,7 @@ from .test_endings import watch
 
 
 def pending_of(client):
-    return [engine._shared.pending for engine in client._engines.values()]
+    return [engine._state.pending for engine in client._engines.values()]
 
 
 def test_a_thousand_duplicates_ask_only_until_the_first_has_finished(emulator, make_client):
