@@ -21,10 +21,10 @@ from lm_deluge.cache.stores import _sqlite_file
 from lm_deluge.cache.stores.mapping import MappingStore
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.engine.advising import Advisor
-from lm_deluge.engine.writes import WriteLog
 from lm_deluge.models import resolve
-from lm_deluge.prompt_cache.sharding import Sharding
-from lm_deluge.prompt_cache.sharing import PrefixIndex, PrefixIndexes
+from lm_deluge.prompt_cache.prefix_index import PrefixIndex, PrefixIndexes
+from lm_deluge.prompt_cache.routing_keys import Sharding
+from lm_deluge.prompt_cache.write_audit import WriteLog
 from lm_deluge.schedule.limits import Limits
 from lm_deluge.schedule.warmth import Prefix, Warmth
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import lm_deluge
 from lm_deluge.errors import LMDelugeError
 from lm_deluge.models import SERVICES, rates_for, resolve
-from lm_deluge.models.measuring import measure, measure_model
+from lm_deluge.models.measurement import measure, measure_model
 from lm_deluge.models.prices import Rates, _rates
 from lm_deluge.usage import Usage
 

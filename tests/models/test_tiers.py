@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_deluge.models import SERVICES, rates_for, resolve
-from lm_deluge.models.measuring import measure, measure_model
+from lm_deluge.models.measurement import measure, measure_model
 from lm_deluge.models.prices import _rates
 from lm_deluge.models.tiers import tier_of
 from lm_deluge.usage import Usage

@@ -10,9 +10,9 @@ from lm_deluge.errors import ConfigError
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, Image, Message, ProviderBlock, Text, ToolCall, ToolResult
 from lm_deluge.prompt_cache import PATTERNS, CachePlan, Planner, PromptCache, cache_key
-from lm_deluge.prompt_cache.marked import prefixes
+from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.prompt_cache.patterns import GROWING
-from lm_deluge.prompt_cache.reading import Reader
+from lm_deluge.prompt_cache.prefix import prefixes
 from lm_deluge.providers import build
 from lm_deluge.request import Breakpoint, Request
 from lm_deluge.tool import Tool

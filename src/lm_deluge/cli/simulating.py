@@ -24,8 +24,8 @@ from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Estimate, PromptCache
 from lm_deluge.prompt_cache.advice import lifetime_differs
 from lm_deluge.prompt_cache.estimate import Bill
-from lm_deluge.prompt_cache.marked import minimum_of
-from lm_deluge.prompt_cache.reading import rough_tokens
+from lm_deluge.prompt_cache.layout import rough_tokens
+from lm_deluge.prompt_cache.prefix import minimum_of
 from lm_deluge.tool import Tool
 
 __all__ = ["Simulation", "carry_out"]

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lm_deluge._locks import renewed
-from lm_deluge.engine.writes import WriteLog, Writes
 from lm_deluge.events import RunReport, count_word
+from lm_deluge.prompt_cache.write_audit import WriteLog, Writes
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 

@@ -28,10 +28,10 @@ from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.source import chunked
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.warnings import Warnings
-from lm_deluge.engine.writes import Writes
 from lm_deluge.errors import CacheMissError
 from lm_deluge.events import AnswerReceived, Event, RunFinished, RunReport, RunStarted
 from lm_deluge.prompt import Conversation, PromptLike
+from lm_deluge.prompt_cache.write_audit import Writes
 from lm_deluge.response import APIResponse
 
 __all__ = ["Run"]

@@ -20,11 +20,11 @@ from lm_deluge.engine.pace import Pace
 from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import Settings
 from lm_deluge.engine.single_flight import Flights
-from lm_deluge.engine.writes import WriteLog
 from lm_deluge.errors import ClosedError
 from lm_deluge.events import Event, HitsServed
 from lm_deluge.models import Model, Rates, credential, rates_for
 from lm_deluge.prompt_cache import PrefixIndexes, Sharding
+from lm_deluge.prompt_cache.write_audit import WriteLog
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Choice, Gate, Limits, Warmth
 from lm_deluge.transport import Transport

@@ -1,8 +1,8 @@
 """What an answer cost, in US dollars.
 
 Prices come from ``genai-prices``, which others keep current. Asking it for each answer would cost more than the rest
-of our work on that answer, so a model's price lists are *measured* once (see ``measuring``), and from then on a cost is
-a few multiplications.
+of our work on that answer, so a model's price lists are *measured* once (see ``measurement``), and from then on a cost
+is a few multiplications.
 
 Importing ``genai-prices`` holds the interpreter for a fifth of a second, from whatever thread, and leaves 30 MB that
 every garbage collection goes through. So a child process does it, and sends back the few figures that matter.
@@ -30,7 +30,7 @@ __all__ = ["Band", "Rates", "rates_for"]
 _log = logging.getLogger("lm_deluge")
 
 # The child finds modules where this process does, however that came about.
-_CHILD = "import sys; sys.path[:] = sys.argv[3:]; from lm_deluge.models.measuring import main; main(*sys.argv[1:3])"
+_CHILD = "import sys; sys.path[:] = sys.argv[3:]; from lm_deluge.models.measurement import main; main(*sys.argv[1:3])"
 _CHILD_SECONDS = 20.0
 # It runs nothing that the environment or a site directory names, whatever flags this process has.
 _ISOLATED = ("-I", "-S")
@@ -152,7 +152,7 @@ def _rates(provider: str, api_name: str) -> Rates | None:
             return _measure_in_child(provider, api_name)
         except (OSError, ValueError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
             _log.info("no child process could look up prices (%s), so this one does", type(error).__name__)
-    from lm_deluge.models.measuring import measure
+    from lm_deluge.models.measurement import measure
 
     return measure(provider, api_name)
 

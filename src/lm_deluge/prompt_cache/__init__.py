@@ -10,14 +10,14 @@ from lm_deluge.prompt_cache.advice import (
     unsupported,
 )
 from lm_deluge.prompt_cache.estimate import ANSWERED_AFTER, Bill, Estimate, Forecast
-from lm_deluge.prompt_cache.marked import Prefix, cache_key, prefixes
+from lm_deluge.prompt_cache.layout import Block
 from lm_deluge.prompt_cache.options import PromptCache, as_prompt_cache
 from lm_deluge.prompt_cache.patterns import PATTERNS, Pattern, check_pattern, plan
 from lm_deluge.prompt_cache.planner import CachePlan, Planner
-from lm_deluge.prompt_cache.predict import Entries, Predictor
-from lm_deluge.prompt_cache.reading import Block
-from lm_deluge.prompt_cache.sharding import Sharding
-from lm_deluge.prompt_cache.sharing import PrefixIndex, PrefixIndexes
+from lm_deluge.prompt_cache.prefix import Prefix, cache_key, prefixes
+from lm_deluge.prompt_cache.prefix_index import PrefixIndex, PrefixIndexes
+from lm_deluge.prompt_cache.provider_cache import Entries, Predictor
+from lm_deluge.prompt_cache.routing_keys import Sharding
 
 __all__ = [
     "ANSWERED_AFTER",

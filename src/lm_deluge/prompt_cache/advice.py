@@ -13,10 +13,10 @@ import msgspec
 from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation, Message, Text
 from lm_deluge.prompt_cache import patterns
-from lm_deluge.prompt_cache.marked import Prefix, minimum_of
+from lm_deluge.prompt_cache.layout import Block, Reader
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.planner import CachePlan
-from lm_deluge.prompt_cache.reading import Block, Reader
+from lm_deluge.prompt_cache.prefix import Prefix, minimum_of
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from lm_deluge.errors import ConfigError
 from lm_deluge.prompt import Conversation, Message, ToolCall, ToolResult
-from lm_deluge.prompt_cache.reading import can_carry_breakpoint
+from lm_deluge.prompt_cache.layout import can_carry_breakpoint
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 

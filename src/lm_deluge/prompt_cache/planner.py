@@ -6,12 +6,12 @@ import msgspec
 
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.limits import at_the_end, fewer, longest_first, may_have_marks
-from lm_deluge.prompt_cache.marked import Prefix, cache_key, prefixes
+from lm_deluge.prompt_cache.breakpoints import at_the_end, fewer, longest_first, may_have_marks
+from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.patterns import beginning, end, plan
-from lm_deluge.prompt_cache.reading import Reader
-from lm_deluge.prompt_cache.sharing import PrefixIndex, PrefixIndexes
+from lm_deluge.prompt_cache.prefix import Prefix, cache_key, prefixes
+from lm_deluge.prompt_cache.prefix_index import PrefixIndex, PrefixIndexes
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from lm_deluge.prompt import Text, ToolResult
-from lm_deluge.prompt_cache.reading import DIGEST_BYTES, Block
+from lm_deluge.prompt_cache.layout import DIGEST_BYTES, Block
 
 __all__ = ["STEP", "Piece", "Steps"]
 

@@ -176,7 +176,7 @@ batches = st.lists(st.lists(messages, min_size=1, max_size=5).map(Conversation),
 
 @given(batches, st.integers(1, 11), st.sampled_from([CLAUDE, GPT]))
 def test_every_mark_stands_on_what_two_prompts_share_and_never_moves(batch, cut, model):
-    from lm_deluge.prompt_cache.reading import Reader
+    from lm_deluge.prompt_cache.layout import Reader
 
     reader = Reader(model)
     chains = [{block.place: digest for block, digest, _ in reader.chain(each)} for each in batch]

@@ -7,8 +7,8 @@ import msgspec
 
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.limits import may_have_marks
-from lm_deluge.prompt_cache.reading import Place, Reader
+from lm_deluge.prompt_cache.breakpoints import may_have_marks
+from lm_deluge.prompt_cache.layout import Place, Reader
 from lm_deluge.request import Breakpoint
 
 __all__ = ["Prefix", "cache_key", "least_of", "minimum_of", "prefixes"]

@@ -15,8 +15,8 @@ import msgspec
 from lm_deluge._locks import renewed
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.marked import least_of
-from lm_deluge.prompt_cache.reading import Link, Reader
+from lm_deluge.prompt_cache.layout import Link, Reader
+from lm_deluge.prompt_cache.prefix import least_of
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 

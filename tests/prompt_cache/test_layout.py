@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, Image, Message, ProviderBlock, Text, Thinking, ToolCall, ToolResult
-from lm_deluge.prompt_cache import reading, remembered
-from lm_deluge.prompt_cache.reading import Reader
+from lm_deluge.prompt_cache import layout, trunks
+from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.tool import Tool
 
 CLAUDE = resolve("claude-sonnet-4-5", environ={})
@@ -131,7 +131,7 @@ def long_talk(turns: int = 50) -> Conversation:
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
 def test_messages_that_prompts_have_in_common_are_read_once(model, monkeypatch):
     read: list[bytes] = []
-    monkeypatch.setattr(reading, "digest_of", lambda data: read.append(data) or remembered.digest_of(data))
+    monkeypatch.setattr(layout, "digest_of", lambda data: read.append(data) or trunks.digest_of(data))
     reader = Reader(model)
     talk = long_talk()
     groups = [talk, talk.user("Look at this").ai("Yes")]
@@ -154,7 +154,7 @@ def test_messages_that_prompts_have_in_common_are_read_once(model, monkeypatch):
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
 def test_a_long_text_is_hashed_once_and_whatever_object_holds_it(model, monkeypatch):
     hashed: list[bytes] = []
-    monkeypatch.setattr(remembered, "digest_of", lambda data: hashed.append(data) or reading.digest_of(data))
+    monkeypatch.setattr(trunks, "digest_of", lambda data: hashed.append(data) or layout.digest_of(data))
     reader = Reader(model)
     for number in range(10):
         text = "".join(["long "] * 20_000)  # another object each time

@@ -6,11 +6,11 @@ import random
 import pytest
 
 from lm_deluge import Conversation, LLMClient, Message, PromptCache, Tool
-from lm_deluge.engine.writes import WriteLog, Writes
 from lm_deluge.models import Rates
 from lm_deluge.models.prices import Band
 from lm_deluge.prompt import ProviderBlock, Text
 from lm_deluge.prompt_cache import Prefix
+from lm_deluge.prompt_cache.write_audit import WriteLog, Writes
 from lm_deluge.testing import Answer, Emulator, gsm8k
 from lm_deluge.usage import Usage
 

@@ -23,7 +23,7 @@ from lm_deluge.prompt import (
     ToolCall,
     ToolResult,
 )
-from lm_deluge.prompt_cache.remembered import DIGEST_BYTES, LongTexts, Trunk, Trunks, digest_of
+from lm_deluge.prompt_cache.trunks import DIGEST_BYTES, LongTexts, Trunk, Trunks, digest_of
 from lm_deluge.tool import Tool
 
 __all__ = ["DIGEST_BYTES", "Block", "Link", "Place", "Reader", "can_carry_breakpoint", "rough_tokens"]

@@ -11,9 +11,9 @@ import msgspec
 
 from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.marked import minimum_of
+from lm_deluge.prompt_cache.layout import Block, Place, Reader
 from lm_deluge.prompt_cache.planner import CachePlan
-from lm_deluge.prompt_cache.reading import Block, Place, Reader
+from lm_deluge.prompt_cache.prefix import minimum_of
 from lm_deluge.prompt_cache.steps import STEP, Piece, Steps
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage

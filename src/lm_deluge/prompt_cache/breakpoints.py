@@ -9,7 +9,7 @@ import msgspec
 
 from lm_deluge.models import Caching
 from lm_deluge.prompt import Conversation, ProviderBlock, Thinking
-from lm_deluge.prompt_cache.reading import Block, Place
+from lm_deluge.prompt_cache.layout import Block, Place
 from lm_deluge.request import Breakpoint
 
 __all__ = ["at_the_end", "fewer", "longest_first", "may_have_marks"]

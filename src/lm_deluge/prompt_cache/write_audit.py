@@ -18,7 +18,7 @@ from lm_deluge._locks import renewed
 from lm_deluge.models import Rates
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Prefix
-from lm_deluge.prompt_cache.reading import rough_tokens
+from lm_deluge.prompt_cache.layout import rough_tokens
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
 
