@@ -23,7 +23,8 @@ import lm_deluge
 from lm_deluge.errors import LMDelugeError
 from lm_deluge.models import SERVICES, rates_for, resolve
 from lm_deluge.models.measurement import measure, measure_model
-from lm_deluge.models.prices import Rates, _rates
+from lm_deluge.models.prices import _rates
+from lm_deluge.models.rates import Rates
 from lm_deluge.usage import Usage
 
 NAMES = (

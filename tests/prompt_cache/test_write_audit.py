@@ -7,7 +7,7 @@ import pytest
 
 from lm_deluge import Conversation, LLMClient, Message, PromptCache, Tool
 from lm_deluge.models import Rates
-from lm_deluge.models.prices import Band
+from lm_deluge.models.rates import Band
 from lm_deluge.prompt import ProviderBlock, Text
 from lm_deluge.prompt_cache import Prefix
 from lm_deluge.prompt_cache.write_audit import WriteLog, Writes

@@ -2,7 +2,8 @@
 
 from lm_deluge.models.caching import Caching
 from lm_deluge.models.names import Model, resolve
-from lm_deluge.models.prices import Rates, rates_for
+from lm_deluge.models.prices import rates_for
+from lm_deluge.models.rates import Rates
 from lm_deluge.models.services import SERVICES, Service, credential, is_elsewhere, is_here
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Measuring what ``genai-prices`` charges, so that nobody else has to import it.
+"""The measurement of what ``genai-prices`` charges, so that no other module has to import it.
 
 A price list is priced with a handful of made-up requests, each long enough for one band of prompt length and made of
 one kind of token. Measuring rather than reading leaves the rules to ``genai-prices``: which kinds of token have a
@@ -21,7 +21,7 @@ from genai_prices.types import ModelPrice, StartDateConstraint, TieredPrices, Ti
 
 from lm_deluge._optional import NEWER
 from lm_deluge.errors import LMDelugeError
-from lm_deluge.models.prices import Band, Rates
+from lm_deluge.models.rates import Band, Rates
 from lm_deluge.models.tiers import tier_of
 
 if TYPE_CHECKING:
