@@ -9,7 +9,7 @@
     │   └── MediaError                       an image or a file cannot be read
     ├── CacheError                           a cache cannot be opened or used
     │   ├── CacheFileError                   not a cache file, truncated, or not writable
-    │   ├── CacheVersionError                written by a newer version of this package
+    │   ├── CacheVersionError                written by another version of this package
     │   ├── DamagedEntryError                one stored entry does not decode; treated as a miss
     │   └── CacheMissError     (LookupError)     an offline run has no answer for a prompt
     ├── ClosedError                          the client or the cache was closed before this was asked
@@ -95,7 +95,7 @@ class CacheFileError(CacheError):
 
 
 class CacheVersionError(CacheError):
-    """The file was written by a newer version of this package. It was left untouched."""
+    """The file was written by another version of this package, whose format is not read here. It was left untouched."""
 
 
 class DamagedEntryError(CacheError):

@@ -7,11 +7,9 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lm_deluge.cache import LevelDBCache, SqliteCache
 from lm_deluge.cache.entry import Entry
-from lm_deluge.cache.stores import _sqlite_prepare as prepare
 from lm_deluge.cache.stores.overlay import OverlayStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheError
@@ -65,27 +63,6 @@ def construct(path: str) -> None:
     cache.put(Conversation.user(str(os.getpid())), response("x"))
     cache.close()
     say("constructed")
-
-
-def upgrade_until(path: str, statement: str) -> None:
-    """Open a file of the previous format, and stop for ever before a statement of the upgrade."""
-    upgrade = prepare.upgrade
-    done = 0
-
-    def stop(_: str) -> None:
-        nonlocal done
-        done += 1
-        if done == int(statement):
-            say("inside")
-            listen()
-
-    def watched(connection: sqlite3.Connection, found: Any) -> None:
-        connection.set_trace_callback(stop)
-        upgrade(connection, found)
-
-    prepare.upgrade = watched
-    SqliteStore(path)
-    say("not stopped")
 
 
 def lease(path: str, holder: str) -> None:
@@ -233,7 +210,6 @@ if __name__ == "__main__":
         store,
         put,
         construct,
-        upgrade_until,
         lease,
         construct_slowly,
         hold,

@@ -13,7 +13,7 @@ from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, Facts
 from lm_deluge.cache.record import refers_of
 from lm_deluge.cache.stores.leveldb import LevelDBStore
-from lm_deluge.errors import CacheError, CacheFileError, CacheWarning
+from lm_deluge.errors import CacheError, CacheFileError, CacheVersionError, CacheWarning
 from lm_deluge.testing._store_checks import blob_name, entry, key_of
 
 from .helpers import answer, fingerprints, prompt, run_child
@@ -117,42 +117,16 @@ def test_damaged_bytes_are_kept_with_the_request(tmp_path: Path) -> None:
         assert list(store.verify()) == []
 
 
-def previous_version(directory: Path, entries: list[Entry]) -> None:
-    """What the first layout held of entries: value, request and blobs, and one damaged value."""
-    database = plyvel.DB(str(directory), create_if_missing=True)
+def test_a_database_of_the_first_format_is_refused(tmp_path: Path) -> None:
+    """It had no facts beside its entries. It was never released."""
+    database = plyvel.DB(str(tmp_path / "cache"), create_if_missing=True)
     database.put(b"format", b"lm_deluge")
-    for one in entries:
-        database.put(b"e" + one.key, one.value)
-        database.put(b"r" + one.key, one.request)
-        for name, blob in one.blobs.items():
-            database.put(b"b" + name, compress(blob.data))
-    database.put(b"d" + key_of("damaged"), b"broken")
+    database.put(b"e" + key_of("a"), b"value")
+    database.put(b"r" + key_of("a"), b"request")
     database.close()
-
-
-def test_a_database_of_the_previous_version_is_served(tmp_path: Path) -> None:
-    leaf, own = Blob(b"shared" * 100), Blob(b"own" * 100)
-    names = [blob_name(leaf.data), blob_name(own.data)]
-    before = [entry(number, b"%d" % number, blobs=[leaf]) for number in range(3)]
-    previous_version(tmp_path / "cache", before)
-    store = LevelDBStore(tmp_path / "cache")
-    assert store.get_many([one.key for one in before]) == [b"0", b"1", b"2"]
-    assert {(stored.key, stored.request, stored.namespace, stored.facts) for stored in store.scan()} == {
-        (one.key, one.request, "default", Facts()) for one in before
-    }
-    assert [(kept.key, kept.value) for kept in store.set_aside_entries()] == [(key_of("damaged"), b"broken")]
-
-    # Nobody wrote down that they refer to the blob, so it outlives a new entry that does.
-    store.put_many([entry("new", blobs=[leaf]), entry("newer", blobs=[own])])
-    assert [stored.key for stored in store.scan(newest_first=True)][2:] == sorted(one.key for one in before)
-    assert store.delete_many([key_of("new"), key_of("newer"), before[0].key]) == 3
-    assert store.read_blobs(names) == {names[0]: leaf.data}
-    assert list(store.verify()) == []
-    assert store.usage()["entries"] == 2
-    store.put_many([before[1]])  # stored anew, it counts as one that refers to it
-    store.delete_many([before[1].key])
-    assert store.read_blobs(names) == {names[0]: leaf.data}
-    store.close()
+    for read_only in (False, True):
+        with pytest.raises(CacheVersionError, match=r"first release.*another directory.*deluge cache export"):
+            LevelDBStore(tmp_path / "cache", read_only=read_only)
 
 
 def test_one_damaged_block_costs_what_is_in_it(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from lm_deluge.errors import CacheFileError, ConfigError
 
 from .helpers import answer, blob, entry, fingerprints, key, prompt, run_child
 
-GOLDEN = Path(__file__).parent / "golden" / "format_1.db"
+GOLDEN = Path(__file__).parent / "golden" / "format_2.db"
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_base_that_somebody_fills_meanwhile(tmp_path: Path) -> None:
         assert values(store, 1) == [b"base 1"]
 
 
-def test_a_base_of_the_previous_format(tmp_path: Path) -> None:
+def test_the_committed_file_as_a_base(tmp_path: Path) -> None:
     path = Path(shutil.copy(GOLDEN, tmp_path / "base.db"))
     whole = path.read_bytes()
     with closing(over(path, tmp_path)) as store:

@@ -363,8 +363,8 @@ def test_what_is_not_ours_is_not_rebuilt(tmp_path: Path, content: bytes | str | 
     assert fingerprints(tmp_path) == before
 
 
-def test_a_file_of_the_previous_format_is_made_anew(tmp_path: Path) -> None:
-    path = Path(shutil.copy(Path(__file__).parent / "golden" / "format_1.db", tmp_path / "cache.db"))
+def test_the_committed_file_is_made_anew(tmp_path: Path) -> None:
+    path = Path(shutil.copy(Path(__file__).parent / "golden" / "format_2.db", tmp_path / "cache.db"))
     with closing(SqliteStore(shutil.copy(path, tmp_path / "copy.db"))) as store:
         wanted = {one.key: one.value for one in store.scan()}
     report = SqliteStore.rebuild_file(path)

@@ -217,8 +217,8 @@ def test_an_entry_that_was_set_aside_is_still_found(deluge: Deluge, file: Place)
     assert "wrong" in done.stdout
 
 
-def test_a_file_of_the_first_format_is_read_as_it_is(deluge: Deluge, tmp_path: Path) -> None:
-    golden = (Path(__file__).parents[1] / "cache" / "golden" / "format_1.db").read_bytes()
+def test_the_committed_file_is_read_as_it_is(deluge: Deluge, tmp_path: Path) -> None:
+    golden = (Path(__file__).parents[1] / "cache" / "golden" / "format_2.db").read_bytes()
     (tmp_path / "old.db").write_bytes(golden)
     (found,) = rows(deluge.cache("stats", "old.db", "--json"))
     assert (found["all"]["entries"], len(found["namespaces"])) == (11, 2)

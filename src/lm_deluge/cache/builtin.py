@@ -38,7 +38,7 @@ class SqliteCache(ResponseCache):
     Raises:
         CacheFileError: the file is not a cache, is truncated, cannot be written, or is on a network file system. It is
             left untouched.
-        CacheVersionError: a newer version of this package wrote it. It is left untouched.
+        CacheVersionError: another version of this package wrote it. It is left untouched.
         ConfigError: an argument has no meaning, or the path is ``":memory:"``.
     """
 

@@ -9,8 +9,6 @@ An entry is::
     8 bytes   fingerprint of the parameters with which it was asked; zeros where they are not known
     the rest  raw deflate with the preset dictionary, over MessagePack of the response
 
-Version 1 had neither time nor fingerprint. It is still read.
-
 MessagePack because the provider's answer is kept as bytes; deflate with a dictionary because it is in the standard
 library, reads in 3 us and makes such entries smallest (docs/decisions/006-entry-codec.md has the comparison).
 """
@@ -30,7 +28,6 @@ __all__ = ["UNKNOWN", "Decoded", "compress", "decode", "decompress", "encode"]
 UNKNOWN = bytes(8)
 """The fingerprint of parameters that are not known."""
 
-_VERSION_1 = b"\x01"
 _VERSION = b"\x02"
 _CHECK_BYTES = 8
 _CHECKED = len(_VERSION) + _CHECK_BYTES
@@ -69,14 +66,12 @@ def decode(key: bytes, entry: bytes) -> Decoded:
         DamagedEntryError: the entry is not what was stored under this key.
     """
     version = entry[:1]
-    if version != _VERSION and version != _VERSION_1:
-        raise DamagedEntryError(f"the entry has format {version.hex() or 'none'}; 01 and 02 are known")
+    if version != _VERSION:
+        raise DamagedEntryError(f"the entry has format {version.hex() or 'none'}; {_VERSION.hex()} is known")
     checked = entry[_CHECKED:]
     if entry[1:_CHECKED] != _check(key, checked):
         raise DamagedEntryError("the entry's checksum does not match")
     try:
-        if version == _VERSION_1:
-            return Decoded(_response(checked))
         created, fingerprint = _FACTS.unpack_from(checked)
         return Decoded(_response(checked[_FACTS.size :]), created, fingerprint)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, struct.error) as error:

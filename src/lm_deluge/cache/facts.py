@@ -42,7 +42,7 @@ def facts_of(response: APIResponse, *, created: float = 0.0, run: int = 0) -> Fa
 
 
 def corrected(facts: Facts, decoded: Decoded) -> Facts:
-    """Facts with all that the answer tells put right. Values of the first format do not tell when they were stored."""
+    """Facts with all that the answer tells put right. A value may not tell when it was stored."""
     return facts_of(decoded.response, created=decoded.created or facts.created, run=facts.run)
 
 

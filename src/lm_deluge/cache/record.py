@@ -45,7 +45,7 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         conversation: the prompt.
-        parameters: what was asked beside it; None for entries of the first format and for direct ``put`` calls.
+        parameters: what was asked beside it; None for direct ``put`` calls.
         scope: what the entry's key was made from.
         sample: which of several independent answers it is.
         redacted: whether the conversation was changed on export, so that it no longer gives the entry's key.
@@ -85,7 +85,7 @@ class PackedParameters(msgspec.Struct, frozen=True):
 
 
 class _Stored(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The stored form: each message as it is, or the name of its blob. The first format had ``messages`` alone."""
+    """The stored form: each message as it is, or the name of its blob."""
 
     messages: list[Message | bytes]
     head: bytes | None = None

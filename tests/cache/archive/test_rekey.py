@@ -21,7 +21,7 @@ from lm_deluge.prompt import Conversation, conversation
 from ..helpers import answer, prompt
 from .making import NOW, PARAMETERS, contents, entry, filled
 
-FORMAT_1 = Path(__file__).parent.parent / "golden" / "format_1.db"
+FORMAT_2 = Path(__file__).parent.parent / "golden" / "format_2.db"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
 
 
@@ -53,11 +53,11 @@ def served(path: Path, asked: list[tuple[str, StoredRequest, Any]]) -> int:
     return count
 
 
-def test_a_file_of_the_first_format_is_served_and_survives_a_new_key_scheme(
+def test_the_committed_file_is_served_and_survives_a_new_key_scheme(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "cache.db"
-    shutil.copy(FORMAT_1, path)
+    shutil.copy(FORMAT_2, path)
     asked = requests_in(path)
     assert {namespace for namespace, _, _ in asked} == {"default", "other"}
     assert served(path, asked) == len(asked) == 11
@@ -198,7 +198,7 @@ def _interrupt(patch: pytest.MonkeyPatch, store: MemoryStore, method: str, calls
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(FORMAT_1, tmp_path / "cache.db")
+    shutil.copy(FORMAT_2, tmp_path / "cache.db")
     SqliteStore(tmp_path / "cache.db").close()
     store = SqliteStore(tmp_path / "cache.db", read_only=True)
     new_scheme(monkeypatch)

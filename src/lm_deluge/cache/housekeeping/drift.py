@@ -7,10 +7,7 @@ of several models under one such name, and results that mix them are not what th
 import msgspec
 
 from lm_deluge.cache.archive.filters import Filter, entries
-from lm_deluge.cache.codec import decode
-from lm_deluge.cache.entry import Stored
 from lm_deluge.cache.stores import Store
-from lm_deluge.errors import DamagedEntryError
 
 __all__ = ["Drift", "Resolved", "drift"]
 
@@ -60,7 +57,7 @@ def drift(store: Store, filter: Filter = Filter()) -> tuple[Drift, ...]:  # noqa
     """
     seen: dict[str, dict[str, Resolved]] = {}
     for stored in entries(store, filter):
-        asked, model, created = _asked(stored), stored.facts.model, stored.facts.created
+        asked, model, created = stored.facts.asked, stored.facts.model, stored.facts.created
         if asked is None or model is None:
             continue
         models = seen.setdefault(asked, {})
@@ -74,13 +71,3 @@ def drift(store: Store, filter: Filter = Filter()) -> tuple[Drift, ...]:  # noqa
         if len(models) > 1
     ]
     return tuple(sorted(found, key=lambda each: each.since, reverse=True))
-
-
-def _asked(stored: Stored) -> str | None:
-    """The name that was asked for. Files of the first format have it in the answer alone."""
-    if stored.facts.asked is not None:
-        return stored.facts.asked
-    try:
-        return decode(stored.key, stored.value).response.model_internal or None
-    except DamagedEntryError:
-        return None  # for `verify` to report

@@ -15,7 +15,6 @@ BLOB = b"b"
 _NAMES = b"n"
 LINK = b"l"
 _NAME_BYTES = 32
-_UNKNOWN = b""  # holds a blob that an older version stored: whoever refers to it was not written down
 
 
 class Links:
@@ -69,8 +68,6 @@ class Links:
             name, holder = waiting.pop()
             blob = blobs.get(name)
             if blob is not None and name not in self._added and not self._is_linked(name):
-                if self._db.get(BLOB + name) is not None:
-                    self._link(name, _UNKNOWN)
                 self._batch.put(BLOB + name, compress(blob.data))
                 if blob.refers:
                     self._batch.put(_NAMES + name, b"".join(blob.refers))

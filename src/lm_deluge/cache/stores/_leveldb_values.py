@@ -18,7 +18,7 @@ RUN = b"j"
 
 
 class About(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
-    """What is kept beside the value. Entries of older versions have none."""
+    """What is kept beside the value."""
 
     namespace: str = "default"
     facts: Facts = Facts()

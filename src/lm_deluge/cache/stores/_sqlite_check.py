@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from lm_deluge.cache.codec import decompress
 from lm_deluge.cache.stores._sqlite_connection import MOST_CELL_BYTES
 from lm_deluge.cache.stores._sqlite_parts import PART, further_tables, tables_of_ours
-from lm_deluge.cache.stores._sqlite_rows import columns
+from lm_deluge.cache.stores._sqlite_rows import COLUMNS
 from lm_deluge.cache.stores._sqlite_walk import is_damage, walk
 from lm_deluge.errors import DamagedEntryError
 
@@ -16,14 +16,12 @@ __all__ = ["problems", "read_blob"]
 _MOST_LINES = 100
 
 
-def problems(reader: sqlite3.Connection, format_: int) -> Iterator[str]:
+def problems(reader: sqlite3.Connection) -> Iterator[str]:
     """Everything that is wrong; nothing if all is well. Damage that ends one check does not end the others."""
-    checks: list[Callable[[sqlite3.Connection, int], Iterator[str]]] = [_pages, _entries, _blobs]
-    if format_ > 1:
-        checks.append(_missing)
+    checks: list[Callable[[sqlite3.Connection], Iterator[str]]] = [_pages, _entries, _blobs, _missing]
     for check in checks:
         try:
-            yield from check(reader, format_)
+            yield from check(reader)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
@@ -44,7 +42,7 @@ def read_blob(digest: bytes, cell: object) -> bytes:
     return data
 
 
-def _pages(reader: sqlite3.Connection, _format: int) -> Iterator[str]:
+def _pages(reader: sqlite3.Connection) -> Iterator[str]:
     rows = reader.execute(f"SELECT {PART} FROM sqlite_schema").fetchall()  # noqa: S608
     # Further tables are none of our business, and may be large.
     for what in tables_of_ours(rows) if further_tables(rows) else [_MOST_LINES]:
@@ -53,7 +51,7 @@ def _pages(reader: sqlite3.Connection, _format: int) -> Iterator[str]:
                 yield " ".join(line.decode(errors="replace").split())
 
 
-def _entries(reader: sqlite3.Connection, format_: int) -> Iterator[str]:
+def _entries(reader: sqlite3.Connection) -> Iterator[str]:
     holes = 0
 
     def count() -> None:
@@ -62,7 +60,7 @@ def _entries(reader: sqlite3.Connection, format_: int) -> Iterator[str]:
 
     kinds = "length(key), typeof(key), typeof(response), typeof(request), length(response), length(request)"
     # The facts are read to see that they can be.
-    facts = columns(format_).removeprefix("key, ").removesuffix(", response, request")
+    facts = COLUMNS.removeprefix("key, ").removesuffix(", response, request")
     for rowid, length, *rest in walk(reader, "entries", f"{kinds}, {facts}", on_damage=count):
         types, sizes = rest[:3], rest[3:5]
         if length != 32 or types != [b"blob"] * 3:
@@ -73,7 +71,7 @@ def _entries(reader: sqlite3.Connection, format_: int) -> Iterator[str]:
         yield f"entries cannot be read in {holes} places"
 
 
-def _blobs(reader: sqlite3.Connection, _format: int) -> Iterator[str]:
+def _blobs(reader: sqlite3.Connection) -> Iterator[str]:
     for (digest,) in reader.execute("SELECT digest FROM blobs").fetchall():
         found = reader.execute("SELECT data FROM blobs WHERE digest = ?", (digest,)).fetchone()
         try:
@@ -83,7 +81,7 @@ def _blobs(reader: sqlite3.Connection, _format: int) -> Iterator[str]:
             yield f"blob {_name(digest)} is damaged: {error}"
 
 
-def _missing(reader: sqlite3.Connection, _format: int) -> Iterator[str]:
+def _missing(reader: sqlite3.Connection) -> Iterator[str]:
     missing = "SELECT digest FROM holders WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = holders.digest)"
     for (digest,) in reader.execute(missing):
         yield f"blob {_name(digest)} is missing, and something refers to it"

@@ -9,12 +9,11 @@ Beside that, a cell above the limit for one entry is not read, no statement goes
 would have SQLite delete another file is refused.
 """
 
-import contextlib
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -134,16 +133,6 @@ class Connection(sqlite3.Connection):
     def has_parts(self) -> bool:
         """Whether there is anything in the schema, whosever it is."""
         return self._guarded(lambda: _execute(self, "SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()) is not None
-
-    @contextlib.contextmanager
-    def after_one_look(self) -> Iterator[None]:
-        """Prepare freely after one look, in a transaction, so that the tables can be changed step by step."""
-        self._guard.open = True
-        try:
-            self._look()
-            yield
-        finally:
-            self._guard.open = False
 
     def _after_a_look(self, prepare: Callable[[], T]) -> T:
         # What has been looked at is what the statement is prepared for: both see one snapshot.

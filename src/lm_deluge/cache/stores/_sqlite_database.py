@@ -27,8 +27,7 @@ from lm_deluge.cache.stores._sqlite_file import (
     remedy,
     state,
 )
-from lm_deluge.cache.stores._sqlite_prepare import found_format, prepare
-from lm_deluge.cache.stores._sqlite_schema import FORMAT
+from lm_deluge.cache.stores._sqlite_prepare import is_ours, prepare
 from lm_deluge.cache.stores._sqlite_waits import BUSY_SECONDS, GivesWay, transaction, when_free
 from lm_deluge.cache.stores._sqlite_walk import is_damage
 from lm_deluge.errors import CacheError, CacheFileError
@@ -56,13 +55,12 @@ class Database:
 
     Raises:
         CacheFileError: the file is not a cache, is truncated, or cannot be opened. It is left untouched.
-        CacheVersionError: a newer version of this package wrote it. It is left untouched.
+        CacheVersionError: another version of this package wrote it. It is left untouched.
     """
 
     def __init__(self, path: Path, *, synchronous: Synchronous = "NORMAL", read_only: bool = False) -> None:
         self.path = path
         self.read_only = read_only
-        self.format = FORMAT  # a file that is only read may have an older one
         self._synchronous = synchronous
         self._reading = threading.Lock()
         self._writing = threading.Lock()
@@ -346,11 +344,9 @@ class Database:
                 raise CacheFileError(self._busy_at_fork())
         connection = self._sqlite("mode=ro&immutable=1" if quiet else "mode=ro")
         try:
-            found = found_format(connection, self.path)
-            if not found:
+            if not is_ours(connection, self.path):
                 raise CacheFileError(f"{self.path} holds no cache yet.")
             connection.look()
-            self.format = found
         except BaseException:
             connection.close()
             raise

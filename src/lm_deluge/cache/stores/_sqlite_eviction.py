@@ -35,7 +35,7 @@ def shrink(transaction: Transaction) -> None:
         with transaction() as writer:
             free = read_pragma(writer, "freelist_count")
             if free == before or free <= _KEPT_PAGES + read_pragma(writer, "page_count") * _ROOM:
-                return  # little enough; or it does not become less, in a file of the previous format
+                return  # little enough; or it does not become less, in a file made with other settings
             for _ in range(_PAGES_AT_ONCE):
                 writer.execute("PRAGMA incremental_vacuum(1)")
             before = free

@@ -65,7 +65,7 @@ def check_file(path: Path) -> None:
 
     Raises:
         CacheFileError: it is something else, or it is cut short.
-        CacheVersionError: a newer version of this package wrote it.
+        CacheVersionError: another version of this package wrote it.
     """
     for looks_left in reversed(range(_LOOKS)):
         size = _size(path)
@@ -91,7 +91,7 @@ def identify(path: Path) -> bool:
 
     Raises:
         CacheFileError: it is missing or empty, or not a cache of ours. It is left untouched.
-        CacheVersionError: a newer version of this package wrote it. It is left untouched.
+        CacheVersionError: another version of this package wrote it. It is left untouched.
     """
     if not _size(path):
         raise CacheFileError(f"{path} is missing or empty, so there is nothing to rebuild.")
@@ -101,7 +101,7 @@ def identify(path: Path) -> bool:
             connection.execute("PRAGMA writable_schema = ON")  # else SQLite opens nothing that is truncated
             application_id = read_pragma(connection, "application_id")
             user_version = read_pragma(connection, "user_version")
-            if application_id == APPLICATION_ID and user_version <= FORMAT:
+            if application_id == APPLICATION_ID and user_version == FORMAT:
                 connection.look()
     except (sqlite3.Error, UnicodeError) as error:  # SQLite quotes the schema, which need not be text
         raise foreign from error
@@ -153,7 +153,7 @@ def _is_whole(path: Path, size: int) -> bool:
             user_version = read_pragma(connection, "user_version")
             whole = read_pragma(connection, "page_count") * read_pragma(connection, "page_size")
             blank = is_blank(connection)
-            if application_id == APPLICATION_ID and user_version <= FORMAT and not is_being_changed(path):
+            if application_id == APPLICATION_ID and user_version == FORMAT and not is_being_changed(path):
                 with contextlib.suppress(sqlite3.DatabaseError, UnicodeError):
                     # A schema that SQLite cannot read runs nothing; whoever uses the file is told of the damage.
                     connection.look()
@@ -190,15 +190,21 @@ def read_pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 def check_version(path: Path, user_version: int) -> None:
-    """Refuse tables newer than those known here.
+    """Refuse tables of another format than this one.
 
     Raises:
-        CacheVersionError: they are newer.
+        CacheVersionError: they are newer or older.
     """
     if user_version > FORMAT:
         raise CacheVersionError(
             f"{path} was written by a newer lm_deluge (format {user_version}; this one knows {FORMAT}). "
             f"It was left as it is. {NEWER}"
+        )
+    if user_version < FORMAT:
+        raise CacheVersionError(
+            f"{path} was written before the first release of lm_deluge (format {user_version}; this one knows "
+            f"{FORMAT}). It was left as it is. Give another path. To keep its answers, export them with the program "
+            "that wrote it (deluge cache export), and import them here (deluge cache import)."
         )
 
 

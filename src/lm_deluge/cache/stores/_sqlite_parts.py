@@ -12,20 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lm_deluge.cache.stores._sqlite_schema import create, upgrade
+from lm_deluge.cache.stores._sqlite_schema import create
 from lm_deluge.errors import CacheFileError
 
 __all__ = ["PART", "Row", "further_tables", "refuse_foreign_parts", "tables_of_ours"]
 
-# The tables of format 1, as they were made.
-_SCHEMA_1 = (
-    "CREATE TABLE entries (key BLOB NOT NULL PRIMARY KEY, namespace TEXT NOT NULL, created REAL NOT NULL, model TEXT, "
-    "finish_reason TEXT, input_tokens INTEGER, output_tokens INTEGER, cache_read_tokens INTEGER, "
-    "cache_write_tokens INTEGER, cost REAL, response BLOB NOT NULL, request BLOB NOT NULL)",
-    "CREATE TABLE blobs (digest BLOB NOT NULL PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE damaged (key BLOB NOT NULL, set_aside REAL NOT NULL, reason TEXT NOT NULL, response BLOB, "
-    "request BLOB)",
-)
 _ORDER = "create index entries_by_use on entries(coalesce(used,created))"
 _INDEX = re.compile(r"create( unique)? index [\w ]+ on (\w+)\(\w+( asc| desc)?(,\w+( asc| desc)?)*\)")
 _EXPRESSION = re.compile(r"\b(as|check|default)\(")
@@ -79,7 +70,7 @@ def _is_harmless(kind: str, name: str, sql: str) -> bool:
     ours = _ours()
     if kind == "table":
         if name.lower() in ours:
-            return sql in ours[name.lower()]
+            return sql == ours[name.lower()]
         return re.match(rf"create table {re.escape(_normal(name))}\(", sql) is not None and not _EXPRESSION.search(sql)
     if kind == "index":
         if not sql:
@@ -90,26 +81,12 @@ def _is_harmless(kind: str, name: str, sql: str) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _ours() -> dict[str, frozenset[str]]:
-    """What our tables look like in the schema of a file: as they are made now, before, and when brought up to date."""
-    found: dict[str, set[str]] = {}
-    for old in (False, True):
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-            if old:
-                for statement in _SCHEMA_1:
-                    connection.execute(statement)
-                _add(found, connection)
-                upgrade(connection, [])
-            else:
-                create(connection)
-            _add(found, connection)
-    return {name: frozenset(texts) for name, texts in found.items()}
-
-
-def _add(found: dict[str, set[str]], connection: sqlite3.Connection) -> None:
-    for kind, name, sql in _parts(connection.execute(f"SELECT {PART} FROM sqlite_schema")):  # noqa: S608
-        if kind == "table":
-            found.setdefault(name, set()).add(sql)
+def _ours() -> dict[str, str]:
+    """What our tables look like in the schema of a file."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        create(connection)
+        parts = _parts(connection.execute(f"SELECT {PART} FROM sqlite_schema"))  # noqa: S608
+        return {name: sql for kind, name, sql in parts if kind == "table"}
 
 
 def _text(cell: Any) -> str:

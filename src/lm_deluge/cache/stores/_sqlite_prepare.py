@@ -1,23 +1,20 @@
-"""Bringing a file that was just opened to the current format: making its tables, or upgrading those of an older one."""
+"""Making the tables of a file that was just opened, where it has none yet."""
 
 import contextlib
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lm_deluge.cache.record import refers_of, refers_of_blob
 from lm_deluge.cache.stores._sqlite_connection import Connection
 from lm_deluge.cache.stores._sqlite_file import APPLICATION_ID, check_version, is_blank, read_pragma
-from lm_deluge.cache.stores._sqlite_schema import FORMAT, KEEPS_SHRINKABLE, Reference, create, references, upgrade
+from lm_deluge.cache.stores._sqlite_schema import FORMAT, KEEPS_SHRINKABLE, create
 from lm_deluge.cache.stores._sqlite_waits import transaction, when_free
-from lm_deluge.cache.stores._sqlite_walk import is_damage
 from lm_deluge.errors import CacheFileError
 
-__all__ = ["found_format", "prepare"]
+__all__ = ["is_ours", "prepare"]
 
 
 def prepare(connection: Connection, path: Path, is_wanted: Callable[[], bool]) -> None:
-    """Make the tables in a new file, bring old ones up to date; refuse a file that became somebody else's.
+    """Make the tables in a new file; refuse one that became another program's meanwhile.
 
     It happens before the switch to WAL, so the file itself says what it is from the moment that it has a table.
 
@@ -25,19 +22,18 @@ def prepare(connection: Connection, path: Path, is_wanted: Callable[[], bool]) -
         connection: writes the file.
         path: of the file, for messages.
         is_wanted: as in ``when_free``.
+
+    Raises:
+        CacheFileError: it is another program's.
+        CacheVersionError: another version of this package made its tables.
     """
-    found = found_format(connection, path)
-    if found:
+    if is_ours(connection, path):
         connection.look()
-    if found == FORMAT:
-        return
-    if found:
-        _upgrade(connection, path, is_wanted)
         return
     if is_blank(connection):
         connection.execute(KEEPS_SHRINKABLE)
     with _begun(connection, is_wanted):
-        if found_format(connection, path):
+        if is_ours(connection, path):
             return  # another process was faster
         if not is_blank(connection):
             raise CacheFileError(f"{path} is an SQLite file of another program. Give another path.")
@@ -46,47 +42,16 @@ def prepare(connection: Connection, path: Path, is_wanted: Callable[[], bool]) -
         connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
-def _upgrade(connection: Connection, path: Path, is_wanted: Callable[[], bool]) -> None:
-    version = read_pragma(connection, "data_version")
-    try:
-        found = references(connection, refers_of, refers_of_blob)  # it takes long, so before anybody has to wait
-    except sqlite3.OperationalError:
-        if found_format(connection, path) == FORMAT:
-            return  # another process was faster, and the tables are others now
-        raise
-    try:
-        _write_upgrade(connection, path, is_wanted, found, version)
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        # Pages that would have to change are damaged. Without references, blobs only stay longer than needed.
-        _write_upgrade(connection, path, is_wanted, [], None)
+def is_ours(connection: Connection, path: Path) -> bool:
+    """Whether the file has our tables.
 
-
-def _write_upgrade(
-    connection: Connection,
-    path: Path,
-    is_wanted: Callable[[], bool],
-    found: Sequence[Reference],
-    version: int | None,
-) -> None:
-    with _begun(connection, is_wanted):
-        if found_format(connection, path) == FORMAT:
-            return  # another process was faster
-        if version not in (None, read_pragma(connection, "data_version")):
-            found = references(connection, refers_of, refers_of_blob)  # somebody has written meanwhile
-        with connection.after_one_look():
-            upgrade(connection, found)
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-
-
-def found_format(connection: Connection, path: Path) -> int:
-    """The version of our tables; 0 if there are none."""
+    Raises:
+        CacheVersionError: another version of this package made them.
+    """
     if read_pragma(connection, "application_id") != APPLICATION_ID:
-        return 0
-    found = read_pragma(connection, "user_version")
-    check_version(path, found)
-    return found
+        return False
+    check_version(path, read_pragma(connection, "user_version"))
+    return True
 
 
 @contextlib.contextmanager

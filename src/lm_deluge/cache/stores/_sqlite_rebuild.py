@@ -17,8 +17,8 @@ from lm_deluge.cache.record import refers_of, refers_of_blob
 from lm_deluge.cache.stores._sqlite_check import read_blob
 from lm_deluge.cache.stores._sqlite_connection import connect
 from lm_deluge.cache.stores._sqlite_database import Database
-from lm_deluge.cache.stores._sqlite_file import identify, read_pragma
-from lm_deluge.cache.stores._sqlite_rows import aside, aside_table, columns, hide, put, set_aside, stored, touch
+from lm_deluge.cache.stores._sqlite_file import identify
+from lm_deluge.cache.stores._sqlite_rows import ASIDE, COLUMNS, aside, hide, put, set_aside, stored, touch
 from lm_deluge.cache.stores._sqlite_runs import read_runs, record_run
 from lm_deluge.cache.stores._sqlite_walk import is_damage, select_by_key, walk
 from lm_deluge.errors import CacheError, CacheFileError, DamagedEntryError
@@ -55,7 +55,7 @@ def rebuild(path: Path, now: float) -> RebuildReport:
     Raises:
         CacheFileError: the file is missing, empty or not a cache, somebody has it open, or the new one cannot be
             written. Nothing has changed.
-        CacheVersionError: a newer version of this package wrote it. Nothing has changed.
+        CacheVersionError: another version of this package wrote it. Nothing has changed.
         CacheError: it is too damaged to be read at all. Nothing has changed.
     """
     is_whole = identify(path)
@@ -119,11 +119,9 @@ def _alone(path: Path, *, is_whole: bool) -> Iterator[sqlite3.Connection]:
 
 def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
     """How many entries were copied, and at least how many could not be."""
-    format_ = read_pragma(old, "user_version")
     blobs = _Blobs(old)
     # First what was set aside: on its way it is an entry, in the place of the good one that may have its key.
-    at = "at" if format_ > 1 else "set_aside"
-    for row in walk(old, aside_table(format_), f"key, {at}, reason, response, request"):
+    for row in walk(old, "set_aside", ASIDE):
         found = aside(row)
         with new.transaction() as writer:
             put(writer, [blobs.complete(Entry(key=found.key, value=found.value, request=found.request))], {})
@@ -134,7 +132,7 @@ def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
         nonlocal holes
         holes += 1
 
-    entries = (stored(row[1:]) for row in walk(old, "entries", columns(format_), on_damage=hole))
+    entries = (stored(row[1:]) for row in walk(old, "entries", COLUMNS, on_damage=hole))
     while read := list(islice(entries, _AT_ONCE)):
         some = [one for one in read if len(one.key) == _KEY_BYTES]
         holes += len(read) - len(some)  # no entry: a page that was cut, for example, goes on as zeros
@@ -142,8 +140,7 @@ def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
             put(writer, [blobs.complete(_entry(one)) for one in some], {})
             touch(writer, [(one.key, one.used) for one in some if one.used is not None])
         count += len(some)
-    if format_ > 1:
-        _copy_rest(old, new)
+    _copy_rest(old, new)
     return count, max(holes, _hide_lost(old, new))
 
 

@@ -17,9 +17,9 @@ from lm_deluge.cache.stores._sqlite_schema import names_in
 from lm_deluge.cache.stores._sqlite_walk import MAX_VARIABLES, Page, marks, read_page, select_by_key
 
 __all__ = [
+    "ASIDE",
+    "COLUMNS",
     "aside",
-    "aside_table",
-    "columns",
     "delete_set_aside",
     "due_touches",
     "hide",
@@ -34,12 +34,16 @@ __all__ = [
     "touch",
 ]
 
-_COLUMNS = (
+COLUMNS = (
     "key, namespace, created, asked, model, finish_reason, input_tokens, output_tokens, cache_read_tokens, "
     "cache_write_tokens, cost, run, expires, used, response, request"
 )
-_WRITTEN = f"{_COLUMNS}, refers"
-_COLUMNS_1 = _COLUMNS.replace("asked", "NULL").replace("run, expires, used", "NULL, NULL, NULL")
+"""The columns of an entry, as ``stored`` takes them."""
+
+ASIDE = "key, at, reason, response, request"
+"""The columns of what was set aside, as ``aside`` takes them, which begins with the rowid."""
+
+_WRITTEN = f"{COLUMNS}, refers"
 
 # sqlite3 lets go of the interpreter for each step of a statement, and where an event loop is busy each return to it
 # can take five milliseconds. So many rows go into one statement; a few sizes serve every batch.
@@ -50,11 +54,6 @@ _ROWS_AT_ONCE = (64, 8, 1)
 _REFERS = f"CASE WHEN typeof(refers) = 'blob' AND length(refers) <= {4 * 1024 * 1024} THEN refers END"
 _MOST_NOTED = 1024 * 1024
 _MOST_TEXT = 64 * 1024  # of a name or a reason; a longer one is damage
-
-
-def columns(format_: int) -> str:
-    """The columns of an entry, as ``stored`` takes them, in a file of some format."""
-    return _COLUMNS if format_ > 1 else _COLUMNS_1
 
 
 def stored(row: Sequence[Any]) -> Stored:
@@ -83,15 +82,9 @@ def stored(row: Sequence[Any]) -> Stored:
     )
 
 
-def aside_table(format_: int) -> str:
-    """The table of what was set aside, in a file of some format."""
-    return "set_aside" if format_ > 1 else "damaged"
-
-
-def read_set_aside(reader: sqlite3.Connection, format_: int, after: int | None) -> Page:
+def read_set_aside(reader: sqlite3.Connection, after: int | None) -> Page:
     """A page of what was set aside, to be made into values by ``aside``."""
-    at = "at" if format_ > 1 else "set_aside"
-    return read_page(reader, aside_table(format_), f"key, {at}, reason, response, request", after=after)
+    return read_page(reader, "set_aside", ASIDE, after=after)
 
 
 def aside(row: Sequence[Any]) -> SetAside:

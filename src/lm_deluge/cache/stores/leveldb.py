@@ -8,7 +8,7 @@ The first byte of a key says what it names::
     b name             a blob, compressed
     n holder           names of the blobs that an entry, a blob or something set aside refers to
     l name holder      the same the other way round: who refers to a blob
-    a time key         what was set aside (``d key`` in files of older versions, which knew neither time nor reason)
+    a time key         what was set aside
     j id               a run
 """
 
@@ -32,13 +32,12 @@ from lm_deluge.cache.stores._leases import Leases
 from lm_deluge.cache.stores._leveldb_files import check_directory, copy_privately, files_in, in_use
 from lm_deluge.cache.stores._leveldb_links import BLOB, LINK, Links
 from lm_deluge.cache.stores._leveldb_values import ASIDE, DECODERS, FACTS, RUN, About, about_of, decode, encode, is_blob
-from lm_deluge.errors import CacheFileError, DamagedEntryError
+from lm_deluge.errors import CacheFileError, CacheVersionError, DamagedEntryError
 
 __all__ = ["LevelDBStore"]
 
 _ENTRY = b"e"
 _REQUEST = b"r"
-_DAMAGED = b"d"
 _FORMAT = b"lm_deluge"
 _NAME_BYTES = 32
 
@@ -57,6 +56,7 @@ class LevelDBStore:
         ImportError: ``plyvel`` is missing; the message holds the command that installs it.
         CacheFileError: the directory cannot be opened, is in use, or holds something else: other files, or links. They
             are left untouched; in another program's LevelDB, LevelDB itself starts a new log when it looks.
+        CacheVersionError: it is of a format that was never released.
     """
 
     blocks: ClassVar[bool] = True
@@ -128,16 +128,29 @@ class LevelDBStore:
     def _check_claim(self) -> None:
         found = self._db.get(b"format")
         if found == _FORMAT:
+            if self._is_of_format_1():
+                self.close()
+                raise CacheVersionError(
+                    f"{self._path} was written before the first release of lm_deluge. Give another directory. To keep "
+                    "its answers, export them with the program that wrote it (deluge cache export), and import them "
+                    "here (deluge cache import)."
+                )
             return
-        with self._db.iterator(include_value=False) as keys:
-            foreign = next(iter(keys), None) is not None
-        if found is not None or foreign:
+        if found is not None or self._has_any(b""):
             self.close()
             raise CacheFileError(f"{self._path} is a LevelDB of another program. Give another directory.")
         if self._read_only:
             self.close()
             raise CacheFileError(f"{self._path} holds no cache yet.")
         self._db.put(b"format", _FORMAT)
+
+    def _is_of_format_1(self) -> bool:
+        """Whether no entry has facts beside it, as in the format that was never released."""
+        return self._has_any(_ENTRY) and not self._has_any(FACTS)
+
+    def _has_any(self, prefix: bytes) -> bool:
+        with self._db.iterator(prefix=prefix, include_value=False) as keys:
+            return next(iter(keys), None) is not None
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         with self._opened() as db:
@@ -211,7 +224,6 @@ class LevelDBStore:
         return found
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
-        """As the protocol says. Blobs that older versions stored are kept, for it is not known who refers to them."""
         with self._written() as (db, batch):
             links = Links(db, batch)
             there = [key for key in dict.fromkeys(keys) if self._value(db, key) is not None]
@@ -221,8 +233,6 @@ class LevelDBStore:
             return len(there)
 
     def set_aside_entries(self) -> Iterator[SetAside]:
-        for key, value in self._pairs(_DAMAGED):
-            yield SetAside(key=key[1:], when=0.0, reason="damaged", value=value)
         for _, packed in self._pairs(ASIDE):
             if (aside := decode(ASIDE, packed)) is not None:
                 yield aside
@@ -231,10 +241,6 @@ class LevelDBStore:
         unwanted, gone = set(keys), 0
         with self._written() as (db, batch):
             links = Links(db, batch)
-            for place, _ in self._pairs(_DAMAGED, values=False):
-                if place[1:] in unwanted:
-                    batch.delete(place)
-                    gone += 1
             for place, _ in self._pairs(ASIDE, values=False):
                 if place[-_NAME_BYTES:] in unwanted:
                     batch.delete(place)
@@ -247,7 +253,7 @@ class LevelDBStore:
         return {
             "entries": sum(1 for _ in self._pairs(_ENTRY, values=False)),
             "blobs": sum(1 for _ in self._pairs(BLOB, values=False)),
-            "set_aside": sum(1 for prefix in (ASIDE, _DAMAGED) for _ in self._pairs(prefix, values=False)),
+            "set_aside": sum(1 for _ in self._pairs(ASIDE, values=False)),
             "bytes": sum(files_in(self._path).values()),
             "on_disk": 1,
         }

@@ -35,7 +35,7 @@ _AT_ONCE = 512  # changes in one transaction, where there may be many
 
 
 class SqliteStore:
-    """One SQLite file, made private (0600, in a directory of 0700) when it is new. One of an older format is upgraded.
+    """One SQLite file, made private (0600, in a directory of 0700) when it is new.
 
     Args:
         path: the file. ``~`` is expanded, and a relative path is taken from where the process is now. Links are
@@ -43,13 +43,13 @@ class SqliteStore:
         synchronous: ``"NORMAL"`` survives the death of the process; ``"FULL"`` waits for the disk at each commit and
             survives a power cut as well.
         read_only: never write the file, which has to be there. It may be in a directory that cannot be written, on a
-            network file system, and of an older format. All methods that write raise ``CacheFileError``.
+            network file system. All methods that write raise ``CacheFileError``.
         clock: says when something is set aside; for tests.
 
     Raises:
         CacheFileError: the file is not a cache, is truncated, is on a network file system, or cannot be written. It is
             left untouched.
-        CacheVersionError: a newer version of this package wrote it. It is left untouched.
+        CacheVersionError: another version of this package wrote it. It is left untouched.
         ConfigError: another value of ``synchronous``, or ``":memory:"`` or a URL for the path.
     """
 
@@ -143,8 +143,7 @@ class SqliteStore:
         while True:
             # Short reads, each for itself: a long one would keep the WAL from being emptied.
             with self._database.reading() as reader:
-                columns = rows.columns(self._database.format)
-                page = read_page(reader, "entries", columns, after=position, backwards=newest_first, count=batch)
+                page = read_page(reader, "entries", rows.COLUMNS, after=position, backwards=newest_first, count=batch)
             for row in page.rows:
                 entry = rows.stored(row[1:])
                 if namespace is None or entry.namespace == namespace:
@@ -166,7 +165,7 @@ class SqliteStore:
 
     def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
         with self._database.reading() as reader:
-            select = f"SELECT {rows.columns(self._database.format)} FROM entries WHERE key IN"  # noqa: S608
+            select = f"SELECT {rows.COLUMNS} FROM entries WHERE key IN"  # noqa: S608
             found, unreadable = select_by_key(reader, select, keys)
         entries = {entry.key: entry for entry in map(rows.stored, found)}
         for key in unreadable:
@@ -197,7 +196,7 @@ class SqliteStore:
         position: int | None = None
         while True:
             with self._database.reading() as reader:
-                page = rows.read_set_aside(reader, self._database.format, position)
+                page = rows.read_set_aside(reader, position)
             yield from map(rows.aside, page.rows)
             if page.position is None:
                 return
@@ -214,10 +213,9 @@ class SqliteStore:
 
     def usage(self) -> Mapping[str, int]:
         with self._database.reading() as reader:
-            tables = {"entries": "entries", "blobs": "blobs", "set_aside": rows.aside_table(self._database.format)}
             counts = {
-                name: int(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
-                for name, table in tables.items()
+                table: int(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+                for table in ("entries", "blobs", "set_aside")
             }
             return {**counts, "bytes": used_bytes(reader), "on_disk": 1}
 
@@ -231,7 +229,7 @@ class SqliteStore:
             own = Database(database.path, synchronous=self._synchronous, read_only=database.read_only)
             try:
                 with own.reading() as reader:
-                    found = list(problems(reader, own.format))
+                    found = list(problems(reader))
             finally:
                 own.close()
         except (CacheError, OSError) as error:
@@ -255,7 +253,7 @@ class SqliteStore:
 
         Raises:
             CacheFileError: the file is missing, empty or not a cache, or as in ``rebuild``. Nothing has changed.
-            CacheVersionError: a newer version of this package wrote it. Nothing has changed.
+            CacheVersionError: another version of this package wrote it. Nothing has changed.
             CacheError: it is too damaged to be read at all. Nothing has changed.
         """
         clock = SystemClock() if clock is None else clock
@@ -281,7 +279,7 @@ class SqliteStore:
 
     def runs(self) -> Iterator[Run]:
         with self._database.reading() as reader:
-            found = read_runs(reader) if self._database.format > 1 else []
+            found = read_runs(reader)
         yield from found
 
     # For a store that lies over another one
