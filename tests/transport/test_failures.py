@@ -104,6 +104,29 @@ def test_a_broken_answer_is_an_error_of_its_kind(serve, post, handler, kind):
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(OK + b"transfer-encoding: identity\r\n\r\nok", id="identity"),
+        pytest.param(OK + b"transfer-encoding: identity\r\ncontent-length: 2\r\n\r\nok", id="identity and length"),
+        pytest.param(OK + b"transfer-encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", id="gzip, chunked"),
+        pytest.param(OK + b"content-encoding: gzip, gzip\r\ncontent-length: 2\r\n\r\nok", id="gzip twice"),
+        pytest.param(OK + b"content-encoding: br\r\ncontent-length: 2\r\n\r\nok", id="brotli"),
+        pytest.param(b"HTTP/1.1 099 Odd\r\ncontent-length: 2\r\n\r\nok", id="status 099"),
+        pytest.param(b"HTTP/1.1 000 Odd\r\ncontent-length: 2\r\n\r\nok", id="status 000"),
+        pytest.param(b"HTTP/1.1 101 Switching\r\n\r\nok", id="status 101"),
+        pytest.param(
+            b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nok", id="another protocol"
+        ),
+    ],
+)
+def test_an_answer_whose_end_cannot_be_seen_is_refused_and_not_waited_for(serve, post, head):
+    """The server keeps the connection open, so that to wait would be to wait for the whole time limit."""
+    error = failure_of(serve, post, after_request(head, then="silence"))
+    assert type(error) is TransportError
+    assert "not valid HTTP" in str(error)
+
+
+@pytest.mark.parametrize(
     "handler",
     [
         pytest.param(after_request(then="silence"), id="before any answer"),

@@ -7,20 +7,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from lm_deluge._optional import require
 from lm_deluge._version import __version__
-from lm_deluge.errors import ConfigError, LMDelugeError, TransportError
-from lm_deluge.transport._asyncio import checked_limit
+from lm_deluge.errors import LMDelugeError, TransportError
+from lm_deluge.transport._base import IDLE, LONGEST, BaseTransport, Settings, checked_limit
+from lm_deluge.transport._framing import UnreadableError, is_compressed
 from lm_deluge.transport._headers import ResponseHeaders
-from lm_deluge.transport._per_loop import PerLoop
 from lm_deluge.transport._protocol import StreamedResponse
-from lm_deluge.transport._proxies import Proxies, checked_proxy, proxies
 from lm_deluge.transport._target import encode, target_of
-from lm_deluge.transport._tls import Trust
+from lm_deluge.transport._tls import LoopContext
 from lm_deluge.transport._words import (
     dropped,
     no_connection,
@@ -34,62 +31,46 @@ from lm_deluge.transport._words import (
 from lm_deluge.wire import HttpRequest, HttpResponse, host_of
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator
 
     import aiohttp
 
 __all__ = ["AiohttpTransport"]
 
-_IDLE = 60.0
-_LONGEST = 3600.0
 
-
-class AiohttpTransport:
+class AiohttpTransport(BaseTransport["_Session"]):
     """HTTP/1.1 over aiohttp, with TLS always verified. Behaves as :class:`AsyncioTransport` does.
 
     Args:
-        proxy: ``"http://[user:password@]host:port"`` for all requests. By default the environment decides.
-        trust_env: False leaves the environment's proxies unread.
-        ca_file: PEM file with certificates to trust besides the system's.
-        connect_timeout: seconds for name look-up, TCP and TLS together, within a request's own limit.
-        max_body_bytes: the largest body that is read, after decompression. 64 MiB by default.
+        settings: those of :class:`AsyncioTransport`.
 
     Raises:
         ConfigError: a setting has no meaning, or ``ca_file`` cannot be read.
-        ImportError: aiohttp is missing; at the first request.
+        ImportError: aiohttp is missing.
     """
-
-    def __init__(
-        self,
-        *,
-        proxy: str | None = None,
-        trust_env: bool = True,
-        ca_file: str | Path | None = None,
-        connect_timeout: float = 10.0,
-        max_body_bytes: int = 64 * 1024 * 1024,
-    ) -> None:
-        if max_body_bytes < 1:
-            raise ConfigError(f"max_body_bytes is {max_body_bytes}; it has to be at least 1.")
-        self._proxy = proxy if proxy is None else checked_proxy(proxy)
-        self._trust_env = trust_env
-        self._connect_timeout = checked_limit(connect_timeout)
-        self._max_body_bytes = max_body_bytes
-        self._trust = Trust(ca_file)
-        self._proxies: Proxies | None = None
-        self._sessions: PerLoop[_Session] = PerLoop(_Session)
-
-    def __repr__(self) -> str:
-        proxy = "" if self._proxy is None else f"proxy={urlsplit(self._proxy).hostname!r}, "
-        return f"AiohttpTransport({proxy}max_body_bytes={self._max_body_bytes})"
 
     async def send(self, request: HttpRequest, *, timeout: float) -> HttpResponse:  # noqa: ASYNC109 (its contract)
         """Send a request and read the answer to its end. See :meth:`Transport.send`."""
         limit = checked_limit(timeout)
-        session = self._sessions.current()
+        session = self._pools.current()
+        exchange = session.loop.create_task(self._exchange(session, request, limit))
+        exchange.add_done_callback(_ended)
+        try:
+            return await asyncio.shield(exchange)
+        except asyncio.CancelledError:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            if exchange.done() and not exchange.cancelled() and exchange.exception() is None:
+                return exchange.result()  # its last byte had come, so it is paid for
+            raise
+        finally:
+            exchange.cancel()
+
+    async def _exchange(self, session: "_Session", request: HttpRequest, limit: float) -> HttpResponse:
         failed: LMDelugeError
         try:
             async with asyncio.timeout(limit), await self._opened(session, request) as response:
+                _check(response, request)
                 pieces = [piece async for piece in self._pieces(response, request)]
             return HttpResponse(
                 status=response.status, headers=ResponseHeaders(response.raw_headers), body=b"".join(pieces)
@@ -106,11 +87,12 @@ class AiohttpTransport:
     async def stream(self, request: HttpRequest, *, timeout: float) -> "AsyncIterator[StreamedResponse]":  # noqa: ASYNC109
         """Send a request and hand over its answer while it arrives. See :meth:`Transport.stream`."""
         limit = checked_limit(timeout)
-        session = self._sessions.current()
-        ends = asyncio.get_running_loop().time() + _LONGEST
+        session = self._pools.current()
+        ends = asyncio.get_running_loop().time() + LONGEST
         opened = await self._within(limit, self._opened(session, request), request, session)
         response = await self._within(limit, opened.__aenter__(), request, session)
         try:
+            _check(response, request)
             yield StreamedResponse(
                 status=response.status,
                 headers=ResponseHeaders(response.raw_headers),
@@ -119,15 +101,16 @@ class AiohttpTransport:
         finally:
             response.close()
 
-    async def aclose(self) -> None:
-        """Close the connections. Requests in flight fail; a later request opens new ones."""
-        self._sessions.close()
-        await asyncio.sleep(0)
+    @staticmethod
+    def _require() -> None:
+        require("aiohttp", extra="aiohttp", purpose="AiohttpTransport")
+
+    @staticmethod
+    def _make_pool(settings: Settings, loop: asyncio.AbstractEventLoop) -> "_Session":
+        return _Session(loop, settings)
 
     async def _opened(self, session: "_Session", request: HttpRequest) -> Any:
         """The request, ready to be entered."""
-        if self._proxies is None:
-            self._proxies = proxies(self._proxy, trust_env=self._trust_env)
         try:
             target = target_of(request.url)
             encode(request, target)  # checks names and values
@@ -135,17 +118,17 @@ class AiohttpTransport:
             target = None
         if target is None:
             raise refused_request(request)  # outside the handler: the original may quote a value
-        proxy = self._proxies.choose(target.origin)
+        proxy = self._settings.proxies.choose(target.origin)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
         headers.setdefault("user-agent", f"lm_deluge/{__version__}")
         headers["accept-encoding"] = "gzip"
         if target.authorization is not None:
             headers.setdefault("authorization", target.authorization)
         tls = target.origin.scheme == "https" or (proxy is not None and proxy.origin.scheme == "https")
-        context = await session.tls(self._trust) if tls else None
+        context = await session.tls.get() if tls else None
         from yarl import URL  # what aiohttp's own URLs are
 
-        return session.get(self._connect_timeout).request(
+        return session.get().request(
             request.method,
             URL(f"{target.origin.scheme}://{target.authority}{target.path}", encoded=True),
             data=request.body or None,
@@ -159,9 +142,9 @@ class AiohttpTransport:
         size = 0
         async for piece in response.content.iter_any():
             size += len(piece)
-            if size > self._max_body_bytes:
+            if size > self._settings.max_body_bytes:
                 response.close()
-                raise too_large(host_of(request), self._max_body_bytes)
+                raise too_large(host_of(request), self._settings.max_body_bytes)
             yield piece
 
     async def _chunks(
@@ -205,7 +188,7 @@ class AiohttpTransport:
         through_proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
         match error:
             case aiohttp.ConnectionTimeoutError():
-                return no_connection(host, f"timed out after {self._connect_timeout:g} s")
+                return no_connection(host, f"timed out after {self._settings.connect_timeout:g} s")
             case TimeoutError() if limit is not None:
                 return unfinished(host, limit)
             case aiohttp.ClientConnectorCertificateError():
@@ -227,27 +210,31 @@ class AiohttpTransport:
         return TransportError(f"The request to {host} failed: {type(error).__name__}. Try again.")
 
 
+# A cancellation that crosses the last byte: the task that reads it needs so many turns of the loop to hand it over.
+_TURNS = 3
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
 
 
 class _Session:
     """aiohttp's session for one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
         self.loop = loop
-        self._context: asyncio.Future[ssl.SSLContext] | None = None
+        self.tls = LoopContext(loop, settings.trust)
+        self._connect_timeout = settings.connect_timeout
         self.is_closed = False
         self._session: aiohttp.ClientSession | None = None
         self._guard: AsyncGenerator[None] | None = None
 
-    def get(self, connect_timeout: float) -> "aiohttp.ClientSession":
+    def get(self) -> "aiohttp.ClientSession":
         """The session, opened if need be."""
         if self._session is None:
-            aiohttp = require("aiohttp", extra="aiohttp", purpose="AiohttpTransport")
+            import aiohttp
+
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
                 trust_env=False,
             )
             self.is_closed = False
@@ -256,16 +243,6 @@ class _Session:
             with contextlib.suppress(StopIteration):
                 self._guard.__anext__().send(None)
         return self._session
-
-    async def tls(self, trust: Trust) -> "ssl.SSLContext":
-        """What connections verify with."""
-        if self._context is None:
-            self._context = asyncio.ensure_future(asyncio.to_thread(trust.context))
-        try:
-            return await asyncio.shield(self._context)
-        except ConfigError:
-            self._context = None  # what was wrong may have been put right by the next request
-            raise
 
     def close(self) -> None:
         guard, self._guard, self._session = self._guard, None, None
@@ -279,6 +256,24 @@ async def _close_with_loop(session: "aiohttp.ClientSession") -> AsyncGenerator[N
         yield
     finally:
         await session.close()
+
+
+def _check(response: "aiohttp.ClientResponse", request: HttpRequest) -> None:
+    """Refuse an answer whose end could not be seen."""
+    failed = None
+    try:
+        is_compressed(response.status, response.raw_headers)
+    except UnreadableError as error:
+        failed = not_http(host_of(request), str(error))
+    if failed is not None:
+        response.close()
+        raise failed
+
+
+def _ended(exchange: "asyncio.Task[HttpResponse]") -> None:
+    """Whoever waited may have gone: a failure is read here, so that asyncio does not report it."""
+    if not exchange.cancelled():
+        exchange.exception()
 
 
 def _errors() -> tuple[type[BaseException], ...]:

@@ -2,17 +2,13 @@
 
 import asyncio
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from lm_deluge.errors import ConfigError
+from lm_deluge.transport._base import LONGEST, BaseTransport, Settings, checked_limit
 from lm_deluge.transport._headers import ResponseHeaders
-from lm_deluge.transport._per_loop import PerLoop
 from lm_deluge.transport._protocol import StreamedResponse
-from lm_deluge.transport._proxies import Proxies, checked_proxy, proxies
 from lm_deluge.transport._target import Target, encode, ended, target_of
-from lm_deluge.transport._tls import Trust
 from lm_deluge.transport._words import refused_request, silent, unfinished
 from lm_deluge.wire import HttpRequest, HttpResponse
 
@@ -25,10 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncioTransport"]
 
-_LONGEST = 3600.0
 
-
-class AsyncioTransport:
+class AsyncioTransport(BaseTransport["Pool"]):
     """HTTP/1.1 over a pool of connections, with TLS always verified.
 
     One transport serves any number of event loops, one after the other or in several threads, and forked processes;
@@ -53,36 +47,14 @@ class AsyncioTransport:
         ConfigError: a setting has no meaning, or ``ca_file`` cannot be read.
     """
 
-    def __init__(
-        self,
-        *,
-        proxy: str | None = None,
-        trust_env: bool = True,
-        ca_file: str | Path | None = None,
-        connect_timeout: float = 10.0,
-        max_body_bytes: int = 64 * 1024 * 1024,
-    ) -> None:
-        if max_body_bytes < 1:
-            raise ConfigError(f"max_body_bytes is {max_body_bytes}; it has to be at least 1.")
-        self._proxy = proxy if proxy is None else checked_proxy(proxy)
-        self._trust_env = trust_env
-        self._connect_timeout = checked_limit(connect_timeout)
-        self._max_body_bytes = max_body_bytes
-        self._trust = Trust(ca_file)
-        self._proxies: Proxies | None = None
-        self._pools: PerLoop[Pool] = PerLoop(self._make_pool)
-        self._last: tuple[object, tuple[Target, bytes] | None] = (None, None)
-
-    def __repr__(self) -> str:
-        proxy = "" if self._proxy is None else f"proxy={urlsplit(self._proxy).hostname!r}, "
-        return f"AsyncioTransport({proxy}max_body_bytes={self._max_body_bytes})"
+    _last: tuple[object, tuple[Target, bytes] | None] = (None, None)
 
     async def send(self, request: HttpRequest, *, timeout: float) -> HttpResponse:  # noqa: ASYNC109 (its contract)
         """Send a request and read the answer to its end. See :meth:`Transport.send`."""
         limit = checked_limit(timeout)
         pool = self._pools.current()
         target, head = self._prepared(request, pool)
-        exchange = pool.exchange(target.origin, limit=self._max_body_bytes, streamed=False)
+        exchange = pool.exchange(target.origin, limit=self._settings.max_body_bytes, streamed=False)
         connection = pool.from_idle(target.origin)
         if connection is None:
             started = pool.loop.time()
@@ -118,8 +90,8 @@ class AsyncioTransport:
         limit = checked_limit(timeout)
         pool = self._pools.current()
         target, head = self._prepared(request, pool)
-        exchange = pool.exchange(target.origin, limit=self._max_body_bytes, streamed=True)
-        ends = pool.loop.time() + _LONGEST
+        exchange = pool.exchange(target.origin, limit=self._settings.max_body_bytes, streamed=True)
+        ends = pool.loop.time() + LONGEST
         connection = None
         try:
             try:
@@ -141,10 +113,6 @@ class AsyncioTransport:
             if connection is not None:
                 pool.give_back(target.origin, connection)
 
-    async def aclose(self) -> None:
-        """Close the connections. Requests in flight fail; a later request opens new ones."""
-        self._pools.close()
-
     def _prepared(self, request: HttpRequest, pool: "Pool") -> tuple[Target, bytes]:
         """Where a request goes, and its head. Requests in a row differ in their bodies alone, most of the time."""
         key = (request.method, request.url, tuple(request.headers.items()))
@@ -165,27 +133,15 @@ class AsyncioTransport:
         target, head = prepared
         return target, ended(head, request)
 
-    def _make_pool(self, loop: asyncio.AbstractEventLoop) -> "Pool":
+    @staticmethod
+    def _make_pool(settings: Settings, loop: asyncio.AbstractEventLoop) -> "Pool":
         from lm_deluge.transport._dial import Dialler  # only now: importing this package brings no HTTP
         from lm_deluge.transport._pool import Pool
 
-        if self._proxies is None:
-            self._proxies = proxies(self._proxy, trust_env=self._trust_env)
         dialler = Dialler(
-            loop, make_context=self._trust.context, proxies=self._proxies, connect_timeout=self._connect_timeout
+            loop, trust=settings.trust, proxies=settings.proxies, connect_timeout=settings.connect_timeout
         )
         return Pool(loop, dialler)
-
-
-def checked_limit(seconds: float) -> float:
-    """A time limit, of an hour at most.
-
-    Raises:
-        ConfigError: it is not above 0.
-    """
-    if not seconds > 0:
-        raise ConfigError(f"A time limit of {seconds} s has no meaning; it has to be above 0.")
-    return min(seconds, _LONGEST)
 
 
 def _expire(exchange: "Exchange", limit: float) -> None:

@@ -13,6 +13,7 @@ from typing import cast
 import httptools
 
 from lm_deluge.errors import TransportError
+from lm_deluge.transport._framing import UnreadableError, is_compressed
 from lm_deluge.transport._words import dropped, not_http, too_large
 
 __all__ = ["Connection", "Exchange"]
@@ -23,6 +24,7 @@ _HIGH_WATER = 64 * 1024  # what a slow reader of a stream lets pile up
 _JOINED = 64 * 1024  # bodies up to this size go out in one piece with their head
 _MOST_PIECES = 4096
 _MOST_MEMBERS = 256  # of a compressed body
+_INTERIM = frozenset({100, *range(102, 200)})  # 101 is the last of HTTP on its connection
 _BODILESS = frozenset({204, 304})
 
 
@@ -115,13 +117,11 @@ class Exchange:
 
     def begin(self, status: int, pause: Callable[[bool], None]) -> None:
         """The head is complete."""
-        encoding = self._field(b"content-encoding")
-        if encoding in (b"", b"identity"):
-            pass
-        elif encoding in (b"gzip", b"x-gzip", b"deflate"):
-            self._inflate = _Inflate()
-        else:
-            return self.fail(not_http(self.host, "its body has a content encoding that was not asked for"))
+        try:
+            if is_compressed(status, self.fields):
+                self._inflate = _Inflate()
+        except UnreadableError as error:
+            return self.fail(not_http(self.host, str(error)))
         self.status = status
         self._pause = pause
         if self._streamed:
@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            exchange.fail(not_http(exchange.host, "it switches to another protocol (101)"))
+            exchange.fail(not_http(exchange.host, "it switches to another protocol"))
         except httptools.HttpParserError as error:
             exchange.reusable = False  # what follows a complete answer is nobody's
             exchange.fail(not_http(exchange.host, str(error).rstrip(".") or "it cannot be read"))
@@ -322,10 +322,10 @@ class Connection(asyncio.Protocol):
         status = parser.get_status_code()
         if len(self._fields) > _MAX_FIELDS:
             exchange.fail(not_http(exchange.host, f"it has more than {_MAX_FIELDS} headers"))
-        elif status >= 200:
-            exchange.begin(status, self._pause)
+        elif status in _INTERIM:
+            self._fields.clear()  # the real answer follows
         else:
-            self._fields.clear()  # an interim answer (100, 103): the real one follows
+            exchange.begin(status, self._pause)
 
     def on_body(self, data: bytes) -> None:
         if self._exchange is not None:

@@ -8,19 +8,19 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from lm_deluge.errors import ConnectError, LMDelugeError
 from lm_deluge.transport._connection import Connection
+from lm_deluge.transport._off_loop import off_loop
 from lm_deluge.transport._proxies import Proxies, Proxy
 from lm_deluge.transport._target import Origin
+from lm_deluge.transport._tls import LoopContext, Trust
 from lm_deluge.transport._words import no_connection
 
 __all__ = ["Dialler"]
 
-T = TypeVar("T")
 Address = tuple[socket.AddressFamily, Any]
 
 _HEAD_START = 0.25  # seconds before the next address is tried beside the one before (RFC 8305)
@@ -32,8 +32,8 @@ class Dialler:
     """Opens connections for one event loop.
 
     Args:
-        make_context: makes the TLS context; called in a thread, once.
-        find_proxies: reads what decides on proxies; called once.
+        trust: what certificates are verified with.
+        proxies: which proxy a request goes through.
         connect_timeout: seconds for everything here.
     """
 
@@ -41,15 +41,14 @@ class Dialler:
         self,
         loop: asyncio.AbstractEventLoop,
         *,
-        make_context: Callable[[], ssl.SSLContext],
+        trust: Trust,
         proxies: Proxies,
         connect_timeout: float,
     ) -> None:
         self._loop = loop
-        self._make_context = make_context
+        self._tls = LoopContext(loop, trust)
         self._proxies = proxies
         self._connect_timeout = connect_timeout
-        self._context: asyncio.Future[ssl.SSLContext] | None = None
         self._addresses: dict[tuple[str, int], tuple[float, asyncio.Future[list[Address]]]] = {}
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
@@ -82,8 +81,8 @@ class Dialler:
         first = origin if proxy is None else proxy.origin
         sock = await self._race(await self._look_up(first.host, first.port))
         try:
-            outer = await self._tls() if first.scheme == "https" else None
-            inner_tls = await self._tls() if proxy is not None and origin.scheme == "https" else None
+            outer = await self._tls.get() if first.scheme == "https" else None
+            inner_tls = await self._tls.get() if proxy is not None and origin.scheme == "https" else None
         except BaseException:
             sock.close()
             raise
@@ -106,20 +105,11 @@ class Dialler:
             raise
         return connection
 
-    async def _tls(self) -> ssl.SSLContext:
-        if self._context is None:
-            self._context = _in_thread(self._loop, self._make_context)
-        try:
-            return await asyncio.shield(self._context)
-        except LMDelugeError:
-            self._context = None  # what was wrong may have been put right by the next request
-            raise
-
     async def _look_up(self, host: str, port: int) -> list[Address]:
         key, now = (host, port), self._loop.time()
         known = self._addresses.get(key)
         if known is None or known[0] < now or (known[1].done() and known[1].exception() is not None):
-            known = (now + _REMEMBERED, _in_thread(self._loop, lambda: _addresses(host, port)))
+            known = (now + _REMEMBERED, off_loop(self._loop, lambda: _addresses(host, port)))
             self._addresses[key] = known
         return await asyncio.shield(known[1])
 
@@ -221,32 +211,6 @@ class _Tunnel(asyncio.Protocol):
 def _addresses(host: str, port: int) -> list[Address]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys((family, where) for family, _, _, _, where in found))
-
-
-def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> "asyncio.Future[T]":
-    """The result of ``work()``, done in a thread that nobody waits for at the end of the process."""
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-            future.exception()  # read, as all who waited may have gone
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except BaseException as raised:  # noqa: BLE001 - handed to those who wait
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name="lm_deluge connect", daemon=True).start()
-    return future
 
 
 def _close_late(attempt: "asyncio.Task[socket.socket]") -> None:

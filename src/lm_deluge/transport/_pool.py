@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncGenerator
 
 from lm_deluge.errors import TransportError
+from lm_deluge.transport._base import IDLE
 from lm_deluge.transport._connection import Connection, Exchange
 from lm_deluge.transport._dial import Dialler
 from lm_deluge.transport._target import Origin
@@ -17,7 +18,6 @@ from lm_deluge.transport._words import transport_closed
 
 __all__ = ["Pool"]
 
-_IDLE = 60.0
 # Handshakes take some 2 ms of processor time each. More of them at once would hold up everything else in the loop.
 _DIALLED_AT_ONCE = 32
 
@@ -93,11 +93,11 @@ class Pool:
             if alive is not None:
                 alive._sweep()
 
-        self._sweeping = self.loop.call_later(_IDLE / 4, sweep)
+        self._sweeping = self.loop.call_later(IDLE / 4, sweep)
 
     def _sweep(self) -> None:
         self._sweeping = None
-        oldest = self.loop.time() - _IDLE
+        oldest = self.loop.time() - IDLE
         for origin, idle in list(self._idle.items()):
             kept = [connection for connection in idle if connection.is_open and connection.idle_since > oldest]
             for connection in set(idle).difference(kept):

@@ -1,12 +1,14 @@
 """What is trusted: the system's certificates, or those that the environment names, and those that the user adds."""
 
+import asyncio
 import os
 import ssl
 from pathlib import Path
 
 from lm_deluge.errors import ConfigError
+from lm_deluge.transport._off_loop import off_loop
 
-__all__ = ["Trust"]
+__all__ = ["LoopContext", "Trust"]
 
 # Where systems keep their authorities, for a Python that was built elsewhere and does not know.
 _BUNDLES = (
@@ -40,6 +42,34 @@ class Trust:
         if self._made is None:
             self._made = _make_context(self._added)
         return self._made
+
+
+class LoopContext:
+    """The context that the connections of one event loop verify with, made off the loop.
+
+    Args:
+        loop: the event loop.
+        trust: makes the context.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, trust: Trust) -> None:
+        self._loop = loop
+        self._trust = trust
+        self._context: asyncio.Future[ssl.SSLContext] | None = None
+
+    async def get(self) -> ssl.SSLContext:
+        """The context.
+
+        Raises:
+            ConfigError: as :meth:`Trust.context`. The next call tries again.
+        """
+        if self._context is None:
+            self._context = off_loop(self._loop, self._trust.context)
+        try:
+            return await asyncio.shield(self._context)
+        except ConfigError:
+            self._context = None  # it may have been corrected by the next request
+            raise
 
 
 def _read_certificates(path: Path) -> str:
