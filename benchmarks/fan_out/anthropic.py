@@ -1,4 +1,4 @@
-"""Anthropic's own SDK: a mark written by hand, and a semaphore."""
+"""Anthropic's own SDK: a breakpoint written by hand, and a semaphore."""
 
 import asyncio
 from collections.abc import Sequence

@@ -23,10 +23,10 @@ NOTE = (
     f"`{MODEL}` on the provider emulator. It begins each answer after {LATENCY} s, and a prefix can be read once the "
     "answer of a request that wrote it has begun: one that arrives earlier writes it too. The reference and ours are "
     'called with `cache="system_and_tools"`; *ours, not warmed* is `PromptCache(pattern="system_and_tools", '
-    'warm=False)`, *ours, shared_prefix* is `cache="shared_prefix"`, and Anthropic\'s SDK has a mark written by hand '
-    "and a semaphore. Bills are what the emulator counted, at the prices of `genai-prices`. The least possible is one "
-    "write of the prefix, a read of it by every other request, and the same questions and answers. Times include late "
-    "imports."
+    'warm=False)`, *ours, shared_prefix* is `cache="shared_prefix"`, and Anthropic\'s SDK has a breakpoint written by '
+    "hand and a semaphore. Bills are what the emulator counted, at the prices of `genai-prices`. The least possible is "
+    "one write of the prefix, a read of it by every other request, and the same questions and answers. Times include "
+    "late imports."
 )
 
 
