@@ -104,14 +104,14 @@ def test_a_damaged_row_is_moved_with_all_it_had(tmp_path: Path) -> None:
         cache.put(prompt("p"), answer("x"))
         key = cache.key(prompt("p"))
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute("UPDATE entries SET response = ?", (b"\x01broken",))
+            connection.execute("UPDATE entries SET response = ?", (b"\x02broken",))
             (request,) = connection.execute("SELECT request FROM entries").fetchone()
         (found,) = asyncio.run(cache.get_many([prompt("p")]))
         assert found.damage is not None
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM entries").fetchone() == (0,)
         rows = connection.execute("SELECT key, response, request, reason FROM set_aside").fetchall()
-    assert [row[:3] for row in rows] == [(key, b"\x01broken", request)]
+    assert [row[:3] for row in rows] == [(key, b"\x02broken", request)]
     assert "checksum" in rows[0][3]
 
 
