@@ -12,7 +12,7 @@ import msgspec
 from benchmarks import workload
 from lm_deluge import APIResponse, Conversation, Message, Usage
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.archive import export, load, rekey
+from lm_deluge.cache.admin.archive import export, load, rekey
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.config import SamplingParams
 from lm_deluge.models import resolve

@@ -19,8 +19,8 @@ import atheris
 with atheris.instrument_imports(include=["lm_deluge"]):
     import msgspec
 
-    from lm_deluge.cache.archive import load
-    from lm_deluge.cache.archive.bundle import FORMAT, VERSION
+    from lm_deluge.cache.admin.archive import load
+    from lm_deluge.cache.admin.archive.bundle import FORMAT, VERSION
     from lm_deluge.cache.codec import compress, decode, encode
     from lm_deluge.cache.record import refers_of, refers_of_blob, unpack_request
     from lm_deluge.cache.stores.memory import MemoryStore

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_deluge.cache.differences import Difference, differences, escaped, parameter_differences, quoted
+from lm_deluge.cache.explain.differences import Difference, differences, escaped, parameter_differences, quoted
+from lm_deluge.cache.explain.search import similarity
 from lm_deluge.cache.record import StoredRequest, pack_request, unpack_request
-from lm_deluge.cache.search import similarity
 from lm_deluge.prompt import Conversation, File, Image, Message, Text, Thinking, ToolCall, ToolResult
 from lm_deluge.request import Parameters
 

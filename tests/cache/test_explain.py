@@ -9,7 +9,7 @@ import pytest
 from lm_deluge.cache.codec import compress, encode
 from lm_deluge.cache.entry import Entry, Facts
 from lm_deluge.cache.explain import Explanation, Searcher, Wanted, explain
-from lm_deluge.cache.explanation import Near
+from lm_deluge.cache.explain.explanation import Near
 from lm_deluge.cache.record import PackedParameters, Scope, pack_request
 from lm_deluge.cache.stores.mapping import MappingStore
 from lm_deluge.cache.stores.memory import MemoryStore

@@ -15,7 +15,7 @@ import pytest
 
 from lm_deluge._threads import CallHangs, Threads, made_progress
 from lm_deluge.cache import MemoryCache, ResponseCache, SqliteCache
-from lm_deluge.cache.archive import load
+from lm_deluge.cache.admin.archive import load
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Prompt, RunContext
 from lm_deluge.cache.guard import Guard

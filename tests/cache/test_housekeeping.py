@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from lm_deluge.cache.archive.filters import Filter
+from lm_deluge.cache.admin.filters import Filter
+from lm_deluge.cache.admin.housekeeping import VerifyReport, drift, find, prune, restore, stats, verify
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry, Facts
-from lm_deluge.cache.housekeeping import VerifyReport, drift, find, prune, restore, stats, verify
 from lm_deluge.cache.record import pack_request, unpack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores.leveldb import LevelDBStore

@@ -343,7 +343,7 @@ def test_a_full_server_says_what_to_do() -> None:
 
 
 def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lm_deluge.cache.stores._redis_limits._SECONDS", 0.1)
+    monkeypatch.setattr("lm_deluge.cache.stores.redis.limits._SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(CacheFileError, match="does not answer"):

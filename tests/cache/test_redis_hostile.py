@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from lm_deluge.cache import RedisCache
-from lm_deluge.cache.archive import export
-from lm_deluge.cache.stores import _redis_client, _redis_limits
+from lm_deluge.cache.admin.archive import export
 from lm_deluge.cache.stores.redis import RedisStore
+from lm_deluge.cache.stores.redis import client as _redis_client
+from lm_deluge.cache.stores.redis import limits as _redis_limits
 from lm_deluge.errors import CacheError, CacheFileError, CacheWarning
 from lm_deluge.testing._store_checks import entry, key_of
 
@@ -198,7 +199,7 @@ def test_what_is_more_than_is_read_at_once_is_read_in_parts(redis_url: str, monk
 
 
 def test_many_entries_are_stored_in_pieces(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lm_deluge.cache.stores.redis._BYTES_AT_ONCE", 1_000)
+    monkeypatch.setattr("lm_deluge.cache.stores.redis.store._BYTES_AT_ONCE", 1_000)
     with contextlib.closing(RedisStore(redis_url)) as store:
         store.put_many([entry(number, b"v" * 300) for number in range(20)])
         assert store.get_many([key_of(number) for number in range(20)]) == [b"v" * 300] * 20

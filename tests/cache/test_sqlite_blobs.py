@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lm_deluge.cache.entry import Blob, Entry
-from lm_deluge.cache.stores import sqlite as sqlite_store
 from lm_deluge.cache.stores.sqlite import SqliteStore
+from lm_deluge.cache.stores.sqlite import store as sqlite_store
 
 from .helpers import blob, entry, key
 

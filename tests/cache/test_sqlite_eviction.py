@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from lm_deluge.cache.stores import BoundedStore
-from lm_deluge.cache.stores import _sqlite_eviction as eviction
-from lm_deluge.cache.stores.sqlite import SqliteStore
+from lm_deluge.cache.stores.sqlite import SqliteStore, eviction
 from lm_deluge.errors import ConfigError
 
 from .helpers import blob, entry, key, run_child

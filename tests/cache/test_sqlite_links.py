@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.archive import export
+from lm_deluge.cache.admin.archive import export
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheFileError, ConfigError
 

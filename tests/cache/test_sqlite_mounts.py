@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.stores import _sqlite_mounts as mounts
-from lm_deluge.cache.stores.sqlite import SqliteStore
+from lm_deluge.cache.stores.sqlite import SqliteStore, mounts
 from lm_deluge.errors import CacheFileError
 
 from .helpers import answer, entry, key, prompt

@@ -139,7 +139,7 @@ def test_another_process_that_had_the_old_file_goes_on_in_the_new_one(paths: tup
 def test_a_reader_of_the_old_file_that_does_not_end_is_told(
     paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lm_deluge.cache.stores._sqlite_database._EMPTY_SECONDS", 0.05)
+    monkeypatch.setattr("lm_deluge.cache.stores.sqlite.database._EMPTY_SECONDS", 0.05)
     path, backup = paths
     with SqliteCache(path) as cache, closing(sqlite3.connect(path, isolation_level=None)) as other:
         cache.put(prompt("a"), answer("a"))

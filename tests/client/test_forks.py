@@ -17,9 +17,9 @@ import pytest
 
 from lm_deluge import Conversation, LLMClient
 from lm_deluge.cache import DistributedDictCache, MemoryCache, SqliteCache
-from lm_deluge.cache.stores import _sqlite_file
 from lm_deluge.cache.stores.mapping import MappingStore
 from lm_deluge.cache.stores.memory import MemoryStore
+from lm_deluge.cache.stores.sqlite import file as _sqlite_file
 from lm_deluge.engine.advising import Advisor
 from lm_deluge.models import resolve
 from lm_deluge.prompt_cache.prefix_index import PrefixIndex, PrefixIndexes
@@ -170,8 +170,8 @@ def test_each_lock_is_renewed_or_made_for_each_process() -> None:
         "cache/_forks.py",  # the thread that forks has it
         "_loops.py",  # an event of one call, whose caller a child does not have
         "cache/core.py",  # an event of one call, set by an event loop that a child does not have
-        "cache/stores/_sqlite_database.py",  # taken before each fork, or given up in the child
-        "cache/stores/leveldb.py",  # a child cannot use LevelDB at all
+        "cache/stores/sqlite/database.py",  # taken before each fork, or given up in the child
+        "cache/stores/leveldb/store.py",  # a child cannot use LevelDB at all
         "engine/settle.py",  # an answer is settled by the process that it came to
     }
     found, forgotten = 0, set()

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lm_deluge.cache.housekeeping import drift, stats, verify
+from lm_deluge.cache.admin.housekeeping import drift, stats, verify
 from lm_deluge.cache.runs import Run
 from lm_deluge.errors import LMDelugeError
 

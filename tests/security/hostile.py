@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.archive import export
+from lm_deluge.cache.admin.archive import export
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.prompt import Conversation, Message
 from lm_deluge.response import APIResponse

@@ -15,7 +15,7 @@ import pytest
 
 from lm_deluge import Conversation, LLMClient
 from lm_deluge.cache import RedisCache, ResponseCache, SqliteCache
-from lm_deluge.cache.archive import export
+from lm_deluge.cache.admin.archive import export
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.record import unpack_request
 from lm_deluge.errors import CacheFileError, ConfigError, LMDelugeError

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from lm_deluge.cache import record
-from lm_deluge.cache.archive import load
-from lm_deluge.cache.archive.bundle import Line, MediaLine, MessageLine, ParametersLine, PrefixLine, seal
+from lm_deluge.cache.admin.archive import load
+from lm_deluge.cache.admin.archive.bundle import Line, MediaLine, MessageLine, ParametersLine, PrefixLine, seal
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.prompt import Image, Message, ToolResult
 from lm_deluge.prompt.parts import Text

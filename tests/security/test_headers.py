@@ -10,10 +10,10 @@ import pytest
 
 from lm_deluge import Conversation
 from lm_deluge.cache import MemoryCache, SqliteCache
-from lm_deluge.cache.archive import export, load, rekey
+from lm_deluge.cache.admin.archive import export, load, rekey
+from lm_deluge.cache.admin.housekeeping.verify import verify
 from lm_deluge.cache.codec import compress, decode, encode
-from lm_deluge.cache.differences import parameter_differences
-from lm_deluge.cache.housekeeping.verify import verify
+from lm_deluge.cache.explain.differences import parameter_differences
 from lm_deluge.cache.record import unpack_request
 from lm_deluge.models import resolve
 from lm_deluge.request import Parameters

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lm_deluge.cache import codec, record
-from lm_deluge.cache.archive import export, load
+from lm_deluge.cache.admin.archive import export, load
 from lm_deluge.cache.codec import compress, decode, encode
 from lm_deluge.cache.record import StoredRequest, refers_of, refers_of_blob, unpack_request
 from lm_deluge.cache.stores.memory import MemoryStore

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.archive import export
-from lm_deluge.cache.archive.bundle import MediaLine, seal
-from lm_deluge.cache.stores import _sqlite_check, _sqlite_connection, _sqlite_rows
+from lm_deluge.cache.admin.archive import export
+from lm_deluge.cache.admin.archive.bundle import MediaLine, seal
 from lm_deluge.cache.stores.sqlite import SqliteStore
+from lm_deluge.cache.stores.sqlite import check as _sqlite_check
+from lm_deluge.cache.stores.sqlite import connection as _sqlite_connection
+from lm_deluge.cache.stores.sqlite import rows as _sqlite_rows
 from lm_deluge.errors import CacheError, CacheWarning
 from lm_deluge.testing._store_checks import entry, key_of
 
@@ -149,10 +151,10 @@ PROGRAM = """
 import resource, sys, warnings
 from pathlib import Path
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.archive import export
+from lm_deluge.cache.admin.archive import export
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import LMDelugeError
-from lm_deluge.cache.archive.bundle import MediaLine, seal
+from lm_deluge.cache.admin.archive.bundle import MediaLine, seal
 
 warnings.simplefilter("ignore")
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

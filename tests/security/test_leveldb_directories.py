@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lm_deluge.cache import LevelDBCache
-from lm_deluge.cache.archive import load_reference
+from lm_deluge.cache.admin.archive import load_reference
 from lm_deluge.cache.stores.leveldb import LevelDBStore
 from lm_deluge.errors import CacheFileError
 from lm_deluge.testing._store_checks import entry, key_of
@@ -213,7 +213,7 @@ def test_a_link_put_there_between_the_look_and_the_opening_leads_nowhere(
             child.stat(follow_symlinks=False)  # what was there
         return Children()
 
-    monkeypatch.setattr("lm_deluge.cache.stores._leveldb_files.os.scandir", then_replaced)
+    monkeypatch.setattr("lm_deluge.cache.stores.leveldb.files.os.scandir", then_replaced)
     with pytest.raises(CacheFileError):
         LevelDBStore(place, read_only=True)
     assert victim.read_bytes() == OWN

@@ -53,4 +53,4 @@ def test_nothing_else_makes_directories() -> None:
         if makers.search(path.read_text())
     }
     # One makes the directory of a copy within a private temporary one, and one serves tests of stores.
-    assert set(found) == {"_files.py", "cache/stores/_leveldb_files.py", "testing/_store_checks.py"}
+    assert set(found) == {"_files.py", "cache/stores/leveldb/files.py", "testing/_store_checks.py"}

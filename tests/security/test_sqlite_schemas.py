@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.stores import _sqlite_connection
-from lm_deluge.cache.stores._sqlite_connection import connect
-from lm_deluge.cache.stores._sqlite_database import Database
 from lm_deluge.cache.stores.sqlite import SqliteStore
+from lm_deluge.cache.stores.sqlite import connection as _sqlite_connection
+from lm_deluge.cache.stores.sqlite.connection import connect
+from lm_deluge.cache.stores.sqlite.database import Database
 from lm_deluge.errors import CacheError, CacheFileError
 from lm_deluge.testing._store_checks import entry, key_of
 

@@ -12,9 +12,9 @@ import pytest
 from lm_deluge import APIResponse, Conversation, Message, PromptCache
 from lm_deluge._printable import printable_json, shown
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.archive import export, load
-from lm_deluge.cache.archive.incoming import Conflict
-from lm_deluge.cache.archive.reports import Left
+from lm_deluge.cache.admin.archive import export, load
+from lm_deluge.cache.admin.archive.incoming import Conflict
+from lm_deluge.cache.admin.reports import Left
 from lm_deluge.cli.results import Results
 from lm_deluge.cli.rows import Row
 from lm_deluge.errors import PromptCacheWarning

@@ -197,7 +197,7 @@ class RunCache:
 
 def _differences(store: ScanStore, entry: bytes, parameters: Sequence[Parameters]) -> str | None:
     """What differs between an entry's parameters and the nearest of the run's."""
-    from lm_deluge.cache.differences import differences  # needed by few runs
+    from lm_deluge.cache.explain.differences import differences  # needed by few runs
 
     (stored,) = store.read([entry])
     if stored is None:

@@ -27,7 +27,7 @@ from lm_deluge.cache.runs import Run
 from lm_deluge.errors import DamagedEntryError
 
 if TYPE_CHECKING:
-    from lm_deluge.cache.archive.bundle import BundleWriter
+    from lm_deluge.cache.admin.archive.bundle import BundleWriter
     from lm_deluge.cache.stores import Store
 
 __all__ = ["Spill", "SpillPlace", "Taker", "spill_directory"]
@@ -152,7 +152,7 @@ class Spill:
         Raises:
             CacheError: the store cannot be asked or written. What it has not taken is kept.
         """
-        from lm_deluge.cache.archive.load import load
+        from lm_deluge.cache.admin.archive.load import load
 
         with self._turn:
             self._finish()
@@ -208,8 +208,8 @@ class Spill:
     # The file
 
     def _write(self, entry: Entry) -> bool:
-        from lm_deluge.cache.archive.export import entry_line
-        from lm_deluge.cache.archive.sharing import divide
+        from lm_deluge.cache.admin.archive.export import entry_line
+        from lm_deluge.cache.admin.archive.sharing import divide
         from lm_deluge.cache.codec import decode
         from lm_deluge.cache.record import unpack_request
 
@@ -236,7 +236,7 @@ class Spill:
         return True
 
     def _open(self) -> "BundleWriter | None":
-        from lm_deluge.cache.archive.bundle import BundleWriter
+        from lm_deluge.cache.admin.archive.bundle import BundleWriter
 
         if self._writer is None and self._directory is not None and _is_private(self._directory):
             path = self._directory / f"{self._name}-{secrets.token_hex(6)}.jsonl"

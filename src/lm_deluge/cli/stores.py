@@ -10,7 +10,7 @@ from lm_deluge.errors import ConfigError
 if TYPE_CHECKING:
     from lm_deluge.cache import ResponseCache
     from lm_deluge.cache.stores import Store
-    from lm_deluge.cache.stores._sqlite_rebuild import RebuildReport
+    from lm_deluge.cache.stores.sqlite.rebuild import RebuildReport
 
 __all__ = ["kind_of", "open_cache", "open_cache_to_read", "open_store", "rebuild_file"]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from lm_deluge.cache.archive import export, load
-from lm_deluge.cache.archive.keys import key_of
+from lm_deluge.cache.admin.archive import export, load
+from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
 from lm_deluge.cache.entry import Entry, Facts
 from lm_deluge.cache.record import PackedParameters, StoredRequest, pack_request, unpack_request

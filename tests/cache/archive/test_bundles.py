@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_deluge.cache.archive import Filter, _recent, export, incoming, is_bundle, load, sharing
-from lm_deluge.cache.archive import bundle as bundle_format
+from lm_deluge.cache.admin.archive import Filter, _recent, export, incoming, is_bundle, load, sharing
+from lm_deluge.cache.admin.archive import bundle as bundle_format
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.runs import Run

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from lm_deluge.cache.archive import Filter, entries
+from lm_deluge.cache.admin.archive import Filter, entries
 from lm_deluge.cache.entry import Facts, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import ScanStore

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lm_deluge import canonical
 from lm_deluge.cache import MemoryCache
-from lm_deluge.cache.archive import load, reading
-from lm_deluge.cache.archive.bundle import MediaLine, PrefixLine, seal
+from lm_deluge.cache.admin.archive import load, reading
+from lm_deluge.cache.admin.archive.bundle import MediaLine, PrefixLine, seal
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.stores.mapping import MappingStore
 from lm_deluge.cache.stores.memory import MemoryStore

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from lm_deluge.cache.archive import export, rekey
+from lm_deluge.cache.admin.archive import export, rekey
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.record import StoredRequest

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.archive import is_bundle, is_reference, load_reference
+from lm_deluge.cache.admin.archive import is_bundle, is_reference, load_reference
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheFileError

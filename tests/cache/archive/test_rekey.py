@@ -9,7 +9,7 @@ import pytest
 
 from lm_deluge import canonical
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.archive import rekey
+from lm_deluge.cache.admin.archive import rekey
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.record import StoredRequest

@@ -13,9 +13,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from lm_deluge.cache import MemoryCache
-from lm_deluge.cache.archive import export, is_bundle, load
+from lm_deluge.cache.admin.archive import export, is_bundle, load
+from lm_deluge.cache.admin.housekeeping import stats, verify
 from lm_deluge.cache.codec import decode
-from lm_deluge.cache.housekeeping import stats, verify
 from lm_deluge.cache.record import unpack_request
 from lm_deluge.errors import CacheError
 

@@ -16,11 +16,11 @@ import msgspec
 from hypothesis import strategies as st
 
 from lm_deluge.cache import ResponseCache
-from lm_deluge.cache.archive import export, rekey
-from lm_deluge.cache.archive.keys import key_of
+from lm_deluge.cache.admin.archive import export, rekey
+from lm_deluge.cache.admin.archive.keys import key_of
+from lm_deluge.cache.admin.housekeeping import drift, restore, stats, verify
 from lm_deluge.cache.codec import compress, decode, encode
 from lm_deluge.cache.entry import Blob, Entry, Facts
-from lm_deluge.cache.housekeeping import drift, restore, stats, verify
 from lm_deluge.cache.record import pack_request, unpack_request
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.errors import CacheError, CacheMissError, DamagedEntryError

@@ -17,7 +17,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from lm_deluge.cache import LevelDBCache
-from lm_deluge.cache.archive import is_reference, load_reference
+from lm_deluge.cache.admin.archive import is_reference, load_reference
 from lm_deluge.cache.stores.memory import MemoryStore
 
 from ...security import hostile

@@ -16,7 +16,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cache.archive import is_reference
+from lm_deluge.cache.admin.archive import is_reference
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheError
 

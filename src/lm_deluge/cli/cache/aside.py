@@ -27,7 +27,7 @@ def reject(
     Example:
       deluge cache reject my_cache.db 8f3a --reason "wrong unit"
     """
-    from lm_deluge.cache.housekeeping import find
+    from lm_deluge.cache.admin.housekeeping import find
     from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store
     from lm_deluge.cli.terminal import say
@@ -60,8 +60,8 @@ def restore(
     Example:
       deluge cache restore my_cache.db 8f3a
     """
-    from lm_deluge.cache.archive.filters import scannable
-    from lm_deluge.cache.housekeeping import restore as put_back
+    from lm_deluge.cache.admin.filters import scannable
+    from lm_deluge.cache.admin.housekeeping import restore as put_back
     from lm_deluge.cli.cache.asides import find_aside
     from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from lm_deluge.cache.archive.filters import Filter, scannable
-from lm_deluge.cache.archive.keys import key_of
+from lm_deluge.cache.admin.archive.keys import key_of
+from lm_deluge.cache.admin.filters import Filter, scannable
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Facts, SetAside, Stored
 from lm_deluge.cache.facts import facts_of

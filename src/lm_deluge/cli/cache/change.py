@@ -53,7 +53,7 @@ def verify(
       deluge cache verify my_cache.db --fix
       deluge cache verify my_cache.db --rebuild
     """
-    from lm_deluge.cache.housekeeping import verify as check
+    from lm_deluge.cache.admin.housekeeping import verify as check
     from lm_deluge.cli.cache.reports import print_check, rebuilt
     from lm_deluge.cli.printing import plain, print_json
     from lm_deluge.cli.stores import kind_of, open_store, rebuild_file
@@ -112,7 +112,7 @@ def prune(
       deluge cache prune my_cache.db --older-than 180d --dry-run
       deluge cache prune my_cache.db --max-bytes 2GB --yes
     """
-    from lm_deluge.cache.housekeeping import prune as remove
+    from lm_deluge.cache.admin.housekeeping import prune as remove
     from lm_deluge.cli.cache.reports import print_pruned, pruned
     from lm_deluge.cli.consent import ask
     from lm_deluge.cli.printing import print_json

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from lm_deluge.cache.archive.filters import Filter, entries, scannable
-from lm_deluge.cache.housekeeping import find
+from lm_deluge.cache.admin.filters import Filter, entries, scannable
+from lm_deluge.cache.admin.housekeeping import find
 from lm_deluge.cli.cache.asides import choose, find_aside
 from lm_deluge.cli.consent import ask
 from lm_deluge.cli.printing import entries_of

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lm_deluge.cache.archive.filters import scannable
+from lm_deluge.cache.admin.filters import scannable
+from lm_deluge.cache.admin.housekeeping import find
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import SetAside, Stored
-from lm_deluge.cache.housekeeping import find
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, ScanStore, Store

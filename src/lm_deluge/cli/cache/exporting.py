@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lm_deluge.cache.archive import ExportReport
+from lm_deluge.cache.admin.archive import ExportReport
 from lm_deluge.cli.printing import entries_of, size
 
 __all__ = ["destination", "exported"]

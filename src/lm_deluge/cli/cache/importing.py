@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from lm_deluge.cache.archive import ImportReport, export, is_bundle, load
-from lm_deluge.cache.archive.incoming import OnConflict
-from lm_deluge.cache.archive.reference import ReferenceReport, is_reference, load_reference
+from lm_deluge.cache.admin.archive import ImportReport, export, is_bundle, load
+from lm_deluge.cache.admin.archive.incoming import OnConflict
+from lm_deluge.cache.admin.archive.reference import ReferenceReport, is_reference, load_reference
 from lm_deluge.cli.stores import kind_of, open_store
 from lm_deluge.cli.terminal import say
 from lm_deluge.errors import ConfigError

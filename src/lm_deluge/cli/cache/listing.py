@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from lm_deluge.cache.archive.filters import Filter, entries, scannable
+from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Facts, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request

@@ -40,7 +40,7 @@ def stats(
       deluge cache stats my_cache.db
       deluge cache stats my_cache.db --tag nightly --json
     """
-    from lm_deluge.cache.housekeeping import stats as add_up
+    from lm_deluge.cache.admin.housekeeping import stats as add_up
     from lm_deluge.cli.cache.overview import print_stats, runs_meant
     from lm_deluge.cli.printing import plain, print_json
     from lm_deluge.cli.stores import kind_of, open_store
@@ -136,7 +136,7 @@ def drift(
     Example:
       deluge cache drift my_cache.db
     """
-    from lm_deluge.cache.housekeeping import drift as find_drift
+    from lm_deluge.cache.admin.housekeeping import drift as find_drift
     from lm_deluge.cli.cache.overview import print_drift
     from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store

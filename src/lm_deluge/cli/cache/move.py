@@ -49,7 +49,7 @@ def export(
       deluge cache export my_cache.db answers.jsonl.gz
       deluge cache export my_cache.db - --tag paper | gzip > paper.jsonl.gz
     """
-    from lm_deluge.cache.archive import export as write
+    from lm_deluge.cache.admin.archive import export as write
     from lm_deluge.cli.cache.exporting import destination, exported
     from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store
@@ -143,7 +143,7 @@ def rekey(
       deluge cache rekey my_cache.db --dry-run
       deluge cache rekey my_cache.db --from draft --to final
     """
-    from lm_deluge.cache.archive import rekey as give_new_keys
+    from lm_deluge.cache.admin.archive import rekey as give_new_keys
     from lm_deluge.cli.consent import ask
     from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store

@@ -9,7 +9,7 @@ from lm_deluge.cli.options import AsJson, flag
 from lm_deluge.cli.values import parse_duration
 
 if TYPE_CHECKING:
-    from lm_deluge.cache.archive.filters import Filter
+    from lm_deluge.cache.admin.filters import Filter
 
 __all__ = [
     "AsJson",
@@ -119,7 +119,7 @@ def make_filter(
     Raises:
         ConfigError: the ages leave nothing, or the key is none.
     """
-    from lm_deluge.cache.archive.filters import Filter
+    from lm_deluge.cache.admin.filters import Filter
 
     now = time.time()
     return Filter(

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lm_deluge.cache.archive.filters import Filter
-from lm_deluge.cache.housekeeping import Drift, Group, Ledger, Stats
+from lm_deluge.cache.admin.filters import Filter
+from lm_deluge.cache.admin.housekeeping import Drift, Group, Ledger, Stats
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, Store
 from lm_deluge.cli.printing import Column, ago, date, day, entries_of, make_console, print_sentence, print_table, size

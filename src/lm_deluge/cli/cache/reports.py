@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_deluge.cache.housekeeping import Problem, PruneReport, VerifyReport
+from lm_deluge.cache.admin.housekeeping import Problem, PruneReport, VerifyReport
 from lm_deluge.cli.printing import Column, entries_of, make_console, print_table, size
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.progress.text import count, money
 
 if TYPE_CHECKING:
-    from lm_deluge.cache.stores._sqlite_rebuild import RebuildReport
+    from lm_deluge.cache.stores.sqlite.rebuild import RebuildReport
 
 __all__ = ["print_check", "print_pruned", "pruned", "rebuilt"]
 

@@ -1,0 +1,1 @@
+"""What people do to a cache: look through it, count, prune, verify, restore (housekeeping), and move it (archive)."""

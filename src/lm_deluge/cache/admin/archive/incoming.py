@@ -1,0 +1,140 @@
+"""Entries from elsewhere on their way into a store: new ones are added, equal ones skipped, others are conflicts."""
+
+from typing import Literal, get_args
+
+import msgspec
+
+from lm_deluge._printable import shown
+from lm_deluge.cache.admin.reports import Cut, Left, day
+from lm_deluge.cache.codec import Decoded, decode
+from lm_deluge.cache.entry import Entry
+from lm_deluge.cache.stores import Store
+from lm_deluge.errors import ConfigError, DamagedEntryError
+from lm_deluge.response import APIResponse
+
+__all__ = ["Conflict", "Incoming", "OnConflict"]
+
+OnConflict = Literal["keep", "replace", "fail"]
+
+_BATCH = 256
+_BATCH_BYTES = 8 * 1024 * 1024
+
+_pack = msgspec.msgpack.Encoder()
+
+
+class Conflict(msgspec.Struct, frozen=True, kw_only=True):
+    """Two answers under one key.
+
+    Attributes:
+        key: in hexadecimal.
+        stored_model: the model that gave the answer that was there.
+        stored_at: when, in seconds since the Unix epoch; 0 where that is not known.
+        incoming_model: the model that gave the other one.
+        incoming_at: when.
+    """
+
+    key: str
+    stored_model: str
+    stored_at: float
+    incoming_model: str
+    incoming_at: float
+
+    def __str__(self) -> str:
+        return (
+            f"{shown(self.key[:16])}…: stored is {shown(self.stored_model)} of {day(self.stored_at)}, "
+            f"incoming {shown(self.incoming_model)} of {day(self.incoming_at)}"
+        )
+
+
+class Incoming:
+    """Puts entries into a store, many at a time.
+
+    Args:
+        store: where they go.
+        on_conflict: what to do about another answer under the same key: ``"keep"`` what is there, ``"replace"`` it, or
+            ``"fail"``, which stops before it.
+        dry_run: only count.
+
+    Raises:
+        ConfigError: ``on_conflict`` has another value.
+    """
+
+    def __init__(self, store: Store, *, on_conflict: OnConflict, dry_run: bool) -> None:
+        if on_conflict not in get_args(OnConflict):
+            raise ConfigError(f"on_conflict={on_conflict!r} is not one of {', '.join(get_args(OnConflict))}.")
+        self._store = store
+        self._on_conflict = on_conflict
+        self._dry_run = dry_run
+        self._waiting: dict[bytes, tuple[Entry, APIResponse]] = {}
+        self._bytes = 0
+        self.added = self.identical = self.conflicts = self.replaced = 0
+        self.first_conflicts: list[Conflict] = []
+
+    def add(self, entry: Entry, response: APIResponse) -> None:
+        """Take an entry, whose value is this response; it is stored by the time ``flush`` returns.
+
+        Raises:
+            Cut: of ``"fail"``: there is another answer. What came before it has been stored.
+            CacheError: the store cannot be asked or written.
+        """
+        if entry.key in self._waiting:
+            self.flush()
+        self._waiting[entry.key] = (entry, response)
+        self._bytes += len(entry.value) + len(entry.request) + sum(len(blob.data) for blob in entry.blobs.values())
+        if len(self._waiting) >= _BATCH or self._bytes >= _BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Store what waits.
+
+        Raises:
+            Cut: as in ``add``.
+            CacheError: the store cannot be asked or written.
+        """
+        waiting, self._waiting, self._bytes = self._waiting, {}, 0
+        if not waiting:
+            return
+        wanted: list[Entry] = []
+        try:
+            for (key, (entry, response)), value in zip(
+                waiting.items(), self._store.get_many(list(waiting)), strict=True
+            ):
+                if self._is_wanted(key, entry, response, value):
+                    wanted.append(entry)
+        finally:
+            if wanted and not self._dry_run:
+                self._store.put_many(wanted)
+
+    def _is_wanted(self, key: bytes, entry: Entry, response: APIResponse, value: object) -> bool:
+        stored = self._decoded(key, value)
+        if stored is None:
+            self.added += 1
+            return True
+        if _pack.encode(stored.response) == _pack.encode(response):
+            self.identical += 1
+            return False
+        conflict = Conflict(
+            key=key.hex(),
+            stored_model=stored.response.model,
+            stored_at=stored.created,
+            incoming_model=response.model,
+            incoming_at=entry.facts.created,
+        )
+        if self._on_conflict == "fail":
+            raise Cut(f"another answer is stored under the same key: {conflict}")
+        self.conflicts += 1
+        if len(self.first_conflicts) < Left.MOST:
+            self.first_conflicts.append(conflict)
+        self.replaced += self._on_conflict == "replace"
+        return self._on_conflict == "replace"
+
+    def _decoded(self, key: bytes, value: object) -> Decoded | None:
+        if not isinstance(value, bytes):
+            return None
+        try:
+            return decode(key, value)
+        except DamagedEntryError as error:
+            # It would be a miss, so it is nothing to keep; but its bytes are.
+            if not self._dry_run:
+                self._store.set_aside(key, value, str(error))
+            return None

@@ -1,0 +1,233 @@
+"""New keys for old entries, so that a new key scheme or a move to another namespace makes nobody pay twice."""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from lm_deluge._printable import shown
+from lm_deluge.cache.admin.archive._recent import remembering
+from lm_deluge.cache.admin.archive.keys import key_of
+from lm_deluge.cache.admin.filters import Filter, entries, scannable
+from lm_deluge.cache.admin.reports import Left, counted, day, shortened
+from lm_deluge.cache.codec import Decoded, decode, encode
+from lm_deluge.cache.entry import Entry, Stored
+from lm_deluge.cache.record import PackedParameters, StoredRequest, pack_request, unpack_request
+from lm_deluge.cache.stores import Store
+from lm_deluge.errors import ConfigError, DamagedEntryError
+
+__all__ = ["RekeyReport", "rekey"]
+
+_BATCH = 256
+
+
+class RekeyReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of the entries.
+
+    Attributes:
+        right: their key was right already.
+        moved: they have a new key.
+        conflicts: of those two, entries with another answer under the same new key; the newer one is served, and the
+            older one was set aside.
+        without_request: left as they are, because no request was stored.
+        redacted: left as they are, because their request was changed.
+        damaged: left as they are, because they or their requests do not decode.
+        dry_run: whether nothing was changed.
+        left: the first entries that were left for damage, and why.
+    """
+
+    right: int = 0
+    moved: int = 0
+    conflicts: int = 0
+    without_request: int = 0
+    redacted: int = 0
+    damaged: int = 0
+    dry_run: bool = False
+    left: tuple[Left, ...] = ()
+
+    def __str__(self) -> str:
+        verb = "would get" if self.dry_run else "has" if self.moved == 1 else "have"
+        said = [
+            f"{counted(self.moved, 'entry', 'entries')} {verb} a new key, "
+            f"{self.right:,} {'was' if self.right == 1 else 'were'} right"
+        ]
+        for count, what in (
+            (self.conflicts, "conflicts: of two answers the newer is served, and the older set aside"),
+            (self.without_request, "left as they are: no request was stored"),
+            (self.redacted, "left as they are: their request was redacted"),
+            (self.damaged, "left as they are: damaged"),
+        ):
+            if count:
+                said.append(f"{count:,} {what}")
+        return shown("\n".join([*said, *shortened(self.left, self.damaged)]), lines=True)
+
+
+def rekey(
+    store: Store, *, dry_run: bool = False, namespace_from: str | None = None, namespace_to: str | None = None
+) -> RekeyReport:
+    """Give every entry the key that its stored request has today.
+
+    An entry is stored under its new key before the old one is removed, so whenever this is interrupted each answer is
+    under at least one of them, and doing it again finishes the work.
+
+    Args:
+        store: any store that can be scanned.
+        dry_run: only say what would happen.
+        namespace_from: only the entries of this ``cache_key``.
+        namespace_to: the ``cache_key`` to give them; their own if not given.
+
+    Raises:
+        CacheError: the store cannot be scanned or written.
+        ConfigError: ``namespace_to`` is empty.
+    """
+    if namespace_to is not None and (type(namespace_to) is not str or not namespace_to):
+        raise ConfigError(f"namespace_to is {namespace_to!r}; a name that is not empty is needed.")
+    return _Rekey(store, namespace_to, dry_run=dry_run).run(Filter(namespace=namespace_from))
+
+
+class _Move(msgspec.Struct, frozen=True):
+    """An entry under the key that it has, and the one that it should have."""
+
+    stored: Stored
+    found: Decoded
+    entry: Entry
+
+
+class _Held(msgspec.Struct, frozen=True):
+    """What is stored under a key."""
+
+    key: bytes
+    value: bytes
+    found: Decoded
+
+
+class _Rekey:
+    """One pass over a store."""
+
+    def __init__(self, store: Store, namespace_to: str | None, *, dry_run: bool) -> None:
+        self._store = store
+        self._scan = scannable(store)
+        self._read_blobs = remembering(self._scan.read_blobs)
+        self._namespace_to = namespace_to
+        self._dry_run = dry_run
+        self._right = self._moved = self._conflicts = self._without_request = self._redacted = self._damaged = 0
+        self._left: list[Left] = []
+
+    def run(self, filter: Filter) -> RekeyReport:
+        # The keys are gathered first, 32 bytes each: a scan of what is being written might meet its own entries.
+        misplaced = [stored.key for stored in entries(self._store, filter) if self._is_misplaced(stored)]
+        for keys in _batches(misplaced):
+            moves = [self._moving(stored) for stored in self._scan.read(keys) if stored is not None]
+            self._move([move for move in moves if move is not None])
+        return RekeyReport(
+            right=self._right,
+            moved=self._moved,
+            conflicts=self._conflicts,
+            without_request=self._without_request,
+            redacted=self._redacted,
+            damaged=self._damaged,
+            dry_run=self._dry_run,
+            left=tuple(self._left),
+        )
+
+    def _is_misplaced(self, stored: Stored) -> bool:
+        if not stored.request:
+            self._without_request += 1
+            return False
+        try:
+            request = unpack_request(stored.request, self._read_blobs)
+            if request.redacted:
+                self._redacted += 1
+                return False
+            if key_of(request, self._namespace(stored)) == stored.key:
+                self._right += 1
+                return False
+            decode(stored.key, stored.value)
+        except DamagedEntryError as error:
+            self._note_damage(stored, error)
+            return False
+        return True
+
+    def _namespace(self, stored: Stored) -> str:
+        return self._namespace_to or stored.namespace
+
+    def _moving(self, stored: Stored) -> _Move | None:
+        try:
+            found = decode(stored.key, stored.value)
+            request = unpack_request(stored.request, self._read_blobs)
+            return _Move(stored, found, self._entry(stored, found, request))
+        except DamagedEntryError as error:  # since it was looked at
+            self._note_damage(stored, error)
+            return None
+
+    def _note_damage(self, stored: Stored, error: DamagedEntryError) -> None:
+        self._damaged += 1
+        if len(self._left) < Left.MOST:
+            self._left.append(Left(stored.key.hex(), str(error)))
+
+    def _entry(self, stored: Stored, found: Decoded, request: StoredRequest) -> Entry:
+        parameters = None if request.parameters is None else PackedParameters.of(request.parameters, request.scope)
+        packed = pack_request(request.conversation, parameters, scope=request.scope, sample=request.sample)
+        fingerprint = found.fingerprint if request.parameters is None else request.parameters.fingerprint
+        created = found.created or stored.facts.created
+        key = key_of(request, self._namespace(stored))
+        return Entry(
+            key=key,
+            value=encode(key, found.response, created=created, fingerprint=fingerprint),
+            namespace=self._namespace(stored),
+            request=packed.data,
+            refers=packed.refers,
+            blobs=packed.blobs,
+            facts=msgspec.structs.replace(stored.facts, created=created),
+            expires=stored.expires,
+        )
+
+    def _move(self, moves: Sequence[_Move]) -> None:
+        held = self._held([move.entry.key for move in moves])
+        new: dict[bytes, Entry] = {}
+        old: set[bytes] = set()
+        aside: list[tuple[_Held, str]] = []
+        for move in moves:
+            key, mine = move.entry.key, _Held(move.stored.key, move.stored.value, move.found)
+            self._moved += 1
+            rival = held.get(key)
+            if rival is not None and rival.found.response != move.found.response:
+                self._conflicts += 1
+                if rival.found.created >= move.entry.facts.created:
+                    aside.append((mine, _reason(key, rival)))
+                    continue
+                aside.append((rival, _reason(key, mine)))
+                old.discard(rival.key)
+                rival = None
+            if rival is None:
+                held[key] = mine
+                new[key] = move.entry
+            old.add(mine.key)
+        if self._dry_run:
+            return
+        for loser, reason in aside:
+            self._store.set_aside(loser.key, loser.value, reason)
+        self._store.put_many(list(new.values()))
+        self._scan.delete_many(list(old))
+
+    def _held(self, keys: Sequence[bytes]) -> dict[bytes, _Held]:
+        """What is under the new keys already."""
+        held: dict[bytes, _Held] = {}
+        for key, value in zip(keys, self._store.get_many(keys), strict=True):
+            if value is None:
+                continue
+            try:
+                held[key] = _Held(key, value, decode(key, value))
+            except DamagedEntryError as error:
+                if not self._dry_run:
+                    self._store.set_aside(key, value, str(error))
+        return held
+
+
+def _reason(key: bytes, winner: _Held) -> str:
+    served = winner.found
+    return f"{key.hex()[:16]}… has a newer answer, of {served.response.model}, {day(served.created)}"
+
+
+def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(keys), _BATCH):
+        yield keys[start : start + _BATCH]

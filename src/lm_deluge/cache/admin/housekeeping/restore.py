@@ -1,0 +1,82 @@
+"""Putting an answer back into service that was set aside."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from lm_deluge.cache.admin.archive.keys import key_of
+from lm_deluge.cache.admin.filters import scannable
+from lm_deluge.cache.codec import Decoded, decode
+from lm_deluge.cache.entry import Entry, SetAside
+from lm_deluge.cache.facts import facts_of
+from lm_deluge.cache.record import PackedParameters, pack_request, unpack_request
+from lm_deluge.cache.stores import ScanStore, Store
+from lm_deluge.errors import DamagedEntryError
+
+__all__ = ["restore"]
+
+_DEFAULT = "default"
+
+
+def restore(store: Store, key: bytes) -> bool:
+    """Serve an answer again that was set aside: the newest under a key that can still be read.
+
+    It counts as stored when it was stored first, belongs to no run and never expires. Where it was the only one that
+    was set aside under the key it is not kept there any more; otherwise all of them are, so that nothing is lost.
+
+    Args:
+        store: the store.
+        key: of the entry, 32 bytes.
+
+    Returns:
+        Whether it is served now. False if there is an entry in service under the key, or none to restore.
+
+    Raises:
+        CacheError: the store cannot be read or written, or cannot say what it holds.
+    """
+    whole = scannable(store)
+    if store.get_many([key]) != [None]:
+        return False
+    kept = [aside for aside in whole.set_aside_entries() if aside.key == key]
+    for aside in reversed(kept):
+        try:
+            found = decode(key, aside.value)
+        except DamagedEntryError:
+            continue
+        store.put_many([_entry(whole, aside, found)])
+        if len(kept) == 1:
+            whole.delete_set_aside([key])
+        return True
+    return False
+
+
+def _entry(store: ScanStore, aside: SetAside, found: Decoded) -> Entry:
+    bare = Entry(key=aside.key, value=aside.value, facts=facts_of(found.response, created=found.created))
+    if not aside.request:
+        return bare
+    try:
+        request = unpack_request(aside.request, store.read_blobs)
+        # The namespace is not kept by itself, but the key is made from it.
+        namespace = next((name for name in _namespaces(store) if key_of(request, name) == aside.key), _DEFAULT)
+    except DamagedEntryError:
+        return bare
+    packed = pack_request(
+        request.conversation,
+        None if request.parameters is None else PackedParameters.of(request.parameters, request.scope),
+        scope=request.scope,
+        sample=request.sample,
+        redacted=request.redacted,
+    )
+    return msgspec.structs.replace(
+        bare, namespace=namespace, request=packed.data, refers=packed.refers, blobs=packed.blobs
+    )
+
+
+def _namespaces(store: ScanStore) -> Iterator[str]:
+    """Those of the store, each once, the usual one first."""
+    seen = {_DEFAULT}
+    yield _DEFAULT
+    for stored in store.scan():
+        if stored.namespace not in seen:
+            seen.add(stored.namespace)
+            yield stored.namespace

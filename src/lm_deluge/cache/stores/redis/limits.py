@@ -1,0 +1,59 @@
+"""How long an exchange with a Redis server may take, and how much of its answer is read.
+
+redis-py waits a while for each ``recv`` and takes whatever size is announced. An exchange has one deadline and one
+budget, from the first byte sent to the last one read; ``wire`` keeps them.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+__all__ = ["Exchange", "current_exchange", "exchange"]
+
+_SECONDS = 10.0
+_BYTES = 256 * 1024 * 1024
+_ELEMENTS = 1_000_000
+_SHORTEST = 0.001  # a timeout of nothing would mean that the socket does not wait at all
+
+
+class Exchange:
+    """What is left of the limits.
+
+    Attributes:
+        end: when it is over, on the monotonic clock.
+        bytes: how many may still be read.
+        elements: how many elements of arrays may still come.
+    """
+
+    __slots__ = ("bytes", "elements", "end")
+
+    def __init__(self, end: float) -> None:
+        self.end = end
+        self.bytes = _BYTES
+        self.elements = _ELEMENTS
+
+    @property
+    def seconds(self) -> float:
+        """How long to wait for the next byte. Never 0 or less."""
+        return max(self.end - time.monotonic(), _SHORTEST)
+
+
+_current: ContextVar[Exchange | None] = ContextVar("lm_deluge_redis_exchange", default=None)
+
+
+@contextlib.contextmanager
+def exchange() -> Iterator[None]:
+    """Limit all that is asked inside. An exchange within another one ends with it, and has a budget of its own."""
+    outer = _current.get()
+    end = time.monotonic() + _SECONDS
+    token = _current.set(Exchange(end if outer is None else min(end, outer.end)))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_exchange() -> Exchange:
+    """The limits of what is asked now."""
+    return _current.get() or Exchange(time.monotonic() + _SECONDS)

@@ -1,0 +1,464 @@
+"""Entries in a Redis or Valkey server, through ``redis-py``: many processes on many machines share them.
+
+Every name begins with a prefix and a kind; what follows are the bytes of a key or of a digest::
+
+    lm_deluge:value:KEY     the value of an entry; a lookup is one MGET of these
+    lm_deluge:request:KEY   its packed request
+    lm_deluge:facts:KEY     its namespace, facts, expiry, and the names of the blobs it refers to
+    lm_deluge:blob:NAME     a blob, compressed, with the names it refers to
+    lm_deluge:lease:KEY     who fetches the answer of a key
+    lm_deluge:aside         a list of what was set aside
+    lm_deluge:runs          a hash of runs by id
+    lm_deluge:format        the version of this layout
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import ClassVar, TypeVar
+
+import msgspec
+
+from lm_deluge.cache.codec import compress, decompress
+from lm_deluge.cache.entry import Blob, Entry, Facts, SetAside, Stored
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores.redis.address import Address
+from lm_deluge.cache.stores.redis.client import Command, RedisClient
+from lm_deluge.cache.stores.redis.limits import exchange
+from lm_deluge.errors import CacheError, CacheFileError, CacheVersionError, DamagedEntryError
+
+__all__ = ["RedisStore"]
+
+T = TypeVar("T")
+
+_FORMAT = 1
+_KEY_BYTES = 32
+_KEYS_AT_ONCE = 500  # a server does one thing at a time, so none may take long
+_BYTES_AT_ONCE = 8 * 1024 * 1024  # likewise, and an exchange has an end
+_SOON_MS = 60_000  # a blob with less time left is sent again: it could be gone before the entry that needs it arrives
+_FOR_EVER = -1  # what PTTL says of a key without an end
+_LAST_MS = 2**62
+
+# Each looks at a key and changes it in one step, which nobody else can come between.
+# Nobody takes a lease for longer than a few seconds, so one without an end, or with a late one, was not taken by us.
+_OWNER = """
+local function owner(key)
+    if redis.call('TYPE', key)['ok'] == 'string' then
+        return redis.call('GET', key)
+    end
+end
+"""
+_ACQUIRE = (
+    _OWNER
+    + """
+local got = {}
+for i, key in ipairs(KEYS) do
+    local left = redis.call('PTTL', key)
+    local other = owner(key)
+    if not other or other == ARGV[1] or left < 0 or left > 2 * ARGV[2] then
+        redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+        got[i] = 1
+    else
+        got[i] = 0
+    end
+end
+return got
+"""
+)
+_RENEW = (
+    _OWNER
+    + """
+local held = {}
+for i, key in ipairs(KEYS) do
+    held[i] = owner(key) == ARGV[1] and redis.call('PEXPIRE', key, ARGV[2]) or 0
+end
+return held
+"""
+)
+_RELEASE = (
+    _OWNER
+    + """
+for _, key in ipairs(KEYS) do
+    if owner(key) == ARGV[1] then
+        redis.call('DEL', key)
+    end
+end
+"""
+)
+_SET_ASIDE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+    return 0
+end
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('RPUSH', KEYS[4], ARGV[2])
+return 1
+"""
+
+
+class _About(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
+    """What is kept beside value and request."""
+
+    namespace: str = "default"
+    facts: Facts = Facts()
+    refers: tuple[bytes, ...] = ()
+    expires: float | None = None
+
+
+class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A blob."""
+
+    data: bytes
+    refers: tuple[bytes, ...] = ()
+
+
+_encoder = msgspec.msgpack.Encoder()
+_about_decoder = msgspec.msgpack.Decoder(_About)
+_packed_decoder = msgspec.msgpack.Decoder(_Packed)
+_aside_decoder = msgspec.msgpack.Decoder(SetAside)
+_run_decoder = msgspec.msgpack.Decoder(Run)
+
+
+class RedisStore:
+    """A Redis server of version 7 or later, or a Valkey server; not a cluster of them.
+
+    An entry is in the server's memory, whole, when ``put_many`` returns. Whether it survives the server is the
+    server's affair: set ``appendonly yes`` there, with ``appendfsync always`` if it is to survive a power cut too.
+    Likewise its size: set ``maxmemory`` and a ``maxmemory-policy`` that evicts, or give entries an end.
+
+    Entries that expire are removed by the server, by its own clock, which also times the leases. A blob lasts as long
+    as the longest-lived entry that was stored with it. Blobs do not know who refers to them, so deleting entries leaves
+    theirs behind; no deletion can take away what another entry needs.
+
+    Args:
+        url: ``redis://[user:password@]host[:port][/database]``, ``rediss://...`` for TLS, or
+            ``unix://[user:password@]/path/to/socket[?db=database]``. Further options of redis-py may follow after "?".
+            A password that is not in it is looked for in the environment: in ``LM_DELUGE_REDIS_PASSWORD`` and
+            ``REDIS_PASSWORD``, or in the files that the same names with ``_FILE`` give.
+        prefix: what all names in the server begin with.
+
+    Raises:
+        ImportError: ``redis`` is missing; the message holds the command that installs it.
+        ConfigError: ``url`` is not of that form, or the file of the password cannot be read.
+        CacheFileError: the server cannot be reached, or refuses us.
+        CacheVersionError: a newer version of this package stored entries there. They are left untouched.
+    """
+
+    blocks: ClassVar[bool] = True
+    patience: ClassVar[float] = 5.0
+
+    def __init__(self, url: str, *, prefix: str = "lm_deluge") -> None:
+        self._prefix = f"{prefix}:".encode()
+        self._closed = False
+        address = Address(url)
+        self._client = RedisClient(address)
+        try:
+            self._claim(address)
+        except BaseException:
+            self.close()
+            raise
+
+    def _claim(self, address: Address) -> None:
+        try:
+            self._check_format()
+        except CacheFileError as error:
+            if not (address.credentials and self._client.needs_no_password(error)):
+                raise
+            # What the environment holds is meant for another server.
+            self._client.close()
+            self._client = RedisClient(address.as_given())
+            self._check_format()
+
+    def _check_format(self) -> None:
+        name = self._prefix + b"format"
+        found = self._used.get(name)
+        if found is None:
+            self._used.set_first(name, _FORMAT)
+            found = self._used.get(name)
+        if found is not None and found != str(_FORMAT).encode():
+            raise CacheVersionError(
+                f"A newer version of lm_deluge wrote the cache in {self.location}: its format is {found[:20]!r}, and "
+                f"this version knows {_FORMAT}. Update lm_deluge, or use another database of the server."
+            )
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self._get(b"value", keys)
+
+    def put_many(self, entries: Sequence[Entry]) -> None:
+        for some in _pieces(entries):
+            commands = self._blob_commands(some)
+            for entry in some:
+                about = _About(entry.namespace, entry.facts, entry.refers, entry.expires)
+                for kind, content in (
+                    (b"value", entry.value),
+                    (b"request", entry.request),
+                    (b"facts", _encoder.encode(about)),
+                ):
+                    commands.append(("SET", self._name(kind, entry.key), content, *_until(entry.expires)))
+            self._used.all_or_none(commands)
+
+    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+        if not isinstance(value, bytes):
+            return False
+        names = [self._name(kind, key) for kind in (b"value", b"request", b"facts")]
+        (request,) = self._used.get_many(names[1:2])
+        aside = SetAside(key=key, when=time.time(), reason=reason, value=value, request=request or b"")
+        moved = self._used.run(_SET_ASIDE, [*names, self._prefix + b"aside"], [value, _encoder.encode(aside)])
+        return bool(moved == 1)
+
+    def delete(self, key: bytes) -> bool:
+        return self.delete_many([key]) > 0
+
+    def close(self) -> None:
+        self._closed = True
+        self._client.close()
+
+    @property
+    def identity(self) -> str:
+        """What tells this cache from others, prefix included."""
+        return f"{self.location} {self._prefix.decode(errors='replace')}"
+
+    @property
+    def location(self) -> str:
+        return self._client.location
+
+    # Scanning
+
+    def scan(self, *, namespace: str | None = None, newest_first: bool = False, batch: int = 256) -> Iterator[Stored]:
+        """As the protocol says. There is no index by time, so ``newest_first`` looks at all facts before it begins."""
+        created: dict[bytes, float] = {}
+        seen: set[bytes] = set()  # a server may name a key twice
+        for keys in self._scan(b"value", batch):
+            new = [key for key in keys if key not in seen]
+            seen.update(new)
+            about = {key: of for key, of in self._about(new).items() if namespace in (None, of.namespace)}
+            if newest_first:
+                created.update((key, of.facts.created) for key, of in about.items())
+            else:
+                yield from filter(None, self.read(list(about)))
+        newest = iter(sorted(created, key=created.__getitem__, reverse=True))
+        while some := list(islice(newest, batch)):
+            yield from filter(None, self.read(some))
+
+    def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
+        about = self._about(keys)
+        found: list[Stored | None] = []
+        for key, value, request in zip(keys, self._get(b"value", keys), self._get(b"request", keys), strict=True):
+            if value is None:
+                found.append(None)
+                continue
+            of = about[key]
+            found.append(
+                Stored(
+                    key=key,
+                    namespace=of.namespace,
+                    value=value,
+                    request=request or b"",
+                    facts=of.facts,
+                    expires=of.expires,
+                )
+            )
+        return found
+
+    def read_blobs(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
+        found = zip(names, map(_unpacked, self._get(b"blob", names)), strict=True)
+        return {name: blob.data for name, blob in found if blob is not None}
+
+    def delete_many(self, keys: Sequence[bytes]) -> int:
+        """Remove entries; how many there were. Their blobs stay."""
+        deleted = 0
+        for some in _in_pieces(keys):
+            kinds = (b"value", b"request", b"facts")
+            commands: list[Command] = [("DEL", *[self._name(kind, key) for key in some]) for kind in kinds]
+            gone = self._used.all_or_none(commands)[0]
+            deleted += gone if isinstance(gone, int) else 0
+        return deleted
+
+    def set_aside_entries(self) -> Iterator[SetAside]:
+        for packed in self._used.list_pieces(self._prefix + b"aside", _KEYS_AT_ONCE):
+            yield from filter(None, (_decode(_aside_decoder, one) for one in packed))
+
+    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+        """Remove what was set aside under some keys; how much there was. Its blobs stay."""
+        unwanted, name = set(keys), self._prefix + b"aside"
+        removals: list[Command] = []
+        for packed in self._used.list_pieces(name, _KEYS_AT_ONCE):
+            for one in packed:
+                aside = _decode(_aside_decoder, one)
+                if aside is not None and aside.key in unwanted:
+                    removals.append(("LREM", name, 1, one))  # by its bytes: places move
+        return sum(sum(self._used.numbers(some)) for some in _in_pieces(removals))
+
+    def usage(self) -> Mapping[str, int]:
+        """As the protocol says; ``bytes`` are those of values, requests, facts and blobs in the server's memory."""
+        count = dict.fromkeys((b"value", b"request", b"facts", b"blob"), 0)
+        size = 0
+        for kind in count:
+            for keys in self._scan(kind, _KEYS_AT_ONCE):
+                count[kind] += len(keys)
+                size += sum(self._used.numbers([("STRLEN", self._name(kind, key)) for key in keys]))
+        aside = self._used.list_length(self._prefix + b"aside")
+        return {"entries": count[b"value"], "blobs": count[b"blob"], "set_aside": aside, "bytes": size, "on_disk": 0}
+
+    def verify(self) -> Iterator[str]:
+        needed: set[bytes] = set()
+        for keys in self._scan(b"facts", _KEYS_AT_ONCE):
+            for key, packed in zip(keys, self._get(b"facts", keys), strict=True):
+                about = _decode(_about_decoder, packed)
+                if about is not None:
+                    needed.update(about.refers)
+                elif packed is not None:
+                    yield f"the facts of {key.hex()[:16]}… do not decode"
+        for names in self._scan(b"blob", _KEYS_AT_ONCE):
+            for name, packed in zip(names, self._get(b"blob", names), strict=True):
+                blob = _unpacked(packed)
+                if blob is not None and hashlib.sha256(blob.data).digest() == name:
+                    needed.update(blob.refers)
+                elif packed is not None:
+                    yield f"blob {name.hex()[:16]}… does not hold what its digest says"
+        names = sorted(needed)
+        for name, left in zip(names, self._left(names), strict=True):
+            if left is not None and left < 0:
+                yield f"blob {name.hex()[:16]}… is missing"
+        aside, runs = self._used.list_length(self._prefix + b"aside"), self._used.field_count(self._prefix + b"runs")
+        if lost := aside - sum(1 for _ in self.set_aside_entries()):
+            yield f"{lost} of {aside} entries that were set aside do not decode"
+        if lost := runs - sum(1 for _ in self.runs()):
+            yield f"the accounts of {lost} of {runs} runs do not decode"
+
+    # Leases, by the server's clock
+
+    def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        return self._on_leases(_ACQUIRE, keys, holder, seconds)
+
+    def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
+        return self._on_leases(_RENEW, keys, holder, seconds)
+
+    def release(self, keys: Sequence[bytes], holder: bytes) -> None:
+        for some in _in_pieces(keys):
+            self._used.run(_RELEASE, [self._name(b"lease", key) for key in some], [holder])
+
+    def _on_leases(self, script: str, keys: Sequence[bytes], holder: bytes, seconds: float) -> list[bool]:
+        done: list[bool] = []
+        arguments = [holder, max(1, round(seconds * 1000))]
+        for some in _in_pieces(keys):
+            done.extend(self._used.flags(script, [self._name(b"lease", key) for key in some], arguments))
+        return done
+
+    # Runs
+
+    def record_run(self, run: Run) -> None:
+        self._used.set_field(self._prefix + b"runs", str(run.id), _encoder.encode(run))
+
+    def runs(self) -> Iterator[Run]:
+        packed = self._used.fields(self._prefix + b"runs")
+        found = filter(None, (_decode(_run_decoder, one) for one in packed))
+        yield from sorted(found, key=lambda run: run.started, reverse=True)
+
+    # Reading and writing
+
+    def _blob_commands(self, entries: Sequence[Entry]) -> list[Command]:
+        """What stores blobs: those that are missing whole, the others only if they have to last longer."""
+        blobs: dict[bytes, tuple[Blob, float | None]] = {}
+        for entry in entries:
+            for name, blob in entry.blobs.items():
+                before = blobs.get(name, (blob, entry.expires))[1]
+                both = None if before is None or entry.expires is None else max(before, entry.expires)
+                blobs[name] = blob, both
+        commands: list[Command] = []
+        for name, left in zip(blobs, self._left(list(blobs)), strict=True):
+            if left is None:
+                continue
+            (blob, expires), place = blobs[name], self._name(b"blob", name)
+            if left < _SOON_MS:
+                packed = _encoder.encode(_Packed(compress(blob.data), blob.refers))
+                commands.append(("SET", place, packed, "NX", *_until(expires)))
+            if expires is None:
+                commands.append(("PERSIST", place))
+            else:
+                commands.append(("PEXPIREAT", place, _milliseconds(expires), "GT"))
+        return commands
+
+    def _left(self, names: Sequence[bytes]) -> list[int | None]:
+        """How many milliseconds each blob has left: None for no end, less than 0 if it is not there."""
+        left: list[int] = []
+        for some in _in_pieces(names):
+            left.extend(self._used.numbers([("PTTL", self._name(b"blob", name)) for name in some]))
+        return [None if one == _FOR_EVER else one for one in left]
+
+    def _about(self, keys: Sequence[bytes]) -> dict[bytes, _About]:
+        found = zip(keys, self._get(b"facts", keys), strict=True)
+        # Facts are for people; an entry is given without them if they do not decode.
+        return {key: _decode(_about_decoder, packed) or _About() for key, packed in found}
+
+    def _scan(self, kind: bytes, size: int) -> Iterator[list[bytes]]:
+        """Keys of a kind, in pieces. Some may come twice."""
+        start = self._name(kind, b"")
+        for names in self._used.scan(_literally(start) + b"*", size):
+            # Others may have chosen a prefix that begins as ours does; what follows theirs is longer.
+            yield [name[len(start) :] for name in names if len(name) == len(start) + _KEY_BYTES]
+
+    def _get(self, kind: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        for some in _in_pieces(keys):
+            with exchange():
+                found.extend(self._used.get_many([self._name(kind, key) for key in some]))
+        return found
+
+    def _name(self, kind: bytes, key: bytes) -> bytes:
+        return self._prefix + kind + b":" + key
+
+    @property
+    def _used(self) -> RedisClient:
+        if self._closed:
+            raise CacheError(f"The cache in {self.location} is closed. Make a new one to go on.")
+        return self._client
+
+
+def _in_pieces(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _KEYS_AT_ONCE):
+        yield items[start : start + _KEYS_AT_ONCE]
+
+
+def _pieces(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Entries in pieces that can be sent in the time of one exchange."""
+    some: list[Entry] = []
+    size = 0
+    for entry in entries:
+        own = len(entry.value) + len(entry.request) + sum(len(blob.data) for blob in entry.blobs.values())
+        if some and (size + own > _BYTES_AT_ONCE or len(some) == _KEYS_AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(entry)
+        size += own
+    if some:
+        yield some
+
+
+def _until(expires: float | None) -> tuple[object, ...]:
+    return () if expires is None else ("PXAT", _milliseconds(expires))
+
+
+def _milliseconds(expires: float) -> int:
+    return round(min(max(expires * 1000, 1), _LAST_MS))
+
+
+def _literally(name: bytes) -> bytes:
+    """A pattern that matches nothing else."""
+    return re.sub(rb"([\\*?\[\]^-])", rb"\\\1", name)
+
+
+def _unpacked(packed: bytes | None) -> Blob | None:
+    found = _decode(_packed_decoder, packed)
+    try:
+        return None if found is None else Blob(decompress(found.data), found.refers)
+    except DamagedEntryError:
+        return None
+
+
+def _decode(decoder: "msgspec.msgpack.Decoder[T]", packed: bytes | None) -> T | None:
+    try:
+        return None if packed is None else decoder.decode(packed)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None

@@ -1,0 +1,89 @@
+"""Keeping a file below a size: what was used longest ago goes first, a little at a time, so that nobody waits long."""
+
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+
+from lm_deluge.cache.stores.sqlite.file import read_pragma
+from lm_deluge.cache.stores.sqlite.rows import remove, remove_set_aside
+
+__all__ = ["evict", "shrink", "used_bytes"]
+
+_AT_ONCE = 64
+_ROOM = 0.05  # that is made beyond what is needed, so that not every put has to evict
+_KEPT_PAGES = 64
+_PAGES_AT_ONCE = 256
+_ROW_BYTES = 200  # of an entry, beside its value and its request
+
+# Made when the first entry has to go, so that a file without a limit does without it.
+_ORDER = "CREATE INDEX IF NOT EXISTS entries_by_use ON entries (coalesce(used, created))"
+
+Transaction = Callable[[], AbstractContextManager[sqlite3.Connection]]
+"""Begins a transaction, which is committed when the context ends."""
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Size of the file, without the room in it that is free for new entries."""
+    pages = read_pragma(connection, "page_count") - read_pragma(connection, "freelist_count")
+    return pages * read_pragma(connection, "page_size")
+
+
+def shrink(transaction: Transaction) -> None:
+    """Give back to the disk what removed entries have left, in several transactions. A little is kept for new ones."""
+    before = 0
+    while True:
+        with transaction() as writer:
+            free = read_pragma(writer, "freelist_count")
+            if free == before or free <= _KEPT_PAGES + read_pragma(writer, "page_count") * _ROOM:
+                return  # little enough; or it does not become less, in a file made with other settings
+            for _ in range(_PAGES_AT_ONCE):
+                writer.execute("PRAGMA incremental_vacuum(1)")
+            before = free
+
+
+def evict(transaction: Transaction, most: int, new: Sequence[bytes]) -> None:
+    """Remove entries until a file is a little smaller than it may be, in several transactions.
+
+    Args:
+        transaction: for each of them.
+        most: the size that the file may have, in bytes.
+        new: keys of the entries just stored. They stay, unless the file would be too large with nothing but them; the
+            last one stays, unless it is too large alone.
+    """
+    spared = set(new)
+    while True:
+        with transaction() as writer:
+            used = used_bytes(writer)
+            excess = used - int(most * (1 - _ROOM))
+            if excess <= 0:
+                return
+            writer.execute(_ORDER)
+            if _evict_some(writer, excess, spared):
+                continue
+        if used <= most or not spared:
+            return
+        spared = set(new[-1:]) if len(spared) > 1 else set()
+
+
+def _evict_some(writer: sqlite3.Connection, excess: int, spared: Collection[bytes]) -> int:
+    """Remove a few of the entries that were used longest ago, and what was set aside before that; how many."""
+    keys: list[bytes] = []
+    horizon = float("inf")
+    cursor = writer.execute(
+        "SELECT key, length(response) + length(request), coalesce(used, created) FROM entries "
+        "ORDER BY coalesce(used, created)"
+    )
+    for key, size, last_used in cursor:
+        if key in spared:
+            continue
+        keys.append(key)
+        horizon = last_used
+        excess -= (size or 0) + _ROW_BYTES
+        if excess <= 0 or len(keys) == _AT_ONCE:
+            break
+    cursor.close()
+    rows = writer.execute("SELECT rowid FROM set_aside WHERE at < ? LIMIT ?", (horizon, _AT_ONCE)).fetchall()
+    before = writer.total_changes
+    remove(writer, keys)
+    remove_set_aside(writer, [rowid for (rowid,) in rows])
+    return writer.total_changes - before  # not what was asked for: in a hostile file a key may not find its row

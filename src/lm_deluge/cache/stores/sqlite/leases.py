@@ -1,0 +1,64 @@
+"""Leases as rows: who fetches the answer of a key, and until when. Everything here expects a transaction."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, marks
+
+__all__ = ["acquire", "release", "renew"]
+
+
+def acquire(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now: float, expires: float) -> list[bool]:
+    """For each key, whether ``holder`` has its lease, having taken those that nobody has.
+
+    One that ends later than two lifetimes from now has ended: nobody takes one for so long, so the clock was set back
+    since, or a stranger wrote it. To SQLite, texts and blobs come after all numbers.
+    """
+    latest = now + 2 * (expires - now)
+    writer.execute("DELETE FROM leases WHERE expires <= ?", (now,))  # there are never many rows
+    for some in _groups(keys):
+        values = ",".join(f"(?{number}, ?1, ?2)" for number in range(4, 4 + len(some)))
+        writer.execute(
+            f"INSERT INTO leases (key, holder, expires) VALUES {values} "  # noqa: S608
+            "ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires = excluded.expires "
+            "WHERE holder = excluded.holder OR expires > ?3",
+            (holder, expires, latest, *some),
+        )
+    return _has(writer, keys, holder)
+
+
+def renew(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now: float, expires: float) -> list[bool]:
+    """For each key, whether ``holder`` still had its lease, which has been prolonged then."""
+    writer.execute("DELETE FROM leases WHERE expires <= ?", (now,))
+    for some in _groups(keys):
+        writer.execute(
+            f"UPDATE leases SET expires = ?2 WHERE holder = ?1 AND key IN ({marks(len(some))})",  # noqa: S608
+            (holder, expires, *some),
+        )
+    return _has(writer, keys, holder)
+
+
+def release(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) -> None:
+    """Give leases back, if they are the holder's."""
+    for some in _groups(keys):
+        writer.execute(
+            f"DELETE FROM leases WHERE holder = ?1 AND key IN ({marks(len(some))})",  # noqa: S608
+            (holder, *some),
+        )
+
+
+def _has(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) -> list[bool]:
+    own: set[bytes] = set()
+    for some in _groups(keys):
+        own.update(
+            key
+            for (key,) in writer.execute(
+                f"SELECT key FROM leases WHERE holder = ?1 AND key IN ({marks(len(some))})",  # noqa: S608
+                (holder, *some),
+            )
+        )
+    return [key in own for key in keys]
+
+
+def _groups(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
+    return [keys[start : start + MAX_VARIABLES] for start in range(0, len(keys), MAX_VARIABLES)]

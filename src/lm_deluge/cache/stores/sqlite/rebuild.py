@@ -1,0 +1,233 @@
+"""Making a damaged file anew from all that can be read of it. The old one is kept beside it, and never written."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from lm_deluge.cache.codec import decode
+from lm_deluge.cache.entry import Blob, Entry, Facts, Stored
+from lm_deluge.cache.facts import corrected
+from lm_deluge.cache.record import refers_of, refers_of_blob
+from lm_deluge.cache.stores.sqlite.check import read_blob
+from lm_deluge.cache.stores.sqlite.connection import connect
+from lm_deluge.cache.stores.sqlite.database import Database
+from lm_deluge.cache.stores.sqlite.file import identify
+from lm_deluge.cache.stores.sqlite.rows import ASIDE, COLUMNS, aside, hide, put, set_aside, stored, touch
+from lm_deluge.cache.stores.sqlite.runs import read_runs, record_run
+from lm_deluge.cache.stores.sqlite.walk import is_damage, select_by_key, walk
+from lm_deluge.errors import CacheError, CacheFileError, DamagedEntryError
+
+__all__ = ["RebuildReport", "rebuild"]
+
+_AT_ONCE = 256
+_KEY_BYTES = 32
+
+
+class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a damaged file.
+
+    Attributes:
+        entries: how many could be read, and are in the new file.
+        lost: at least how many could not. There may have been more of which nothing was left to count.
+        kept: path of the old file.
+        kept_bytes: its size.
+    """
+
+    entries: int
+    lost: int
+    kept: str
+    kept_bytes: int
+
+
+def rebuild(path: Path, now: float) -> RebuildReport:
+    """Put a new file in the place of a damaged one.
+
+    Args:
+        path: absolute.
+        now: seconds since the Unix epoch; they become part of the name under which the old file is kept.
+
+    Raises:
+        CacheFileError: the file is missing, empty or not a cache, somebody has it open, or the new one cannot be
+            written. Nothing has changed.
+        CacheVersionError: another version of this package wrote it. Nothing has changed.
+        CacheError: it is too damaged to be read at all. Nothing has changed.
+    """
+    is_whole = identify(path)
+    kept = path.with_name(f"{path.name}.damaged-{int(now)}")
+    new_path = path.with_name(f"{path.name}.new-{os.getpid()}")
+    try:
+        with _alone(path, is_whole=is_whole) as old:
+            new_path.unlink(missing_ok=True)
+            new = Database(new_path, synchronous="FULL")
+            try:
+                entries, lost = _copy(old, new)
+            finally:
+                new.close()
+            new_path.chmod(path.stat().st_mode & 0o777)
+            size = path.stat().st_size
+            if not is_whole:  # it is still in WAL mode, and the empty WAL must not come to lie beside the new file
+                path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
+            kept.hardlink_to(path)  # not moved: there is a whole file under the name at every moment
+            new_path.replace(path)
+    except OSError as error:
+        raise CacheFileError(f"The cache file {path} cannot be replaced: {error}. It was left as it is.") from error
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise CacheFileError(f"The cache file {path} cannot be read: {error}. It was left as it is.") from error
+        raise CacheError(
+            f"The cache file {path} is too damaged to be read at all ({error}). Restore it from a copy."
+        ) from error
+    finally:
+        for leftover in (new_path, path.with_name(f"{new_path.name}-wal"), path.with_name(f"{new_path.name}-shm")):
+            with contextlib.suppress(OSError):
+                leftover.unlink(missing_ok=True)
+    return RebuildReport(entries=entries, lost=lost, kept=str(kept), kept_bytes=size)
+
+
+@contextlib.contextmanager
+def _alone(path: Path, *, is_whole: bool) -> Iterator[sqlite3.Connection]:
+    """The only connection to a file: nobody else may have it open, and nobody can until this ends.
+
+    What was in a WAL has been moved into the file, so the file is all there is.
+
+    Raises:
+        CacheFileError: somebody has it open.
+    """
+    with closing(connect(path, "mode=rw", damaged=True)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")  # else SQLite opens nothing that has fewer pages than it says
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        try:
+            connection.look()
+            if is_whole:
+                connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("COMMIT")  # the lock stays
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            raise CacheFileError(
+                f"{path} is in use. Close every other program that has it open, and try again."
+            ) from error
+        yield connection
+
+
+def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
+    """How many entries were copied, and at least how many could not be."""
+    blobs = _Blobs(old)
+    # First what was set aside: on its way it is an entry, in the place of the good one that may have its key.
+    for row in walk(old, "set_aside", ASIDE):
+        found = aside(row)
+        with new.transaction() as writer:
+            put(writer, [blobs.complete(Entry(key=found.key, value=found.value, request=found.request))], {})
+            set_aside(writer, found.key, found.value, found.reason, found.when)
+    count = holes = 0
+
+    def hole() -> None:
+        nonlocal holes
+        holes += 1
+
+    entries = (stored(row[1:]) for row in walk(old, "entries", COLUMNS, on_damage=hole))
+    while read := list(islice(entries, _AT_ONCE)):
+        some = [one for one in read if len(one.key) == _KEY_BYTES]
+        holes += len(read) - len(some)  # no entry: a page that was cut, for example, goes on as zeros
+        with new.transaction() as writer:
+            put(writer, [blobs.complete(_entry(one)) for one in some], {})
+            touch(writer, [(one.key, one.used) for one in some if one.used is not None])
+        count += len(some)
+    _copy_rest(old, new)
+    return count, max(holes, _hide_lost(old, new))
+
+
+def _copy_rest(old: sqlite3.Connection, new: Database) -> None:
+    with new.transaction() as writer:
+        for run in read_runs(old):
+            record_run(writer, run)
+        try:
+            hide(writer, [key for (key,) in old.execute("SELECT key FROM hidden").fetchall()])
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise  # else entries of a base show again, and are found to be bad again
+
+
+def _hide_lost(old: sqlite3.Connection, new: Database) -> int:
+    """How many entries are in the old file's index of keys and not in the new file.
+
+    They are marked, so that where the file lies over a base, an older answer of that does not come in their place.
+    """
+    count = 0
+    keys = _indexed(old)
+    while some := list(islice(keys, _AT_ONCE)):
+        with new.transaction() as writer:
+            there = {key for (key,) in select_by_key(writer, "SELECT key FROM entries WHERE key IN", some)[0]}
+            lost = [key for key in some if key not in there]
+            hide(writer, lost)
+        count += len(lost)
+    return count
+
+
+def _indexed(old: sqlite3.Connection) -> Iterator[bytes]:
+    """Keys of entries by the index alone, which lies on other pages than they: from both ends, as far as it goes."""
+    last = b""
+    for order in ("ASC", "DESC"):
+        select = f"SELECT key FROM entries WHERE key > ? ORDER BY key {order}"  # noqa: S608
+        try:
+            with closing(old.execute(select, (last,))) as cursor:
+                for (key,) in cursor:
+                    if isinstance(key, bytes) and len(key) == _KEY_BYTES:
+                        yield key
+                        last = key if order == "ASC" else last
+            return
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+
+
+def _entry(one: Stored) -> Entry:
+    return Entry(
+        key=one.key,
+        value=one.value,
+        namespace=one.namespace,
+        request=one.request,
+        facts=_facts(one),
+        expires=one.expires,
+    )
+
+
+def _facts(one: Stored) -> Facts:
+    """As the answer tells them, for damage may have changed the columns."""
+    try:
+        return corrected(one.facts, decode(one.key, one.value))
+    except DamagedEntryError:
+        return one.facts  # a lookup sets it aside
+
+
+class _Blobs:
+    """The blobs of a damaged file, each given out once."""
+
+    def __init__(self, old: sqlite3.Connection) -> None:
+        self._old = old
+        self._given: set[bytes] = set()
+
+    def complete(self, entry: Entry) -> Entry:
+        """An entry with the names of its blobs, found anew in its request, and those of the blobs that are new."""
+        try:
+            refers = refers_of(entry.request) if entry.request else ()
+        except DamagedEntryError:
+            return entry  # it is served all the same
+        blobs: dict[bytes, Blob] = {}
+        names = list(refers)
+        while wanted := [name for name in names if name not in self._given]:
+            self._given.update(wanted)
+            names = []
+            for digest, cell in select_by_key(self._old, "SELECT digest, data FROM blobs WHERE digest IN", wanted)[0]:
+                with contextlib.suppress(DamagedEntryError):  # as good as missing
+                    data = read_blob(digest, cell)
+                    blobs[digest] = Blob(data, refers_of_blob(data))
+                    names += blobs[digest].refers
+        return msgspec.structs.replace(entry, refers=refers, blobs=blobs)
