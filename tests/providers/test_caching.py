@@ -11,7 +11,7 @@ from lm_deluge.errors import ConfigError
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, File, Image, Message, Text, ToolCall, ToolResult
 from lm_deluge.prompt_cache import Planner, PromptCache
-from lm_deluge.providers import build, can_prefill, supports_breakpoints, supports_prompt_caching
+from lm_deluge.providers import build, can_prefill
 from lm_deluge.request import Breakpoint, Request
 from lm_deluge.tool import Tool
 
@@ -133,7 +133,7 @@ def test_marks_of_openai_stand_on_every_part_that_takes_one():
 
 def test_support():
     supported = {
-        name: (supports_breakpoints(model), supports_prompt_caching(model))
+        name: (model.caching.takes_marks, model.caching.takes_instructions)
         for name in (CLAUDE, GPT, "gpt-4.1", "xai/grok-4", "groq/x")
         for model in [resolve(name, environ={})]
     }

@@ -9,7 +9,7 @@ from lm_deluge.config import SamplingParams
 from lm_deluge.errors import ConfigError, LMDelugeError, PromptError
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, File, Image, Message, ProviderBlock, Text, Thinking, ToolCall, ToolResult
-from lm_deluge.providers import build, dropped_parameters, supports_breakpoints
+from lm_deluge.providers import build, dropped_parameters
 from lm_deluge.request import Breakpoint, Request
 from lm_deluge.tool import Tool
 from lm_deluge.wire import HttpRequest
@@ -329,8 +329,8 @@ def test_openrouter_marks_the_text_before_an_image_and_the_tool() -> None:
 def test_breakpoints_are_ignored_where_they_mean_nothing() -> None:
     marks = [Breakpoint("messages", 0, 0)]
     assert body("gpt-4.1", breakpoints=marks, automatic_cache=True) == body("gpt-4.1")
-    assert not supports_breakpoints(resolve("gpt-4.1", environ={}))
-    assert supports_breakpoints(resolve("claude-sonnet-4-5", environ={}))
+    assert not resolve("gpt-4.1", environ={}).caching.takes_marks
+    assert resolve("claude-sonnet-4-5", environ={}).caching.takes_marks
 
 
 def test_automatic_caching_is_asked_for_at_the_top() -> None:

@@ -26,6 +26,7 @@ from lm_deluge.prompt_cache.advice import lifetime_differs
 from lm_deluge.prompt_cache.estimate import Bill
 from lm_deluge.prompt_cache.layout import rough_tokens
 from lm_deluge.prompt_cache.prefix import minimum_of
+from lm_deluge.providers import wire_format
 from lm_deluge.tool import Tool
 
 __all__ = ["Simulation", "carry_out"]
@@ -144,9 +145,9 @@ def _why_alike(estimate: Estimate, model: Model, tools: Sequence[Tool], *, longe
     none = estimate[None]
     if not all(are_same(each.cold, none.cold) and are_same(each.warm, none.warm) for each in estimate.forecasts):
         return None
-    if not (model.caching.takes_marks or model.caching.takes_key):
+    if not model.caching.takes_instructions:
         return "its provider takes no instructions for its cache, and may cache prompts on its own"
-    longest += sum(rough_tokens(tool, wire=model.service.wire) for tool in tools)
+    longest += sum(rough_tokens(tool, wire_format(model)) for tool in tools)
     minimum = minimum_of(model)
     if longest < minimum:
         return f"the longest prompt has about {count(longest, 'token')}, and the model caches nothing below {minimum:,}"

@@ -24,13 +24,13 @@ from lm_deluge.prompt_cache import (
     PromptCache,
     Sharding,
 )
+from lm_deluge.providers import wire_format
 from lm_deluge.schedule import Limits, Line, Turn, Warmth
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
 
 __all__ = ["RunPlan", "forecast"]
 
-_CHAT_TOKENS_PER_MESSAGE = 1
 _NO_PLAN = CachePlan()
 _NO_TURN = Turn(role="follow")
 
@@ -118,7 +118,7 @@ class _Client:
     """What lasts from one run to the next: the client's state, and the provider's."""
 
     def __init__(self, run: RunPlan) -> None:
-        per_message = 0 if run.model.service.wire == "anthropic" else _CHAT_TOKENS_PER_MESSAGE
+        per_message = wire_format(run.model).tokens_per_message
         self.provider = Predictor(run.model, run.tools, scope=run.scope, tokens_per_message=per_message)
         self.warmth: Warmth[_Prompt] = Warmth()
         self.sharding = Sharding()

@@ -23,7 +23,7 @@ from lm_deluge.prompt_cache import (
     nothing_read,
     unsupported,
 )
-from lm_deluge.providers import Reply, build, can_prefill, dropped_parameters, supports_prompt_caching
+from lm_deluge.providers import Reply, build, can_prefill, dropped_parameters
 from lm_deluge.request import Parameters, Request
 from lm_deluge.wire import HttpRequest
 
@@ -189,7 +189,7 @@ def planner_for(
     indexes: PrefixIndexes | None = None,
 ) -> Planner | None:
     """A planner for a run to one model; None where nothing is to be done for its provider's cache, or can be."""
-    if cache is None or not supports_prompt_caching(model):
+    if cache is None or not model.caching.takes_instructions:
         return None
     return Planner(
         cache,

@@ -32,7 +32,6 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
         default_lifetime: seconds that an entry lives after its last use, where no ``ttl`` is named.
         caches_tail: whether the end of each prompt is cached too unless the request says otherwise.
         places_marks: whether the provider marks the end of a prompt itself where that is left to it.
-        system_first: whether all system text is read before the messages, wherever it stands.
         lookback: how many blocks back from a breakpoint an entry is found; None for entries at breakpoints alone.
         renews_shorter: whether a read renews the shorter marked prefixes too that are inside the one that is read.
         runs_count_once: whether calls that follow each other count as one block of the look-back, and so do results.
@@ -50,7 +49,6 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
     default_lifetime: float = 300.0
     caches_tail: bool = False
     places_marks: bool = False
-    system_first: bool = False
     lookback: int | None = None
     renews_shorter: bool = True
     runs_count_once: bool = False
@@ -69,6 +67,11 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
     def takes_key(self) -> bool:
         """Whether a routing key reaches the provider."""
         return self.key_field is not None or self.key_header is not None
+
+    @property
+    def takes_instructions(self) -> bool:
+        """Whether anything can be asked of the provider's cache: a breakpoint, or a routing key."""
+        return self.takes_marks or self.takes_key
 
     def ttl(self, asked: str | None) -> str | None:
         """The provider's own lifetime for the one that was asked for; None for its default.
@@ -110,7 +113,6 @@ ANTHROPIC = Caching(
     marks="cache_control",
     lifetimes=("5m", "1h"),
     places_marks=True,
-    system_first=True,
     lookback=20,
     runs_count_once=True,
     diagnostics=True,

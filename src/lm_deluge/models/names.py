@@ -86,7 +86,7 @@ def resolve(name: str, *, base_url: str | None = None, environ: Mapping[str, str
     if base_url is None:
         service, api_name = _by_name(name)
         if service.base_url_env and (moved := environ.get(service.base_url_env, "").strip()):
-            address = _on_wire(_http_address(moved, service.base_url_env), service)
+            address = _base_of(_http_address(moved, service.base_url_env), service)
             service = msgspec.structs.replace(service, base_url=address)
     else:
         service, api_name = _by_address(name, _http_address(base_url, "base_url"))
@@ -106,7 +106,7 @@ def _by_address(name: str, address: str) -> tuple[Service, str]:
     if not name:
         _unknown(name)
     for service in SERVICES.values():
-        if _on_wire(address, service) == service.base_url:
+        if _base_of(address, service) == service.base_url:
             return service, _api_name(name.removeprefix(f"{service.name}/"), service)
     provider, slash, rest = name.partition("/")
     # "openai/gpt-oss-120b" is also the name under which local servers publish OpenAI's open weights.
@@ -114,7 +114,7 @@ def _by_address(name: str, address: str) -> tuple[Service, str]:
         service, api_name = SERVICES[provider], rest
     else:
         service, api_name = msgspec.structs.replace(_family(name) or GENERIC, name="custom"), name
-    moved = msgspec.structs.replace(service, base_url=_on_wire(address, service), base_url_env=None, key_required=False)
+    moved = msgspec.structs.replace(service, base_url=_base_of(address, service), base_url_env=None, key_required=False)
     return moved, api_name
 
 
@@ -171,9 +171,9 @@ def _http_address(url: str, setting: str) -> str:
     return url.rstrip("/")
 
 
-def _on_wire(address: str, service: Service) -> str:
-    """``address`` in the form that the service's wire format starts from."""
-    return address.removesuffix("/v1") if service.wire == "anthropic" else address
+def _base_of(address: str, service: Service) -> str:
+    """``address`` in the form that the service's requests start from."""
+    return address if service.base_url_has_version else address.removesuffix("/v1")
 
 
 def _unknown(name: str) -> NoReturn:

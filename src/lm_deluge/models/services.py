@@ -23,8 +23,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: the prefix in ``provider/model``, or ``"custom"`` for a server known only by its ``base_url``.
         wire: the wire format it speaks.
-        base_url: where it is. Ends in ``/v1`` or its like for ``openai-chat`` and does not for ``anthropic``, as in
-            the official SDKs; never ends in a slash.
+        base_url: where it is, as in the official SDKs; never ends in a slash.
+        base_url_has_version: whether that ends in ``/v1`` or its like.
         base_url_env: the environment variable that moves it, if its SDK has one with this meaning.
         key_env: environment variables that may hold the API key, in order of preference.
         key_required: whether a request without a key is refused. A server given by ``base_url`` may take any.
@@ -41,6 +41,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     wire: Literal["openai-chat", "anthropic"] = "openai-chat"
     base_url: str
+    base_url_has_version: bool = True
     base_url_env: str | None = None
     key_env: tuple[str, ...]
     key_required: bool = True
@@ -52,17 +53,13 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     seed_field: Literal["seed", "random_seed"] = "seed"
     takes_stream_options: bool = True
 
-    @property
-    def marks(self) -> str:
-        """How a prompt-cache mark is written; ``"none"`` when the service takes no marks."""
-        return self.caching.marks
-
 
 _ROWS = (
     Service(
         name="anthropic",
         wire="anthropic",
         base_url="https://api.anthropic.com",
+        base_url_has_version=False,
         base_url_env="ANTHROPIC_BASE_URL",
         key_env=("ANTHROPIC_API_KEY",),
         price_provider="anthropic",

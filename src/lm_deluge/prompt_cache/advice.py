@@ -139,7 +139,7 @@ def nothing_marked(
 ) -> Advice | None:
     """A pattern that finds nothing to mark, in any of the prompts."""
     caching = model.caching
-    if cache.pattern == "automatic" or not planned or not (caching.takes_marks or caching.takes_key):
+    if cache.pattern == "automatic" or not planned or not caching.takes_instructions:
         return None
     if any(plan.prefixes for _, plan in planned):
         return None

@@ -19,11 +19,11 @@ from lm_deluge.prompt import (
     Part,
     ProviderBlock,
     Text,
-    Thinking,
     ToolCall,
     ToolResult,
 )
 from lm_deluge.prompt_cache.trunks import DIGEST_BYTES, LongTexts, Trunk, Trunks, digest_of
+from lm_deluge.providers import WireFormat, is_blank, wire_format
 from lm_deluge.tool import Tool
 
 __all__ = ["DIGEST_BYTES", "Block", "Link", "Place", "Reader", "can_carry_breakpoint", "rough_tokens"]
@@ -89,7 +89,7 @@ def can_carry_breakpoint(part: Part) -> bool:
     Anthropic, prompt caching guide. A block that only one provider knows gets none either, for most of those take none.
     """
     if isinstance(part, Text):
-        return bool(part.text) and not part.text.isspace()  # providers count blank text as empty
+        return not is_blank(part.text)  # providers count blank text as empty
     return isinstance(part, (Image, File, ToolCall, ToolResult))
 
 
@@ -124,8 +124,8 @@ class Reader:
     """
 
     def __init__(self, model: Model, tools: Sequence[Tool] = (), *, scope: bytes = b"") -> None:
-        self._wire = model.service.wire
-        self._joins = self._wire == "anthropic"
+        self._format = wire_format(model)
+        self._is_sent = self._format.is_sent
         self._markable = model.caching.markable
         self._takes_text = "text" in self._markable
         self._texts = LongTexts()
@@ -134,7 +134,7 @@ class Reader:
         self._tools: list[Link] = []
         for index, tool in enumerate(tools):
             self._start = digest_of(self._start + b"tools\n" + _tool_digest(tool))
-            size = rough_tokens(tool, wire=self._wire)
+            size = rough_tokens(tool, self._format)
             self._tools.append(Link(Block(("tools", index, 0), "tools", tool), self._start, size))
 
     def takes_mark(self, block: Block) -> bool:
@@ -168,14 +168,14 @@ class Reader:
     def _read(self, conversation: Conversation) -> tuple[Trunk[Link], Iterator[tuple[_Step, bytes]]]:
         """What is known of how a prompt begins, and all that comes behind."""
         messages = conversation.messages
-        has_images = self._joins and _has_images(conversation)
+        has_images = self._format.images_change_cache and _has_images(conversation)
         known, common = self._trunks.nothing, 0
         if len(messages) > Trunks.LEAST:
             known = self._trunks.find(messages, has_images=has_images)
             common = self._end_of_turn(messages, self._trunks.in_common(conversation, known))
             shared = len(known.messages) or common
-            if shared and self._joins and any(each.role == "system" for each in islice(messages, shared, None)):
-                known, common = self._trunks.nothing, 0  # it is read before all of them
+            if shared and self._format.reads_system_first and _has_system(messages, shared):
+                known, common = self._trunks.nothing, 0
         return known, self._behind(known, messages, common, has_images=has_images)
 
     def _behind(
@@ -200,7 +200,7 @@ class Reader:
     def _link(self, step: _Step, digest: bytes) -> Link:
         index, position, part, role, _ = step
         block = Block(("messages", index, position), role, part)
-        return Link(block, digest, rough_tokens(part, wire=self._wire))
+        return Link(block, digest, rough_tokens(part, self._format))
 
     def _end_of_turn(self, messages: Sequence[Message], most: int) -> int:
         """Behind the last thing that the model says in so many messages: what comes next cannot change their order."""
@@ -210,23 +210,24 @@ class Reader:
 
     def _steps(self, messages: Sequence[Message], start: int = 0, *, has_images: bool = False) -> Iterator[_Step]:
         """What is sent from a message on, in the provider's order. No system text and no whole turn come before it."""
-        if not self._joins:
+        system_apart = self._format.reads_system_first
+        if system_apart and not start:
+            for index, message in enumerate(messages):
+                if message.role == "system":
+                    for _, position, part in self._sent(index, message):
+                        yield index, position, part, "system", b""
+        if not self._format.joins_turns:
             # Where a message ends is part of the prompt, and results of tools have one each.
             for index, message in enumerate(islice(messages, start, None), start):
                 role = _SIDES[message.role]
+                if role == "system" and system_apart:
+                    continue
                 opening = _MESSAGE
                 for _, position, part in self._sent(index, message):
                     yield index, position, part, role, opening
                     if type(part) is not ToolResult:
                         opening = b""
             return
-        # Anthropic keeps system text apart and reads it first; messages of one side that follow each other are one.
-        if not start:
-            for index, message in enumerate(messages):
-                if message.role == "system":
-                    for _, position, part in self._sent(index, message):
-                        yield index, position, part, "system", b""
-        # Anthropic, prompt caching guide: whether there are images anywhere separates the messages, all of them.
         opening = _IMAGES if has_images and not start else b""
         for role, turn in self._turns(messages, start):
             for index, position, part in turn:
@@ -243,25 +244,25 @@ class Reader:
                 continue
             if role != side:
                 if turn:
-                    yield side, _results_first(turn) if side == "user" else turn
+                    yield side, self._in_order(turn) if side == "user" else turn
                 side, turn = role, []
             turn += sent
         if turn:
-            yield side, _results_first(turn) if side == "user" else turn
+            yield side, self._in_order(turn) if side == "user" else turn
 
     def _sent(self, index: int, message: Message) -> Sequence[_Place]:
         """The parts of a message that are sent."""
         parts = message.parts
         if len(parts) == 1:
             return ((index, 0, parts[0]),) if self._is_sent(parts[0]) else ()
-        return _results_first([(index, at, part) for at, part in enumerate(parts) if self._is_sent(part)])
+        return self._in_order([(index, at, part) for at, part in enumerate(parts) if self._is_sent(part)])
 
-    def _is_sent(self, part: Part) -> bool:
-        if type(part) is Text:
-            return bool(part.text) and not (self._joins and part.text.isspace())
-        if isinstance(part, Thinking):
-            return self._wire == "anthropic" and bool(part.signature or part.redacted)
-        return not isinstance(part, ProviderBlock) or part.wire == self._wire
+    def _in_order(self, places: list[_Place]) -> list[_Place]:
+        """Those first that open a turn."""
+        if len(places) > 1:
+            opens_turn = self._format.opens_turn
+            places.sort(key=lambda place: not opens_turn(place[2]))
+        return places
 
     def _content(self, part: Part, role: str) -> bytes:
         """What a part adds to the digest: who says it, its kind, and its content or a digest of that."""
@@ -275,11 +276,8 @@ class Reader:
         return role.encode() + b"\n" + canonical.encode(part.__canonical__())
 
 
-def _results_first(places: list[_Place]) -> list[_Place]:
-    """Results of tools open a turn, wherever they were given."""
-    if len(places) > 1:
-        places.sort(key=lambda place: type(place[2]) is not ToolResult)
-    return places
+def _has_system(messages: Sequence[Message], start: int) -> bool:
+    return any(message.role == "system" for message in islice(messages, start, None))
 
 
 def _has_images(conversation: Conversation) -> bool:
@@ -307,16 +305,10 @@ def _tool_digest(tool: Tool) -> bytes:
     return digest_of(msgspec.json.encode(plain))
 
 
-def rough_tokens(value: Tool | Part, *, wire: str) -> int:
+def rough_tokens(value: Tool | Part, form: WireFormat) -> int:
     """About how many tokens a block has: one for four bytes of text, and of a tool's JSON."""
     if isinstance(value, Tool):
-        plain = {"name": value.name, "description": value.description}
-        sent = (
-            {**plain, "input_schema": value.parameters}
-            if wire == "anthropic"
-            else {"type": "function", "function": {**plain, "parameters": value.parameters}}
-        )
-        return -(-len(msgspec.json.encode(sent)) // 4)
+        return -(-len(msgspec.json.encode(form.tool_outline(value))) // 4)
     if isinstance(value, Text):
         size = len(value.text) if value.text.isascii() else len(value.text.encode("utf-8", "replace"))
         return -(-size // 4)

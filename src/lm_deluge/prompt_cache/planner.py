@@ -89,8 +89,7 @@ class Planner:
     @property
     def warms(self) -> bool:
         """Whether requests wait for the first with their prefix. See ``PromptCache.warm``."""
-        caching = self._model.caching
-        return bool(self.cache.warm) and (caching.takes_marks or caching.takes_key)
+        return bool(self.cache.warm) and self._model.caching.takes_instructions
 
     def learn(self, conversations: Iterable[Conversation]) -> None:
         """See more prompts, before the first of them is planned. Only ``shared_prefix`` needs it."""

@@ -19,6 +19,7 @@ from lm_deluge.models import Rates
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Prefix
 from lm_deluge.prompt_cache.layout import rough_tokens
+from lm_deluge.providers import FORMATS
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
 
@@ -26,7 +27,7 @@ __all__ = ["WriteLog", "Writes"]
 
 _CAPACITY = 65_536
 
-_WIRE = "anthropic"  # tools are about as long in any other
+_FORMAT = FORMATS["anthropic"]  # tools are about as long in any other
 _LOW, _HIGH = 0.7, 1.3  # what an estimate may be off: tokenizers differ from four bytes, by language and kind of text
 _FAR_OFF = 2.0  # a whole prompt that is off by more has something that cannot be estimated, such as a packed file
 _NEARLY = 0.9  # a read up to here has reached a prefix: what is left is too little to tell from rounding
@@ -188,7 +189,7 @@ class Writes:
     def __init__(self, log: WriteLog, *, goes_on: bool, tools: Sequence[Tool] = ()) -> None:
         self._log = log
         self._goes_on = goes_on
-        self._tools_tokens = sum(rough_tokens(tool, wire=_WIRE) for tool in tools)
+        self._tools_tokens = sum(rough_tokens(tool, _FORMAT) for tool in tools)
         self._again: dict[bytes, _Again] = {}
         self._unread: dict[bytes, _Unread] = {}  # by the shortest prefix
         self._ends = 0.0  # dollars of ends of prompts that are no marked prefix, so that who reads them is not seen
@@ -247,7 +248,7 @@ class Writes:
 
     def _tokens(self, prompt: Conversation) -> int:
         parts = (part for message in prompt.messages for part in message.parts)
-        return self._tools_tokens + sum(rough_tokens(part, wire=_WIRE) for part in parts)
+        return self._tools_tokens + sum(rough_tokens(part, _FORMAT) for part in parts)
 
     def _add_again(self, mark: _Mark, usage: Usage, rates: Rates) -> None:
         price = rates.cost(usage) - rates.cost(_moved(usage, 1, read=True))

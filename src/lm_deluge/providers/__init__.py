@@ -1,28 +1,31 @@
-"""Wire formats as pure functions over frozen values: a request becomes bytes, bytes become a reply. No I/O."""
+"""Wire formats as pure functions over frozen values: a request becomes bytes, bytes become a reply. No I/O.
 
+Each format is one object, ``WireFormat``, and ``wire_format(model)`` finds it. What all formats have in common is here:
+``build`` writes a call, ``parse`` and ``StreamReader`` read what comes back.
+"""
+
+from lm_deluge.providers._format import ErrorWords, Fold, WireFormat, is_blank
+from lm_deluge.providers._registry import FORMATS, wire_format
 from lm_deluge.providers._values import Delta, Failure, Reply
-from lm_deluge.providers.dispatch import (
-    build,
-    can_prefill,
-    dropped_parameters,
-    parse,
-    rate_limit_pause,
-    supports_breakpoints,
-    supports_prompt_caching,
-)
+from lm_deluge.providers.answer import parse, rate_limit_pause
+from lm_deluge.providers.call import build, can_prefill, dropped_parameters
 from lm_deluge.providers.stream import StreamReader, as_whole
 
 __all__ = [
+    "FORMATS",
     "Delta",
+    "ErrorWords",
     "Failure",
+    "Fold",
     "Reply",
     "StreamReader",
+    "WireFormat",
     "as_whole",
     "build",
     "can_prefill",
     "dropped_parameters",
+    "is_blank",
     "parse",
     "rate_limit_pause",
-    "supports_breakpoints",
-    "supports_prompt_caching",
+    "wire_format",
 ]

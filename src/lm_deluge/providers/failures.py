@@ -9,6 +9,7 @@ from lm_deluge._json import LARGE
 from lm_deluge._secrets import NO_SECRETS, Secrets
 from lm_deluge.models import Model
 from lm_deluge.providers._json import decode_object, nonempty
+from lm_deluge.providers._registry import FORMATS
 from lm_deluge.providers._values import Failure
 from lm_deluge.providers.rate_limits import retry_after
 from lm_deluge.wire import HttpResponse
@@ -16,29 +17,9 @@ from lm_deluge.wire import HttpResponse
 __all__ = ["error_of", "failure_from_error", "failure_from_response", "invalid_response", "truncated_stream"]
 
 _RETRYABLE = frozenset({408, 409, 429})  # and from 500 on, as in the official SDKs
-_SPENT = frozenset(
-    {
-        "enforced_spend_limit_reached",  # Anthropic, rate limits page: a 429 that waiting does not cure
-        "insufficient_quota",  # OpenAI, error codes guide: likewise
-        "billing_hard_limit_reached",
-    }
-)
-
-# Anthropic, errors page. OpenAI names its types differently, but for these.
-_STATUS_OF_TYPE: Mapping[str, int] = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "conflict_error": 409,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "server_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
+# A gateway passes on the words of the server behind it, so those of every format count in each.
+_SPENT = frozenset(word for form in FORMATS.values() for word in form.errors.spent)
+_STATUS_OF_TYPE = {word: status for form in FORMATS.values() for word, status in form.errors.statuses.items()}
 
 _REMEDIES: Mapping[int, str] = {
     401: "Check the API key.",

@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
-__all__ = ["MAX_WAIT", "anthropic_pause", "openai_pause", "retry_after"]
+__all__ = ["MAX_WAIT", "duration", "pause", "retry_after", "until_rfc_3339"]
 
 MAX_WAIT = 600.0
 """No header makes anyone wait longer, in seconds: servers send wrong dates, and limits refill by the minute."""
@@ -14,12 +14,6 @@ _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?")
 _DURATION = re.compile(r"(?=[0-9])(?:([0-9.]+)d)?(?:([0-9.]+)h)?(?:([0-9.]+)m(?!s))?(?:([0-9.]+)s)?(?:([0-9.]+)ms)?")
 _UNITS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
 _ZERO = re.compile(r"-?[0-9]+(\.0*)?")
-# What is left of each limit, and when it is full again.
-_OPENAI = tuple((f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}") for kind in ("requests", "tokens"))
-_ANTHROPIC = tuple(
-    (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset")
-    for kind in ("requests", "tokens", "input-tokens", "output-tokens")
-)
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -38,26 +32,21 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     return min(seconds, MAX_WAIT) if seconds is not None else _until_http_date(given, now)
 
 
-def openai_pause(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds until a spent limit refills, from ``x-ratelimit-*``; None while no limit is known to be spent.
+def pause(
+    headers: Mapping[str, str], limits: Iterable[tuple[str, str]], wait: Callable[[str | None], float | None]
+) -> float | None:
+    """Seconds until the last of the spent limits refills; None while no limit is known to be spent.
 
-    Resets are durations, such as ``20ms`` and ``6m0s`` (OpenAI, rate limits guide).
+    Args:
+        headers: names in lower case.
+        limits: of each limit, the header that tells what is left, and the one that tells when it is full again.
+        wait: the seconds that a value of the latter means; None for one that makes no sense.
     """
-    spent = [reset for remaining, reset in _OPENAI if _is_spent(headers.get(remaining))]
-    return _longest(_duration(headers.get(reset)) for reset in spent) if spent else None
-
-
-def anthropic_pause(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds until a spent limit refills, from ``anthropic-ratelimit-*``; None while no limit is known to be spent.
-
-    Resets are RFC 3339 times (Anthropic, rate limits page).
-    """
-    spent = [reset for remaining, reset in _ANTHROPIC if _is_spent(headers.get(remaining))]
-    return _longest(_until_rfc_3339(headers.get(reset), now) for reset in spent) if spent else None
-
-
-def _longest(waits: Iterable[float | None]) -> float | None:
-    return max((min(wait, MAX_WAIT) for wait in waits if wait), default=None)
+    spent = [reset for remaining, reset in limits if _is_spent(headers.get(remaining))]
+    if not spent:
+        return None
+    waits = (wait(headers.get(reset)) for reset in spent)
+    return max((min(seconds, MAX_WAIT) for seconds in waits if seconds), default=None)
 
 
 def _is_spent(remaining: str | None) -> bool:
@@ -70,7 +59,8 @@ def _number(text: str | None) -> float | None:
     return float(text) if text is not None and _NUMBER.fullmatch(text := text.strip()) else None
 
 
-def _duration(text: str | None) -> float | None:
+def duration(text: str | None) -> float | None:
+    """Seconds of a duration such as ``20ms`` and ``6m0s``."""
     if text is None:
         return None
     if (plain := _number(text)) is not None:
@@ -86,7 +76,8 @@ def _duration(text: str | None) -> float | None:
     return seconds
 
 
-def _until_rfc_3339(text: str | None, now: float) -> float | None:
+def until_rfc_3339(text: str | None, now: float) -> float | None:
+    """Seconds until a time such as ``2026-11-30T20:00:00Z``."""
     try:
         moment = datetime.fromisoformat(text or "")
         # A time without a zone would be read in this machine's; providers always give one.

@@ -7,20 +7,16 @@ Not every server does as it is asked: some answer a streamed request at once, an
 an answer is, its bytes say.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
-
 import msgspec
 
 from lm_deluge._secrets import NO_SECRETS, Secrets
 from lm_deluge.errors import ProtocolError
 from lm_deluge.models import Model
 from lm_deluge.providers._json import decode_object
+from lm_deluge.providers._registry import wire_format
 from lm_deluge.providers._values import Delta, Failure, Reply
-from lm_deluge.providers.anthropic.stream import MessageFold
-from lm_deluge.providers.dispatch import read_reply, read_whole
+from lm_deluge.providers.answer import read_reply, read_whole
 from lm_deluge.providers.failures import error_of, failure_from_error, invalid_response, truncated_stream
-from lm_deluge.providers.openai_chat.stream import CompletionFold
 from lm_deluge.providers.sse import EventDecoder
 from lm_deluge.usage import Usage
 
@@ -30,34 +26,6 @@ _BLANK = b"\xef\xbb\xbf \t\r\n"
 _NO_EVENT = b'{[<"'  # how JSON and pages begin, and no line of an event stream does
 _EVENT = (b"data:", b"event:", b"id:", b"retry:", b":")
 _END = b"[DONE]"
-
-
-class Fold(Protocol):
-    """Puts the events of one wire format together."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the answer's last event has been seen."""
-        ...
-
-    def add(self, event: dict[str, Any]) -> list[Delta]:
-        """Take an event in, and return what it added to the answer.
-
-        Raises:
-            ProtocolError: it does not fit the events before it, so that the answer would not be whole.
-        """
-        ...
-
-    def end(self) -> None:
-        """The server has said ``[DONE]``."""
-        ...
-
-    def answer(self) -> dict[str, Any]:
-        """The object that the events amount to."""
-        ...
-
-
-_FOLDS: Mapping[str, Callable[[], Fold]] = {"anthropic": MessageFold, "openai-chat": CompletionFold}
 
 
 def as_whole(model: Model, body: bytes, *, secrets: Secrets = NO_SECRETS) -> bytes | Failure:
@@ -95,7 +63,7 @@ class StreamReader:
         self._model = model
         self._secrets = secrets
         self._decoder = EventDecoder()
-        self._fold = _FOLDS[model.service.wire]()
+        self._fold = wire_format(model).fold()
         self._failure: Failure | None = None
         self._is_blank = True
         self._whole: list[bytes] | None = None

@@ -26,11 +26,12 @@ from lm_deluge.prompt import (
 from lm_deluge.providers._marks import Marker, cache_control
 from lm_deluge.providers._parameters import is_set
 from lm_deluge.providers._places import check_place
+from lm_deluge.providers.anthropic.layout import is_result, is_sent
 from lm_deluge.providers.anthropic.thinking import plan_thinking
 from lm_deluge.request import Request
 from lm_deluge.tool import Tool
 
-__all__ = ["build_body", "build_headers", "can_prefill", "dropped_parameters", "url"]
+__all__ = ["VERSION", "build_body", "can_prefill", "dropped_parameters"]
 
 VERSION = "2023-06-01"
 """The API version that is sent. It takes everything that this module writes, and every gateway knows it."""
@@ -43,27 +44,7 @@ _FOREIGN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _UNKNOWN_PARAMETERS = ("logprobs", "top_logprobs", "seed")  # not in the Messages API
 
 Block = dict[str, Any]
-
-
-def url(model: Model) -> str:
-    """Where the requests go."""
-    return model.base_url.removesuffix("/v1") + "/v1/messages"
-
-
-def build_headers(credential: str | None, extra: Mapping[str, str]) -> dict[str, str]:
-    """Version and credential. ``extra`` are the user's headers, in lower case: the version among them decides.
-
-    ``2023-06-01`` knows the key as ``x-api-key``. From the next version on the official SDK sends it as a bearer
-    token, so a user who asks for that version gets that.
-    """
-    version = extra.get("anthropic-version", VERSION)
-    headers = {"anthropic-version": version}
-    if credential is not None:
-        if version == VERSION:
-            headers["x-api-key"] = credential
-        else:
-            headers["authorization"] = f"Bearer {credential}"
-    return headers
+_Written = tuple[Part, Block]
 
 
 def dropped_parameters(model: Model, params: SamplingParams, *, has_schema: bool) -> tuple[str, ...]:
@@ -171,35 +152,31 @@ def _system(conversation: Conversation, marker: Marker) -> list[Block]:
         block
         for index, message in enumerate(conversation.messages)
         if message.role == "system"
-        for block in _blocks(message, index, marker)
+        for _, block in _written(message, index, marker)
     ]
 
 
 def _messages(conversation: Conversation, marker: Marker) -> list[tuple[str, list[Block]]]:
-    turns: list[tuple[str, list[Block]]] = []
+    turns: list[tuple[str, list[_Written]]] = []
     for index, message in enumerate(conversation.messages):
         if message.role == "system":
             continue
-        blocks = _blocks(message, index, marker)
-        if not blocks:
+        written = _written(message, index, marker)
+        if not written:
             continue
         role = "assistant" if message.role == "assistant" else "user"
         if turns and turns[-1][0] == role:
-            turns[-1][1].extend(blocks)
+            turns[-1][1].extend(written)
         else:
-            turns.append((role, blocks))
+            turns.append((role, written))
     if not turns:
         raise PromptError("Nothing is left to send: the prompt has no user message with content. Add one.")
-    return [(role, _results_first(blocks)) for role, blocks in turns]
+    return [(role, [block for _, block in _results_first(written)]) for role, written in turns]
 
 
-def _results_first(blocks: list[Block]) -> list[Block]:
-    """Tool results have to open their message (Anthropic, tool use guide). Sorting keeps the order of each kind."""
-    return sorted(blocks, key=_is_no_result) if any(map(_is_no_result, blocks)) else blocks
-
-
-def _is_no_result(block: Block) -> bool:
-    return block.get("type") != "tool_result"
+def _results_first(written: list[_Written]) -> list[_Written]:
+    """Sorting keeps the order of each kind."""
+    return sorted(written, key=lambda each: not is_result(each[0])) if len(written) > 1 else written
 
 
 def _shortest(blocks: list[Block]) -> str | list[Block]:
@@ -210,20 +187,20 @@ def _shortest(blocks: list[Block]) -> str | list[Block]:
     return blocks
 
 
-def _blocks(message: Message, index: int, marker: Marker) -> list[Block]:
-    blocks: list[Block] = []
+def _written(message: Message, index: int, marker: Marker) -> list[_Written]:
+    """The parts of a message that are sent, each with its block."""
+    written: list[_Written] = []
     for position, part in enumerate(message.parts):
-        kind = type(part)
         check_place(part, message, index)
-        block = _WRITERS[kind](part)
+        block = _WRITERS[type(part)](part) if is_sent(part) else None
         if block is not None:
-            blocks.append(block)
+            written.append((part, block))
         marker.visit("messages", index, position, block if marker.takes(part, block) else None)
-    return blocks
+    return written
 
 
-def _text(part: Text) -> Block | None:
-    return {"type": "text", "text": part.text} if part.text.strip() else None
+def _text(part: Text) -> Block:
+    return {"type": "text", "text": part.text}
 
 
 def _image(part: Image) -> Block:
@@ -269,8 +246,8 @@ def _tool_result(part: ToolResult) -> Block:
     if isinstance(part.result, str):
         content = part.result
     else:
-        written = (_text(item) if isinstance(item, Text) else _image(item) for item in part.result)
-        content = [block for block in written if block is not None] or ""
+        sent = filter(is_sent, part.result)
+        content = [_text(item) if isinstance(item, Text) else _image(item) for item in sent] or ""
     block: Block = {"type": "tool_result", "tool_use_id": _tool_id(part.tool_call_id), "content": content}
     if part.is_error:
         block["is_error"] = True
@@ -288,19 +265,17 @@ def _message_id(response_id: str | None) -> str | None:
     return response_id if response_id is not None and response_id.startswith("msg_") else None
 
 
-def _thinking(part: Thinking) -> Block | None:
+def _thinking(part: Thinking) -> Block:
     if part.redacted is not None:
         return {"type": "redacted_thinking", "data": part.redacted}
-    if not part.signature:
-        return None  # only signed thinking is the provider's own
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
-def _provider_block(part: ProviderBlock) -> Block | None:
-    return part.block if part.wire == "anthropic" else None
+def _provider_block(part: ProviderBlock) -> Block:
+    return part.block
 
 
-_WRITERS: Mapping[type[Part], Callable[[Any], Block | None]] = {
+_WRITERS: Mapping[type[Part], Callable[[Any], Block]] = {
     Text: _text,
     Image: _image,
     File: _document,

@@ -9,6 +9,7 @@ from lm_deluge.prompt import Message, Part, Text, Thinking
 from lm_deluge.providers._json import count, known_id, known_name, nonempty, objects, word
 from lm_deluge.providers._parts import provider_block, tool_call
 from lm_deluge.providers._values import Reply
+from lm_deluge.providers.anthropic.layout import NAME
 from lm_deluge.usage import Usage
 
 __all__ = ["read_reply"]
@@ -56,7 +57,7 @@ def _part(block: dict[str, Any]) -> Part:
         case {"type": "tool_use", "id": str(id), "name": str(name), "input": dict(arguments)}:
             return tool_call(id, name, arguments)
         case _:
-            return provider_block("anthropic", block)
+            return provider_block(NAME, block)
 
 
 def _usage(usage: object) -> Usage | None:

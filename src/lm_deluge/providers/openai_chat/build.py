@@ -12,14 +12,15 @@ import msgspec
 from lm_deluge.config import SamplingParams
 from lm_deluge.errors import PromptError
 from lm_deluge.models import Model
-from lm_deluge.prompt import File, Image, Message, Part, ProviderBlock, Text, Thinking, ToolCall, ToolResult
+from lm_deluge.prompt import File, Image, Message, Part, ProviderBlock, Text, ToolCall, ToolResult
 from lm_deluge.providers._marks import Marker
 from lm_deluge.providers._parameters import is_set
 from lm_deluge.providers._places import check_place
+from lm_deluge.providers.openai_chat.layout import is_sent
 from lm_deluge.request import Request
 from lm_deluge.tool import Tool
 
-__all__ = ["build_body", "build_headers", "dropped_parameters", "url"]
+__all__ = ["build_body", "dropped_parameters"]
 
 _SENT = ("temperature", "top_p", "logprobs", "top_logprobs", "seed", "stop", "reasoning_effort")
 _FILE_NAMES: Mapping[str | None, str] = {"application/pdf": "file.pdf"}
@@ -27,17 +28,7 @@ _FILE_NAMES: Mapping[str | None, str] = {"application/pdf": "file.pdf"}
 Block = dict[str, Any]
 
 
-def url(model: Model) -> str:
-    """Where the requests go."""
-    return model.base_url + "/chat/completions"
-
-
-def build_headers(credential: str | None, extra: Mapping[str, str]) -> dict[str, str]:
-    """The credential as a bearer token."""
-    return {} if credential is None else {"authorization": f"Bearer {credential}"}
-
-
-def dropped_parameters(model: Model, params: SamplingParams, *, has_schema: bool) -> tuple[str, ...]:
+def dropped_parameters(model: Model, params: SamplingParams) -> tuple[str, ...]:
     """Names of the parameters that are set and not sent."""
     left_out = _left_out(model, params)
     dropped = [name for name in _SENT if name in left_out and is_set(params, name)]
@@ -143,15 +134,14 @@ class _Writer:
         if message.role in ("system", "assistant"):
             self.flush()
         for position, part in enumerate(message.parts):
-            kind = type(part)
             check_place(part, message, index)
             block: Block | None = None
             if isinstance(part, ToolResult):
                 block = self._add_result(part)
             elif isinstance(part, ToolCall):
                 calls.append(_tool_call(part))
-            elif (block := _WRITERS[kind](part)) is not None:
-                content.append(block)
+            elif is_sent(part):
+                content.append(block := _WRITERS[type(part)](part))
             # Empty text takes no mark anywhere.
             takes_mark = self._marker.takes(part, block) and block is not None and block.get("text") != ""
             self._marker.visit("messages", index, position, block if takes_mark else None)
@@ -171,7 +161,7 @@ class _Writer:
     def _add_result(self, part: ToolResult) -> Block:
         """Write a tool message and return its last text. It holds no images: those go to the next user message."""
         items = (Text(part.result),) if isinstance(part.result, str) else part.result
-        content = [_text_block(item.text) for item in items if isinstance(item, Text) and item.text]
+        content = [_text_block(item.text) for item in items if isinstance(item, Text) and is_sent(item)]
         images = [_image(item) for item in items if isinstance(item, Image)]
         if images:
             noun = "image" if len(images) == 1 else "images"
@@ -208,8 +198,8 @@ def _text_block(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def _text(part: Text) -> Block | None:
-    return _text_block(part.text) if part.text else None
+def _text(part: Text) -> Block:
+    return _text_block(part.text)
 
 
 def _image(part: Image) -> Block:
@@ -239,18 +229,13 @@ def _tool_call(part: ToolCall) -> Block:
     return {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": text}}
 
 
-def _thinking(part: Thinking) -> None:
-    """Servers that show their reasoning ask not to get it back (DeepSeek, reasoning model guide)."""
+def _provider_block(part: ProviderBlock) -> Block:
+    return part.block
 
 
-def _provider_block(part: ProviderBlock) -> Block | None:
-    return part.block if part.wire == "openai-chat" else None
-
-
-_WRITERS: Mapping[type[Part], Callable[[Any], Block | None]] = {
+_WRITERS: Mapping[type[Part], Callable[[Any], Block]] = {
     Text: _text,
     Image: _image,
     File: _file,
-    Thinking: _thinking,
     ProviderBlock: _provider_block,
 }

@@ -13,6 +13,7 @@ from lm_deluge.prompt import Message, Part, Text, Thinking, ToolCall
 from lm_deluge.providers._json import count, known_id, known_name, nonempty, objects, shallow, word
 from lm_deluge.providers._parts import provider_block, tool_call
 from lm_deluge.providers._values import Reply
+from lm_deluge.providers.openai_chat.layout import NAME
 from lm_deluge.usage import Usage
 
 __all__ = ["REASONING_FIELDS", "read_part", "read_reply"]
@@ -78,7 +79,7 @@ def read_part(part: dict[str, Any]) -> Part:
         case {"type": "thinking", "thinking": list(pieces)}:  # Mistral, reasoning guide
             return Thinking("".join(nonempty(piece.get("text")) or "" for piece in objects(pieces)))
         case _:
-            return provider_block("openai-chat", part)
+            return provider_block(NAME, part)
 
 
 def _tool_call(call: dict[str, Any], index: int) -> ToolCall:

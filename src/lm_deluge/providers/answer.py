@@ -1,0 +1,69 @@
+"""What comes back, as a reply or a failure: what is the same in every wire format."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lm_deluge._json import LARGE
+from lm_deluge._secrets import NO_SECRETS, Secrets
+from lm_deluge.errors import PromptError, ProtocolError
+from lm_deluge.models import Model
+from lm_deluge.providers._json import decode_object
+from lm_deluge.providers._registry import wire_format
+from lm_deluge.providers._values import Failure, Reply
+from lm_deluge.providers.failures import error_of, failure_from_error, failure_from_response, invalid_response
+from lm_deluge.wire import HttpResponse
+
+__all__ = ["parse", "rate_limit_pause", "read_reply", "read_whole"]
+
+
+def parse(model: Model, response: HttpResponse, *, now: float, secrets: Secrets = NO_SECRETS) -> Reply | Failure:
+    """What an HTTP answer means. Nothing that a server sends makes this raise.
+
+    Args:
+        model: which model was asked.
+        response: the answer, read to its end.
+        now: seconds since the Unix epoch, for headers that give a date.
+        secrets: what the server was sent and may repeat in an error.
+    """
+    if not 200 <= response.status < 300:
+        return failure_from_response(model, response, now=now, secrets=secrets)
+    return read_whole(model, response.body, status=response.status, headers=response.headers, now=now, secrets=secrets)
+
+
+def read_whole(
+    model: Model,
+    body: bytes,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    now: float = 0.0,
+    secrets: Secrets = NO_SECRETS,
+) -> Reply | Failure:
+    """The reply that a body holds which came at once, or a failure."""
+    decoded = decode_object(body)
+    if decoded is None:
+        if len(body) <= LARGE:
+            return invalid_response(model, status, "the body is not a JSON object")
+        size = f"{len(body) / 1e6:,.0f} MB"
+        return invalid_response(model, status, f"its {size} are no JSON object that can be read", again=False)
+    error = error_of(decoded)
+    if error is not None:
+        return failure_from_error(model, error, status=status, secrets=secrets, headers=headers, now=now)
+    return read_reply(model, decoded)
+
+
+def read_reply(model: Model, decoded: dict[str, Any]) -> Reply | Failure:
+    """The reply that a decoded answer holds, or a failure if it does not have the documented shape."""
+    try:
+        return wire_format(model).reply(decoded)
+    except (ProtocolError, PromptError, RecursionError) as error:  # the last for JSON nested beyond reason
+        reason = str(error) if isinstance(error, ProtocolError) else "the answer cannot be held as a prompt"
+        return invalid_response(model, 200, reason)
+
+
+def rate_limit_pause(model: Model, headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds until a limit that an answer's headers show as spent refills, at most ``MAX_WAIT``.
+
+    None while nothing is known to be spent. Headers are in lower case; ``now`` is in seconds since the Unix epoch.
+    """
+    return wire_format(model).pause(headers, now=now)

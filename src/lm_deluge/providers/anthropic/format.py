@@ -1,0 +1,94 @@
+"""Anthropic's Messages API as a wire format."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from lm_deluge.config import SamplingParams
+from lm_deluge.models import Model
+from lm_deluge.prompt import Part
+from lm_deluge.providers._format import ErrorWords, WireFormat
+from lm_deluge.providers._values import Reply
+from lm_deluge.providers.anthropic import build, layout, parse
+from lm_deluge.providers.anthropic.stream import MessageFold
+from lm_deluge.providers.rate_limits import pause, until_rfc_3339
+from lm_deluge.request import Request
+from lm_deluge.tool import Tool
+
+__all__ = ["AnthropicMessages"]
+
+# Anthropic, rate limits page. Resets are RFC 3339 times.
+_LIMITS = tuple(
+    (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset")
+    for kind in ("requests", "tokens", "input-tokens", "output-tokens")
+)
+
+
+class AnthropicMessages(WireFormat):
+    """``POST /v1/messages``."""
+
+    name: ClassVar[str] = layout.NAME
+    # Anthropic, errors page and rate limits page.
+    errors: ClassVar[ErrorWords] = ErrorWords(
+        statuses={
+            "invalid_request_error": 400,
+            "authentication_error": 401,
+            "billing_error": 402,
+            "permission_error": 403,
+            "not_found_error": 404,
+            "conflict_error": 409,
+            "request_too_large": 413,
+            "rate_limit_error": 429,
+            "api_error": 500,
+            "timeout_error": 504,
+            "overloaded_error": 529,
+        },
+        spent=frozenset({"enforced_spend_limit_reached"}),  # a 429 that waiting does not cure
+    )
+    joins_turns: ClassVar[bool] = True
+    reads_system_first: ClassVar[bool] = True
+    images_change_cache: ClassVar[bool] = True  # Anthropic, prompt caching guide
+
+    def url(self, model: Model) -> str:
+        return model.base_url.removesuffix("/v1") + "/v1/messages"
+
+    def headers(self, credential: str | None, extra: Mapping[str, str]) -> dict[str, str]:
+        """Version and credential.
+
+        ``2023-06-01`` knows the key as ``x-api-key``. From the next version on the official SDK sends it as a bearer
+        token, so a user who asks for that version gets that.
+        """
+        version = extra.get("anthropic-version", build.VERSION)
+        headers = {"anthropic-version": version}
+        if credential is not None:
+            if version == build.VERSION:
+                headers["x-api-key"] = credential
+            else:
+                headers["authorization"] = f"Bearer {credential}"
+        return headers
+
+    def body(self, request: Request, *, stream: bool) -> dict[str, Any]:
+        return build.build_body(request, stream=stream)
+
+    def dropped_parameters(self, model: Model, params: SamplingParams, *, has_schema: bool) -> tuple[str, ...]:
+        return build.dropped_parameters(model, params, has_schema=has_schema)
+
+    def can_prefill(self, request: Request) -> bool:
+        return build.can_prefill(request)
+
+    def reply(self, answer: dict[str, Any]) -> Reply:
+        return parse.read_reply(answer)
+
+    def fold(self) -> MessageFold:
+        return MessageFold()
+
+    def pause(self, headers: Mapping[str, str], *, now: float) -> float | None:
+        return pause(headers, _LIMITS, lambda reset: until_rfc_3339(reset, now))
+
+    def is_sent(self, part: Part) -> bool:
+        return layout.is_sent(part)
+
+    def opens_turn(self, part: Part) -> bool:
+        return layout.is_result(part)
+
+    def tool_outline(self, tool: Tool) -> dict[str, Any]:
+        return layout.tool_outline(tool)
