@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from lm_deluge.errors import ConfigError
 from lm_deluge.prompt import Conversation, File, Image, Message, ProviderBlock, Text, Thinking, ToolCall, ToolResult
 from lm_deluge.prompt_cache import PATTERNS, check_pattern, plan
+from lm_deluge.prompt_cache.patterns import ROWS
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
@@ -132,6 +133,10 @@ def test_the_documented_patterns_are_known():
     for pattern in PATTERNS:
         assert check_pattern(pattern) == pattern
     assert check_pattern(None) is None
+
+
+def test_every_pattern_has_a_row():
+    assert tuple(ROWS) == PATTERNS
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ from lm_deluge.prompt_cache import Estimate, PromptCache
 from lm_deluge.prompt_cache.advice import lifetime_differs
 from lm_deluge.prompt_cache.estimate import Bill
 from lm_deluge.prompt_cache.layout import rough_tokens
-from lm_deluge.prompt_cache.prefix import minimum_of
 from lm_deluge.providers import wire_format
 from lm_deluge.tool import Tool
 
@@ -148,7 +147,7 @@ def _why_alike(estimate: Estimate, model: Model, tools: Sequence[Tool], *, longe
     if not model.caching.takes_instructions:
         return "its provider takes no instructions for its cache, and may cache prompts on its own"
     longest += sum(rough_tokens(tool, wire_format(model)) for tool in tools)
-    minimum = minimum_of(model)
+    minimum = model.cache_minimum
     if longest < minimum:
         return f"the longest prompt has about {count(longest, 'token')}, and the model caches nothing below {minimum:,}"
     if none.warm.reads:

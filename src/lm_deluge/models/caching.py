@@ -11,10 +11,16 @@ import msgspec
 
 from lm_deluge.errors import ConfigError
 
-__all__ = ["LIFETIMES", "Caching"]
+__all__ = ["LIFETIMES", "LOOKBACK", "USUAL_MINIMUM", "Caching"]
 
 LIFETIMES: Mapping[str, float] = MappingProxyType({"5m": 300.0, "30m": 1_800.0, "1h": 3_600.0, "12h": 43_200.0})
 """The lifetimes of cache entries that some provider has, in seconds."""
+
+LOOKBACK = 20
+"""Blocks, the last one included, that a provider looks back from a breakpoint (Anthropic, prompt caching guide)."""
+
+USUAL_MINIMUM = 1_024
+"""Tokens below which most models cache nothing: for models whose provider does not say."""
 
 EVERYTHING = frozenset({"tool", "text", "image", "file", "tool_call", "tool_result"})
 """What a mark may stand on anywhere."""
@@ -33,6 +39,7 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
         caches_tail: whether the end of each prompt is cached too unless the request says otherwise.
         places_marks: whether the provider marks the end of a prompt itself where that is left to it.
         lookback: how many blocks back from a breakpoint an entry is found; None for entries at breakpoints alone.
+        message_lookback: at how many of the last ends of messages an entry is found too, where the end is cached.
         renews_shorter: whether a read renews the shorter marked prefixes too that are inside the one that is read.
         runs_count_once: whether calls that follow each other count as one block of the look-back, and so do results.
         key_field: the body's field for a key that keeps prompts with one prefix together.
@@ -50,6 +57,7 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
     caches_tail: bool = False
     places_marks: bool = False
     lookback: int | None = None
+    message_lookback: int = 0
     renews_shorter: bool = True
     runs_count_once: bool = False
     key_field: str | None = None
@@ -113,7 +121,7 @@ ANTHROPIC = Caching(
     marks="cache_control",
     lifetimes=("5m", "1h"),
     places_marks=True,
-    lookback=20,
+    lookback=LOOKBACK,
     runs_count_once=True,
     diagnostics=True,
 )
@@ -127,6 +135,7 @@ OPENAI_MARKS = Caching(
     default_lifetime=1_800.0,
     caches_tail=True,
     places_marks=True,
+    message_lookback=21,  # the last message and up to 20 before it
     renews_shorter=False,  # the guide does not say
 )
 
@@ -137,7 +146,10 @@ OPENAI_KEYS = Caching(key_field="prompt_cache_key", key_limit=15.0)
 # requests, so nothing is certain, and a run of calls is not counted as one block everywhere. A mark at the top of the
 # body works for Claude alone, and keeps its requests from everybody but Anthropic, so the place is not left to it.
 OPENROUTER = Caching(
-    marks="cache_control", markable=frozenset({"tool", "text", "tool_result"}), lifetimes=("5m", "1h"), lookback=20
+    marks="cache_control",
+    markable=frozenset({"tool", "text", "tool_result"}),
+    lifetimes=("5m", "1h"),
+    lookback=LOOKBACK,
 )
 
 # Mistral, prompt caching: nothing is cached without the key.

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from lm_deluge.errors import ConfigError, UnknownModelError
-from lm_deluge.models.caching import OPENAI_KEYS, Caching
+from lm_deluge.models.caching import OPENAI_KEYS, USUAL_MINIMUM, Caching
 from lm_deluge.models.catalogue import CATALOGUE, RETIREMENTS, canonical_claude, undated
 from lm_deluge.models.services import GENERIC, SERVICES, Service
 from lm_deluge.models.traits import traits_of
@@ -54,6 +54,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     caching: Caching = Caching()
     known: bool = False
     retired: date | None = None
+
+    @property
+    def cache_minimum(self) -> int:
+        """The shortest prefix that the prompt cache keeps, in tokens; the usual one where that is not known."""
+        return USUAL_MINIMUM if self.min_cache_tokens is None else self.min_cache_tokens
 
     def rejected(self, reasoning_effort: str | None = None) -> frozenset[str]:
         """Sampling parameters that the model rejects in a request with this effort (None: the request names none)."""

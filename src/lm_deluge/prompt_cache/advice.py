@@ -12,11 +12,10 @@ import msgspec
 
 from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation, Message, Text
-from lm_deluge.prompt_cache import patterns
 from lm_deluge.prompt_cache.layout import Block, Reader
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.planner import CachePlan
-from lm_deluge.prompt_cache.prefix import Prefix, minimum_of
+from lm_deluge.prompt_cache.prefix import Prefix
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
@@ -44,9 +43,6 @@ _ENOUGH = 3  # prompts; two that differ may be an accident
 _BATCH = 10  # so many answers at once are no single conversation, and so many turns are a long one
 _SHOWN = 24  # characters of each side, and so many before them
 _LEAD = 12
-_PLACED = frozenset({"automatic", "shared_prefix"})  # whose marks cannot be told from one prompt
-# Patterns where each prompt has a prefix of its own, to its end, which later prompts read.
-_WITH_OWN_ENDS = frozenset({"conversation", "automatic"})
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -105,12 +101,12 @@ def advise(
         if not any(each is not None and each.kind == "too_many" for each in found):
             found.append(nothing_marked(cache, model, tools, planned))
         if not is_read and any(_is_enough(prompt.count_tokens(), model) for prompt, _ in planned):
-            found.append(nothing_continued(model, tools, planned) if cache.pattern == "automatic" else None)
+            found.append(nothing_continued(model, tools, planned) if cache.row.leaves_place else None)
     elif not is_read:
         # Of the longest, for a shorter one inside it may well be below the minimum.
         too_short = prefix_too_short(max(prefixes, key=lambda each: each.tokens), model)
         if too_short is None:
-            varies = nothing_continued if cache.pattern in _WITH_OWN_ENDS else nothing_shared
+            varies = nothing_continued if cache.row.has_own_ends else nothing_shared
             found.append(varies(model, tools, planned))
         elif not cache.goes_on or answers >= _BATCH or any(_turns(prompt) >= _BATCH for prompt, _ in planned):
             found.append(too_short)  # and not where a chat has only begun
@@ -139,7 +135,7 @@ def nothing_marked(
 ) -> Advice | None:
     """A pattern that finds nothing to mark, in any of the prompts."""
     caching = model.caching
-    if cache.pattern == "automatic" or not planned or not caching.takes_instructions:
+    if cache.row.leaves_place or not planned or not caching.takes_instructions:
         return None
     if any(plan.prefixes for _, plan in planned):
         return None
@@ -150,7 +146,7 @@ def nothing_marked(
             f"{model.name} takes no cache mark on tools, so cache={cache.pattern!r} has no effect. "
             "Give the prompts a system message and use cache='system_and_tools', which covers the tools too.",
         )
-    if cache.pattern == "shared_prefix" and len(planned) > 1:
+    if cache.row.learns and len(planned) > 1:
         parting = _parting(Reader(model, tools), planned[0][0], planned[1][0])
         if _is_enough(parting.tokens + parting.tokens_inside, model):
             return Advice(
@@ -163,12 +159,7 @@ def nothing_marked(
             f"cache='shared_prefix' has no effect: what the prompts begin with alike is too short. {parting.where} "
             "Move what varies behind what they share, or leave cache= out.",
         )
-    reason = {
-        "shared_prefix": "there is one prompt alone",
-        "tools_only": "the prompts have no tools",
-        "system_and_tools": "the prompts have neither a system message nor tools",
-    }.get(cache.pattern, "the prompts have no user message with content")
-    return Advice("nothing_marked", f"cache={cache.pattern!r} has no effect: {reason}. Use another pattern.")
+    return Advice("nothing_marked", f"cache={cache.pattern!r} has no effect: {cache.row.lacking}. Use another pattern.")
 
 
 def nothing_shared(model: Model, tools: Sequence[Tool], planned: Sequence[Planned]) -> Advice | None:
@@ -221,7 +212,7 @@ def nothing_read(cache: PromptCache | None, model: Model, used: Usage, answers: 
     """
     if answers < _BATCH or used.cache_read_tokens or not used.cache_write_tokens:
         return None
-    if cache is not None and cache.pattern not in _WITH_OWN_ENDS:
+    if cache is not None and not cache.row.has_own_ends:
         return None
     return Advice(
         "nothing_read",
@@ -332,8 +323,9 @@ def _of_own_marks(
             for _, index, part in [block.place]
         ]
         if theirs or reserved:
-            placed = cache.pattern in _PLACED
-            wanted = plan.breakpoints if placed else patterns.plan(cache.pattern, conversation, tools)
+            # Where one prompt alone does not tell, the plan does.
+            one_tells = not (cache.row.learns or cache.row.leaves_place)
+            wanted = cache.row.places(conversation, tools) if one_tells else plan.breakpoints
             found.append(too_many_marks(wanted, model.caching, reserved=reserved + len(theirs)))
             found.append(lifetimes_out_of_order(theirs, model.caching))
     return [each for each in found if each is not None]
@@ -375,7 +367,7 @@ def _parting(reader: Reader, one: Conversation, two: Conversation) -> _Parting:
 
 
 def _is_enough(tokens: int, model: Model) -> bool:
-    return Prefix(b"", tokens, minimum_of(model)).is_cacheable
+    return Prefix(b"", tokens, model.cache_minimum).is_cacheable
 
 
 def _place(block: Block) -> str:

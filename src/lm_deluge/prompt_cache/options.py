@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from lm_deluge.errors import ConfigError
-from lm_deluge.prompt_cache.patterns import GROWING, Pattern, check_pattern
+from lm_deluge.prompt_cache.patterns import ROWS, Pattern, PatternRow, check_pattern
 
 __all__ = ["PromptCache", "Ttl", "as_prompt_cache"]
 
@@ -42,9 +42,14 @@ class PromptCache(msgspec.Struct, frozen=True):
         _check("diagnostics", self.diagnostics, (True, False))
 
     @property
+    def row(self) -> PatternRow:
+        """What there is to know of the pattern."""
+        return ROWS[self.pattern]
+
+    @property
     def goes_on(self) -> bool:
         """Whether the pattern is for prompts that go on from each other, so that each is worth keeping to its end."""
-        return self.pattern in GROWING
+        return self.row.goes_on
 
 
 def as_prompt_cache(value: str | PromptCache | None) -> PromptCache | None:

@@ -3,20 +3,26 @@
 A breakpoint makes the provider store everything up to and including its block, so it belongs on the last block that
 should be shared. Some blocks may not carry one (thinking, empty text); then the nearest one before does.
 
-What can be told from one prompt is here. ``shared_prefix`` takes many prompts: see ``sharing``.
+A pattern is a row of ``ROWS``; a new one is a row and a name in ``Pattern``. Most rows plan by one prompt alone. Those
+that learn go by what many prompts share: see ``prefix_index``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
+
+import msgspec
 
 from lm_deluge.errors import ConfigError
+from lm_deluge.models.caching import LOOKBACK
 from lm_deluge.prompt import Conversation, Message, ToolCall, ToolResult
 from lm_deluge.prompt_cache.layout import can_carry_breakpoint
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
-__all__ = ["GROWING", "PATTERNS", "Pattern", "beginning", "check_pattern", "end", "plan"]
+__all__ = ["PATTERNS", "ROWS", "Pattern", "PatternRow", "beginning", "check_pattern", "end", "plan"]
 
 Pattern = Literal[
     "system_and_tools",
@@ -30,12 +36,29 @@ Pattern = Literal[
 ]
 PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 
-GROWING = frozenset({"last_user_message", "last_2_user_messages", "last_3_user_messages", "conversation", "automatic"})
-"""Patterns for prompts that go on from each other, so that the end of each is worth keeping."""
+_Places: TypeAlias = Callable[[Conversation, Sequence[Tool]], Sequence[Breakpoint]]
 
-LOOKBACK = 20  # Anthropic, prompt caching guide: blocks, the marked one included
 
-_USER_MESSAGES = {"last_user_message": 1, "last_2_user_messages": 2, "last_3_user_messages": 3}
+class PatternRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One pattern.
+
+    Attributes:
+        name: the value of ``cache=``.
+        places: the breakpoints of one prompt, in the order in which the provider reads it.
+        lacking: why ``places`` found nothing in any of the prompts, for the advice that says so.
+        goes_on: whether it is for prompts that go on from each other, so that the end of each is worth keeping.
+        learns: whether breakpoints go by what many prompts share rather than by ``places``.
+        leaves_place: whether the place is left to the provider, if it takes that; else it is the end of the prompt.
+        has_own_ends: whether each prompt has a prefix of its own, to its end, which later prompts read.
+    """
+
+    name: Pattern
+    places: _Places
+    lacking: str
+    goes_on: bool = False
+    learns: bool = False
+    leaves_place: bool = False
+    has_own_ends: bool = False
 
 
 def check_pattern(pattern: str | None) -> Pattern | None:
@@ -68,44 +91,50 @@ def plan(pattern: Pattern, conversation: Conversation, tools: Sequence[Tool] = (
         ConfigError: an unknown pattern.
     """
     check_pattern(pattern)
-    found: list[Breakpoint] = []
-    if pattern in ("system_and_tools", "shared_prefix"):
-        # Providers read tools first and the system text next, so one mark on the system text covers both.
-        system = _last_system_block(conversation)
-        found = [system] if system is not None else _last_tool(tools)
-    elif pattern == "tools_only":
-        found = _last_tool(tools)
-    elif pattern == "conversation":
-        system = _last_system_block(conversation)
-        found = [*_ends_of_requests(conversation), *([system] if system is not None else _last_tool(tools))]
-    elif pattern in _USER_MESSAGES:
-        marks = (_last_markable(conversation, unit) for unit in _user_units(conversation))
-        found = list(islice(filter(None, marks), _USER_MESSAGES[pattern]))
-    return tuple(reversed(found))
+    return tuple(ROWS[pattern].places(conversation, tools))
 
 
 def beginning(conversation: Conversation, tools: Sequence[Tool] = ()) -> tuple[Breakpoint, ...]:
-    """The mark on what stays while a conversation goes on: its system text and tools, or else its first message."""
-    marks = plan("system_and_tools", conversation, tools)
-    if marks or not conversation.messages:
-        return marks
-    first = _last_markable(conversation, [0])
+    """The breakpoint behind what stays in a conversation: its system text and tools, or else its first message."""
+    places = tuple(_system_and_tools(conversation, tools))
+    if places or not conversation.messages:
+        return places
+    first = _last_carrier(conversation, [0])
     return () if first is None else (first,)
 
 
 def end(conversation: Conversation) -> tuple[Breakpoint, ...]:
-    """The mark on the last block that may carry one, where a provider does not place it itself."""
-    last = _last_markable(conversation, range(len(conversation.messages)))
+    """The breakpoint on the last block that may carry one, where a provider does not place it itself."""
+    last = _last_carrier(conversation, range(len(conversation.messages)))
     return () if last is None else (last,)
 
 
-def _last_tool(tools: Sequence[Tool]) -> list[Breakpoint]:
+def _system_and_tools(conversation: Conversation, tools: Sequence[Tool]) -> Sequence[Breakpoint]:
+    # Providers read tools first and the system text next, so one breakpoint on the system text covers both.
+    system = _last_system_block(conversation)
+    return _last_tool(conversation, tools) if system is None else [system]
+
+
+def _user_messages(conversation: Conversation, tools: Sequence[Tool], *, count: int) -> Sequence[Breakpoint]:
+    places = (_last_carrier(conversation, unit) for unit in _user_units(conversation))
+    return list(islice(filter(None, places), count))[::-1]
+
+
+def _beginning_and_ends(conversation: Conversation, tools: Sequence[Tool]) -> Sequence[Breakpoint]:
+    return [*_system_and_tools(conversation, tools), *reversed(_ends_of_requests(conversation))]
+
+
+def _nowhere(conversation: Conversation, tools: Sequence[Tool]) -> Sequence[Breakpoint]:
+    return ()
+
+
+def _last_tool(conversation: Conversation, tools: Sequence[Tool]) -> Sequence[Breakpoint]:
     return [Breakpoint("tools", len(tools) - 1)] if tools else []
 
 
 def _last_system_block(conversation: Conversation) -> Breakpoint | None:
     system = [index for index, message in enumerate(conversation.messages) if message.role == "system"]
-    return _last_markable(conversation, system)
+    return _last_carrier(conversation, system)
 
 
 def _user_units(conversation: Conversation) -> Iterator[list[int]]:
@@ -127,10 +156,10 @@ def _user_units(conversation: Conversation) -> Iterator[list[int]]:
 def _ends_of_requests(conversation: Conversation) -> list[Breakpoint]:
     """Where this request ends, where the one before did, and perhaps one more; the newest first.
 
-    A request ends with what the user or the tools said before the model's next turn. With a mark where the last one
-    wrote, this one reads it however many blocks came after. Nothing says that there was such a request: it may have
+    A request ends with what the user or the tools said before the model's next turn. With a breakpoint where the last
+    one wrote, this one reads it however many blocks came after. Nothing says that there was such a request: it may have
     failed, or two turns were added at once. What the one before that wrote is found by looking back, unless the turn
-    between has more blocks than the look-back; then it gets the spare mark.
+    between has more blocks than the look-back; then it gets the spare breakpoint.
     """
     ends: list[Breakpoint] = []
     unit: list[int] = []
@@ -139,10 +168,10 @@ def _ends_of_requests(conversation: Conversation) -> list[Breakpoint]:
         if role in ("user", "tool"):
             unit.insert(0, index)
         if unit and (role == "assistant" or index == 0):
-            mark = _last_markable(conversation, unit)
+            place = _last_carrier(conversation, unit)
             unit = []
-            if mark is not None:
-                ends.append(mark)
+            if place is not None:
+                ends.append(place)
             if len(ends) == 3:
                 break
     if len(ends) == 3 and blocks_between(conversation, ends[2], ends[1]) < LOOKBACK:
@@ -151,7 +180,7 @@ def _ends_of_requests(conversation: Conversation) -> list[Breakpoint]:
 
 
 def blocks_between(conversation: Conversation, first: Breakpoint, second: Breakpoint) -> int:
-    """How many blocks a look-back from the second mark has to step over before it comes to the first."""
+    """How many blocks a look-back from the second breakpoint has to step over before it comes to the first."""
     count, previous = 0, None
     for index in range(first.index, second.index + 1):
         message = conversation.messages[index]
@@ -173,10 +202,61 @@ def _holds_results(message: Message) -> bool:
     return message.role == "tool"
 
 
-def _last_markable(conversation: Conversation, indexes: Sequence[int]) -> Breakpoint | None:
+def _last_carrier(conversation: Conversation, indexes: Sequence[int]) -> Breakpoint | None:
     for index in reversed(indexes):
         parts = conversation.messages[index].parts
         for part in range(len(parts) - 1, -1, -1):
             if can_carry_breakpoint(parts[part]):
                 return Breakpoint("messages", index, part)
     return None
+
+
+_SYSTEM_OR_TOOLS = "the prompts have neither a system message nor tools"
+_USER_MESSAGE = "the prompts have no user message with content"
+
+ROWS: Mapping[str, PatternRow] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            PatternRow(name="system_and_tools", places=_system_and_tools, lacking=_SYSTEM_OR_TOOLS),
+            PatternRow(name="tools_only", places=_last_tool, lacking="the prompts have no tools"),
+            PatternRow(
+                name="last_user_message",
+                places=partial(_user_messages, count=1),
+                lacking=_USER_MESSAGE,
+                goes_on=True,
+            ),
+            PatternRow(
+                name="last_2_user_messages",
+                places=partial(_user_messages, count=2),
+                lacking=_USER_MESSAGE,
+                goes_on=True,
+            ),
+            PatternRow(
+                name="last_3_user_messages",
+                places=partial(_user_messages, count=3),
+                lacking=_USER_MESSAGE,
+                goes_on=True,
+            ),
+            PatternRow(
+                name="shared_prefix", places=_system_and_tools, lacking="there is one prompt alone", learns=True
+            ),
+            PatternRow(
+                name="conversation",
+                places=_beginning_and_ends,
+                lacking=_USER_MESSAGE,
+                goes_on=True,
+                has_own_ends=True,
+            ),
+            PatternRow(
+                name="automatic",
+                places=_nowhere,
+                lacking=_USER_MESSAGE,
+                goes_on=True,
+                leaves_place=True,
+                has_own_ends=True,
+            ),
+        )
+    }
+)
+"""Every pattern by its name, in the order of ``PATTERNS``."""

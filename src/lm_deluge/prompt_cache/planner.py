@@ -81,7 +81,7 @@ class Planner:
         self._reader = Reader(model, tools, scope=scope)
         self._index: PrefixIndex | None = None
         self._run = 0
-        if cache.pattern == "shared_prefix":
+        if cache.row.learns:
             alone = PrefixIndex(model, tools, reader=self._reader) if indexes is None else None
             self._index = alone if indexes is None else indexes.get(model, tools, scope)
             self._run = 0 if indexes is None else indexes.new_run()
@@ -99,7 +99,7 @@ class Planner:
     def plan(self, conversation: Conversation) -> CachePlan:
         """What the request for a prompt says. Its media have to be loaded."""
         caching = self._model.caching
-        automatic = self.cache.pattern == "automatic" and caching.places_marks
+        automatic = self.cache.row.leaves_place and caching.places_marks
         ttl: str | None = self.cache.ttl
         marks = self._marks(conversation) if caching.takes_marks else ()
         if automatic and caching.marks == "cache_control" and may_have_marks(conversation):
@@ -121,8 +121,8 @@ class Planner:
     def _marks(self, conversation: Conversation) -> tuple[Breakpoint, ...]:
         """Where breakpoints go."""
         caching = self._model.caching
-        automatic = self.cache.pattern == "automatic"
-        if automatic and caching.places_marks:
+        leaves_place = self.cache.row.leaves_place
+        if leaves_place and caching.places_marks:
             return ()
         most = caching.max_marks - self.reserved
         if self.cache.goes_on and caching.caches_tail:
@@ -133,7 +133,7 @@ class Planner:
         if self._index is not None:
             marks = self._index.marks(conversation, most=max(0, most))
         else:
-            wanted = end(conversation) if automatic else plan(self.cache.pattern, conversation, self._tools)
+            wanted = end(conversation) if leaves_place else plan(self.cache.pattern, conversation, self._tools)
             marks = fewer(wanted, most)
         marks = tuple(msgspec.structs.replace(mark, ttl=self.cache.ttl) for mark in marks)
         return longest_first(marks, self._reader.blocks(conversation), caching) if theirs else marks

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 import msgspec
 
 from lm_deluge.models import Model
+from lm_deluge.models.caching import USUAL_MINIMUM
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.breakpoints import may_have_marks
 from lm_deluge.prompt_cache.layout import Place, Reader
 from lm_deluge.request import Breakpoint
 
-__all__ = ["Prefix", "cache_key", "least_of", "minimum_of", "prefixes"]
-
-USUAL_MINIMUM = 1_024
-"""Tokens below which most models cache nothing; for those that say nothing."""
+__all__ = ["Prefix", "cache_key", "least_of", "prefixes"]
 
 # Estimates count four bytes to a token. Tokenizers of today find up to a third more in the same text.
 _ESTIMATE_MAY_BE_LOW = 0.75
@@ -49,7 +47,7 @@ def prefixes(
     reader: Reader, conversation: Conversation, breakpoints: Sequence[Breakpoint], *, model: Model
 ) -> tuple[Prefix, ...]:
     """The prefixes of all marks, those of the user included, each a part of the next one."""
-    minimum = minimum_of(model)
+    minimum = model.cache_minimum
     theirs = model.caching.takes_marks and may_have_marks(conversation)
     wanted: dict[Place, str | None] = {(mark.section, mark.index, mark.part): mark.ttl for mark in breakpoints}
     found: list[Prefix] = []
@@ -75,14 +73,9 @@ def prefixes(
     return tuple(found)
 
 
-def minimum_of(model: Model) -> int:
-    """The shortest prefix that the model caches, in tokens; the usual one where that is not known."""
-    return USUAL_MINIMUM if model.min_cache_tokens is None else model.min_cache_tokens
-
-
 def least_of(model: Model) -> float:
     """The fewest tokens, as they are estimated here, with which a prefix may be long enough for the model."""
-    return minimum_of(model) * _ESTIMATE_MAY_BE_LOW
+    return model.cache_minimum * _ESTIMATE_MAY_BE_LOW
 
 
 def cache_key(prefix_id: bytes) -> str:

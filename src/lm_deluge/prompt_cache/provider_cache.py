@@ -13,7 +13,6 @@ from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.layout import Block, Place, Reader
 from lm_deluge.prompt_cache.planner import CachePlan
-from lm_deluge.prompt_cache.prefix import minimum_of
 from lm_deluge.prompt_cache.steps import STEP, Piece, Steps
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
@@ -24,7 +23,6 @@ Entries: TypeAlias = Mapping[bytes, float]
 """Digests of prefixes, and how long their entries live after each use, in seconds."""
 
 _HOUR = 3_600.0
-_MESSAGE_ENDS = 21  # OpenAI, prompt caching guide: the last message and up to 20 before it
 _PURGE_AT = 65_536  # entries; those that have ended are forgotten then
 
 
@@ -149,7 +147,7 @@ class _Cache:
 
     def __init__(self, model: Model) -> None:
         self.caching = model.caching
-        self.minimum = minimum_of(model)
+        self.minimum = model.cache_minimum
         self._lives: dict[bytes, tuple[float, float]] = {}  # until when, and for how long after each use
         self._purge_at = _PURGE_AT
 
@@ -228,7 +226,7 @@ class _BreakpointCache(_Cache):
             return Usage(input_tokens=total), {}
         marks = [position for position in request.positions if position.mark is not None]
         ends = [position for position in request.positions if position.ends_message] if request.caches_tail else []
-        found = [each for each in marks + ends[-_MESSAGE_ENDS:] if self.is_alive(each.digest, now)]
+        found = [each for each in marks + ends[-self.caching.message_lookback :] if self.is_alive(each.digest, now)]
         hit = max(found, key=lambda each: each.end, default=None)
         read = 0 if hit is None else hit.end
         if hit is not None:
