@@ -20,7 +20,7 @@ from lm_deluge.cache import DistributedDictCache, MemoryCache, SqliteCache
 from lm_deluge.cache.stores.mapping import MappingStore
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.cache.stores.sqlite import file as _sqlite_file
-from lm_deluge.engine.advising import Advisor
+from lm_deluge.engine.warnings import Advisor
 from lm_deluge.models import resolve
 from lm_deluge.prompt_cache.prefix_index import PrefixIndex, PrefixIndexes
 from lm_deluge.prompt_cache.routing_keys import Sharding

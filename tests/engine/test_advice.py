@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from lm_deluge import Conversation, LLMClient, Message, PromptCache, Tool
-from lm_deluge.engine.advising import Advisor
+from lm_deluge.engine.warnings import Advisor
 from lm_deluge.errors import ModelWarning, PromptCacheWarning
 from lm_deluge.models import resolve
 from lm_deluge.prompt import ProviderBlock, Text

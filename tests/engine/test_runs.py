@@ -8,9 +8,8 @@ import time
 import pytest
 
 from lm_deluge.cache import MemoryCache
-from lm_deluge.engine.outbox import Outbox
+from lm_deluge.engine.chunks import Outbox, chunked
 from lm_deluge.engine.pace import Pace
-from lm_deluge.engine.source import chunked
 from lm_deluge.errors import CacheWarning
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Limits, RetryPolicy

@@ -9,11 +9,10 @@ from http import HTTPStatus
 from lm_deluge._threads import in_thread
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache, raise_if_cancelled
-from lm_deluge.engine.pricing import Pricing
 from lm_deluge.engine.report import Counters
 from lm_deluge.engine.sending import Sender
 from lm_deluge.engine.settings import RunOptions, held_back_by, share_of, too_large
-from lm_deluge.engine.settle import Arrival, Settler
+from lm_deluge.engine.settle import Arrival, Pricing, Settler
 from lm_deluge.engine.single_flight import Flights, SingleFlight
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import Target, Targets

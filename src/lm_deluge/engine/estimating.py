@@ -8,10 +8,10 @@ import msgspec
 
 from lm_deluge._threads import in_thread
 from lm_deluge.cache.found import RunContext
-from lm_deluge.engine import source
+from lm_deluge.engine import chunks
+from lm_deluge.engine.chunks import prepare
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache, Pending
-from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.rehearsal import RunPlan, forecast
 from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import RunOptions, Settings, parameters_of, share_of, too_large
@@ -55,7 +55,7 @@ async def estimate(
     known: set[bytes] = set()
     number = 0
     iterator = iter(prompts)
-    while chunk := list(islice(iterator, source.MOST)):
+    while chunk := list(islice(iterator, chunks.MOST)):
         items: list[Item] = []
         for prepared in await prepare(chunk):
             if isinstance(prepared, str):

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from lm_deluge.engine import source
+from lm_deluge.engine import chunks
 from lm_deluge.models import Model, Rates
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import (
@@ -107,8 +107,8 @@ def _plans(prompts: Sequence[Conversation], planner: Planner | None) -> list[Cac
     if planner is None:
         return [_NO_PLAN] * len(prompts)
     plans: list[CachePlan] = []
-    for start in range(0, len(prompts), source.MOST):
-        piece = prompts[start : start + source.MOST]
+    for start in range(0, len(prompts), chunks.MOST):
+        piece = prompts[start : start + chunks.MOST]
         planner.learn(piece)
         plans += map(planner.plan, piece)
     return plans

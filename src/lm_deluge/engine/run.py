@@ -19,13 +19,11 @@ from lm_deluge.cache import runs
 from lm_deluge.cache.found import RunContext
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.calls import Caller
+from lm_deluge.engine.chunks import Outbox, chunked, prepare
 from lm_deluge.engine.item import Item, error_response
 from lm_deluge.engine.local_cache import LocalCache
-from lm_deluge.engine.outbox import Outbox
-from lm_deluge.engine.prepare import prepare
 from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import RunOptions, parameters_of
-from lm_deluge.engine.source import chunked
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import CacheMissError

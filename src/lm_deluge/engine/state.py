@@ -14,12 +14,12 @@ from lm_deluge._secrets import Secrets, says_what_is_asked
 from lm_deluge._threads import Threads
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.user import Opener
-from lm_deluge.engine.advising import Advisor
 from lm_deluge.engine.local_cache import LocalCache, Pending
 from lm_deluge.engine.pace import Pace
 from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import Settings
 from lm_deluge.engine.single_flight import Flights
+from lm_deluge.engine.warnings import Advisor
 from lm_deluge.errors import ClosedError
 from lm_deluge.events import Event, HitsServed
 from lm_deluge.models import Model, Rates, credential, rates_for

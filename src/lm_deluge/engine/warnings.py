@@ -1,14 +1,31 @@
-"""Warnings of one run: each is given once, and none of them can stop a batch."""
+"""Warnings: each is given once, and none of them can stop a run.
+
+Most are of one run. What is worth saying about how prompts are cached is seen across a client's runs: a program that
+asks one prompt at a time has as much to learn as one that asks a thousand at once.
+"""
 
 import asyncio
 import logging
 import sys
+import threading
 import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["Warnings"]
+from lm_deluge._locks import renewed
+from lm_deluge.errors import PromptCacheWarning
+from lm_deluge.models import Model
+from lm_deluge.prompt import Conversation
+from lm_deluge.prompt_cache import Advice, CachePlan, Prefix, PromptCache, advise, tools_reordered
+from lm_deluge.tool import Tool
+
+__all__ = ["Advisor", "Warnings"]
 
 _log = logging.getLogger("lm_deluge")
+
+_SEEN = 16  # the latest prompts, which are held for as long as the client lives
+_LINES = 4_096  # the latest answers that others are compared with
 
 # A warning should point at the line that called us, past this package and what runs its coroutines.
 _OURS = (str(Path(__file__).parent.parent), str(Path(asyncio.__file__).parent), "uvloop")
@@ -49,3 +66,147 @@ def _depth_of_the_caller() -> int:
             return 2  # a thread of ours: nobody outside is on the stack
         depth, frame = depth + 1, frame.f_back
     return depth
+
+
+class _Watched:
+    """The prompts that went to one model with one pattern and the same tools: the latest, and a word on all others."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self.tools = tools
+        self.planned: OrderedDict[bytes, tuple[Conversation, CachePlan]] = OrderedDict()  # by digest
+        self.count = 0
+        self.longest: Prefix | None = None
+        self.is_read = False
+        self.newest: str | None = None  # the id of the latest answer
+        self.reordered: Advice | None = None
+        self.look_at = 1  # looking takes time, so it is done at 1, 2, 4, 8 ... prompts
+
+    def add(self, prompt: Conversation, plan: CachePlan) -> None:
+        """Take in a prompt. Samples of one, and what is asked again, are no further prompts."""
+        self.count += prompt.digest not in self.planned
+        self.planned[prompt.digest] = (prompt, plan)
+        if len(self.planned) > _SEEN:
+            self.planned.popitem(last=False)
+        if plan.prefixes and (self.longest is None or plan.prefixes[-1].tokens > self.longest.tokens):
+            self.longest = plan.prefixes[-1]
+
+
+class Advisor:
+    """Sees prompts and their plans. Shared by a client's runs, in all threads."""
+
+    def __init__(self) -> None:
+        self._lock = renewed(threading.Lock())
+        self._watched: dict[tuple[str, PromptCache], _Watched] = {}
+        self._said: set[tuple[str, str]] = set()
+        self._latest: OrderedDict[tuple[str, bytes], str] = OrderedDict()  # the id of each line's latest answer
+
+    def see(
+        self, model: Model, cache: PromptCache, tools: Sequence[Tool], prompt: Conversation, plan: CachePlan
+    ) -> None:
+        """Take in a prompt that is about to be sent."""
+        with self._lock:
+            watched = self._watched.get((model.name, cache))
+            if watched is None or (watched.tools is not tools and watched.tools != tools):
+                before = None if watched is None else watched.tools
+                watched = self._watched[model.name, cache] = _Watched(tools)
+                watched.reordered = None if before is None else tools_reordered(before, tools)
+            watched.add(prompt, plan)
+
+    def answered(
+        self,
+        model: Model,
+        cache: PromptCache,
+        prompt: Conversation,
+        plan: CachePlan,
+        response_id: str | None,
+        *,
+        is_read: bool,
+    ) -> None:
+        """Take in an answer: its id, and whether its prompt read what another wrote."""
+        line = _line(cache, prompt, plan) if cache.diagnostics and response_id is not None else None
+        with self._lock:
+            if line is not None and response_id is not None:
+                self._latest[model.name, line] = response_id
+                self._latest.move_to_end((model.name, line))
+                if len(self._latest) > _LINES:
+                    self._latest.popitem(last=False)
+            watched = self._watched.get((model.name, cache))
+            if watched is not None:
+                watched.is_read = watched.is_read or is_read
+                watched.newest = response_id
+
+    def answer_before(self, model: Model, cache: PromptCache, prompt: Conversation, plan: CachePlan) -> str | None:
+        """The provider's id of the answer whose request its diagnostics should compare a prompt with.
+
+        That is the latest one of the same line: of a conversation, its own earlier turn; of other prompts, one that
+        begins with the same prefix. Prompts of several groups, asked side by side, differ from each other without
+        anything being wrong; but as long as no prompt has read anything, it may be any. None where there is none.
+        """
+        if cache.goes_on and not any(message.role == "assistant" for message in prompt.messages):
+            return None  # its first turn
+        line = _line(cache, prompt, plan)
+        with self._lock:
+            found = None if line is None else self._latest.get((model.name, line))
+            watched = self._watched.get((model.name, cache))
+            if found is None and not cache.goes_on and watched is not None and not watched.is_read:
+                return watched.newest
+            return found
+
+    def look(self, model: Model, cache: PromptCache, *, answers: int, reserved: int) -> list[Advice]:
+        """What is wrong with the prompts that were seen, unless nothing new can be said by now.
+
+        Args:
+            model: where the prompts went.
+            cache: what the user asked for.
+            answers: how many answers the run had that is over.
+            reserved: marks that requests carry besides, for example in ``extra_body``.
+        """
+        with self._lock:
+            watched = self._watched.get((model.name, cache))
+            if watched is None or watched.count < watched.look_at:
+                return []
+            while watched.look_at <= watched.count:
+                watched.look_at *= 2
+            reordered, watched.reordered = watched.reordered, None
+            planned = list(watched.planned.values())
+            longest, is_read = watched.longest, watched.is_read
+        found = advise(
+            cache,
+            model,
+            watched.tools,
+            planned,
+            reserved=reserved,
+            answers=answers,
+            longest=longest,
+            is_read=is_read,
+        )
+        return found if reordered is None else [*found, reordered]
+
+    def say(self, warnings: Warnings, model: Model, found: Iterable[Advice | None]) -> None:
+        """Give the advice that this client has not given yet."""
+        for advice in found:
+            if advice is None:
+                continue
+            key = (advice.kind, model.name)
+            with self._lock:
+                is_new = key not in self._said
+                self._said.add(key)
+            if not is_new:
+                continue
+            try:
+                warnings.warn(key, advice.message, PromptCacheWarning)
+            except Warning:  # where warnings are errors, it stops whatever is asked in this way
+                with self._lock:
+                    self._said.discard(key)
+                raise
+
+
+def _line(cache: PromptCache, prompt: Conversation, plan: CachePlan) -> bytes | None:
+    """What prompts have in common of which each should read what the one before wrote; None where nothing is known.
+
+    A conversation is told by what it opens with after the system text, which is what may have changed.
+    """
+    if not cache.goes_on:
+        return plan.prefixes[0].id if plan.prefixes else None
+    opening = next((message for message in prompt.messages if message.role != "system"), None)
+    return None if opening is None else Conversation((opening,)).digest
