@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["run_here"]
+__all__ = ["a_loop_runs_here", "run_here"]
 
 T = TypeVar("T")
 
@@ -18,10 +18,11 @@ def run_here(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     Where a loop already runs in this thread (a notebook), a second thread runs it and this one waits, as a synchronous
     call must. Ctrl-C cancels the coroutine and then raises ``KeyboardInterrupt``, in both cases.
     """
-    return _run_in_thread(start) if _a_loop_runs_here() else _run(start)
+    return _run_in_thread(start) if a_loop_runs_here() else _run(start)
 
 
-def _a_loop_runs_here() -> bool:
+def a_loop_runs_here() -> bool:
+    """Whether an event loop runs in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -130,9 +130,9 @@ class Caller:
             return await self._answer(item)
         except UnavailableError as error:
             self._warnings.warn("gave up", str(error), LimitWarning)
-            return self._failed(item, str(error))
+            return self.failed(item, str(error))
         except LMDelugeError as error:
-            return self._failed(item, str(error))
+            return self.failed(item, str(error))
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             raise  # somebody ends the run, or the program
         except BaseException as error:  # noqa: BLE001 - a fault must not cost other prompts theirs
@@ -143,12 +143,12 @@ class Caller:
                 _log.error("prompt %d failed; further failures of this run are not logged\n%s", item.id, trace)
             self._logged = True
             said = f": {error}" if str(error) else ", which says nothing more"
-            return self._failed(item, self._secrets.hide(f"Unexpected {type(error).__name__}{said}"))
+            return self.failed(item, self._secrets.hide(f"Unexpected {type(error).__name__}{said}"))
 
     async def _answer(self, item: Item) -> APIResponse:
         tokens = self._tokens(item)
         if isinstance(tokens, str):
-            return self._failed(item, tokens)
+            return self.failed(item, tokens)
         attempt = 0
         may_stream = True
         plans: dict[str, CachePlan] = {}  # by model; a retry goes where the first attempt went
@@ -156,7 +156,7 @@ class Caller:
             model = self._state.pick_model()
             target = self._targets[model]
             if target.credential is None and model.service.key_required:
-                return self._failed(item, _no_key(model), model=model)
+                return self.failed(item, _no_key(model), model=model)
             plan = plans.get(model.name)
             if plan is None:
                 plan = plans[model.name] = target.plan(item.prompt, now=self._state.clock.monotonic())
@@ -172,7 +172,7 @@ class Caller:
             )
             if delay is None:
                 times = f" (after {attempt} attempts)" if attempt > 1 else ""
-                return self._failed(item, outcome.message + times, model=model, status=outcome.status or None)
+                return self.failed(item, outcome.message + times, model=model, status=outcome.status or None)
             self._counters.retries += 1
             self._emit(RetryScheduled(attempt, delay, outcome.message))
             if outcome.status not in _ASKS_FOR_A_PAUSE:  # else the gate waits, with every call to the model
@@ -392,9 +392,8 @@ class Caller:
             patience=max(_LEAST_PATIENCE, 2 * self._settings.retry.max_attempts * self._settings.request_timeout),
         )
 
-    def _failed(
-        self, item: Item, message: str, *, model: Model | None = None, status: int | None = None
-    ) -> APIResponse:
+    def failed(self, item: Item, message: str, *, model: Model | None = None, status: int | None = None) -> APIResponse:
+        """Count an item that has no answer, and return its response."""
         response = item.error(message, model=(model or self._settings.models[0]).name, status=status)
         self._counters.add_answer(response)
         self._emit(AnswerReceived(None, None, message))

@@ -1,7 +1,7 @@
 """A run: prompts in, one response for each out, in bounded memory.
 
 Prompts are looked up in chunks before anything is scheduled, so a hit costs a share of one lookup and nothing else.
-What is missing goes to workers: as many as calls may be under way, and a few more for those that wait for a retry.
+What is missing goes to an executor. Responses come out as they are ready.
 """
 
 import asyncio
@@ -9,17 +9,18 @@ import contextlib
 import secrets
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence, Sized
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
 from lm_deluge import _overdue as overdue
 from lm_deluge._interrupts import deferred
+from lm_deluge._loops import a_loop_runs_here
 from lm_deluge.cache import runs
 from lm_deluge.cache.found import RunContext
 from lm_deluge.cache.writer import Write
-from lm_deluge.engine.calls import Caller
 from lm_deluge.engine.chunks import Outbox, chunked, prepare
+from lm_deluge.engine.executor import Executor, Interactive
 from lm_deluge.engine.item import Item, error_response
 from lm_deluge.engine.local_cache import LocalCache
 from lm_deluge.engine.report import Counters
@@ -34,11 +35,8 @@ from lm_deluge.response import APIResponse
 
 __all__ = ["Run"]
 
-_MOST_FOR_EACH_SLOT = 4
-_MOST_WAITING_FOR_EACH_SLOT = 64
 _AT_ONCE = 512
 _ACCOUNT_SECONDS = 1.0
-_ENDED = "The call for this prompt was ended from outside, before it had an answer. Run it again."
 
 
 class Run:
@@ -117,28 +115,19 @@ class Run:
             warnings=self._warnings,
             clock=state.clock,
         )
-        self._caller = Caller(
+        self._executor: Executor = Interactive(
             state,
             options,
             self._local,
+            self._outbox,
             counters=self._counters,
             warnings=self._warnings,
             emit=self._emit,
-            on_rest=self._on_rest,
-            on_wait=self._on_wait,
             parameters=parameters,
         )
         self._model = models[0]
-        self._misses: deque[Item] = deque()
-        self._room = asyncio.Event()
         self._feeder: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._working: dict[asyncio.Task[Any], Item] = {}
         self._loop = asyncio.get_running_loop()
-        self._workers = 0
-        self._resting = 0
-        self._waiting = 0
-        self._closing = False
 
     def _guarded(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
         """What ends the program in a listener ends the run, and not the call in the middle of which it happened."""
@@ -168,7 +157,7 @@ class Run:
         self._ending.callback(self._finished)
         try:
             self._tell(RunStarted(self._total, tuple(model.name for model in self._state.settings.models)))
-            self._caller.prepare()  # warns of what no request will hold, before the first one
+            self._executor.begin()  # warns of what no request will hold, before the first one
         except BaseException:
             self._ending.close()
             raise
@@ -194,15 +183,15 @@ class Run:
     async def __aexit__(self, *_: object) -> None:
         """Leaving early cancels the calls in flight."""
         try:
-            if not _a_loop_runs():
+            if not a_loop_runs_here():
                 self._close_account()
                 return  # nothing can be awaited any more; what has arrived is settled without that
             self._stop()
-            if self._tasks:
+            if self._executor.is_busy:
                 self._close_account()  # where the event loop is being wound up, what follows may not get its turn
-            tasks = self._tasks if self._feeder is None else [self._feeder, *self._tasks]
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._caller.finish()
+            if self._feeder is not None:
+                await asyncio.gather(self._feeder, return_exceptions=True)
+            await self._executor.finish()
             recorded = self._close_account()
             if recorded is not None:
                 # It is written in any case. Who looks at once should find it, but nobody waits for a writer elsewhere.
@@ -218,23 +207,14 @@ class Run:
 
     def _stop(self) -> None:
         """Ask nothing more. What has arrived is settled all the same."""
-        self._closing = True
-        while self._misses:
-            self._state.pending.remove(self._misses.popleft())
         if self._feeder is not None:
             self._feeder.cancel()
-        for task in self._tasks:
-            task.cancel()
+        self._executor.stop()
 
     def refuse(self) -> None:
         """The client is closed: every prompt that is not in flight has its error now. From any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._refuse)
-
-    def _refuse(self) -> None:
-        for task, item in self._working.items():
-            if not item.is_sent and item.arrival is None:
-                task.cancel()
+            self._loop.call_soon_threadsafe(self._executor.refuse)
 
     def end(self) -> None:
         """End as if the run had been cancelled."""
@@ -253,8 +233,7 @@ class Run:
                 await self._take_in(prompts)
         finally:
             await self._source.close()
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._executor.drain()
             self._outbox.close()
 
     async def _take_in(self, prompts: Sequence[PromptLike]) -> None:
@@ -274,7 +253,7 @@ class Run:
                 self._state.count_hits(self._counters, hits, self._emit, store=self._local.location)
                 self._outbox.add(*hits)
             if self._options.prompt_cache is not None and self._local.mode != "offline":
-                await self._caller.learn(
+                await self._executor.learn(
                     [item for item, response in zip(items, found, strict=True) if response is None]
                 )
             for response in found:
@@ -286,11 +265,9 @@ class Run:
                     pending.remove(item)
                     self._outbox.add(await self._miss(item))
                     continue
-                self._misses.append(item)
-                self._hire()
-                while len(self._misses) >= self._state.settings.max_concurrent:
-                    self._room.clear()
-                    await self._room.wait()
+                self._executor.add(item)
+                if self._executor.is_full:
+                    await self._executor.room()
             await self._outbox.room()
         finally:
             for item in unasked:
@@ -329,73 +306,3 @@ class Run:
         self._counters.add_answer(response)
         self._emit(AnswerReceived(None, None, message))
         return response
-
-    def _hire(self) -> None:
-        """Start another worker if there is work and a call more may be under way."""
-        # A worker that waits for a retry makes no call; another takes its place meanwhile, but not without end. One
-        # that waits for a duplicate's answer holds nothing but its prompt, so there may be many more of those.
-        most = self._state.settings.max_concurrent
-        if self._closing or not self._misses:
-            return
-        waiting = min(self._waiting, _MOST_WAITING_FOR_EACH_SLOT * most)
-        if self._workers - self._resting < most and self._workers - waiting < _MOST_FOR_EACH_SLOT * most:
-            self._workers += 1
-            task = asyncio.create_task(self._work())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    def _on_rest(self, change: int) -> None:
-        self._resting += change
-        if change > 0:
-            self._hire()
-
-    def _on_wait(self, change: int) -> None:
-        self._waiting += change
-        self._on_rest(change)
-
-    async def _work(self) -> None:
-        try:
-            while self._misses and self._workers - self._resting <= self._state.settings.max_concurrent:
-                item = self._misses.popleft()
-                self._room.set()
-                await self._answer(item)
-                if self._outbox.is_full:
-                    await self._outbox.room()
-        finally:
-            self._workers -= 1
-
-    async def _answer(self, item: Item) -> None:
-        """Get a prompt its response. Whatever ends the call, there is exactly one."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._working[task] = item
-        response: APIResponse | None = None
-        try:
-            response = await self._caller.answer(item)
-        except asyncio.CancelledError:
-            closed = self._state.lifetime.closed
-            if self._closing or closed is None or task is None:
-                raise
-            task.uncancel()
-            response = self._failed(item.id, closed, item.sample)
-        except GeneratorExit:
-            self._closing = self._closing or not _a_loop_runs()  # it is gone, and with it whoever waits
-            raise
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._outbox.fail(error)  # it ends the run, out of whose caller it comes
-        finally:
-            if task is not None:
-                del self._working[task]
-            self._state.pending.remove(item)
-            if response is None and not self._closing:
-                response = self._failed(item.id, _ENDED, item.sample)
-            if response is not None:
-                self._outbox.add(response)
-
-
-def _a_loop_runs() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -1,0 +1,234 @@
+"""What gets items the answers that the local cache does not have.
+
+A run looks its items up and leaves what is missing to an executor; how that gets the answers is its own affair. Calls
+to a provider, one for each item, are one way.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lm_deluge._loops import a_loop_runs_here
+from lm_deluge.engine.calls import Caller
+from lm_deluge.engine.chunks import Outbox
+from lm_deluge.engine.item import Item
+from lm_deluge.engine.local_cache import LocalCache
+from lm_deluge.engine.report import Counters
+from lm_deluge.engine.settings import RunOptions
+from lm_deluge.engine.state import EngineState
+from lm_deluge.engine.warnings import Warnings
+from lm_deluge.events import Event
+from lm_deluge.request import Parameters
+
+if TYPE_CHECKING:
+    from lm_deluge.response import APIResponse
+
+__all__ = ["Executor", "Interactive"]
+
+_MOST_FOR_EACH_SLOT = 4
+_MOST_WAITING_FOR_EACH_SLOT = 64
+_ENDED = "The call for this prompt was ended from outside, before it had an answer. Run it again."
+
+
+class Executor(Protocol):
+    """Takes the items of one run, and puts exactly one response for each into the run's outbox.
+
+    An executor settles each answer that has arrived, whatever becomes of the run.
+    """
+
+    def begin(self) -> None:
+        """Warn of what is known before the first item.
+
+        Raises:
+            Warning: where warnings are errors.
+        """
+        ...
+
+    async def learn(self, items: Sequence[Item]) -> None:
+        """See items that will be added, so that what they share is known before the first of them is executed."""
+        ...
+
+    def add(self, item: Item) -> None:
+        """Take an item. Never waits."""
+        ...
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to wait for ``room`` before another item is added."""
+        ...
+
+    async def room(self) -> None:
+        """Return when there is room for another item."""
+        ...
+
+    async def drain(self) -> None:
+        """Return once each item that was added has its response."""
+        ...
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being executed."""
+        ...
+
+    def stop(self) -> None:
+        """Execute nothing more; what is in flight is cancelled, and gets no response. Never waits."""
+        ...
+
+    def refuse(self) -> None:
+        """The client is closed: each item that is not in flight gets an error response."""
+        ...
+
+    async def finish(self) -> None:
+        """Return once every answer that has arrived is stored, and everything is over. Warn of what was noticed."""
+        ...
+
+
+class Interactive:
+    """The executor that calls a provider for each item.
+
+    Workers take the items: as many as calls may be in flight, and a few more for those that wait for a retry.
+
+    Args:
+        emit: called with each event.
+        parameters: what is asked beside the prompts, by the name of the model; empty where neither cache needs it.
+    """
+
+    def __init__(
+        self,
+        state: EngineState,
+        options: RunOptions,
+        local: LocalCache,
+        outbox: Outbox,
+        *,
+        counters: Counters,
+        warnings: Warnings,
+        emit: Callable[[Event], None],
+        parameters: Mapping[str, Parameters],
+    ) -> None:
+        self._state = state
+        self._outbox = outbox
+        self._caller = Caller(
+            state,
+            options,
+            local,
+            counters=counters,
+            warnings=warnings,
+            emit=emit,
+            on_rest=self._on_rest,
+            on_wait=self._on_wait,
+            parameters=parameters,
+        )
+        self._most = state.settings.max_concurrent
+        self._items: deque[Item] = deque()
+        self._room = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._working: dict[asyncio.Task[Any], Item] = {}
+        self._workers = 0
+        self._resting = 0
+        self._waiting = 0
+        self._closing = False
+
+    def begin(self) -> None:
+        self._caller.prepare()
+
+    async def learn(self, items: Sequence[Item]) -> None:
+        await self._caller.learn(items)
+
+    def add(self, item: Item) -> None:
+        self._items.append(item)
+        self._hire()
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._items) >= self._most
+
+    async def room(self) -> None:
+        while self.is_full:
+            self._room.clear()
+            await self._room.wait()
+
+    async def drain(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._tasks)
+
+    def stop(self) -> None:
+        self._closing = True
+        while self._items:
+            self._state.pending.remove(self._items.popleft())
+        for task in self._tasks:
+            task.cancel()
+
+    def refuse(self) -> None:
+        for task, item in self._working.items():
+            if not item.is_sent and item.arrival is None:
+                task.cancel()
+
+    async def finish(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._caller.finish()
+
+    def _hire(self) -> None:
+        """Start another worker if there is work and a call more may be in flight."""
+        # A worker that waits for a retry makes no call; another takes its place meanwhile, but not without end. One
+        # that waits for a duplicate's answer holds nothing but its prompt, so there may be many more of those.
+        if self._closing or not self._items:
+            return
+        waiting = min(self._waiting, _MOST_WAITING_FOR_EACH_SLOT * self._most)
+        if self._workers - self._resting < self._most and self._workers - waiting < _MOST_FOR_EACH_SLOT * self._most:
+            self._workers += 1
+            task = asyncio.create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _on_rest(self, change: int) -> None:
+        self._resting += change
+        if change > 0:
+            self._hire()
+
+    def _on_wait(self, change: int) -> None:
+        self._waiting += change
+        self._on_rest(change)
+
+    async def _work(self) -> None:
+        try:
+            while self._items and self._workers - self._resting <= self._most:
+                item = self._items.popleft()
+                self._room.set()
+                await self._execute(item)
+                if self._outbox.is_full:
+                    await self._outbox.room()
+        finally:
+            self._workers -= 1
+
+    async def _execute(self, item: Item) -> None:
+        """Get an item its response. Whatever ends the call, there is exactly one."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._working[task] = item
+        response: APIResponse | None = None
+        try:
+            response = await self._caller.answer(item)
+        except asyncio.CancelledError:
+            closed = self._state.lifetime.closed
+            if self._closing or closed is None or task is None:
+                raise
+            task.uncancel()
+            response = self._caller.failed(item, closed)
+        except GeneratorExit:
+            self._closing = self._closing or not a_loop_runs_here()  # it is gone, and with it all who wait
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._outbox.fail(error)  # it ends the run, out of whose caller it comes
+        finally:
+            if task is not None:
+                del self._working[task]
+            self._state.pending.remove(item)
+            if response is None and not self._closing:
+                response = self._caller.failed(item, _ENDED)
+            if response is not None:
+                self._outbox.add(response)
