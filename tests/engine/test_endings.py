@@ -36,14 +36,14 @@ def locked(path):
 def watch(client):
     """The answers that have arrived at a client."""
     arrived = []
-    send = client._transport.send
+    send = client._state.transport.send
 
     async def watched(request, *, timeout):
         response = await send(request, timeout=timeout)
         arrived.append(response)
         return response
 
-    client._transport.send = watched
+    client._state.transport.send = watched
     return arrived
 
 

@@ -19,7 +19,7 @@ from .test_endings import watch
 
 
 def pending_of(client):
-    return [engine._state.pending for engine in client._engines.values()]
+    return [engine.pending for engine in client._state.engines()]
 
 
 def test_a_thousand_duplicates_ask_only_until_the_first_has_finished(emulator, make_client):
@@ -288,7 +288,7 @@ def test_a_loop_that_is_over_leaves_no_engine(emulator, make_client):
     client = make_client()
     for _ in range(5):
         client.process_prompts_sync(["x"], show_progress=False)
-    assert len(client._engines) == 1
+    assert len(client._state.engines()) == 1
 
 
 def test_a_waiter_that_gives_up_may_wait_again(emulator, make_client):

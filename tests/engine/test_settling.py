@@ -43,14 +43,14 @@ def arrivals():
 
     def watch(client):
         arrived = []
-        send = client._transport.send
+        send = client._state.transport.send
 
         async def watched(request, *, timeout):
             response = await send(request, timeout=timeout)
             arrived.append(response)
             return response
 
-        client._transport.send = watched
+        client._state.transport.send = watched
         return arrived
 
     return watch
@@ -203,7 +203,7 @@ def test_what_a_mapping_raises_is_a_failure_of_the_cache(emulator, make_client, 
 @pytest.mark.parametrize("error", [Panic("send"), asyncio.CancelledError(), GeneratorExit()])
 def test_what_a_transport_raises_costs_its_prompt_alone(emulator, make_client, error):
     client = make_client()
-    send, calls = client._transport.send, []
+    send, calls = client._state.transport.send, []
 
     async def broken(request, *, timeout):
         calls.append(request)
@@ -211,7 +211,7 @@ def test_what_a_transport_raises_costs_its_prompt_alone(emulator, make_client, e
             raise error
         return await send(request, timeout=timeout)
 
-    client._transport.send = broken
+    client._state.transport.send = broken
     responses = client.process_prompts_sync([f"q{n}" for n in range(8)], show_progress=False)
     assert [response.id for response in responses] == list(range(8))
     assert sum(response.is_error for response in responses) <= 1
@@ -291,7 +291,7 @@ def test_an_interrupt_in_our_code_comes_between_two_steps(emulator, make_client,
     path = tmp_path / "c.db"
     cache = SqliteCache(path)
     client = make_client(cache=cache)
-    send, arrived = client._transport.send, []
+    send, arrived = client._state.transport.send, []
 
     async def struck(request, *, timeout):
         response = await send(request, timeout=timeout)
@@ -302,7 +302,7 @@ def test_an_interrupt_in_our_code_comes_between_two_steps(emulator, make_client,
                 pass
         return response
 
-    client._transport.send = struck
+    client._state.transport.send = struck
     with pytest.raises(KeyboardInterrupt):
         client.process_prompts_sync([f"q{n}" for n in range(200)], show_progress=False)
     cache.close()

@@ -120,13 +120,13 @@ def test_a_warning_that_is_an_error_comes_before_the_first_call() -> None:
             warnings.simplefilter("error", CredentialWarning)
             with pytest.raises(CredentialWarning):
                 client.process_prompts_sync(["a"], show_progress=False)
-    assert client._transport.calls == 0  # type: ignore[attr-defined]
+    assert client._state.transport.calls == 0  # type: ignore[attr-defined]
 
 
 def from_file(path: Path, text: str) -> LLMClient:
     path.write_text(text)
     client = LLMClient.from_yaml(path)
-    client._transport = Here()
+    client._state.transport = Here()
     return client
 
 

@@ -1,10 +1,7 @@
 """``LLMClient``: the facade over the engine."""
 
-import asyncio
 import os
-import random
 import threading
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -23,9 +20,9 @@ from lm_deluge.client.arguments import RunArguments, at_least_one, checked_heade
 from lm_deluge.client.listening import to_all
 from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
-from lm_deluge.engine import Engine, Run, RunOptions, Settings
+from lm_deluge.engine import ClientState, Run, RunOptions, Settings
+from lm_deluge.engine import estimate as estimate_run
 from lm_deluge.engine.settings import REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, parameters_of
-from lm_deluge.engine.state import EngineState, Lifetime, ProviderCaching
 from lm_deluge.errors import ConfigError
 from lm_deluge.events import Listener, RunReport
 from lm_deluge.models import resolve
@@ -145,7 +142,7 @@ class LLMClient:
             raise ConfigError(f"give_up_after={give_up_after!r} is no time; give seconds above 0, or None for never.")
         if progress not in get_args(ProgressStyle):
             raise ConfigError(f"progress={progress!r} is not known; use 'rich', 'tqdm' or 'manual'.")
-        self._settings = Settings(
+        settings = Settings(
             models=tuple(resolve(name, base_url=base_url, environ=os.environ) for name in names),
             params=params,
             retry=RetryPolicy(max_attempts=max_attempts),
@@ -157,20 +154,20 @@ class LLMClient:
             public_headers=frozenset(name.lower() for name in public_headers),
             extra_body=dict(extra_body or {}),
         )
-        self._choice = Choice(self._settings.models, model_weights)
-        self._limits = Limits(
-            requests_per_minute=max_requests_per_minute,
-            tokens_per_minute=max_tokens_per_minute,
-            give_up_after=give_up_after,
+        self._state = ClientState(
+            settings,
+            cache=adapt(cache),
+            limits=Limits(
+                requests_per_minute=max_requests_per_minute,
+                tokens_per_minute=max_tokens_per_minute,
+                give_up_after=give_up_after,
+            ),
+            choice=Choice(settings.models, model_weights),
+            transport=AsyncioTransport() if transport is None else transport,
+            clock=SystemClock() if clock is None else clock,
         )
-        self._cache = adapt(cache)
-        self._caching = ProviderCaching()
-        self._lifetime = Lifetime()
-        self._transport = AsyncioTransport() if transport is None else transport
-        self._clock = SystemClock() if clock is None else clock
         self._progress = progress
         self._listeners = tuple(listeners)
-        self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = weakref.WeakKeyDictionary()
         self._lock = renewed(threading.Lock())
         self._tasks = Tasks()
         self.cache = cache
@@ -201,7 +198,7 @@ class LLMClient:
         config = read_yaml(path)
         client = cls.from_dict(config)
         if config.get("base_url"):
-            client._settings = msgspec.structs.replace(client._settings, address_from=str(path))
+            client._state.settings = msgspec.structs.replace(client._settings, address_from=str(path))
         return client
 
     # Batches
@@ -322,7 +319,7 @@ class LLMClient:
     ) -> int:
         """Start one prompt and return its task id, for ``wait_for`` and its like. Needs a running event loop."""
         settled = self._options("start_nowait", options)
-        self._lifetime.check()
+        self._state.lifetime.check()
         return self._tasks.start(lambda task_id: self._one(prompt, settled, task_id))
 
     async def wait_for(self, task_id: int) -> APIResponse:
@@ -403,7 +400,9 @@ class LLMClient:
         caches = [cache for cache in map(as_prompt_cache, patterns) if cache is not None]
 
         async def estimate() -> Estimate:
-            return await self._engine().estimate(as_prompts(prompts), settled, caches, output_tokens=output_tokens)
+            return await estimate_run(
+                self._state.engine(), as_prompts(prompts), settled, caches, output_tokens=output_tokens
+            )
 
         return run_here(estimate)
 
@@ -420,13 +419,9 @@ class LLMClient:
         What has arrived is kept. In runs that still go on, calls in flight and prompts that were not asked are errors
         that say so; a new run raises ``ClosedError``. The cache is the caller's to close.
         """
-        self._lifetime.closed = "The client was closed before this was asked. Make a new one to go on."
-        with self._lock:
-            engines = list(self._engines.values())
-        for engine in engines:
-            engine.refuse()
+        self._state.close("The client was closed before this was asked. Make a new one to go on.")
         overdue.flush()
-        await self._transport.aclose()
+        await self._state.transport.aclose()
 
     def close(self) -> None:
         """``aclose`` for code that is not asynchronous."""
@@ -448,6 +443,10 @@ class LLMClient:
     ) -> None:
         await self.aclose()
 
+    @property
+    def _settings(self) -> Settings:
+        return self._state.settings
+
     def __repr__(self) -> str:
         names = [model.name for model in self._settings.models]
         return f"LLMClient({names[0] if len(names) == 1 else names!r}, cache={self.cache!r})"
@@ -466,13 +465,14 @@ class LLMClient:
         source = prompts if isinstance(prompts, AsyncIterable) else as_prompts(prompts)
         shown = listener(self._progress) if show_progress else None
         listeners: tuple[Listener, ...] = self._listeners if shown is None else (*self._listeners, shown)
-        run = self._engine().run(source, options, emit=to_all(listeners), on_report=self._keep_report)
+        run = Run(self._state.engine(), source, options, emit=to_all(listeners), on_report=self._keep_report)
         if shown is not None:
             run.at_end(shown.close)
         return run
 
     async def _one(self, prompt: PromptLike, options: RunOptions, task_id: int) -> APIResponse:
-        run = self._engine().run(
+        run = Run(
+            self._state.engine(),
             [prompt],
             options,
             emit=to_all(self._listeners),
@@ -486,29 +486,6 @@ class LLMClient:
                 responses += ready
         return responses[0]
 
-    def _engine(self) -> Engine:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            engine = self._engines.get(loop)
-            if engine is None:
-                # An engine holds its loop, so the entry of a loop that is over does not go by itself.
-                for over in [old for old in self._engines if old.is_closed()]:
-                    del self._engines[over]
-                engine = self._engines[loop] = Engine(
-                    EngineState(
-                        self._settings,
-                        cache=self._cache,
-                        limits=self._limits,
-                        choice=self._choice,
-                        transport=self._transport,
-                        caching=self._caching,
-                        lifetime=self._lifetime,
-                        clock=self._clock,
-                        rng=random.Random(),
-                    )
-                )
-            return engine
-
     def _keep_report(self, report: RunReport) -> None:
         self.last_report = report
         self._add_report(report)
@@ -518,7 +495,7 @@ class LLMClient:
             self._reports += report
 
     def _options(self, function: str, given: RunArguments) -> RunOptions:
-        return run_options(function, has_cache=self._cache is not None, **given)
+        return run_options(function, has_cache=self._state.cache is not None, **given)
 
 
 def _completions(responses: Sequence[APIResponse]) -> list[str | None]:

@@ -1,7 +1,8 @@
-"""One request's life: local cache, limits, build, send, parse, store."""
+"""A run: its items are looked up, executed and settled."""
 
-from lm_deluge.engine.engine import Engine
+from lm_deluge.engine.estimating import estimate
 from lm_deluge.engine.run import Run
 from lm_deluge.engine.settings import CacheMode, OnMiss, RunOptions, Settings
+from lm_deluge.engine.state import ClientState
 
-__all__ = ["CacheMode", "Engine", "OnMiss", "Run", "RunOptions", "Settings"]
+__all__ = ["CacheMode", "ClientState", "OnMiss", "Run", "RunOptions", "Settings", "estimate"]

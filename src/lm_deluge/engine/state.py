@@ -1,15 +1,17 @@
-"""What the runs of one client share on one event loop."""
+"""What the runs of one client share: on all event loops, and on each."""
 
 import asyncio
 import logging
 import os
 import random
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from lm_deluge._clock import Clock
+from lm_deluge._locks import renewed
 from lm_deluge._secrets import Secrets, says_what_is_asked
 from lm_deluge._threads import Threads
 from lm_deluge.cache.leases import LeaseKeeper
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from lm_deluge.engine.warming import Waiter, WarmTurn
 
-__all__ = ["EngineState", "Lifetime", "ProviderCaching"]
+__all__ = ["ClientState", "EngineState", "Lifetime", "ProviderCaching"]
 
 _log = logging.getLogger("lm_deluge")
 
@@ -82,8 +84,19 @@ class Lifetime:
             raise ClosedError(self.closed)
 
 
-class EngineState:
-    """Limits, transport, prices and the cache of a client."""
+class ClientState:
+    """What the runs of one client share on all event loops, in all threads.
+
+    Attributes:
+        settings: how the client sends.
+        cache: opens the local cache for a run; None where there is none.
+        limits: requests and tokens a minute, and pauses.
+        choice: among several models.
+        transport: what sends HTTP.
+        clock: what tells the time and waits.
+        caching: what is known of the providers' prompt caches.
+        lifetime: whether the client is still in use.
+    """
 
     def __init__(
         self,
@@ -93,19 +106,61 @@ class EngineState:
         limits: Limits,
         choice: Choice[Model],
         transport: Transport,
-        caching: ProviderCaching,
-        lifetime: Lifetime,
         clock: Clock,
-        rng: random.Random,
     ) -> None:
         self.settings = settings
         self.cache = cache
         self.limits = limits
+        self.choice = choice
         self.transport = transport
-        self.lifetime = lifetime
-        self.runs: weakref.WeakSet[Closable] = weakref.WeakSet()
         self.clock = clock
+        self.caching = ProviderCaching()
+        self.lifetime = Lifetime()
+        self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, EngineState] = weakref.WeakKeyDictionary()
+        self._lock = renewed(threading.Lock())
+
+    def engine(self) -> "EngineState":
+        """What the runs on the event loop that runs here share."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            engine = self._engines.get(loop)
+            if engine is None:
+                # It holds its loop, so the entry of a loop that is over does not go by itself.
+                for over in [old for old in self._engines if old.is_closed()]:
+                    del self._engines[over]
+                engine = self._engines[loop] = EngineState(self, random.Random())
+            return engine
+
+    def engines(self) -> "list[EngineState]":
+        """Those of all event loops."""
+        with self._lock:
+            return list(self._engines.values())
+
+    def close(self, reason: str) -> None:
+        """Nothing more is asked: a new run is refused for this reason, and runs that go on ask nothing more."""
+        self.lifetime.closed = reason
+        for engine in self.engines():
+            engine.refuse()
+
+
+class EngineState:
+    """What the runs of one client share on one event loop.
+
+    Args:
+        client: what they share with all others of the client.
+        rng: spreads waits.
+    """
+
+    def __init__(self, client: ClientState, rng: random.Random) -> None:
+        caching = client.caching
+        self.settings = client.settings
+        self.cache = client.cache
+        self.limits = client.limits
+        self.transport = client.transport
+        self.lifetime = client.lifetime
+        self.clock = client.clock
         self.rng = rng
+        self.runs: weakref.WeakSet[Closable] = weakref.WeakSet()
         self.pending = Pending()
         self.flights = Flights()
         self.sharding = caching.sharding
@@ -116,9 +171,9 @@ class EngineState:
         self.leading = caching.leading
         self.told = caching.told
         self._keeper: LeaseKeeper | None = None
-        self.gate = Gate(limits, max_concurrent=settings.max_concurrent, clock=clock, rng=rng)
+        self.gate = Gate(self.limits, max_concurrent=self.settings.max_concurrent, clock=self.clock, rng=rng)
         self.pace = Pace()
-        self._choice = choice
+        self._choice = client.choice
         self._rates: dict[str, Future[Rates | None]] = {}
 
     def pick_model(self) -> Model:
