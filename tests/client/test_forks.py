@@ -26,7 +26,7 @@ from lm_deluge.prompt_cache.prefix_index import PrefixIndex, PrefixIndexes
 from lm_deluge.prompt_cache.routing_keys import Sharding
 from lm_deluge.prompt_cache.write_audit import WriteLog
 from lm_deluge.schedule.limits import Limits
-from lm_deluge.schedule.warmth import Prefix, Warmth
+from lm_deluge.schedule.prefixes import Prefix, PrefixScheduler
 
 from ..cache.helpers import answer, prompt
 
@@ -97,9 +97,9 @@ def _limits(_: Path) -> Any:
 
 
 @lock
-def _warmth(_: Path) -> Any:
-    warmth: Warmth[str] = Warmth()
-    return warmth._lock, lambda: warmth.enter((), 0.0).role
+def _prefix_scheduler(_: Path) -> Any:
+    scheduler: PrefixScheduler[str] = PrefixScheduler()
+    return scheduler._lock, lambda: scheduler.enter((), 0.0).role
 
 
 @lock
@@ -197,16 +197,16 @@ def test_each_lock_is_renewed_or_made_for_each_process() -> None:
                     forgotten.add(f"{name}:{node.lineno}")
     assert found > 15
     # Its object renews it, with all that it guards.
-    assert {place.partition(":")[0] for place in forgotten} == {"schedule/warmth.py"}
+    assert {place.partition(":")[0] for place in forgotten} == {"schedule/prefixes.py"}
 
 
 def test_a_child_waits_for_no_leader_of_its_parent() -> None:
-    warmth: Warmth[str] = Warmth()
+    scheduler: PrefixScheduler[str] = PrefixScheduler()
     prefix = Prefix(id=b"prefix", tokens=5_000, seconds=300.0)
-    assert warmth.enter([prefix], 0.0, "a").role == "lead"
-    assert warmth.enter([prefix], 0.0, "b").role == "wait"
-    assert forked(lambda: warmth.enter([prefix], 0.0, "c").role) == "'lead'"
-    assert warmth.enter([prefix], 0.0, "d").role == "wait"
+    assert scheduler.enter([prefix], 0.0, "a").role == "lead"
+    assert scheduler.enter([prefix], 0.0, "b").role == "wait"
+    assert forked(lambda: scheduler.enter([prefix], 0.0, "c").role) == "'lead'"
+    assert scheduler.enter([prefix], 0.0, "d").role == "wait"
 
 
 CACHES: dict[str, Callable[[Path], Any]] = {

@@ -9,10 +9,10 @@ import pytest
 
 from lm_deluge.cache import MemoryCache
 from lm_deluge.engine.chunks import Outbox, chunked
-from lm_deluge.engine.pace import Pace
 from lm_deluge.errors import CacheWarning
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Limits, RetryPolicy
+from lm_deluge.schedule.pace import Pace
 from lm_deluge.testing import FakeClock, Fault
 
 from .test_endings import watch

@@ -16,8 +16,8 @@ import pytest
 
 from lm_deluge import _overdue
 from lm_deluge.cache import DistributedDictCache, MemoryCache, SqliteCache
-from lm_deluge.engine.pace import Pace
 from lm_deluge.errors import CacheWarning, ClosedError
+from lm_deluge.schedule.pace import Pace
 
 
 class Panic(BaseException):

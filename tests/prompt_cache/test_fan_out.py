@@ -1,11 +1,11 @@
-"""Planner, warmth and prediction together: many-shot GSM8K, as a batch would send it."""
+"""Planner, prefix scheduler and prediction together: many-shot GSM8K, as a batch would send it."""
 
 import pytest
 
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Planner, PromptCache
-from lm_deluge.schedule import Warmth
+from lm_deluge.schedule import PrefixScheduler
 from lm_deluge.testing.dataset import gsm8k
 
 from .predictions import predict
@@ -34,13 +34,13 @@ def test_each_prefix_is_written_once_and_read_by_everybody_else(name, prefixes):
     planner.learn(prompts)
     planned = [(prompt, planner.plan(prompt)) for prompt in prompts]
 
-    warmth: Warmth[int] = Warmth()
-    turns = [warmth.enter(plan.prefixes, 0.0, number) for number, (_, plan) in enumerate(planned)]
+    scheduler: PrefixScheduler[int] = PrefixScheduler()
+    turns = [scheduler.enter(plan.prefixes, 0.0, number) for number, (_, plan) in enumerate(planned)]
     leads = [number for number, turn in enumerate(turns) if turn.role == "lead"]
     assert leads == list(range(prefixes))
-    woken = {each for number in leads for each in warmth.began(turns[number], started=0.0, now=2.0)}
+    woken = {each for number in leads for each in scheduler.began(turns[number], started=0.0, now=2.0)}
     assert woken == set(range(prefixes, len(prompts)))
-    assert {warmth.enter(planned[number][1].prefixes, 2.0, number).role for number in woken} == {"follow"}
+    assert {scheduler.enter(planned[number][1].prefixes, 2.0, number).role for number in woken} == {"follow"}
 
     order = [planned[number] for number in [*leads, *sorted(woken)]]
     warm = predict(order, model)

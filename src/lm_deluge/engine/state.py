@@ -17,7 +17,6 @@ from lm_deluge._threads import Threads
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.user import Opener
 from lm_deluge.engine.local_cache import LocalCache, Pending
-from lm_deluge.engine.pace import Pace
 from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import Settings
 from lm_deluge.engine.single_flight import Flights
@@ -28,7 +27,8 @@ from lm_deluge.models import Model, Rates, credential, rates_for
 from lm_deluge.prompt_cache import PrefixIndexes, Sharding
 from lm_deluge.prompt_cache.write_audit import WriteLog
 from lm_deluge.response import APIResponse
-from lm_deluge.schedule import Choice, Gate, Limits, Warmth
+from lm_deluge.schedule import Choice, Gate, Limits, PrefixScheduler
+from lm_deluge.schedule.pace import Pace
 from lm_deluge.transport import Transport
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ProviderCaching:
     """What a client knows of its providers' prompt caches. Shared by its runs, in all threads."""
 
     def __init__(self) -> None:
-        self.warmth: Warmth[Waiter] = Warmth()
+        self.warmth: PrefixScheduler[Waiter] = PrefixScheduler()
         self.leading: set[WarmTurn] = set()
         self.sharding = Sharding()
         self.indexes = PrefixIndexes()

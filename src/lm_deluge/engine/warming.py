@@ -1,7 +1,7 @@
 """Warm fan-out: of prompts that share a prefix one goes first, and the rest follow once its answer has begun.
 
 An entry of the provider's cache can be read only once the answer that wrote it has begun. Two hundred prompts at once
-would pay the write price two hundred times. ``schedule.warmth`` decides who goes; here prompts wait and are woken.
+would pay the write price two hundred times. ``schedule.prefixes`` decides who goes; here prompts wait and are woken.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from lm_deluge._clock import Clock
 from lm_deluge.prompt_cache import Prefix
-from lm_deluge.schedule import APART, Turn, Warmth
+from lm_deluge.schedule import APART, PrefixScheduler, PrefixTicket
 
 _LOOK_SECONDS = 2.0
 
@@ -53,7 +53,7 @@ class WarmTurn:
         waited: seconds that the request waited for it.
     """
 
-    def __init__(self, warming: "Warming", turn: Turn | None, *, waited: float = 0.0) -> None:
+    def __init__(self, warming: "Warming", turn: PrefixTicket | None, *, waited: float = 0.0) -> None:
         self._warming = warming
         self._turn = turn
         self._loop = asyncio.get_running_loop()
@@ -108,7 +108,7 @@ class WarmTurn:
         """The request is over; if nothing else was said, it was given up."""
         self._end(lambda warmth, turn: warmth.cancelled(turn))
 
-    def _end(self, tell: Callable[[Warmth[Waiter], Turn], list[Waiter]]) -> None:
+    def _end(self, tell: Callable[[PrefixScheduler[Waiter], PrefixTicket], list[Waiter]]) -> None:
         turn, self._turn = self._turn, None
         if turn is not None:
             self._warming.leading.discard(self)
@@ -127,7 +127,7 @@ class Warming:
     """
 
     def __init__(
-        self, warmth: Warmth[Waiter], leading: "set[WarmTurn]", clock: Clock, *, on_wait: Callable[[int], None]
+        self, warmth: PrefixScheduler[Waiter], leading: "set[WarmTurn]", clock: Clock, *, on_wait: Callable[[int], None]
     ) -> None:
         self.warmth = warmth
         self.leading = leading

@@ -1,14 +1,14 @@
 """The one place where calls wait: for a pause to end, for the limits, and for a free slot.
 
-Who is next of those that wait is decided in ``schedule.line``.
+Who is next of those that wait is decided in ``schedule.fair_queue``.
 """
 
 import asyncio
 import random
 
 from lm_deluge._clock import Clock
+from lm_deluge.schedule.fair_queue import APART, FairQueue
 from lm_deluge.schedule.limits import Limits
-from lm_deluge.schedule.line import APART, Line
 
 __all__ = ["Gate"]
 
@@ -94,7 +94,7 @@ class _Slots:
     def __init__(self, count: int, clock: Clock) -> None:
         self.free = count
         self._clock = clock
-        self._line: Line[asyncio.Future[None]] = Line(asyncio.Future.done)
+        self._line: FairQueue[asyncio.Future[None]] = FairQueue(asyncio.Future.done)
 
     def try_acquire(self) -> bool:
         if self.free:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_deluge.prompt_cache import Prefix
-from lm_deluge.schedule import Warmth
+from lm_deluge.schedule import PrefixScheduler
 
 
 def prefix(name: str, tokens: int = 5_000, seconds: float = 300.0) -> Prefix:
@@ -73,7 +73,7 @@ class Run:
         gives_up=lambda number: None,
         patience=1e9,
     ):
-        self.warmth: Warmth[int] = Warmth(patience=patience)
+        self.scheduler: PrefixScheduler[int] = PrefixScheduler(patience=patience)
         self.provider = Provider()
         self.answered: dict[int, float] = {}
         self.arrivals, self.latency, self.fails, self.held = arrivals, latency, fails, held
@@ -99,7 +99,7 @@ class Run:
         self._at(when, do, number, state)
 
     def _enter(self, number, now):
-        turn = self.warmth.enter(self.arrivals[number][1], now, number)
+        turn = self.scheduler.enter(self.arrivals[number][1], now, number)
         if turn.role == "wait":
             self._put(number, ("waiting", turn), turn.until, self._enter)
         else:
@@ -107,12 +107,12 @@ class Run:
 
     def _send(self, number, now):
         _, turn = self._state[number]
-        if not self.warmth.holds(turn, now):
-            woken = self.warmth.cancelled(turn)
+        if not self.scheduler.holds(turn, now):
+            woken = self.scheduler.cancelled(turn)
             self._enter(number, now)
             self._wake(woken, now)
             return
-        self.warmth.sent(turn, now)
+        self.scheduler.sent(turn, now)
         touched = self.provider.start(tuple(each for each in self.arrivals[number][1] if each.is_cacheable), now)
         failing = self.fails(number, self.calls)
         self.calls += 1
@@ -122,7 +122,7 @@ class Run:
     def _fail(self, number, now):
         _, turn, touched, _ = self._state.pop(number)
         self.provider.drop(touched[1])
-        woken = self.warmth.failed(turn)
+        woken = self.scheduler.failed(turn)
         self._enter(number, now)
         self._wake(woken, now)
 
@@ -130,7 +130,7 @@ class Run:
         _, turn, touched, started = self._state.pop(number)
         self.provider.begin(touched, started)
         self.answered[number] = now
-        self._wake(self.warmth.began(turn, started=started, now=now), now)
+        self._wake(self.scheduler.began(turn, started=started, now=now), now)
 
     def _give_up(self, number, now):
         if number in self.answered:
@@ -139,7 +139,7 @@ class Run:
         if sent:
             self.provider.drop(sent[0][1])
         self.answered[number] = now
-        self._wake(self.warmth.cancelled(turn, number if what in ("waiting", "woken") else None), now)
+        self._wake(self.scheduler.cancelled(turn, number if what in ("waiting", "woken") else None), now)
 
     def _wake(self, woken, now):
         for number in woken:
@@ -193,7 +193,7 @@ def test_everybody_gets_through_whatever_fails(arrivals, seed, some_give_up):
         assert run.answered[number] - at <= 600.0, "the wait is bounded"
     later = 1e6
     for each in {each.id: each for _, chain in arrivals for each in chain if each.is_cacheable}.values():
-        roles = [run.warmth.enter([each], later, -number).role for number in (1, 2, 3)]
+        roles = [run.scheduler.enter([each], later, -number).role for number in (1, 2, 3)]
         assert roles == ["lead", "wait", "wait"], "the next run pays for what failed in this one"
 
 

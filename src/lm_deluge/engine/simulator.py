@@ -25,14 +25,14 @@ from lm_deluge.prompt_cache import (
     Sharding,
 )
 from lm_deluge.providers import wire_format
-from lm_deluge.schedule import Limits, Line, Turn, Warmth
+from lm_deluge.schedule import FairQueue, Limits, PrefixScheduler, PrefixTicket
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
 
 __all__ = ["RunPlan", "forecast"]
 
 _NO_PLAN = CachePlan()
-_NO_TURN = Turn(role="follow")
+_NO_TURN = PrefixTicket(role="follow")
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +120,7 @@ class _Client:
     def __init__(self, run: RunPlan) -> None:
         per_message = wire_format(run.model).tokens_per_message
         self.provider = Predictor(run.model, run.tools, scope=run.scope, tokens_per_message=per_message)
-        self.warmth: Warmth[_Prompt] = Warmth()
+        self.warmth: PrefixScheduler[_Prompt] = PrefixScheduler()
         self.sharding = Sharding()
         self.limits = Limits(requests_per_minute=run.requests_per_minute, tokens_per_minute=run.tokens_per_minute)
         self.now = 0.0
@@ -133,7 +133,7 @@ class _Prompt(msgspec.Struct, eq=False):
     plan: CachePlan
     tokens: int
     share: int
-    turn: Turn = _NO_TURN
+    turn: PrefixTicket = _NO_TURN
     prefill: bool = False  # what is sent next is a request without an answer
     prefilled: bool = False
 
@@ -152,9 +152,9 @@ class _Rehearsal:
         self._prompts = self._begun(plans)
         self._active = 0  # prompts that have begun and do not wait for another
         self._slots = run.at_once
-        self._for_slots: Line[_Prompt] = Line()
+        self._for_slots: FairQueue[_Prompt] = FairQueue()
         self._turn_is_free = True
-        self._for_turn: Line[_Prompt] = Line()
+        self._for_turn: FairQueue[_Prompt] = FairQueue()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["APART", "Line"]
+__all__ = ["APART", "FairQueue"]
 
 APART = b""
 """The group of whoever has nothing to do with the cache. It gets its turns as a prefix does."""
@@ -22,7 +22,7 @@ _ONCE_IN_A_WHILE = 300.0  # between two writers where a round is neither quick n
 W = TypeVar("W")
 
 
-class Line(Generic[W]):
+class FairQueue(Generic[W]):
     """A line of waiters of any kind.
 
     Args:

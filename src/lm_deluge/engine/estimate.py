@@ -12,9 +12,9 @@ from lm_deluge.engine import chunks
 from lm_deluge.engine.chunks import prepare
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache, Pending
-from lm_deluge.engine.rehearsal import RunPlan, forecast
 from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import RunOptions, Settings, parameters_of, share_of, too_large
+from lm_deluge.engine.simulator import RunPlan, forecast
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import planner_for
 from lm_deluge.engine.warnings import Warnings

@@ -13,9 +13,9 @@ import msgspec
 
 from lm_deluge._locks import renewed
 from lm_deluge.prompt_cache import Prefix
-from lm_deluge.schedule.line import APART
+from lm_deluge.schedule.fair_queue import APART
 
-__all__ = ["Turn", "Warmth"]
+__all__ = ["PrefixScheduler", "PrefixTicket"]
 
 W = TypeVar("W")
 
@@ -23,16 +23,16 @@ _MARGIN = 0.1  # of a lifetime; this long before an entry ends somebody renews i
 _CAPACITY = 16_384
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What a request may do. Each turn is equal to itself only.
+class PrefixTicket(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What a request may do as far as its prefixes go. Each ticket is equal to itself only.
 
     Attributes:
         role: ``"lead"``: go, and say how it ended; ``"follow"``: go, the prefix is there; ``"wait"``: until woken.
         prefixes: what the request reads and writes; of one that waits, what it waits for.
         leads: of those, what others may be waiting for.
         is_of_use: whether others than those with the same prompt can read anything of what it leads.
-        group: the longest prefix that the request reads, as ``Line.push`` takes it: None if it writes another that is
-            of use to more than itself, and ``APART`` if it does neither.
+        group: the longest prefix that the request reads, as ``FairQueue.push`` takes it. None if it writes another that
+            is of use to more than itself, and ``APART`` if it does neither.
         until: when one that waits should ask again even if nobody woke it, on the clock that ``now`` comes from.
     """
 
@@ -52,9 +52,9 @@ class _Group(Generic[W]):
     def __init__(self) -> None:
         self.warm_until = float("-inf")
         self.lives = 0.0  # seconds after each use, as was asked by the one that wrote it
-        self.leaders = 0  # under way
+        self.leaders = 0  # in flight
         self.unsent = 0  # of those
-        self.started = 0  # leaders of this round so far; none if none is under way
+        self.started = 0  # leaders of this round so far; none if none is in flight
         self.failures = 0  # rounds in a row, those that took too long included
         self.deadline = 0.0  # when the leader that was sent last has taken too long
         self.waiting: dict[W, None] = {}
@@ -62,7 +62,7 @@ class _Group(Generic[W]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody asks any more."""
+        """Whether no request asks any more."""
         return not (self.leaders or self.waiting or self.returning)
 
     def wake(self) -> dict[W, None]:
@@ -72,7 +72,7 @@ class _Group(Generic[W]):
         return woken
 
     def succeed(self) -> dict[W, None]:
-        """Begin anew: what failed is forgotten, and those who still lead are the round."""
+        """Begin from scratch: what failed is forgotten, and those who still lead are the round."""
         self.failures = 0
         self.started = self.leaders
         return self.wake()
@@ -87,8 +87,8 @@ class _Group(Generic[W]):
         return self.wake()
 
 
-class Warmth(Generic[W]):
-    """Knows which prefixes are warm. Shared by all runs of a client, in all threads.
+class PrefixScheduler(Generic[W]):
+    """Decides who leads and who follows. Knows which prefixes are warm. Shared by all runs of a client, in all threads.
 
     Of a prefix that is not warm one request leads. If it fails, or its answer has not begun after ``patience``, two
     may; if they all fail four, and so on: one at a time would add up the time of every failure, and all at once would
@@ -96,14 +96,14 @@ class Warmth(Generic[W]):
     an entry ends one request renews it while the others still read.
 
     ``W`` is whatever stands for a request that waits, hashable and unlike all others; futures do. The one who asks does
-    the waiting, at most until ``turn.until``, and asks again::
+    the waiting, at most until ``ticket.until``, and asks again::
 
-        while (turn := warmth.enter(prefixes, now(), waiter)).role == "wait":
+        while (ticket := scheduler.enter(prefixes, now(), waiter)).role == "wait":
             ...
 
-    Each turn that is no wait ends in one of ``began``, ``failed`` and ``cancelled``, and whoever they return is woken.
-    An entry lives as long as the one who wrote it asked, whatever those ask who read it.
-    Before that, when its request goes out, ``holds`` says whether the turn is still right, and ``sent`` is told.
+    Each ticket that is no wait ends in one of ``began``, ``failed`` and ``cancelled``, and those that they return are
+    woken. Before that, when its request goes out, ``holds`` says whether the ticket is still right, and ``sent`` is
+    told. An entry lives as long as its writer asked, not as long as its readers ask.
 
     Args:
         patience: seconds for which a leader's answer may take to begin, from when its request is sent.
@@ -114,7 +114,7 @@ class Warmth(Generic[W]):
         self._lock = threading.Lock()
         self._groups: dict[bytes, _Group[W]] = {}
         self._forget_at = _CAPACITY
-        self._unsent: set[Turn] = set()  # those that lead
+        self._unsent: set[PrefixTicket] = set()  # those that lead
         renewed(self)
 
     def _at_fork_reinit(self) -> None:
@@ -127,7 +127,7 @@ class Warmth(Generic[W]):
         """Prefixes that are known."""
         return len(self._groups)
 
-    def enter(self, prefixes: Sequence[Prefix], now: float, waiter: W | None = None) -> Turn:
+    def enter(self, prefixes: Sequence[Prefix], now: float, waiter: W | None = None) -> PrefixTicket:
         """Ask whether a request may be sent. One that was told to wait asks again when it is woken.
 
         Prefixes that are too short for the model's cache are not waited for, and neither are those that are warm.
@@ -154,10 +154,10 @@ class Warmth(Generic[W]):
                 if not self._may_lead(group, now):
                     group.waiting[waiter] = None
                     until = now + self._patience if group.unsent else group.deadline
-                    return Turn(role="wait", prefixes=(first,), until=until)
+                    return PrefixTicket(role="wait", prefixes=(first,), until=until)
             read = [chain[at] for at in warm if at == warm[-1] or chain[at][0].is_renewed]
             led = [each for each in read if self._ends_soon(each[1], now) and self._may_lead(each[1], now)] + cold
-            turn = Turn(
+            ticket = PrefixTicket(
                 role="lead" if led else "follow",
                 prefixes=tuple(prefix for prefix, _ in read + cold),
                 leads=tuple(prefix.id for prefix, _ in led),
@@ -165,36 +165,36 @@ class Warmth(Generic[W]):
                 group=None if any(not prefix.is_whole for prefix, _ in cold) else read[-1][0].id if read else APART,
             )
             if led:
-                self._unsent.add(turn)
+                self._unsent.add(ticket)
                 for _, group in led:
                     group.leaders += 1
                     group.unsent += 1
                     group.started += 1
             self._forget(now)
-            return turn
+            return ticket
 
-    def holds(self, turn: Turn, now: float) -> bool:
-        """Whether all that a turn was told to read can still be read. If not, cancel the turn and ask again."""
+    def holds(self, ticket: PrefixTicket, now: float) -> bool:
+        """Whether all that a ticket was told to read can still be read. If not, cancel the ticket and ask again."""
         with self._lock:
-            return all(prefix.id in turn.leads or self._is_warm(prefix.id, now) for prefix in turn.prefixes)
+            return all(prefix.id in ticket.leads or self._is_warm(prefix.id, now) for prefix in ticket.prefixes)
 
-    def sent(self, turn: Turn, now: float) -> None:
+    def sent(self, ticket: PrefixTicket, now: float) -> None:
         """A request goes out. Patience with it counts from here: before, it waited for the client's own limits."""
         with self._lock:
-            self._leave_unsent(turn)
-            for id in turn.leads:
+            self._leave_unsent(ticket)
+            for id in ticket.leads:
                 self._groups[id].deadline = now + self._patience
 
-    def is_awaited(self, turn: Turn) -> bool:
-        """Whether others wait for what a turn leads."""
+    def is_awaited(self, ticket: PrefixTicket) -> bool:
+        """Whether others wait for what a ticket leads."""
         with self._lock:
-            return any(self._groups[id].waiting for id in turn.leads)
+            return any(self._groups[id].waiting for id in ticket.leads)
 
-    def began(self, turn: Turn, *, started: float, now: float) -> list[W]:
-        """The answer of a request has begun: what it wrote can be read, and what it read lives anew.
+    def began(self, ticket: PrefixTicket, *, started: float, now: float) -> list[W]:
+        """The answer of a request has begun: what it wrote can be read, and what it read lives again.
 
         Args:
-            turn: what ``enter`` said.
+            ticket: what ``enter`` said.
             started: when the request was sent; lifetimes count from there.
             now: when its answer began.
 
@@ -202,37 +202,39 @@ class Warmth(Generic[W]):
             those that should ask again.
         """
         with self._lock:
-            self._step_down(turn)
+            self._step_down(ticket)
             woken: dict[W, None] = {}
-            for prefix in turn.prefixes:
+            for prefix in ticket.prefixes:
                 group = self._group(prefix.id)
                 if started >= group.warm_until:
                     group.lives = prefix.seconds
                 group.warm_until = max(group.warm_until, started + group.lives)
                 if now < group.warm_until:
                     woken |= group.succeed()
-                elif prefix.id in turn.leads:  # it took longer than the entry lives, which is no use to those that wait
+                elif (
+                    prefix.id in ticket.leads
+                ):  # it took longer than the entry lives, which is no use to those that wait
                     woken |= group.end_round()
             return list(woken)
 
-    def failed(self, turn: Turn) -> list[W]:
+    def failed(self, ticket: PrefixTicket) -> list[W]:
         """A request ended before its answer began. Returns those that should ask again: some of them will lead."""
         with self._lock:
             woken: dict[W, None] = {}
-            for group in self._step_down(turn):
+            for group in self._step_down(ticket):
                 woken |= group.end_round()
             return list(woken)
 
-    def cancelled(self, turn: Turn, waiter: W | None = None) -> list[W]:
-        """A request was given up, while it waited or while it was under way. Says nothing about those after it."""
+    def cancelled(self, ticket: PrefixTicket, waiter: W | None = None) -> list[W]:
+        """A request was given up, while it waited or while it was in flight. Says nothing about those after it."""
         with self._lock:
             if waiter is not None:
-                for prefix in turn.prefixes:
+                for prefix in ticket.prefixes:
                     group = self._group(prefix.id)
                     group.waiting.pop(waiter, None)
                     group.returning.pop(waiter, None)
             woken: dict[W, None] = {}
-            for group in self._step_down(turn):
+            for group in self._step_down(ticket):
                 group.started -= 1  # another may go in its place
                 woken |= group.end_round() | group.wake()
             return list(woken)
@@ -251,16 +253,16 @@ class Warmth(Generic[W]):
     def _ends_soon(group: _Group[W], now: float) -> bool:
         return group.warm_until - now < group.lives * _MARGIN
 
-    def _leave_unsent(self, turn: Turn) -> None:
-        if turn in self._unsent:
-            self._unsent.remove(turn)
-            for id in turn.leads:
+    def _leave_unsent(self, ticket: PrefixTicket) -> None:
+        if ticket in self._unsent:
+            self._unsent.remove(ticket)
+            for id in ticket.leads:
                 self._groups[id].unsent -= 1
 
-    def _step_down(self, turn: Turn) -> list[_Group[W]]:
-        """Take a turn's leader away from its groups, and return them."""
-        self._leave_unsent(turn)
-        groups = [self._groups[id] for id in turn.leads]
+    def _step_down(self, ticket: PrefixTicket) -> list[_Group[W]]:
+        """Take a ticket's leader away from its groups, and return them."""
+        self._leave_unsent(ticket)
+        groups = [self._groups[id] for id in ticket.leads]
         for group in groups:
             group.leaders -= 1
         return groups

@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_deluge.schedule import APART, Line
+from lm_deluge.schedule import APART, FairQueue
 
 GROUPS = st.sampled_from([None, APART, b"a", b"b", b"c", b"d"])
 
 
-def filled(*names: str) -> Line[str]:
+def filled(*names: str) -> FairQueue[str]:
     """x1, x2: writers; p1: apart; a1, a2, b1: readers of a prefix."""
-    line: Line[str] = Line()
+    line: FairQueue[str] = FairQueue()
     for name in names:
         group = {"x": None, "p": APART}.get(name[0], name[0].encode())
         line.push(name, group, 0.0)
     return line
 
 
-def order(line: Line[str], *, every: float = 0.0) -> list[str]:
+def order(line: FairQueue[str], *, every: float = 0.0) -> list[str]:
     now, found = 0.0, []
     while (name := line.pop(now)) is not None:
         found.append(name)
@@ -42,7 +42,7 @@ def test_writers_stand_back_while_the_turns_come_round_slowly():
 
 @pytest.mark.parametrize(("groups", "every"), [(1, 61.0), (1, 149.0), (2, 31.0), (20, 60 / 13)])
 def test_a_writer_has_a_turn_once_in_a_while_however_long_others_read(groups, every):
-    line: Line[str] = Line()
+    line: FairQueue[str] = FairQueue()
     line.push("x", None, 0.0)
     for group in range(groups):
         line.push("reader", b"%d" % group, 0.0)
@@ -59,7 +59,7 @@ def test_a_writer_has_a_turn_once_in_a_while_however_long_others_read(groups, ev
 
 def test_no_writer_has_a_turn_while_entries_would_end_for_it():
     """Sixty prefixes at thirteen turns a minute: it takes 277 seconds until the first has its next one."""
-    line: Line[str] = Line()
+    line: FairQueue[str] = FairQueue()
     line.push("x", None, 0.0)
     for _ in range(20):
         for group in range(60):
@@ -78,7 +78,7 @@ def test_what_is_apart_has_its_turn_however_slow_it_is():
 
 def test_few_prefixes_are_kept_alive_at_a_time():
     """A hundred documents of a hundred questions, thirteen a minute: none waits for long before its next turn."""
-    line: Line[tuple[int, int]] = Line()
+    line: FairQueue[tuple[int, int]] = FairQueue()
     for document in range(100):
         line.push((document, 0), None, 0.0)
     now, last, longest = 0.0, {}, 0.0
@@ -98,7 +98,7 @@ def test_few_prefixes_are_kept_alive_at_a_time():
 
 def test_nobody_is_next_who_has_gone():
     gone: set[str] = set()
-    line: Line[str] = Line(gone.__contains__)
+    line: FairQueue[str] = FairQueue(gone.__contains__)
     for name in ("x1", "a1", "a2", "a3", "b1", "b2", "c1"):
         line.push(name, None if name == "x1" else name[0].encode(), 0.0)
     gone |= {"x1", "a1", "a2", "c1"}
@@ -108,7 +108,7 @@ def test_nobody_is_next_who_has_gone():
 @pytest.mark.parametrize("behind", [None, APART])
 def test_all_who_are_behind_writers_may_have_gone(behind):
     gone: set[str] = set()
-    line: Line[str] = Line(gone.__contains__)
+    line: FairQueue[str] = FairQueue(gone.__contains__)
     line.push("x1", None, 0.0)
     line.push("other", b"a", 0.0)
     line.push("another", behind, 0.0)
@@ -120,7 +120,7 @@ def test_all_who_are_behind_writers_may_have_gone(behind):
 @given(st.lists(st.one_of(GROUPS, st.sampled_from([5.0, 20.0, 70.0]), st.just("pop")), max_size=80))
 def test_nobody_is_passed_over_twice_by_another_group(steps):
     """But writers, if it has been more than a minute since their last turn."""
-    line: Line[int] = Line()
+    line: FairQueue[int] = FairQueue()
     waiting: dict[int, bytes | None] = {}  # in the order of their arrival
     passed_over: dict[bytes | None, Counter] = {}
     seen: dict[bytes | None, float] = {}  # since when a group waits for its next turn
