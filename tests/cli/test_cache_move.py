@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lm_deluge.cache import SqliteCache
-from lm_deluge.cli.printing import size
 from lm_deluge.prompt import Conversation
+from lm_deluge.text import size
 
 from .conftest import Deluge
 from .stores import Place, response, rows

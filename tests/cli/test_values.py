@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from lm_deluge.cli.printing import Column, ago, date, print_table, size
+from lm_deluge.cli.printing import Column, print_table
 from lm_deluge.cli.terminal import shown
 from lm_deluge.cli.values import parse_duration, parse_size
 from lm_deluge.cli.wording import in_options
@@ -88,29 +88,6 @@ def test_what_could_deceive_is_spelled_out() -> None:
     assert told == r"a\x1b[31mred\x07 \x9b1m \u202eevil\u2066 \u200bhidden \ud800 \ue000"
     assert shown("one\n\ttwo", lines=True) == "one\n\\ttwo"
     assert shown("naïve 日本語\u3000👩\u200d🚀 ــ") == "naïve 日本語 👩\u200d🚀 ــ"
-
-
-@pytest.mark.parametrize(
-    ("number", "told"), [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1_000, "1.0 kB"), (12_345_678, "12 MB")]
-)
-def test_sizes_are_told(number: int, told: str) -> None:
-    assert size(number) == told
-
-
-@pytest.mark.parametrize("when", [None, 0, float("nan"), float("inf"), -1e300, 1e300])
-def test_no_time_breaks_a_table(when: float | None) -> None:
-    assert date(when) == "–"
-    assert ago(when or 0.0, now=1.0)
-
-
-def test_times_are_told_from_now() -> None:
-    assert [ago(100, now=now) for now in (100, 101, 220, 86_500 * 3, 40)] == [
-        "just now",
-        "1 second ago",
-        "2 minutes ago",
-        "3 days ago",
-        "in 1 minute",
-    ]
 
 
 def test_a_table_keeps_numbers_whole_and_leaves_out_what_matters_least() -> None:

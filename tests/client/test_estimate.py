@@ -101,8 +101,8 @@ def test_without_prices_patterns_are_still_compared():
         estimate = client.estimate(["Hello"])
     assert estimate.cost_without_prompt_caching is None
     assert estimate.best.pattern is None
-    assert "?" in str(estimate)
-    assert str(estimate).splitlines()[0] == "1 of 1 prompts to my-model; best: none (by tokens; no price is known)"
+    assert "–" in str(estimate)
+    assert str(estimate).splitlines()[0] == "1 of 1 prompt to my-model; best: none (by tokens; no price is known)"
 
 
 def test_nobody_is_asked_offline():
@@ -126,7 +126,7 @@ def test_the_limit_that_decides_how_long_it_takes_is_named(limits, name):
         assert client.estimate(prompts[:5]).held_back_by is None
     assert estimate.held_back_by == name
     assert estimate.seconds == pytest.approx(185, abs=2)
-    assert str(estimate).splitlines()[-1] == f"at least 3 min, for {name} holds it back"
+    assert str(estimate).splitlines()[-1] == f"at least 3 min 5 s, for {name} holds it back"
 
 
 def test_what_a_run_would_warn_of_is_told_before():

@@ -10,9 +10,9 @@ from lm_deluge import LLMClient
 from lm_deluge.cli.printing import Column, make_console, print_table
 from lm_deluge.cli.terminal import shown
 from lm_deluge.cli.wording import in_options
-from lm_deluge.progress.text import count, duration, money
 from lm_deluge.prompt_cache import PATTERNS
 from lm_deluge.prompt_cache.estimate import Bill, Estimate, Forecast
+from lm_deluge.text import counted, duration, money
 
 __all__ = ["IMAGE_TOKENS", "are_same", "price_list", "print_bills"]
 
@@ -50,11 +50,11 @@ def print_bills(estimate: Estimate, given: Mapping[str, Any], *, samples: int, w
     by = "the local cache or by another's call" if "single_flight" in given else "the local cache"
     if not asked:
         if estimate.hits:
-            console.print(f"Nothing to pay: {count(estimate.hits, 'prompt')}, answered by {by}.")
+            console.print(f"Nothing to pay: {counted(estimate.hits, 'prompt')}, answered by {by}.")
         return
-    hits = f"; {count(estimate.hits, 'more is', 'more are')} answered by {by}" if estimate.hits else ""
+    hits = f"; {counted(estimate.hits, 'more is', 'more are')} answered by {by}" if estimate.hits else ""
     rows = f" Each row counts {samples:,} times, once for each sample." if samples > 1 else ""
-    console.print(f"{count(asked, 'prompt')} to {shown(estimate.model)}{hits}.{rows}")
+    console.print(f"{counted(asked, 'prompt')} to {shown(estimate.model)}{hits}.{rows}")
     none, best = estimate[None], estimate.best
     is_priced = none.cold.cost is not None
     if why_alike is None:
@@ -191,7 +191,7 @@ def _notes(estimate: Estimate, *, is_priced: bool, are_compared: bool) -> Iterat
     answers = (
         "Answers are not in the bill; --output-tokens N adds them."
         if estimate.output_tokens is None
-        else f"Each answer counts {count(estimate.output_tokens, 'token')}."
+        else f"Each answer counts {counted(estimate.output_tokens, 'token')}."
     )
     yield f"Tokens are estimated: four bytes of text count as one, an image as {IMAGE_TOKENS:,}. {answers}"
     if is_priced:

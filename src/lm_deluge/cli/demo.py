@@ -147,7 +147,7 @@ def _announce(console: "Console", heading: str, run: Callable[[], object]) -> No
 
 
 def _sums(reports: "dict[str, RunReport]") -> tuple[str, str, str]:
-    from lm_deluge.progress.text import money
+    from lm_deluge.text import money
 
     cost = sum(report.cost for report in reports.values())
     avoided = sum(report.cost_avoided for report in reports.values())

@@ -24,8 +24,8 @@ from lm_deluge.cli.terminal import say, shown
 from lm_deluge.cli.wording import in_options
 from lm_deluge.errors import ConfigError
 from lm_deluge.progress import ProgressStyle
-from lm_deluge.progress.text import count
 from lm_deluge.prompt_cache import PromptCache
+from lm_deluge.text import counted
 
 __all__ = ["Job", "execute"]
 
@@ -192,7 +192,7 @@ def _survey(job: Job, results: Results, asking: Asking) -> _Survey | None:
     gone = results.rows_from(survey.rows)
     if gone and job.limit is None:
         raise ConfigError(
-            f"{job.out} answers {count(gone, 'row')} that {job.source} no longer has. "
+            f"{job.out} answers {counted(gone, 'row')} that {job.source} no longer has. "
             "Choose another --out, or start anew with --overwrite."
         )
     return survey
@@ -205,17 +205,17 @@ def _say_what_is_there(job: Job, results: Results, survey: _Survey | None) -> No
     if results.dropped_torn:
         say(f"{job.out}: the last line was torn when its run was killed; it is dropped and asked again.")
     if results.dropped_errors:
-        say(f"{job.out}: {count(results.dropped_errors, _unit(job))} with errors will be asked again.")
+        say(f"{job.out}: {counted(results.dropped_errors, _unit(job))} with errors will be asked again.")
     if survey is not None and survey.missing and survey.missing < survey.wanted:
-        there = f"{survey.wanted - survey.missing:,} of {count(survey.wanted, _unit(job))}"
+        there = f"{survey.wanted - survey.missing:,} of {counted(survey.wanted, _unit(job))}"
         say(f"{job.out}: {there} {'answered' if job.samples is None else 'there'} already; going on.")
 
 
 def _nothing_to_do(job: Job, survey: _Survey) -> str:
     if not survey.rows:
         return f"No prompts in {job.source_name}."
-    each = "" if job.samples is None else f" {count(job.samples, 'time')}"
-    return f"Nothing to do: {count(survey.rows, 'row')}, all answered{each}."
+    each = "" if job.samples is None else f" {counted(job.samples, 'time')}"
+    return f"Nothing to do: {counted(survey.rows, 'row')}, all answered{each}."
 
 
 def _print_account(job: Job, asking: Asking) -> None:
@@ -237,7 +237,7 @@ def _first_error(job: Job, asking: Asking) -> str:
     again = " Run the same command again to retry." if job.out else ""
     if job.cache_mode == "offline":
         again = " Run without --offline to buy what is missing."
-    errors = count(asking.errors, f"{unit} has an error", f"{unit}s have errors")
+    errors = counted(asking.errors, f"{unit} has an error", f"{unit}s have errors")
     return f"{errors}.{again} The first: {shown(in_options(asking.first_error or ''))}"
 
 

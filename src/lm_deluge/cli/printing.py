@@ -4,11 +4,8 @@ What is in an entry was written by a model or came from somebody else's file, so
 first, and is never read as markup.
 """
 
-import math
 import sys
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +13,6 @@ from rich.cells import cell_len
 
 from lm_deluge._printable import printable_json
 from lm_deluge.cache.runs import Run
-from lm_deluge.progress.text import count
 from lm_deluge.progress.wrapping import wrapped
 
 if TYPE_CHECKING:
@@ -24,69 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Column",
-    "ago",
-    "date",
-    "day",
-    "entries_of",
     "make_console",
-    "moment",
     "plain",
     "print_json",
     "print_sentence",
     "print_table",
-    "size",
 ]
 
 _LEAST_WIDTH = 4
 _GAP = 2  # between two columns
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
-
-
-def size(number: float) -> str:
-    """``512 bytes``, ``1.4 kB``, ``12 MB``."""
-    unit = 0
-    while number >= 999.5 and unit < len(_UNITS) - 1:
-        number /= 1000
-        unit += 1
-    digits = 1 if unit and number < 9.95 else 0
-    return f"{number:,.{digits}f} {'byte' if not unit and number == 1 else _UNITS[unit]}"
-
-
-def date(when: float | None, *, seconds: bool = False) -> str:
-    """``2026-11-02 14:03``, in UTC as all times here; a dash where it is not known. What is around it says so."""
-    if not when:
-        return "–"
-    try:
-        return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
-    except (OverflowError, ValueError, OSError):
-        return "–"  # no date that there is
-
-
-def moment(when: float) -> str:
-    """``2026-11-02 14:03:20 UTC``."""
-    return f"{date(when, seconds=True)} UTC"
-
-
-def day(when: float | None) -> str:
-    """The same without the hour."""
-    return date(when)[: len("2026-11-02")]
-
-
-def ago(when: float, now: float | None = None) -> str:
-    """``3 days ago``, ``in 2 hours``."""
-    passed = (time.time() if now is None else now) - when
-    if not math.isfinite(passed):
-        return "at no time"
-    for seconds, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        if abs(passed) >= seconds:
-            number = count(int(abs(passed) // seconds), unit)
-            return f"{number} ago" if passed > 0 else f"in {number}"
-    return "just now"
-
-
-def entries_of(number: int) -> str:
-    """``1 entry``, ``2 entries``."""
-    return count(number, "entry", "entries")
 
 
 def make_console() -> "Console":

@@ -19,13 +19,13 @@ from lm_deluge.cli.terminal import say
 from lm_deluge.cli.wording import in_options
 from lm_deluge.errors import PromptCacheWarning
 from lm_deluge.models import Model, resolve
-from lm_deluge.progress.text import count
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Estimate, PromptCache
 from lm_deluge.prompt_cache.advice import lifetime_differs
 from lm_deluge.prompt_cache.estimate import Bill
 from lm_deluge.prompt_cache.layout import rough_tokens
 from lm_deluge.providers import wire_format
+from lm_deluge.text import counted
 from lm_deluge.tool import Tool
 
 __all__ = ["Simulation", "carry_out"]
@@ -108,7 +108,7 @@ def carry_out(asked: Simulation) -> int:
         why_alike = _why_alike(estimate, model, tools, longest=rows.longest)
         print_bills(estimate, asked.client, samples=asked.call.get("samples", 1), why_alike=why_alike)
     if estimate.unusable:
-        cannot = count(estimate.unusable, "prompt cannot be asked and is", "prompts cannot be asked and are")
+        cannot = counted(estimate.unusable, "prompt cannot be asked and is", "prompts cannot be asked and are")
         say(f"{cannot} left out{'. One of them' if estimate.unusable > 1 else ''}: {estimate.problem}")
     return 1 if estimate.prompts and estimate.unusable == estimate.prompts else 0
 
@@ -149,7 +149,9 @@ def _why_alike(estimate: Estimate, model: Model, tools: Sequence[Tool], *, longe
     longest += sum(rough_tokens(tool, wire_format(model)) for tool in tools)
     minimum = model.cache_minimum
     if longest < minimum:
-        return f"the longest prompt has about {count(longest, 'token')}, and the model caches nothing below {minimum:,}"
+        return (
+            f"the longest prompt has about {counted(longest, 'token')}, and the model caches nothing below {minimum:,}"
+        )
     if none.warm.reads:
         return "its provider caches prompts on its own, and nothing is added to that"
     where = "".join(f". {in_options(advice).rstrip('.')}" for advice in estimate.advice)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from lm_deluge.events import RunReport
-from lm_deluge.progress.text import money, rate
+from lm_deluge.text import money, rate
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -25,6 +25,7 @@ from lm_deluge.prompt_cache import CachePlan
 from lm_deluge.providers import Failure, parse, rate_limit_pause
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
+from lm_deluge.text import counted
 from lm_deluge.wire import HttpRequest, HttpResponse
 
 __all__ = ["Caller"]
@@ -411,7 +412,7 @@ _MISSED: Mapping[str, str] = {
 
 
 def _why_missed(reason: str, answers: int) -> str:
-    prompts = "1 prompt was" if answers == 1 else f"{answers:,} prompts were"
+    prompts = counted(answers, "prompt was", "prompts were")
     return f"{prompts} not read from the provider's cache, which says {reason}: {_MISSED.get(reason, 'see its guide')}."
 
 

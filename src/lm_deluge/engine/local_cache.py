@@ -16,6 +16,7 @@ from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import CacheWarning
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
+from lm_deluge.text import duration
 
 __all__ = ["LocalCache", "Pending", "raise_if_cancelled"]
 
@@ -270,8 +271,8 @@ class LocalCache:
         """Say that a prompt has waited in vain for another to fetch its answer."""
         self._warnings.warn(
             "waited",
-            f"For {seconds:,.0f} s others who share {self.location} have been fetching an answer that does not come, "
-            "so this run asks for it as well; it may be paid twice. If their calls may take that long, raise "
+            f"For {duration(seconds)}, others who share {self.location} have been fetching an answer that has not "
+            "come, so this run asks for it as well; it may be paid twice. If their calls may take that long, raise "
             "request_timeout.",
             CacheWarning,
         )

@@ -15,7 +15,7 @@ from lm_deluge._locks import renewed
 from lm_deluge.events import Event, RunStarted
 from lm_deluge.progress._plain import write_last_line
 from lm_deluge.progress._tally import Tally
-from lm_deluge.progress.text import duration, rate
+from lm_deluge.text import duration, rate
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -5,7 +5,8 @@ from collections import deque
 
 from lm_deluge._clock import Clock
 from lm_deluge.events import AnswerReceived, CoolDown, Event, HitsServed, RetryScheduled, RunReport, RunStarted
-from lm_deluge.progress.text import count, money, paid, rate
+from lm_deluge.progress.summary import paid
+from lm_deluge.text import counted, money, rate
 
 __all__ = ["Tally"]
 
@@ -106,20 +107,20 @@ class Tally:
     def facts(self) -> list[str]:
         """What there is to tell beside the position, the most important first; what did not happen is left out."""
         told = [
-            count(self.errors, "error") if self.errors else "",
+            counted(self.errors, "error") if self.errors else "",
             f"{money(self.cost)} paid" if self.cost else "",
             f"{money(self.cost_avoided)} avoided" if self.cost_avoided else "",
-            count(self.hits, "hit") if self.hits else "",
-            count(self.retries, "retry", "retries") if self.retries else "",
+            counted(self.hits, "hit") if self.hits else "",
+            counted(self.retries, "retry", "retries") if self.retries else "",
             f"{self.unpriced:,} of unknown price" if self.unpriced else "",
         ]
         return [fact for fact in told if fact]
 
     def line(self) -> str:
         """All of it as one plain line."""
-        position = f"{self.position} {'prompt' if (self.total or self.done) == 1 else 'prompts'}"
-        hits = [count(self.hits, "hit"), count(self.errors, "error")]
-        retries = [count(self.retries, "retry", "retries")] if self.retries else []
+        position = f"{self.position} prompt{'' if (self.total or self.done) == 1 else 's'}"
+        hits = [counted(self.hits, "hit"), counted(self.errors, "error")]
+        retries = [counted(self.retries, "retry", "retries")] if self.retries else []
         money_ = [paid(self.cost, self.unpriced), f"{money(self.cost_avoided)} avoided"]
         pause = [self.pause] if self.pause else []
         return ", ".join([position, *hits, *retries, *money_, rate(self.per_second), *pause])

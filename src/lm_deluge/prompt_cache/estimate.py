@@ -6,6 +6,7 @@ import msgspec
 
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.patterns import Pattern
+from lm_deluge.text import NOTHING, counted, duration, money
 from lm_deluge.usage import Usage
 
 __all__ = ["ANSWERED_AFTER", "Bill", "Estimate", "Forecast"]
@@ -154,8 +155,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         rows += [
             (
                 each.name,
-                _dollars(each.cold.cost),
-                _dollars(each.warm.cost),
+                _money(each.cold),
+                _money(each.warm),
                 f"{each.cold.writes:,}",
                 f"{each.cold.reads:,}",
                 f"{each.cold.hit_ratio:.1%}",
@@ -163,24 +164,26 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
             for each in self.forecasts
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        prompts = counted(self.prompts, "prompt")
         if self.prompts == self.hits + self.unusable:
             left_out = f", {self.unusable:,} cannot be sent: {self.problem}" if self.unusable else ""
-            return f"Nothing to pay: of {self.prompts:,} prompts the local cache answers {self.hits:,}{left_out}"
-        asked = f"{self.prompts - self.hits - self.unusable:,} of {self.prompts:,} prompts to {self.model}"
+            return f"Nothing to pay: of {prompts} the local cache answers {self.hits:,}{left_out}"
+        asked = f"{self.prompts - self.hits - self.unusable:,} of {prompts} to {self.model}"
         by = "" if self.cost_without_prompt_caching is not None else " (by tokens; no price is known)"
         lines = [f"{asked}; best: {self.best.name}{by}"]
         for name, *cells in rows:
             padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
             lines.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
-        answers = "answers left out" if self.output_tokens is None else f"{self.output_tokens:,} tokens an answer"
+        tokens = self.output_tokens
+        answers = "answers left out" if tokens is None else f"{counted(tokens, 'token')} an answer"
         lines.append(f"estimated: {answers}; four bytes a token; an answer takes {ANSWERED_AFTER:g} s")
         if self.held_back_by is not None:
-            lines.append(f"at least {self.seconds / 60:,.0f} min, for {self.held_back_by} holds it back")
+            lines.append(f"at least {duration(self.seconds)}, for {self.held_back_by} holds it back")
         if self.unusable:
             lines.append(f"{self.unusable:,} cannot be sent: {self.problem}")
         lines += self.advice
         return "\n".join(lines)
 
 
-def _dollars(value: float | None) -> str:
-    return "?" if value is None else f"${value:,.4f}" if value < 10 else f"${value:,.2f}"
+def _money(bill: Bill) -> str:
+    return NOTHING if bill.cost is None else money(bill.cost)

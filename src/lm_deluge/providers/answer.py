@@ -11,6 +11,7 @@ from lm_deluge.providers._json import decode_object
 from lm_deluge.providers._registry import wire_format
 from lm_deluge.providers._values import Failure, Reply
 from lm_deluge.providers.failures import error_of, failure_from_error, failure_from_response, invalid_response
+from lm_deluge.text import size
 from lm_deluge.wire import HttpResponse
 
 __all__ = ["parse", "rate_limit_pause", "read_reply", "read_whole"]
@@ -44,8 +45,8 @@ def read_whole(
     if decoded is None:
         if len(body) <= LARGE:
             return invalid_response(model, status, "the body is not a JSON object")
-        size = f"{len(body) / 1e6:,.0f} MB"
-        return invalid_response(model, status, f"its {size} are no JSON object that can be read", again=False)
+        problem = f"its {size(len(body))} are no JSON object that can be read"
+        return invalid_response(model, status, problem, again=False)
     error = error_of(decoded)
     if error is not None:
         return failure_from_error(model, error, status=status, secrets=secrets, headers=headers, now=now)

@@ -7,6 +7,7 @@ import threading
 from lm_deluge._locks import renewed
 from lm_deluge.errors import ConfigError, UnavailableError
 from lm_deluge.schedule.health import Health
+from lm_deluge.text import duration
 
 __all__ = ["Limits"]
 
@@ -177,9 +178,9 @@ class Limits:
         with self._lock:
             if health.is_given_up(now) and health.wait(now):
                 raise UnavailableError(
-                    f"No answer has come from {model} for {health.silent_for(now):,.0f} s: {health.failures:,} calls "
-                    f"in a row failed, the last one with: {health.reason} This prompt was not asked again. Run it "
-                    "again once that is mended; give_up_after= says how long to go on trying."
+                    f"No answer has come from {model} for {duration(health.silent_for(now))}: "
+                    f"{health.failures:,} calls in a row failed, the last one with: {health.reason} This prompt was "
+                    "not asked again. Run it again once that is mended; give_up_after= says how long to go on trying."
                 )
 
     def begin(self) -> None:

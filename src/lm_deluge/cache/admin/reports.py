@@ -1,14 +1,13 @@
 """What the reports of moving data have in common: what was left out and why, without end."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import ClassVar
 
 import msgspec
 
 from lm_deluge._printable import shown
 
-__all__ = ["Cut", "Left", "contradicted", "counted", "day", "shortened", "there"]
+__all__ = ["Cut", "Left", "contradicted", "shortened", "there"]
 
 _SHOWN = 10
 
@@ -43,11 +42,6 @@ def shortened(left: Sequence[object], count: int) -> list[str]:
     return lines
 
 
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """A number of things, in words: ``1 entry``, ``1,200 entries``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def contradicted(conflicts: int, *, replaced: bool, dry_run: bool) -> str:
     """What is said of entries that are stored with another answer than the one that came."""
     kept = "what was there is kept"
@@ -59,8 +53,3 @@ def contradicted(conflicts: int, *, replaced: bool, dry_run: bool) -> str:
 def there(count: int) -> str:
     """What is said of entries that are stored already."""
     return f"{'was' if count == 1 else 'were'} there already"
-
-
-def day(seconds: float) -> str:
-    """A time for people."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}" if seconds else "an unknown day"

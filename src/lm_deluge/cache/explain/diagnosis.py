@@ -14,7 +14,7 @@ import msgspec
 
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
 from lm_deluge.cache.explain.differences import Difference, differences, escaped, parameter_differences, quoted
-from lm_deluge.cache.explain.explanation import Explanation, Near, Reason, age, when
+from lm_deluge.cache.explain.explanation import Explanation, Near, Reason
 from lm_deluge.cache.explain.search import Candidate, Searcher
 from lm_deluge.cache.record import Scope, StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
@@ -22,6 +22,7 @@ from lm_deluge.canonical import namespaced, sampled, scoped
 from lm_deluge.errors import ConfigError, DamagedEntryError, PromptError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
+from lm_deluge.text import age, moment
 
 __all__ = ["Explanation", "Near", "Searcher", "Wanted", "explain"]
 
@@ -148,7 +149,7 @@ class _Explaining:
         for key in self._keys:
             if (aside := self._searcher.set_aside.get(key)) is not None:
                 said = escaped(aside.reason, _SENTENCE_WIDTH).rstrip(".")
-                return self._because("set_aside", f"The entry was set aside on {when(aside.when)}: {said}.")
+                return self._because("set_aside", f"The entry was set aside on {moment(aside.when)}: {said}.")
         nearest = _grouped(self._nearest())[:most]
         if nearest and nearest[0].similarity == 1:
             nearest = [near for near in nearest if near.similarity == 1]

@@ -3,11 +3,8 @@
 Names and texts from entries are escaped, for a cache file may come from anyone.
 """
 
-import math
 import textwrap
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -15,8 +12,9 @@ import msgspec
 from lm_deluge._printable import shown
 from lm_deluge.cache.explain.differences import Difference, escaped, quoted
 from lm_deluge.cache.record import Scope
+from lm_deluge.text import counted, moment, money
 
-__all__ = ["Explanation", "Near", "Reason", "age", "when"]
+__all__ = ["Explanation", "Near", "Reason"]
 
 Reason = Literal[
     "hit",
@@ -35,7 +33,6 @@ Reason = Literal[
 ]
 
 _WIDTH = 100
-_LAST_TIME = 253_402_300_800  # the year 10000, where datetime ends
 _NAME_WIDTH = 36
 _MOST_SHOWN = 6  # differences of an entry, in text
 
@@ -71,12 +68,12 @@ class Near(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def facts(self) -> str:
         """Which entry it is, in a line."""
         name = escaped(self.model, _NAME_WIDTH) or "unknown model"
-        return f"{self.key[:12]}…, {name}, {when(self.created)}"
+        return f"{self.key[:12]}…, {name}, {moment(self.created)}"
 
     @property
     def price(self) -> str:
         """What it cost, in words."""
-        return "cost unknown" if self.cost is None else f"cost {_dollars(self.cost)}"
+        return "cost unknown" if self.cost is None else f"cost {money(self.cost)}"
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -124,7 +121,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         if near is None or not near.differences or self.reason in ("hit", "old", "damaged", "set_aside", "key"):
             return self.because
         first, others = near.differences[0], len(near.differences) + near.more - 1
-        rest = f", and in {others} other {'place' if others == 1 else 'places'}" if others else ""
+        rest = f", and in {counted(others, 'other place')}" if others else ""
         return f"The nearest entry ({near.facts}) differs in {first.place}: {first.sides}{rest}."
 
     def __str__(self) -> str:
@@ -150,7 +147,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             yield ""
             yield f"{'Nearest' if not number else f'{number + 1}.'} {near.facts}, {_alike(near.similarity)}"
             if others := near.samples - 1:
-                yield f"  It stands for {others:,} other sample{'s' * (others != 1)} of the same prompt too."
+                yield f"  It stands for {counted(others, 'other sample')} of the same prompt too."
             if near.redacted:
                 yield "  Its request was redacted, so some of this may not be what was asked then."
             yield from _difference_lines(near)
@@ -160,29 +157,6 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         elsewhere = f", {self.elsewhere:,} of them under other cache_keys" if self.elsewhere else ""
         damaged = f"; {self.damaged:,} damaged skipped" if self.damaged else ""
         return entries + elsewhere + damaged
-
-
-def when(created: float) -> str:
-    """A time as people read it, to the minute."""
-    if not 0 < created < _LAST_TIME:
-        return "at an unknown time"
-    return f"{datetime.fromtimestamp(created, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def age(seconds: float) -> str:
-    """``40 seconds``, ``3 hours``, ``9.5 days``: in the unit that gives the shortest number."""
-    if not math.isfinite(seconds):
-        return "an unknown time"
-    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if seconds >= 1.5 * size or (seconds >= size and seconds % size == 0):
-            number = f"{seconds / size:,.1f}".removesuffix(".0")
-            return f"{number} {unit}{'s' * (number != '1')}"
-    return f"{seconds:.3g} second{'s' * (seconds != 1)}"
-
-
-def _dollars(cost: float) -> str:
-    """Three digits that count, and none of them as a power of ten."""
-    return f"${cost:,.2f}" if cost >= 1 else f"${Decimal(f'{cost:.3g}'):f}"
 
 
 def _alike(similarity: float) -> str:
@@ -203,4 +177,4 @@ def _difference_lines(near: Near) -> Iterator[str]:
         yield f"    asked   {difference.asked}"
         yield f"    stored  {difference.stored}"
     if hidden := len(near.differences) - len(shown) + near.more:
-        yield f"  … and in {hidden:,} other {'place' if hidden == 1 else 'places'}"
+        yield f"  … and in {counted(hidden, 'other place')}"

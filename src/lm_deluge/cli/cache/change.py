@@ -175,9 +175,10 @@ def delete(
       deluge cache delete my_cache.db --set-aside --older-than 90d
     """
     from lm_deluge.cli.cache.deleting import delete_entries
-    from lm_deluge.cli.printing import entries_of, print_json
+    from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.terminal import say
     from lm_deluge.errors import ConfigError
+    from lm_deluge.text import counted
 
     chosen = make_filter(
         namespace=cache_key, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
@@ -193,4 +194,4 @@ def delete(
     elif deleted is None:
         say("No entries match." if filtered or not set_aside else "No entries are set aside.")
     else:
-        say(f"{entries_of(deleted)} deleted.")
+        say(f"{counted(deleted, 'entry', 'entries')} deleted.")

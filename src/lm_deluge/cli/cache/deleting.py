@@ -8,8 +8,8 @@ from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.admin.housekeeping import find
 from lm_deluge.cli.cache.asides import choose, find_aside
 from lm_deluge.cli.consent import ask
-from lm_deluge.cli.printing import entries_of
 from lm_deluge.cli.stores import open_store
+from lm_deluge.text import counted
 
 if TYPE_CHECKING:
     from lm_deluge.cache.stores import Store
@@ -38,8 +38,8 @@ def delete_entries(where: str, prefixes: Sequence[str], filter: Filter, *, set_a
     if not keys:
         return None
     if not prefixes:
-        which = f"{entries_of(len(keys))}{' that was set aside' if len(keys) == 1 else ' that were set aside'}"
-        ask(f"{which if set_aside else entries_of(len(keys))} would be deleted.", yes=yes)
+        aside = ("entry that was set aside", "entries that were set aside")
+        ask(f"{counted(len(keys), *(aside if set_aside else ('entry', 'entries')))} would be deleted.", yes=yes)
     with closing(open_store(where, writing=True)) as opened:
         store = scannable(opened)
         delete = store.delete_set_aside if set_aside else store.delete_many

@@ -14,12 +14,12 @@ from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, ScanStore, Store
 from lm_deluge.cli.cache.asides import find_aside, namespaces_of
 from lm_deluge.cli.cache.listing import facts_of
-from lm_deluge.cli.printing import ago, make_console, moment, print_json, size
+from lm_deluge.cli.printing import make_console, print_json
 from lm_deluge.cli.terminal import shown
 from lm_deluge.errors import ConfigError, DamagedEntryError
-from lm_deluge.progress.text import money
 from lm_deluge.prompt import File, Image, Message, ProviderBlock, Text, Thinking, ToolCall, ToolResult
 from lm_deluge.response import APIResponse
+from lm_deluge.text import ago, moment, money, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,24 +166,25 @@ def _facts(page: _Page) -> Iterator[tuple[str, str]]:
     stored, facts = page.stored, page.stored.facts
     yield "key", stored.key.hex()
     if page.aside is not None:
-        yield "set aside", f"{moment(page.aside.when)}: {page.aside.reason}"
+        yield "set aside", f"{moment(page.aside.when, seconds=True)}: {page.aside.reason}"
     for aside in page.earlier:
-        yield "before", f"an answer was set aside on {moment(aside.when)}: {aside.reason}; --set-aside shows the last"
+        when = moment(aside.when, seconds=True)
+        yield "before", f"an answer was set aside on {when}: {aside.reason}; --set-aside shows the last"
     for problem in page.problems:
         yield "damaged", problem
     if stored.namespace:
         yield "cache key", stored.namespace
     if facts.created:
-        yield "stored", f"{moment(facts.created)} ({ago(facts.created)})"
+        yield "stored", f"{moment(facts.created, seconds=True)} ({ago(facts.created)})"
     if stored.expires is not None:
-        yield "expires", f"{moment(stored.expires)} ({ago(stored.expires)})"
+        yield "expires", f"{moment(stored.expires, seconds=True)} ({ago(stored.expires)})"
     if stored.used is not None:
-        yield "last used", f"{moment(stored.used)} ({ago(stored.used)})"
+        yield "last used", f"{moment(stored.used, seconds=True)} ({ago(stored.used)})"
     if page.response is not None:
         yield from _answer_facts(page.response)
     if page.run is not None:
         tags = f", tagged {', '.join(page.run.tags)}" if page.run.tags else ""
-        yield "bought by", f"run {page.run.name or page.run.id} of {moment(page.run.started)}{tags}"
+        yield "bought by", f"run {page.run.name or page.run.id} of {moment(page.run.started, seconds=True)}{tags}"
     if page.request is not None:
         yield from _request_facts(page.request)
     yield "size", size(stored.size)

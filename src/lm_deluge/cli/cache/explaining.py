@@ -18,9 +18,9 @@ from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.stores import open_store
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.errors import ConfigError, PromptError
-from lm_deluge.progress.text import count
 from lm_deluge.prompt import Conversation, as_conversation
 from lm_deluge.request import Parameters
+from lm_deluge.text import counted
 
 __all__ = ["Question", "answer"]
 
@@ -110,9 +110,9 @@ def answer(question: Question) -> None:
             else:
                 sys.stdout.write(f"{found}\n" if index is None else f"row {index}: {title}\n{found}\n\n")
     if question.prompt is None:
-        left = f", {count(unusable, 'row')} that cannot be read" if unusable else ""
+        left = f", {counted(unusable, 'row')} that cannot be read" if unusable else ""
         total = hits + misses + unusable
-        say(f"{count(hits, 'hit')}, {count(misses, 'miss', 'misses')}{left}." if total else "No prompts.")
+        say(f"{counted(hits, 'hit')}, {counted(misses, 'miss', 'misses')}{left}." if total else "No prompts.")
 
 
 def _parameters(question: Question) -> tuple[Parameters, ...]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lm_deluge.cache.admin.archive import ExportReport
-from lm_deluge.cli.printing import entries_of, size
+from lm_deluge.text import counted, size
 
 __all__ = ["destination", "exported"]
 
@@ -29,6 +29,6 @@ def exported(report: ExportReport, name: str) -> str:
     """A sentence with the size that the file has, and lines about what is not in it."""
     path = Path(name).expanduser()
     is_file = name != "-" and path.is_file()
-    written = f"{entries_of(report.entries)} written" + (f" to {name}" if is_file else "")
+    written = f"{counted(report.entries, 'entry', 'entries')} written" + (f" to {name}" if is_file else "")
     taken = size(path.stat().st_size if is_file else report.bytes)
     return "\n".join([f"{written} ({taken}).", *str(report).splitlines()[1:]])

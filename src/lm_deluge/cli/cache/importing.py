@@ -13,7 +13,7 @@ from lm_deluge.cache.admin.archive.reference import ReferenceReport, is_referenc
 from lm_deluge.cli.stores import kind_of, open_store
 from lm_deluge.cli.terminal import say
 from lm_deluge.errors import ConfigError
-from lm_deluge.progress.text import count
+from lm_deluge.text import counted
 
 if TYPE_CHECKING:
     from lm_deluge.cache.stores import Store
@@ -72,7 +72,7 @@ def _merge(where: str, other: str, *, create: bool, dry_run: bool, how: dict[str
         with _opened(where, create, dry_run) as store:
             report, whole = _load(store, bundle, how)
     if written.damaged:
-        damaged = count(written.damaged, "damaged entry", "damaged entries")
+        damaged = counted(written.damaged, "damaged entry", "damaged entries")
         say(f"{damaged} of {other} left out; `deluge cache verify` names them.")
     return report, whole and not written.damaged
 

@@ -12,11 +12,11 @@ from lm_deluge.cache.entry import Facts, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.cli.cache.asides import choose
-from lm_deluge.cli.printing import Column, date, day, make_console, print_json, print_table
+from lm_deluge.cli.printing import Column, make_console, print_json, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.errors import DamagedEntryError
-from lm_deluge.progress.text import money
 from lm_deluge.response import APIResponse
+from lm_deluge.text import date, day, money
 
 __all__ = ["facts_of", "print_entries", "print_set_aside"]
 

@@ -7,10 +7,10 @@ from lm_deluge.cache.admin.filters import Filter
 from lm_deluge.cache.admin.housekeeping import Drift, Group, Ledger, Stats
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, Store
-from lm_deluge.cli.printing import Column, ago, date, day, entries_of, make_console, print_sentence, print_table, size
+from lm_deluge.cli.printing import Column, make_console, print_sentence, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.events import RunReport
-from lm_deluge.progress.text import count, money
+from lm_deluge.text import ago, counted, date, day, money, size
 from lm_deluge.usage import Usage
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def print_stats(stats: Stats, runs: Sequence[Run], location: str, *, on_disk: bo
 
 def _headline(stats: Stats, location: str, place: str) -> str:
     found = stats.all
-    aside = f"; {entries_of(stats.set_aside)} set aside" if stats.set_aside else ""
+    aside = f"; {counted(stats.set_aside, 'entry', 'entries')} set aside" if stats.set_aside else ""
     if not found.entries:
         return f"{location}: no entries{aside}."
-    facts = f"{entries_of(found.entries)}, {size(stats.disk_bytes)} {place}{aside}"
+    facts = f"{counted(found.entries, 'entry', 'entries')}, {size(stats.disk_bytes)} {place}{aside}"
     stored = "" if found.oldest is None else f" Stored from {date(found.oldest)} to {date(found.newest)} UTC."
     return f"{location}: {facts}.{stored}"
 
@@ -92,7 +92,7 @@ def _print_ledger(console: "Console", ledger: Ledger, runs: Sequence[Run], locat
     paid, avoided = money(total.cost), money(total.cost_avoided)
     saved = total.cost_without_prompt_caching - total.cost
     by_provider = f", {money(saved)} saved by the provider's prompt cache" if total.prompt_cache_hits else ""
-    console.print(f"{count(ledger.runs, 'run')}{unfinished}: {paid} paid, {avoided} avoided by hits{by_provider}.")
+    console.print(f"{counted(ledger.runs, 'run')}{unfinished}: {paid} paid, {avoided} avoided by hits{by_provider}.")
     _print_list(console, "Tokens paid", _tokens(total.usage))
     _print_list(console, "Tokens avoided", _tokens(total.usage_avoided))
     _print_list(console, "Hits", _hit_places(total, location))

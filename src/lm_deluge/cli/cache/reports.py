@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_deluge.cache.admin.housekeeping import Problem, PruneReport, VerifyReport
-from lm_deluge.cli.printing import Column, entries_of, make_console, print_table, size
+from lm_deluge.cli.printing import Column, make_console, print_table
 from lm_deluge.cli.terminal import say, shown
-from lm_deluge.progress.text import count, money
+from lm_deluge.text import counted, money, size
 
 if TYPE_CHECKING:
     from lm_deluge.cache.stores.sqlite.rebuild import RebuildReport
@@ -64,7 +64,7 @@ def rebuilt(report: "RebuildReport", where: str) -> str:
     lost = f"at least {report.lost:,} could not be read" if report.lost else "none is known to be lost"
     kept = Path(report.kept).name
     return (
-        f"{where} was made anew with {entries_of(report.entries)}; {lost}. "
+        f"{where} was made anew with {counted(report.entries, 'entry', 'entries')}; {lost}. "
         f"The old file ({size(report.kept_bytes)}) is beside it: {kept}."
     )
 
@@ -78,9 +78,10 @@ def pruned(report: PruneReport) -> str:
     """The same in sentences."""
     if not report.entries:
         return f"Nothing to remove; {_kept(report)}."
-    unpriced = f" (+ {count(report.unpriced, 'answer')} of unknown price)" if report.unpriced else ""
+    unpriced = f" (+ {counted(report.unpriced, 'answer')} of unknown price)" if report.unpriced else ""
+    entries = counted(report.entries, "entry", "entries")
     return (
-        f"{'Would remove' if report.dry_run else 'Removed'} {entries_of(report.entries)} ({size(report.bytes)}); "
+        f"{'Would remove' if report.dry_run else 'Removed'} {entries} ({size(report.bytes)}); "
         f"{_kept(report)}. To get the answers again would cost {money(report.cost)}{unpriced}."
     )
 

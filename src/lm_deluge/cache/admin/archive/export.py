@@ -19,13 +19,14 @@ from lm_deluge.cache.admin.archive.bundle import BundleWriter, EntryLine, RunLin
 from lm_deluge.cache.admin.archive.reading import is_bundle
 from lm_deluge.cache.admin.archive.sharing import divide
 from lm_deluge.cache.admin.filters import Filter, entries, runs_of, scannable
-from lm_deluge.cache.admin.reports import Left, counted, shortened
+from lm_deluge.cache.admin.reports import Left, shortened
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
 from lm_deluge.cache.entry import Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import JournalStore, Store
 from lm_deluge.errors import CacheFileError, DamagedEntryError
 from lm_deluge.response import APIResponse
+from lm_deluge.text import counted
 
 __all__ = ["ExportReport", "Redact", "entry_line", "export"]
 

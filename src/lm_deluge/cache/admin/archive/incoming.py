@@ -5,12 +5,13 @@ from typing import Literal, get_args
 import msgspec
 
 from lm_deluge._printable import shown
-from lm_deluge.cache.admin.reports import Cut, Left, day
+from lm_deluge.cache.admin.reports import Cut, Left
 from lm_deluge.cache.codec import Decoded, decode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.stores import Store
 from lm_deluge.errors import ConfigError, DamagedEntryError
 from lm_deluge.response import APIResponse
+from lm_deluge.text import moment
 
 __all__ = ["Conflict", "Incoming", "OnConflict"]
 
@@ -41,8 +42,8 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return (
-            f"{shown(self.key[:16])}…: stored is {shown(self.stored_model)} of {day(self.stored_at)}, "
-            f"incoming {shown(self.incoming_model)} of {day(self.incoming_at)}"
+            f"{shown(self.key[:16])}…: stored is {shown(self.stored_model)} of {moment(self.stored_at)}, "
+            f"incoming {shown(self.incoming_model)} of {moment(self.incoming_at)}"
         )
 
 

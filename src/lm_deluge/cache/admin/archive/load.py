@@ -34,7 +34,7 @@ from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.admin.archive.reading import RawLine, Source, lines_of
 from lm_deluge.cache.admin.archive.sharing import SharedLines
 from lm_deluge.cache.admin.filters import runs_of
-from lm_deluge.cache.admin.reports import Cut, Left, contradicted, counted, shortened, there
+from lm_deluge.cache.admin.reports import Cut, Left, contradicted, shortened, there
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.record import PackedParameters, PackedRequest, StoredRequest, pack_request
@@ -42,6 +42,7 @@ from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, Store
 from lm_deluge.errors import CacheFileError, CacheVersionError, ConfigError, DamagedEntryError
 from lm_deluge.response import APIResponse
+from lm_deluge.text import counted
 
 __all__ = ["ImportReport", "load"]
 

@@ -18,7 +18,7 @@ from lm_deluge._optional import require
 from lm_deluge._printable import shown
 from lm_deluge.cache.admin.archive.incoming import Conflict, Incoming, OnConflict
 from lm_deluge.cache.admin.archive.keys import key_of
-from lm_deluge.cache.admin.reports import Cut, contradicted, counted, shortened, there
+from lm_deluge.cache.admin.reports import Cut, contradicted, shortened, there
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.codec import encode
 from lm_deluge.cache.entry import Entry, Facts
@@ -28,6 +28,7 @@ from lm_deluge.cache.stores.leveldb.files import copy_privately
 from lm_deluge.errors import CacheFileError, ConfigError, PromptError
 from lm_deluge.prompt import Conversation, Message, Part, Text, ToolCall, ToolResult
 from lm_deluge.response import APIResponse
+from lm_deluge.text import counted
 from lm_deluge.usage import Usage
 
 __all__ = ["ReferenceReport", "is_reference", "load_reference"]

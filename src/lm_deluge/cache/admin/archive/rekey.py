@@ -8,12 +8,13 @@ from lm_deluge._printable import shown
 from lm_deluge.cache.admin.archive._recent import remembering
 from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
-from lm_deluge.cache.admin.reports import Left, counted, day, shortened
+from lm_deluge.cache.admin.reports import Left, shortened
 from lm_deluge.cache.codec import Decoded, decode, encode
 from lm_deluge.cache.entry import Entry, Stored
 from lm_deluge.cache.record import PackedParameters, StoredRequest, pack_request, unpack_request
 from lm_deluge.cache.stores import Store
 from lm_deluge.errors import ConfigError, DamagedEntryError
+from lm_deluge.text import counted, moment
 
 __all__ = ["RekeyReport", "rekey"]
 
@@ -225,7 +226,7 @@ class _Rekey:
 
 def _reason(key: bytes, winner: _Held) -> str:
     served = winner.found
-    return f"{key.hex()[:16]}… has a newer answer, of {served.response.model}, {day(served.created)}"
+    return f"{key.hex()[:16]}… has a newer answer, of {served.response.model}, {moment(served.created)}"
 
 
 def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import msgspec
 
 from lm_deluge.cache.admin.filters import scannable
-from lm_deluge.cache.admin.reports import counted
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Entry, Stored
 from lm_deluge.cache.facts import corrected, mistaken
@@ -21,6 +20,7 @@ from lm_deluge.cache.record import (
 )
 from lm_deluge.cache.stores import BoundedStore, Store
 from lm_deluge.errors import CacheError, CacheWarning, DamagedEntryError
+from lm_deluge.text import counted
 
 __all__ = ["Problem", "VerifyReport", "verify"]
 

@@ -1,0 +1,44 @@
+"""A finished run in one line."""
+
+from lm_deluge.events import RunReport
+from lm_deluge.text import counted, duration, money, rate
+
+__all__ = ["paid", "summary"]
+
+
+def paid(cost: float, unpriced: int) -> str:
+    """``$1.23 paid``, and how many answers that leaves out."""
+    known = f"{money(cost)} paid"
+    return f"{known} (+ {counted(unpriced, 'answer')} of unknown price)" if unpriced else known
+
+
+_DAMAGED = ("damaged cache entry", "damaged cache entries")
+_CENT = 1e-4  # dollars; a hundredth of a cent is not worth a word
+
+
+def summary(report: RunReport) -> str:
+    """A finished run in one line."""
+    prompts = counted(report.prompts, "prompt")
+    speed = rate(report.prompts / report.seconds) if report.seconds > 0 else None
+    took = f" in {duration(report.seconds)} ({speed})" if speed else ""
+    if report.prompts and report.hits == report.prompts:
+        return f"{prompts} from the cache{took}: $0 paid, {money(report.cost_avoided)} saved."
+    facts = [
+        counted(report.hits, "hit") if report.hits else "",
+        counted(report.calls, "call"),
+        counted(report.retries, "retry", "retries") if report.retries else "",
+        counted(report.errors, "error") if report.errors else "",
+        paid(report.cost, report.unpriced),
+        f"{money(report.cost_avoided)} avoided" if report.cost_avoided else "",
+        f"{money(report.saved_by_prompt_cache)} saved by prompt cache" if report.saved_by_prompt_cache > _CENT else "",
+        f"{money(-report.saved_by_prompt_cache)} more than without prompt cache"
+        if report.saved_by_prompt_cache < -_CENT and report.usage.has_cache_write
+        else "",
+        f"{money(report.lost_to_writes)} lost to avoidable writes" if report.lost_to_writes > _CENT else "",
+        counted(report.cache_failures, "cache failure") if report.cache_failures else "",
+        counted(report.damaged_entries, "damaged cache entry", "damaged cache entries")
+        if report.damaged_entries
+        else "",
+        f"{counted(report.not_stored, 'answer')} not stored" if report.not_stored else "",
+    ]
+    return f"{prompts}{took}: {', '.join(filter(None, facts))}."
