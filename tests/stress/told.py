@@ -4,12 +4,12 @@ import sys
 
 from lm_deluge.cli import main
 from lm_deluge.client import facade
+from lm_deluge.transport import AsyncioTransport
 
 from .watch import Marks, Watched
 
 if __name__ == "__main__":
     marks, phase, seed = Marks(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    inner = facade.AsyncioTransport
-    facade.AsyncioTransport = lambda: Watched(marks, phase=phase, seed=seed, inner=inner())  # type: ignore[misc, assignment]
+    facade.as_transport = lambda *_: Watched(marks, phase=phase, seed=seed, inner=AsyncioTransport())
     sys.argv = ["deluge", *sys.argv[4:]]
     main()

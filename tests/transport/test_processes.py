@@ -152,3 +152,63 @@ def test_the_interpreter_ends_well_while_a_thread_is_still_sending(ending, code)
 def test_many_interpreters_end_well_while_a_thread_is_still_sending(ending, code):
     for _ in range(40):
         ends_while_sending(ending, code)
+
+
+FORKS = """
+import json, os, sys, threading, time
+from lm_deluge import LLMClient
+from lm_deluge.testing import Emulator
+
+with Emulator(latency=0.002) as emulator:
+    os.environ.update(OPENAI_API_KEY="any", OPENAI_BASE_URL=emulator.openai_base_url)
+    client = LLMClient(
+        "gpt-4.1-mini", transport=TRANSPORT, max_requests_per_minute=1e9, max_tokens_per_minute=1e9,
+        max_concurrent_requests=8,
+    )
+
+    def ask(count):
+        responses = client.process_prompts_sync([f"question {n}" for n in range(count)], show_progress=False)
+        return sum(not response.is_error for response in responses)
+
+    going, answered, over = threading.Event(), [], threading.Event()
+
+    def go_on():
+        while not over.is_set():
+            answered.append(ask(20))
+            going.set()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    going.wait()
+    ended = []
+    for _ in range(3):
+        child = os.fork()
+        if not child:
+            if ask(20) != 20:
+                os._exit(1)
+            if LEAVE:
+                sys.exit(0)  # all of the interpreter's end: nothing there may touch what is the parent's
+            os._exit(0)
+        before = len(answered)
+        ended.append(os.waitpid(child, 0)[1])
+        while len(answered) < before + 2:
+            time.sleep(0.01)
+    over.set()
+    thread.join()
+    client.close()
+    print(ended, set(answered))
+"""
+
+
+@pytest.mark.parametrize("leave", [True, False], ids=["ends", "is gone"])
+@pytest.mark.parametrize("transport", ["asyncio", "aiohttp"])
+def test_a_forked_worker_uses_its_parents_client_while_the_parent_goes_on(transport, leave):
+    program = FORKS.replace("TRANSPORT", repr(transport)).replace("LEAVE", repr(leave))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[0, 0, 0] {20}\n", "")

@@ -32,7 +32,7 @@ from lm_deluge.prompt_cache import PATTERNS, Estimate, Pattern, PromptCache, as_
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Choice, Limits, RetryPolicy
-from lm_deluge.transport import AsyncioTransport, Transport
+from lm_deluge.transport import Transport, as_transport
 
 if TYPE_CHECKING:
     from lm_deluge.cache.explain import Explanation
@@ -78,7 +78,9 @@ class LLMClient:
         api_key: the credential; by default that of the provider's environment variable, read when it is needed.
         progress: how progress is shown: ``"rich"``, ``"tqdm"``, or ``"manual"`` for plain lines in logs.
         listeners: called with each event of each run (see ``lm_deluge.events``).
-        transport: what sends HTTP; for tests and special networks.
+        transport: what sends HTTP: ``"asyncio"``, ``"aiohttp"`` (extra ``aiohttp``), or an object with the methods of
+            ``lm_deluge.transport.Transport``, which takes settings such as a proxy. By default the one that
+            ``LM_DELUGE_TRANSPORT`` names, else ``"asyncio"``.
         clock: what tells the time and waits; for tests.
 
     Attributes:
@@ -87,7 +89,8 @@ class LLMClient:
     Raises:
         UnknownModelError: the provider of a model name cannot be told.
         ConfigError: another argument has no meaning.
-        TypeError: ``cache`` has no ``get`` and ``put``.
+        TypeError: ``cache`` has no ``get`` and ``put``, or ``transport`` no ``send``.
+        ImportError: the package that a transport needs is missing.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class LLMClient:
         api_key: str | None = None,
         progress: ProgressStyle = "rich",
         listeners: Sequence[Listener] = (),
-        transport: Transport | None = None,
+        transport: Transport | str | None = None,
         clock: Clock | None = None,
     ) -> None:
         given = {
@@ -163,7 +166,7 @@ class LLMClient:
                 give_up_after=give_up_after,
             ),
             choice=Choice(settings.models, model_weights),
-            transport=AsyncioTransport() if transport is None else transport,
+            transport=as_transport(transport, os.environ),
             clock=SystemClock() if clock is None else clock,
         )
         self._progress = progress
