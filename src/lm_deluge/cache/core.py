@@ -220,7 +220,7 @@ class Core:
 
     def _record_all(self, runs: Sequence[Run]) -> None:
         if isinstance(self.backend, JournalStore):
-            for run in runs:
+            for run in {run.id: run for run in runs}.values():  # of one run the latest alone
                 self.guarded.record_run(run)
 
     def context(self, parameters: Parameters | None) -> Context:

@@ -481,7 +481,7 @@ class LLMClient:
             emit=to_all(self._listeners),
             on_report=self._add_report,
             first_id=task_id,
-            kept=False,
+            account=self._state.account(options.run_name, options.tags),
         )
         responses: list[APIResponse] = []
         async with run:

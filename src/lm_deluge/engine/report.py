@@ -1,16 +1,31 @@
-"""Counting what one run does and costs."""
+"""Counting what a run does and costs, and its account: what the local cache keeps of that."""
 
+import functools
+import itertools
+import operator
+import secrets
 import threading
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
 
+import msgspec
+
+from lm_deluge._clock import Clock
 from lm_deluge._locks import renewed
+from lm_deluge._per_process import PerProcess
+from lm_deluge.cache.runs import Run
+from lm_deluge.cache.writer import Write
 from lm_deluge.events import RunReport, count_word
 from lm_deluge.prompt_cache.write_audit import WriteLog, Writes
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 
-__all__ = ["Counters", "Tokens"]
+__all__ = ["Account", "Accounts", "Counters", "Tokens"]
+
+_MOST_ACCOUNTS = 1_024  # of runs that span calls, in one client
+
+Keep = Callable[[Run], Write | None]
+"""Hands an account over to a cache."""
 
 
 class Tokens:
@@ -146,3 +161,90 @@ class Counters:
             longest_wait_for_prefix=self._longest_wait,
             seconds=seconds,
         )
+
+
+class Account:
+    """The account of one run. A run may span calls, of several event loops and threads; each call is a part of it.
+
+    Args:
+        name, tags: how the user finds it again.
+        models: the client's.
+        clock: tells when the run began.
+    """
+
+    def __init__(self, name: str | None, tags: tuple[str, ...], models: tuple[str, ...], clock: Clock) -> None:
+        self._run = Run(id=secrets.randbits(62) + 1, started=clock.time(), name=name, tags=tags, models=models)
+        self._clock = clock
+        self._began = clock.monotonic()
+        # Reentrant, because what keeps an account may be a store of the user's.
+        self._lock = renewed(threading.RLock())
+        self._parts = itertools.count()
+        self._open: dict[int, RunReport] = {}
+        self._over: RunReport | None = None
+        self._spans = False
+        self._is_known = False
+
+    @property
+    def id(self) -> int:
+        """By which entries name the run that bought them."""
+        return self._run.id
+
+    def begin(self, keep: Keep) -> int:
+        """A part begins. Returns its number."""
+        with self._lock:
+            if not self._is_known:
+                # At the beginning, so that the entries of a run that is killed can still be told by its name and tags.
+                self._is_known = True
+                keep(self._run)
+            part = next(self._parts)
+            self._spans = part > 0
+            return part
+
+    def update(self, part: int, report: RunReport, keep: Keep, *, is_over: bool) -> Write | None:
+        """Hand over what the run did and cost up to now.
+
+        Args:
+            part: its number.
+            report: what this part did.
+            keep: hands the account over.
+            is_over: whether nothing more will be said of this part.
+        """
+        with self._lock:
+            if is_over:
+                self._open.pop(part, None)
+                self._over = report if self._over is None else self._over + report
+            else:
+                self._open[part] = report
+            return keep(msgspec.structs.replace(self._run, report=self._sum()))
+
+    def _sum(self) -> RunReport:
+        parts = [*self._open.values()] if self._over is None else [self._over, *self._open.values()]
+        total = functools.reduce(operator.add, parts)
+        if not self._spans:
+            return total
+        # Calls may have gone on side by side.
+        return msgspec.structs.replace(total, seconds=self._clock.monotonic() - self._began)
+
+
+class Accounts:
+    """The accounts of a client's runs that span calls: one for each name and tags, until the client is closed."""
+
+    def __init__(self) -> None:
+        self._lock = renewed(threading.Lock())
+        # A forked child's run is another one: its figures would replace those of its parent.
+        self._accounts: PerProcess[OrderedDict[tuple[str | None, tuple[str, ...]], Account]] = PerProcess(OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self._accounts.get())
+
+    def get(self, name: str | None, tags: tuple[str, ...], models: tuple[str, ...], clock: Clock) -> Account:
+        """The account of the run with this name and these tags."""
+        with self._lock:
+            accounts = self._accounts.get()
+            account = accounts.get((name, tags))
+            if account is None:
+                account = accounts[name, tags] = Account(name, tags, models, clock)
+            accounts.move_to_end((name, tags))
+            if len(accounts) > _MOST_ACCOUNTS:  # a name used again after so many others is another run
+                accounts.popitem(last=False)
+            return account

@@ -6,24 +6,20 @@ What is missing goes to an executor. Responses come out as they are ready.
 
 import asyncio
 import contextlib
-import secrets
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence, Sized
 from typing import Self
 
-import msgspec
-
 from lm_deluge import _overdue as overdue
 from lm_deluge._interrupts import deferred
 from lm_deluge._loops import a_loop_runs_here
-from lm_deluge.cache import runs
 from lm_deluge.cache.found import RunContext
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.chunks import Outbox, chunked, prepare
 from lm_deluge.engine.executor import Executor, Interactive
 from lm_deluge.engine.item import Item, error_response
 from lm_deluge.engine.local_cache import LocalCache
-from lm_deluge.engine.report import Counters
+from lm_deluge.engine.report import Account, Counters
 from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.warnings import Warnings
@@ -53,7 +49,7 @@ class Run:
         emit: called with each event.
         on_report: called with the report when the run ends, however it ends.
         first_id: ``id`` of the first response.
-        kept: whether the cache keeps an account of the run.
+        account: of the run that this is a call of; a run of its own by default.
     """
 
     def __init__(
@@ -65,7 +61,7 @@ class Run:
         emit: Callable[[Event], None],
         on_report: Callable[[RunReport], None],
         first_id: int = 0,
-        kept: bool = True,
+        account: Account | None = None,
     ) -> None:
         self._total = len(prompts) * options.samples if isinstance(prompts, Sized) else None
         self._source = chunked(prompts)
@@ -92,20 +88,17 @@ class Run:
         # Worked out once, and only for those who need it: the local cache, and the plans for the provider's.
         needed = opener is not None or options.prompt_cache is not None
         parameters = parameters_of(state.settings, options) if needed else {}
-        self._run = runs.Run(
-            id=secrets.randbits(62) + 1,
-            started=state.clock.time(),
-            name=options.run_name,
-            tags=options.tags,
-            models=tuple(models),
-        )
+        self._is_alone = account is None
+        if account is None:
+            account = Account(options.run_name, options.tags, tuple(models), state.clock)
+        self._account = account
+        self._part: int | None = None
         context = RunContext(
             parameters=tuple(parameters.values()),
             max_age=options.max_age,
             samples=options.samples,
-            run=self._run.id if kept else 0,
+            run=account.id,
         )
-        self._keeps_account = kept
         self._local = LocalCache(
             None if opener is None else opener(context),
             state.pending,
@@ -162,10 +155,10 @@ class Run:
             self._ending.close()
             raise
         self._warnings.sending = True
-        if self._keeps_account:
+        if self._is_alone:
             self._state.limits.begin()
-            # At the beginning, so that the entries of a run that is killed can still be told by its name and tags.
-            self._local.record(self._run)
+        if self._local.keeps:
+            self._part = self._account.begin(self._local.record)
         self._feeder = asyncio.create_task(self._feed())
         return self
 
@@ -184,19 +177,22 @@ class Run:
         """Leaving early cancels the calls in flight."""
         try:
             if not a_loop_runs_here():
-                self._close_account()
+                self._close_account(is_over=True)
                 return  # nothing can be awaited any more; what has arrived is settled without that
             self._stop()
             if self._executor.is_busy:
-                self._close_account()  # where the event loop is being wound up, what follows may not get its turn
+                # Where the event loop is being wound up, what follows may not get its turn.
+                self._close_account(is_over=False)
             if self._feeder is not None:
                 await asyncio.gather(self._feeder, return_exceptions=True)
             await self._executor.finish()
-            recorded = self._close_account()
-            if recorded is not None:
-                # It is written in any case. Who looks at once should find it, but nobody waits for a writer elsewhere.
+            recorded = self._close_account(is_over=True)
+            if recorded is not None and (self._is_alone or self._counters.calls):
+                # It is written in any case. Those who look at once should find it, but a writer elsewhere holds up
+                # nobody, and a single prompt that was a hit does not wait for a disk.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(recorded.over(), _ACCOUNT_SECONDS)
+                    async with asyncio.timeout(_ACCOUNT_SECONDS):
+                        await recorded.over()
         finally:
             self._ending.close()
 
@@ -221,11 +217,11 @@ class Run:
         self._stop()
         self._outbox.fail(asyncio.CancelledError())
 
-    def _close_account(self) -> Write | None:
+    def _close_account(self, *, is_over: bool) -> Write | None:
         self._ended = self._state.clock.monotonic()
-        if not self._keeps_account:
+        if self._part is None:
             return None
-        return self._local.record(msgspec.structs.replace(self._run, report=self.report()))
+        return self._account.update(self._part, self.report(), self._local.record, is_over=is_over)
 
     async def _feed(self) -> None:
         try:

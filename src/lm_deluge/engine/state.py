@@ -17,7 +17,7 @@ from lm_deluge._threads import Threads
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.user import Opener
 from lm_deluge.engine.local_cache import LocalCache, Pending
-from lm_deluge.engine.report import Counters
+from lm_deluge.engine.report import Account, Accounts, Counters
 from lm_deluge.engine.settings import Settings
 from lm_deluge.engine.single_flight import Flights
 from lm_deluge.engine.warnings import Advisor
@@ -96,6 +96,7 @@ class ClientState:
         clock: what tells the time and waits.
         caching: what is known of the providers' prompt caches.
         lifetime: whether the client is still in use.
+        accounts: of the runs that span calls.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class ClientState:
         self.clock = clock
         self.caching = ProviderCaching()
         self.lifetime = Lifetime()
+        self.accounts = Accounts()
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, EngineState] = weakref.WeakKeyDictionary()
         self._lock = renewed(threading.Lock())
 
@@ -130,6 +132,10 @@ class ClientState:
                     del self._engines[over]
                 engine = self._engines[loop] = EngineState(self, random.Random())
             return engine
+
+    def account(self, name: str | None, tags: tuple[str, ...]) -> Account:
+        """The account of the run to which single prompts with a name and tags belong."""
+        return self.accounts.get(name, tags, tuple(model.name for model in self.settings.models), self.clock)
 
     def engines(self) -> "list[EngineState]":
         """Those of all event loops."""
