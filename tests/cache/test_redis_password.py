@@ -11,6 +11,7 @@ import pytest
 
 from lm_deluge.cache import RedisCache
 from lm_deluge.cache.stores.redis import RedisStore
+from lm_deluge.cache.stores.redis.address import Address
 from lm_deluge.errors import CacheFileError, ConfigError
 from lm_deluge.prompt import Conversation
 
@@ -97,3 +98,13 @@ def test_commands_take_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-m", "lm_deluge", "cache", "stats", url]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, PASSWORD in ran.stdout + ran.stderr) == (0, False), ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [("valkey://me:secret@host/1", "redis://host:6379/1"), ("valkeys://host:1", "rediss://host:1")],
+)
+def test_valkey_is_another_name_for_the_same_server(url: str, location: str) -> None:
+    address = Address(url, {})
+    assert address.location == location
+    assert address.url.partition("://")[0] == location.partition("://")[0]

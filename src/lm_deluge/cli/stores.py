@@ -1,45 +1,33 @@
-"""Where a cache is, as it is named on the command line: an SQLite file, a LevelDB directory, or a Redis URL."""
+"""Where a cache is, as it is named on the command line. The registry of stores says what a name means."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from lm_deluge.cache.stores import registry
 from lm_deluge.errors import ConfigError
 
 if TYPE_CHECKING:
     from lm_deluge.cache import ResponseCache
-    from lm_deluge.cache.stores import Store
-    from lm_deluge.cache.stores.sqlite.rebuild import RebuildReport
+    from lm_deluge.cache.stores import RebuildReport, Store
 
-__all__ = ["kind_of", "open_cache", "open_cache_to_read", "open_store", "rebuild_file"]
+__all__ = ["find", "open_cache", "open_cache_to_read", "open_store", "rebuild_file"]
 
-_SERVERS = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
+_OPTIONS = ("base", "max_bytes")
 
 
-def kind_of(where: str) -> Literal["sqlite", "leveldb", "redis"]:
+def find(where: str) -> registry.Place:
     """What a name means. A path that does not exist yet is an SQLite file.
 
     Raises:
-        ConfigError: nothing, a URL of something else, a directory that is no LevelDB database, or a pattern of the
-            provider's prompt cache.
+        ConfigError: nothing, a URL of something else, a directory that holds no store, or a pattern of the provider's
+            prompt cache.
     """
-    if not where.strip():
-        raise ConfigError("The name of the cache is empty. Give an SQLite file, a LevelDB directory or a redis:// URL.")
-    scheme, separator, _ = where.partition("://")
-    if separator:
-        if scheme.lower() not in _SERVERS:
-            # The rest may hold a password, so it is not repeated.
-            raise ConfigError(f"A cache at {scheme}:// is not known; a path or a redis:// URL is needed.")
-        return "redis"
-    path = Path(where).expanduser()
-    if not path.exists():
+    place = registry.find(where)
+    if place.is_missing:
         _check_is_no_pattern(where)
-    if not path.is_dir():
-        return "sqlite"
-    if not (path / "CURRENT").exists():
-        raise ConfigError(f"{where} is a directory without a LevelDB database in it. Give the path of a cache.")
-    return "leveldb"
+    return place
 
 
 def _check_is_no_pattern(where: str) -> None:
@@ -66,21 +54,10 @@ def open_store(where: str, *, writing: bool = False) -> "Store":
         CacheError: it cannot be opened.
         ImportError: the package for it is missing.
     """
-    kind = kind_of(where)
-    if kind == "redis":
-        from lm_deluge.cache.stores.redis import RedisStore
-
-        return RedisStore(where)
-    if kind == "leveldb":
-        from lm_deluge.cache.stores.leveldb import LevelDBStore
-
-        return LevelDBStore(Path(where).expanduser(), read_only=not writing)
-    path = Path(where).expanduser()
-    if not path.exists():
+    place = find(where)
+    if place.is_missing:
         raise ConfigError(f"There is no cache at {where}.")
-    from lm_deluge.cache.stores.sqlite import SqliteStore
-
-    return SqliteStore(path, read_only=not writing)
+    return place.open(read_only=not writing)
 
 
 def open_cache(where: str, options: Mapping[str, Any], *, offline: bool = False) -> "ResponseCache":
@@ -96,25 +73,26 @@ def open_cache(where: str, options: Mapping[str, Any], *, offline: bool = False)
         CacheError: it cannot be opened.
         ImportError: the package for it is missing.
     """
-    from lm_deluge.cache import LevelDBCache, RedisCache, SqliteCache
+    from lm_deluge.cache import ResponseCache
 
-    kind = kind_of(where)
-    if kind == "sqlite":
-        path = Path(where).expanduser()
-        if offline and not path.exists():
-            raise ConfigError(f"There is no cache at {where}, so an offline run has nothing to answer from.")
-        if offline and not _is_writable(path):
-            return _read_only_cache(path, dict(options))
-        if path.exists() and not os.access(path, os.W_OK):
-            raise ConfigError(
-                f"The cache {where} cannot be written. Answer from it alone with --offline, or give it as --base and "
-                "a file of your own as --cache."
-            )
-        return SqliteCache(where, **options)
-    for name in ("base", "max_bytes"):
-        if name in options:
+    place, given = find(where), dict(options)
+    for name in _OPTIONS:
+        if name in given and name not in place.kind.options:
             raise ConfigError(f"--{name.replace('_', '-')} is for caches in SQLite files.")
-    return RedisCache(where, **options) if kind == "redis" else LevelDBCache(where, **options)
+    read_only = offline and place.path is not None and not _is_writable(place.path)
+    if offline and place.is_missing:
+        raise ConfigError(f"There is no cache at {where}, so an offline run has nothing to answer from.")
+    if not offline and place.path is not None and place.path.exists() and not os.access(place.path, os.W_OK):
+        raise ConfigError(
+            f"The cache {where} cannot be written. Answer from it alone with --offline, or give it as --base and "
+            "a file of your own as --cache."
+        )
+    if read_only:
+        given.pop("max_bytes", None)  # nothing is stored
+    base = given.pop("base", None)
+    return ResponseCache(
+        registry.open_store(where, read_only=read_only, base=None if base is None else str(base)), **given
+    )
 
 
 def open_cache_to_read(where: str, options: Mapping[str, Any]) -> "ResponseCache | None":
@@ -131,26 +109,12 @@ def open_cache_to_read(where: str, options: Mapping[str, Any]) -> "ResponseCache
     """
     from lm_deluge.cache import ResponseCache
 
-    if kind_of(where) == "sqlite" and not Path(where).expanduser().exists():
-        return None
-    return ResponseCache(open_store(where), **options)
+    return None if find(where).is_missing else ResponseCache(open_store(where), **options)
 
 
 def _is_writable(path: Path) -> bool:
-    """Whether SQLite can write a file, for which it makes others beside it."""
-    return os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
-
-
-def _read_only_cache(path: Path, options: dict[str, Any]) -> "ResponseCache":
-    from lm_deluge.cache import ResponseCache
-    from lm_deluge.cache.stores.overlay import OverlayStore
-    from lm_deluge.cache.stores.sqlite import SqliteStore
-
-    options.pop("max_bytes", None)  # nothing is stored
-    base = options.pop("base", None)
-    own = SqliteStore(path, read_only=True)
-    store = own if base is None else OverlayStore(own, SqliteStore(base, read_only=True))
-    return ResponseCache(store, **options)
+    """Whether a store can write there. SQLite makes other files beside its own."""
+    return os.access(path, os.W_OK) and (path.is_dir() or os.access(path.resolve().parent, os.W_OK))
 
 
 def rebuild_file(where: str) -> "RebuildReport":
@@ -160,12 +124,15 @@ def rebuild_file(where: str) -> "RebuildReport":
         ConfigError: there is no SQLite file there.
         CacheError: it is no cache, cannot be read, or somebody else has it open.
     """
-    kind = kind_of(where)
-    if kind != "sqlite":
-        what = "A Redis server" if kind == "redis" else f"{where}, a LevelDB directory,"  # a URL may hold a password
-        raise ConfigError(f"{what} cannot be made anew: --rebuild is for SQLite files.")
-    if not Path(where).expanduser().exists():
-        raise ConfigError(f"There is no cache at {where}.")
-    from lm_deluge.cache.stores.sqlite import SqliteStore
+    from lm_deluge.cache.stores import RebuildableStore
 
-    return SqliteStore.rebuild_file(where)
+    place = find(where)
+    store = place.kind.load()
+    if not issubclass(store, RebuildableStore):
+        # A URL may hold a password.
+        what = place.kind.capitalized if place.kind.is_server else f"{where}, {place.kind.called},"
+        raise ConfigError(f"{what} cannot be made anew: --rebuild is for SQLite files.")
+    if place.is_missing:
+        raise ConfigError(f"There is no cache at {where}.")
+    report: RebuildReport = store.rebuild_file(place.address)
+    return report

@@ -5,8 +5,19 @@ from lm_deluge.cache.stores._protocol import (
     BoundedStore,
     JournalStore,
     LeaseStore,
+    RebuildableStore,
+    RebuildReport,
     ScanStore,
     Store,
 )
 
-__all__ = ["AwaitableStore", "BoundedStore", "JournalStore", "LeaseStore", "ScanStore", "Store"]
+__all__ = [
+    "AwaitableStore",
+    "BoundedStore",
+    "JournalStore",
+    "LeaseStore",
+    "RebuildReport",
+    "RebuildableStore",
+    "ScanStore",
+    "Store",
+]

@@ -4,12 +4,24 @@ Stores see bytes and plain values only. ``lm_deluge.testing.StoreConformance`` c
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import msgspec
 
 from lm_deluge.cache.entry import Entry, SetAside, Stored
 from lm_deluge.cache.runs import Run
 
-__all__ = ["AwaitableStore", "BoundedStore", "JournalStore", "LeaseStore", "ScanStore", "Store"]
+__all__ = [
+    "AwaitableStore",
+    "BoundedStore",
+    "JournalStore",
+    "LeaseStore",
+    "RebuildReport",
+    "RebuildableStore",
+    "ScanStore",
+    "Store",
+]
 
 
 class Store(Protocol):
@@ -165,6 +177,36 @@ class JournalStore(Protocol):
 
     def runs(self) -> Iterator[Run]:
         """All runs, the newest first."""
+        ...
+
+
+class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a damaged file.
+
+    Attributes:
+        entries: how many could be read, and are in the new file.
+        lost: at least how many could not. There may have been more of which nothing was left to count.
+        kept: path of the old file.
+        kept_bytes: its size.
+    """
+
+    entries: int
+    lost: int
+    kept: str
+    kept_bytes: int
+
+
+@runtime_checkable
+class RebuildableStore(Protocol):
+    """A store in a file that can be made again from all that can be read of it, even where it cannot be opened."""
+
+    @classmethod
+    def rebuild_file(cls, path: str | Path) -> RebuildReport:
+        """Put a new file in the place of a damaged one, which is kept.
+
+        Raises:
+            CacheError: the file is no cache, is in use, or is too damaged to be read at all. Nothing has changed.
+        """
         ...
 
 

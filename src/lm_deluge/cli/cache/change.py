@@ -54,9 +54,10 @@ def verify(
       deluge cache verify my_cache.db --rebuild
     """
     from lm_deluge.cache.admin.housekeeping import verify as check
+    from lm_deluge.cache.stores import RebuildableStore
     from lm_deluge.cli.cache.reports import print_check, rebuilt
     from lm_deluge.cli.printing import plain, print_json
-    from lm_deluge.cli.stores import kind_of, open_store, rebuild_file
+    from lm_deluge.cli.stores import open_store, rebuild_file
     from lm_deluge.cli.terminal import say
 
     made = rebuild_file(store) if rebuild else None
@@ -67,7 +68,7 @@ def verify(
         if as_json:
             print_json({**plain(report), "rebuilt": made})
         else:
-            print_check(report, opened.location, fixing=fix, is_file=kind_of(store) == "sqlite")
+            print_check(report, opened.location, fixing=fix, can_rebuild=isinstance(opened, RebuildableStore))
     raise typer.Exit(0 if report.is_sound and not (made and made.lost) else 1)
 
 

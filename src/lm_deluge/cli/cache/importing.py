@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 from lm_deluge.cache.admin.archive import ImportReport, export, is_bundle, load
 from lm_deluge.cache.admin.archive.incoming import OnConflict
 from lm_deluge.cache.admin.archive.reference import ReferenceReport, is_reference, load_reference
-from lm_deluge.cli.stores import kind_of, open_store
+from lm_deluge.cache.stores.registry import recognize
+from lm_deluge.cli.stores import find, open_store
 from lm_deluge.cli.terminal import say
 from lm_deluge.errors import ConfigError
 from lm_deluge.text import counted
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["import_into"]
 
-_SQLITE = b"SQLite format 3\0"
 _GZIP = b"\x1f\x8b"
 _IN_MEMORY = 16 * 1024 * 1024
 
@@ -79,14 +79,10 @@ def _merge(where: str, other: str, *, create: bool, dry_run: bool, how: dict[str
 
 def _is_cache(name: str) -> bool:
     """Whether it is a store of this package. An SQLite file may be anybody's."""
-    kind = kind_of(name) if "://" in name or (Path(name) / "CURRENT").exists() else "sqlite"
-    if kind != "sqlite":
-        return True
-    path = Path(name).expanduser()
-    if not path.is_file() or is_reference(path):
+    place = recognize(name)
+    if place is None or not place.is_of_its_kind:
         return False
-    with path.open("rb") as file:
-        return file.read(len(_SQLITE)) == _SQLITE
+    return place.path is None or place.path.is_dir() or not is_reference(place.path)
 
 
 def _is_same(where: str, other: str) -> bool:
@@ -109,12 +105,11 @@ def _unpacked(stream: io.BufferedReader) -> io.BufferedReader:
 
 
 def _opened(where: str, create: bool, dry_run: bool) -> "closing[Store]":
-    if create and kind_of(where) == "sqlite" and not Path(where).expanduser().exists():
+    place = find(where)
+    if create and place.is_missing:
         if dry_run:
             from lm_deluge.cache.stores.memory import MemoryStore
 
             return closing(MemoryStore())
-        from lm_deluge.cache.stores.sqlite import SqliteStore
-
-        return closing(SqliteStore(where))
+        return closing(place.open())
     return closing(open_store(where, writing=not dry_run))

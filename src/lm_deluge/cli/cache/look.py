@@ -43,7 +43,7 @@ def stats(
     from lm_deluge.cache.admin.housekeeping import stats as add_up
     from lm_deluge.cli.cache.overview import print_stats, runs_meant
     from lm_deluge.cli.printing import plain, print_json
-    from lm_deluge.cli.stores import kind_of, open_store
+    from lm_deluge.cli.stores import open_store
 
     chosen = make_filter(
         namespace=cache_key, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
@@ -54,7 +54,7 @@ def stats(
             print_json({**plain(found), "runs": plain(runs_meant(opened, chosen))})
         else:
             latest = runs_meant(opened, chosen)[: runs or None]
-            print_stats(found, latest, opened.location, on_disk=kind_of(store) != "redis")
+            print_stats(found, latest, opened.location, on_disk=found.on_disk)
 
 
 def list_entries(

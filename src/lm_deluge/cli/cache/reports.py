@@ -9,14 +9,14 @@ from lm_deluge.cli.terminal import say, shown
 from lm_deluge.text import counted, money, size
 
 if TYPE_CHECKING:
-    from lm_deluge.cache.stores.sqlite.rebuild import RebuildReport
+    from lm_deluge.cache.stores import RebuildReport
 
 __all__ = ["print_check", "print_pruned", "pruned", "rebuilt"]
 
 _MOST_PROBLEMS = 50
 
 
-def print_check(report: VerifyReport, location: str, *, fixing: bool, is_file: bool) -> None:
+def print_check(report: VerifyReport, location: str, *, fixing: bool, can_rebuild: bool) -> None:
     """What a check found: a row for each problem, and a sentence."""
     if report.problems:
         shown_here = report.problems[:_MOST_PROBLEMS]
@@ -27,7 +27,7 @@ def print_check(report: VerifyReport, location: str, *, fixing: bool, is_file: b
         left = len(report.problems) - _MOST_PROBLEMS
         if left > 0:
             say(f"and {left:,} more; --json has them.")
-    say(f"{location}: {_verdict(report)}{_advice(report, fixing=fixing, is_file=is_file)}")
+    say(f"{location}: {_verdict(report)}{_advice(report, fixing=fixing, can_rebuild=can_rebuild)}")
 
 
 def _outcome(problem: Problem) -> str:
@@ -43,9 +43,9 @@ def _verdict(report: VerifyReport) -> str:
     return "\n".join([f"{read}:", *(f"  {line}" for line in wrong)]) if wrong else f"{read}, nothing wrong."
 
 
-def _advice(report: VerifyReport, *, fixing: bool, is_file: bool) -> str:
+def _advice(report: VerifyReport, *, fixing: bool, can_rebuild: bool) -> str:
     remedies = [
-        "--rebuild to make the file anew" if report.store and is_file else "",
+        "--rebuild to make the file anew" if report.store and can_rebuild else "",
         "--fix to set damaged answers aside" if report.damaged and not fixing else "",
         "--fix to put right what is said of whole ones"
         if not report.damaged and not fixing and _is_mendable(report)

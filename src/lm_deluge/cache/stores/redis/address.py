@@ -18,6 +18,7 @@ from lm_deluge.errors import ConfigError
 __all__ = ["Address"]
 
 _SCHEMES = ("redis", "rediss", "unix")
+_VALKEY = {"valkey": "redis", "valkeys": "rediss"}
 _FORM = "redis://[user:password@]host[:port][/database], rediss://... or unix://[user:password@]/path[?db=database]"
 _VARIABLES = ("LM_DELUGE_REDIS_PASSWORD", "REDIS_PASSWORD")
 _PASSWORD_BYTES = 64 * 1024
@@ -32,7 +33,7 @@ class Address:
         environ: where a password is looked for that the URL does not have.
 
     Attributes:
-        url: as it was given.
+        url: as it was given; ``redis`` for ``valkey``, and ``rediss`` for ``valkeys``.
         scheme: ``"redis"``, ``"rediss"`` or ``"unix"``.
         location: the URL without user, password and options.
         credentials: what the environment adds, for redis-py.
@@ -44,6 +45,8 @@ class Address:
 
     def __init__(self, url: str, environ: Mapping[str, str] = os.environ) -> None:
         try:
+            scheme = urlsplit(url).scheme
+            url = _VALKEY.get(scheme, scheme) + url[len(scheme) :]  # the server is asked in the same way
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port
             own = parts.password or (parse_qs(parts.query).get("password") or [""])[0]

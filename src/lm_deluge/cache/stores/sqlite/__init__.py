@@ -1,6 +1,5 @@
 """Entries in one SQLite file that many threads and processes of a machine may use at once."""
 
-from lm_deluge.cache.stores.sqlite.rebuild import RebuildReport
 from lm_deluge.cache.stores.sqlite.store import SqliteStore, Synchronous
 
-__all__ = ["RebuildReport", "SqliteStore", "Synchronous"]
+__all__ = ["SqliteStore", "Synchronous"]

@@ -14,6 +14,7 @@ from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Blob, Entry, Facts, Stored
 from lm_deluge.cache.facts import corrected
 from lm_deluge.cache.record import refers_of, refers_of_blob
+from lm_deluge.cache.stores._protocol import RebuildReport
 from lm_deluge.cache.stores.sqlite.check import read_blob
 from lm_deluge.cache.stores.sqlite.connection import connect
 from lm_deluge.cache.stores.sqlite.database import Database
@@ -23,26 +24,10 @@ from lm_deluge.cache.stores.sqlite.runs import read_runs, record_run
 from lm_deluge.cache.stores.sqlite.walk import is_damage, select_by_key, walk
 from lm_deluge.errors import CacheError, CacheFileError, DamagedEntryError
 
-__all__ = ["RebuildReport", "rebuild"]
+__all__ = ["rebuild"]
 
 _AT_ONCE = 256
 _KEY_BYTES = 32
-
-
-class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a damaged file.
-
-    Attributes:
-        entries: how many could be read, and are in the new file.
-        lost: at least how many could not. There may have been more of which nothing was left to count.
-        kept: path of the old file.
-        kept_bytes: its size.
-    """
-
-    entries: int
-    lost: int
-    kept: str
-    kept_bytes: int
 
 
 def rebuild(path: Path, now: float) -> RebuildReport:

@@ -15,18 +15,19 @@ from lm_deluge._exit import at_exit, close_dropped, close_when_dropped
 from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, SetAside, Stored
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores._protocol import RebuildReport
 from lm_deluge.cache.stores.sqlite import leases, rows
 from lm_deluge.cache.stores.sqlite.check import problems, read_blob
 from lm_deluge.cache.stores.sqlite.database import Database, Synchronous
 from lm_deluge.cache.stores.sqlite.eviction import evict, shrink, used_bytes
 from lm_deluge.cache.stores.sqlite.file import resolved
-from lm_deluge.cache.stores.sqlite.rebuild import RebuildReport, rebuild
+from lm_deluge.cache.stores.sqlite.rebuild import rebuild
 from lm_deluge.cache.stores.sqlite.runs import read_runs, record_run
 from lm_deluge.cache.stores.sqlite.touches import Touches
 from lm_deluge.cache.stores.sqlite.walk import read_page, select_by_key
 from lm_deluge.errors import CacheError, CacheFileError, CacheWarning, ConfigError, DamagedEntryError
 
-__all__ = ["RebuildReport", "SqliteStore", "Synchronous"]
+__all__ = ["SqliteStore", "Synchronous"]
 
 _UNREADABLE = b""
 _SEEN_HELD = 4096
