@@ -50,7 +50,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         _integer("top_logprobs", self.top_logprobs, 0, 20)
         _integer("seed", self.seed, None)
         if self.reasoning_effort is not None and self.reasoning_effort not in _EFFORTS:
-            raise ConfigError(f"reasoning_effort={self.reasoning_effort!r} is not one of {', '.join(_EFFORTS)}.")
+            raise ConfigError(f"reasoning_effort is {self.reasoning_effort!r}; one of {', '.join(_EFFORTS)} is needed.")
         if self.top_logprobs is not None and not self.logprobs:
             raise ConfigError("top_logprobs needs logprobs=True.")
         msgspec.structs.force_setattr(self, "stop", _strings("stop", self.stop))
@@ -74,20 +74,20 @@ def _number(name: str, value: object, low: float, high: float) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{name}={value!r} is not a number.")
+        raise ConfigError(f"{name} is {value!r}; a number is needed.")
     if not low <= value <= high:  # NaN is not
-        raise ConfigError(f"{name}={value!r} is out of range; {low} to {high} is allowed.")
+        raise ConfigError(f"{name} is {value!r}; a number from {low} to {high} is needed.")
 
 
 def _integer(name: str, value: object, low: int | None, high: int | None = None) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{name}={value!r} is not a whole number.")
+        raise ConfigError(f"{name} is {value!r}; a whole number is needed.")
     if high is not None and value > high:
-        raise ConfigError(f"{name}={value!r} is out of range; at most {high} is allowed.")
+        raise ConfigError(f"{name} is {value!r}; at most {high} is allowed.")
     if low is not None and value < low:
-        raise ConfigError(f"{name}={value!r} is out of range; at least {low} is needed.")
+        raise ConfigError(f"{name} is {value!r}; at least {low} is needed.")
 
 
 def _strings(name: str, value: object) -> tuple[str, ...]:

@@ -24,11 +24,13 @@
     ├── CacheWarning                         the cache did less than asked: a damaged row, a failing store
     ├── LimitWarning                         limits that nobody has set hold a run back, or a provider refuses it
     ├── PromptCacheWarning                   the provider's prompt cache cannot do what was asked
-    ├── LimitWarning                         the client's own limits hold a run back, and nobody has set them
     ├── ModelWarning                         a parameter was left out, or a price is not known
     └── CredentialWarning                    a credential goes where others may read it
 
-A batch raises none of these for one bad prompt: the prompt gets an error response at its own position.
+A run raises none of these for one bad prompt: the prompt gets an error response at its own position.
+
+Messages are read by users of the library and of the command line. They call a setting by its name, ``max_attempts``,
+which is the name of an argument and, with dashes, of an option; they hold no Python to be typed in.
 """
 
 from lm_deluge._secrets import Secrets

@@ -416,8 +416,8 @@ def test_an_entry_is_found_by_the_beginning_of_its_key(store: Any) -> None:
     ("prefix", "message"),
     [
         ("abc", "Several keys begin with abc: abcd000000000000…, abce000000000000…. Give more digits"),
-        ("1", "No entry in service has a key that begins with 1"),
-        (hashlib.sha256().hexdigest(), "No entry in service"),
+        ("1", "No entry has a key that begins with 1"),
+        (hashlib.sha256().hexdigest(), "No entry has a key"),
         ("xyz", "not the beginning of a key"),
         ("0" * 65, "not the beginning of a key"),
         ("", "A key is needed"),

@@ -237,7 +237,7 @@ def test_a_bad_line_is_an_error_at_its_place_and_the_others_go_on(
         (["prompts.jsonl", "--cache", "a.db", "--max-age", "7"], "'7' is not a duration such as 90s, 15m, 12h"),
         (["prompts.jsonl", "--cache", "a.db", "--ttl", "0s"], "deluge: --ttl: '0s' is not a duration"),
         (["prompts.jsonl", "--cache", "mysql://me:secret@host"], "deluge: A cache at mysql:// is not known"),
-        (["prompts.jsonl", "--temperature", "7"], "deluge: --temperature 7.0 is out of range"),
+        (["prompts.jsonl", "--temperature", "7"], "deluge: temperature is 7.0; a number from 0 to 2 is needed."),
         (["prompts.jsonl", "--cache-pattern", "all"], "deluge: 'all' is not a prompt cache pattern; known are"),
         (
             ["prompts.jsonl", "--cache-pattern", "none"],
@@ -266,6 +266,12 @@ def test_a_bad_line_is_an_error_at_its_place_and_the_others_go_on(
         (["prompts.jsonl", "--tools", "prompts.jsonl"], "deluge: prompts.jsonl does not hold a list of tools."),
         (["prompts.jsonl", "--limit", "0"], "deluge: --limit is '0'; 1 or more is needed."),
         (["prompts.jsonl", "-m", "frobnicate"], "deluge: The provider of model 'frobnicate' cannot be told"),
+        (["prompts.jsonl", "--reasoning-effort", "much"], "deluge: reasoning_effort is 'much'; one of none, minimal"),
+        (["prompts.jsonl", "--max-new-tokens", "0"], "deluge: max_new_tokens is 0; at least 1 is needed."),
+        (["prompts.jsonl", "--max-attempts", "0"], "deluge: max_attempts is 0; a whole number above 0 is needed."),
+        (["prompts.jsonl", "--request-timeout", "0"], "deluge: request_timeout is 0.0; a number of seconds above 0"),
+        (["prompts.jsonl", "--max-concurrent-requests", "0"], "max_concurrent_requests is 0; a whole number above 0"),
+        (["prompts.jsonl", "--base-url", "me:secret@host"], "deluge: base_url is not an HTTP address"),
     ],
 )
 def test_a_command_that_cannot_be_done_is_one_clear_line(
@@ -275,6 +281,7 @@ def test_a_command_that_cannot_be_done_is_one_clear_line(
     done = deluge.inside(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
+    assert not re.search(r"\w=", done.stderr), "no argument of Python"
     assert done.stdout == ""
     assert emulator.calls == 0
     assert (tmp_path / "prompts.jsonl").read_text() == '"a"\n'
@@ -437,13 +444,13 @@ def test_who_writes_to_the_prompt_cache_and_for_how_long_can_be_said(
 
 
 @pytest.mark.parametrize("options", [(), ("--cache-lifetime", "30m")])
-def test_what_is_wrong_with_the_prompt_cache_is_said_in_options(
+def test_what_is_wrong_with_the_prompt_cache_is_said_without_python(
     deluge: Deluge, emulator: Emulator, write_prompts: Write, options: tuple[str, ...]
 ) -> None:
     write_prompts("a", "b", "c")
     pattern = ("--system", "Too short.", "--cache-pattern", "system_and_tools", *options)
     err = deluge("run", "prompts.jsonl", "-m", "claude-haiku-4-5", "-o", "out.jsonl", *pattern, *FAST).stderr
-    assert "--cache-pattern" in err
+    assert "or use no pattern" in err
     assert ("no cache lifetime of 30m" in err) == bool(options)
     assert not re.search(r"\w=", err), "no argument of Python"
 

@@ -255,7 +255,7 @@ def test_nothing_is_said_of_patterns_that_were_not_compared(
     why = ": nothing is found to mark that is long enough to be cached."
     said = told(deluge, *simulation, "--cache-pattern", "tools_only")
     assert re.search(start.format("tools_only") + why, said), said
-    assert "cached. --cache-pattern tools_only has no effect: the prompts have no tools. Use another pattern." in said
+    assert "cached. The pattern 'tools_only' has no effect: the prompts have no tools. Use another one." in said
     assert "whatever" not in said
     twice = told(deluge, *simulation, "--cache-pattern", "tools_only", "--cache-pattern", "tools_only")
     assert twice == said

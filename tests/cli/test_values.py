@@ -6,7 +6,6 @@ import typer
 from lm_deluge.cli.printing import Column, print_table
 from lm_deluge.cli.terminal import shown
 from lm_deluge.cli.values import parse_duration, parse_size
-from lm_deluge.cli.wording import in_options
 
 
 @pytest.mark.parametrize(
@@ -42,41 +41,6 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="such as 800kB"):
         parse_size(text)
-
-
-@pytest.mark.parametrize(
-    ("message", "said"),
-    [
-        ("temperature=7.0 is out of range.", "--temperature 7.0 is out of range."),
-        ("and max_tokens_per_minute=100,000, so it never", "and --max-tokens-per-minute 100000, so it never"),
-        ("so cache='tools_only' has no effect", "so --cache-pattern tools_only has no effect"),
-        ('To keep them apart, give the cache scope="request".', "To keep them apart, give --scope request."),
-        ("Set A or B, or pass api_key= to LLMClient.", "Set A or B."),
-        ("or pass base_url= with the address.", "or pass --base-url with the address."),
-        ("or cache_mode='refresh'.", "or --cache-mode refresh."),
-        ("single_flight=True shares", "--single-flight shares"),
-        ("give entries an end with ttl=.", "give entries an end with --ttl."),
-        ("so unused_for cannot tell. Use older_than: x", "so --unused-for cannot tell. Use --older-than: x"),
-        ("my_temperature=1, xtools= and cache_keys=2 stay", "my_temperature=1, xtools= and cache_keys=2 stay"),
-    ],
-)
-def test_arguments_become_options(message: str, said: str) -> None:
-    assert in_options(message) == said
-
-
-@pytest.mark.parametrize(
-    ("message", "said"),
-    [
-        ("Leave cache= out to silence this.", "Leave --cache-pattern out to silence this."),
-        ("before the mark, or leave cache= out.", "before the mark, or leave --cache-pattern out."),
-        ("so cache='tools_only' has no effect", "so --cache-pattern tools_only has no effect"),
-        ("caches, so ttl='1h' has no effect.", "caches, so --cache-lifetime 1h has no effect."),
-        ("Give the first one ttl='1h' too.", 'Give the first one "ttl": "1h" too.'),
-        ("client.estimate(prompts) compares the patterns.", "deluge simulate compares the patterns."),
-    ],
-)
-def test_advice_on_the_prompt_cache_names_its_own_options(message: str, said: str) -> None:
-    assert in_options(message, prompt_cache=True) == said
 
 
 # Printing

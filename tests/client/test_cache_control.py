@@ -93,10 +93,10 @@ class TestModes:
         assert [response.id for response in responses] == list(range(300))
         assert all(response.is_error for response in responses)
         assert "nearest" in responses[0].error_message
-        assert "client.explain(prompt)" in responses[299].error_message
+        assert "`deluge cache explain`" in responses[299].error_message
 
     def test_offline_without_a_cache_is_refused(self, make_client):
-        with pytest.raises(ConfigError, match="no cache"):
+        with pytest.raises(ConfigError, match="no local cache"):
             ask(make_client(), ["p"], cache_mode="offline")
 
     def test_the_environment_sets_the_default(self, emulator, make_client, monkeypatch):
@@ -271,7 +271,7 @@ class TestScope:
         cache = MemoryCache()
         ask(make_client(cache=cache), ["a", "b"])
         client = make_client(cache=cache, **arguments)
-        with pytest.warns(CacheWarning, match='scope="request"') as caught:
+        with pytest.warns(CacheWarning, match="scope 'request'") as caught:
             responses = ask(client, ["a", "b"], **options)
         assert all(response.local_cache_hit for response in responses)
         assert len(caught) == 1

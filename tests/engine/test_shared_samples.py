@@ -12,7 +12,7 @@ def ask(client, **options):
     return client.process_prompts_sync(OWN, cache="shared_prefix", show_progress=False, **options)
 
 
-@pytest.mark.filterwarnings("ignore:cache='shared_prefix' has no effect")
+@pytest.mark.filterwarnings("ignore:The pattern 'shared_prefix' has no effect")
 def test_samples_of_prompts_that_were_asked_once(emulator, make_client):
     client = make_client("claude-haiku-4-5")
     ask(client)
@@ -21,7 +21,7 @@ def test_samples_of_prompts_that_were_asked_once(emulator, make_client):
     assert (emulator.stats().cache_writes, emulator.stats().cache_reads) == (5, 25)
 
 
-@pytest.mark.filterwarnings("ignore:cache='shared_prefix' has no effect")
+@pytest.mark.filterwarnings("ignore:The pattern 'shared_prefix' has no effect")
 def test_more_samples_where_the_local_cache_has_the_first(emulator, make_client):
     client = make_client("claude-haiku-4-5", cache=MemoryCache())
     ask(client)

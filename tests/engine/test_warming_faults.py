@@ -233,7 +233,7 @@ def test_at_low_limits_prompts_whose_prefix_is_warm_go_first(make_timeline):
     asked = [base.user(f"Question {n}") for base in bases for n in range(6)]
     timeline = make_timeline(latency=0.0)
     client = timeline.client(ANTHROPIC)
-    with pytest.warns(LimitWarning, match=r"max_tokens_per_minute=100,000, the default, which lets about 13 such"):
+    with pytest.warns(LimitWarning, match=r"max_tokens_per_minute. Its default, 100,000, lets about 13 such"):
         responses = timeline.run(client.process_prompts_async(asked, cache="system_and_tools", show_progress=False))
     assert not any(response.is_error for response in responses)
     assert timeline.app.snapshot().cache_writes == 30
@@ -291,6 +291,8 @@ def test_tools_of_synchronous_calls_are_compared(emulator, make_client):
 
 def test_ends_that_a_whole_batch_wrote_and_nobody_read_are_told(emulator, make_client):
     client = make_client(OPENAI)
-    with pytest.warns(UserWarning, match=r"gpt-6-sol wrote [\d,]+ tokens of 20 prompts .* cache='shared_prefix' marks"):
+    with pytest.warns(
+        UserWarning, match=r"gpt-6-sol wrote [\d,]+ tokens of 20 prompts .* pattern 'shared_prefix' marks"
+    ):
         ask(client, prompts(20))
     ask(client, [BASE.user(f"Another {n}") for n in range(20)])  # once is enough

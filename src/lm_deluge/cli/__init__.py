@@ -4,7 +4,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-from lm_deluge.errors import LMDelugeError, LMDelugeWarning, PromptCacheWarning
+from lm_deluge.errors import LMDelugeError, LMDelugeWarning
 
 __all__ = ["main"]
 
@@ -44,11 +44,10 @@ def _complain(message: str) -> None:
 
 def _describe(error: Exception) -> str:
     from lm_deluge.cli.terminal import shown
-    from lm_deluge.cli.wording import in_options
 
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return shown(f"{error.filename}: {error.strerror}")
-    return in_options(str(error))
+    return str(error)
 
 
 def _leave_closed_pipe() -> NoReturn:
@@ -68,9 +67,7 @@ def _format_warning(
     """Our own warnings say what to do themselves; a line of source would only hide that."""
     if issubclass(category, LMDelugeWarning):
         from lm_deluge.cli.terminal import for_stderr
-        from lm_deluge.cli.wording import in_options
 
-        about_prompt_cache = issubclass(category, PromptCacheWarning)
-        return for_stderr(f"deluge: warning: {in_options(str(message), prompt_cache=about_prompt_cache)}")
+        return for_stderr(f"deluge: warning: {message}")
     unchanged: Any = _plain_format(message, category, filename, lineno, line)
     return str(unchanged)

@@ -9,7 +9,6 @@ from typing import Any
 from lm_deluge import LLMClient
 from lm_deluge.cli.printing import Column, make_console, print_table
 from lm_deluge.cli.terminal import shown
-from lm_deluge.cli.wording import in_options
 from lm_deluge.prompt_cache import PATTERNS
 from lm_deluge.prompt_cache.estimate import Bill, Estimate, Forecast
 from lm_deluge.text import counted, duration, money
@@ -64,7 +63,7 @@ def print_bills(estimate: Estimate, given: Mapping[str, Any], *, samples: int, w
     else:
         console.print(f"{_one_bill(estimate)}: {why_alike}.")
     for advice in estimate.advice if why_alike is None else ():
-        console.print(in_options(advice), markup=False, highlight=False)
+        console.print(advice, markup=False, highlight=False)
     if pace := _pace(estimate, given):
         console.print(pace)
     console.print()

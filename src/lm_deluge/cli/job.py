@@ -21,7 +21,6 @@ from lm_deluge.cli.signals import sigterm_as_ctrl_c
 from lm_deluge.cli.stores import open_cache
 from lm_deluge.cli.tables import print_reports
 from lm_deluge.cli.terminal import say, shown
-from lm_deluge.cli.wording import in_options
 from lm_deluge.errors import ConfigError
 from lm_deluge.progress import ProgressStyle
 from lm_deluge.prompt_cache import PromptCache
@@ -238,7 +237,7 @@ def _first_error(job: Job, asking: Asking) -> str:
     if job.cache_mode == "offline":
         again = " Run without --offline to buy what is missing."
     errors = counted(asking.errors, f"{unit} has an error", f"{unit}s have errors")
-    return f"{errors}.{again} The first: {shown(in_options(asking.first_error or ''))}"
+    return f"{errors}.{again} The first: {shown(asking.first_error or '')}"
 
 
 def _interrupted(job: Job, answered: int, survey: _Survey | None) -> str:

@@ -16,7 +16,6 @@ from lm_deluge.cli.prompts import ToolsNote, conversation_of, read_tools
 from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.stores import open_cache_to_read
 from lm_deluge.cli.terminal import say
-from lm_deluge.cli.wording import in_options
 from lm_deluge.errors import PromptCacheWarning
 from lm_deluge.models import Model, resolve
 from lm_deluge.prompt import Conversation
@@ -154,7 +153,7 @@ def _why_alike(estimate: Estimate, model: Model, tools: Sequence[Tool], *, longe
         )
     if none.warm.reads:
         return "its provider caches prompts on its own, and nothing is added to that"
-    where = "".join(f". {in_options(advice).rstrip('.')}" for advice in estimate.advice)
+    where = "".join(f". {advice.rstrip('.')}" for advice in estimate.advice)
     return f"nothing is found to mark that is long enough to be cached{where}"
 
 
@@ -168,7 +167,7 @@ def _as_data(estimate: Estimate) -> dict[str, Any]:
         "forecasts": [
             {
                 "pattern": each.pattern,
-                "advice": [in_options(advice) for advice in each.advice],
+                "advice": list(each.advice),
                 "cold": _bill_data(each.cold),
                 "warm": _bill_data(each.warm),
                 "unwarmed": None if each.unwarmed is None else _bill_data(each.unwarmed),

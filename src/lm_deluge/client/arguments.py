@@ -148,7 +148,7 @@ def _cache_mode(mode: CacheMode | None, *, has_cache: bool) -> CacheMode:
         name = _MODE_VARIABLE if mode != "use" else name
     _one_of(name, mode, CacheMode)
     if mode == "offline" and not has_cache:
-        raise ConfigError(f"{name}='offline' has nothing to answer from: the client has no cache. Give it cache=.")
+        raise ConfigError(f"{name}='offline' has nothing to answer from: there is no local cache.")
     return mode
 
 
@@ -198,7 +198,7 @@ def at_least_one(name: str, value: Any) -> None:
     except TypeError:
         whole = 0
     if whole < 1:
-        raise ConfigError(f"{name}={value!r} is not a whole number above 0.")
+        raise ConfigError(f"{name} is {value!r}; a whole number above 0 is needed.")
 
 
 def checked_headers(headers: Any) -> dict[str, str]:

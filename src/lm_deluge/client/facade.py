@@ -140,9 +140,9 @@ class LLMClient:
         at_least_one("max_attempts", max_attempts)
         at_least_one("max_concurrent_requests", max_concurrent_requests)
         if not request_timeout > 0:
-            raise ConfigError(f"request_timeout={request_timeout!r} leaves no time; give seconds above 0.")
+            raise ConfigError(f"request_timeout is {request_timeout!r}; a number of seconds above 0 is needed.")
         if give_up_after is not None and not give_up_after > 0:
-            raise ConfigError(f"give_up_after={give_up_after!r} is no time; give seconds above 0, or None for never.")
+            raise ConfigError(f"give_up_after is {give_up_after!r}; a number of seconds above 0 is needed, or None.")
         if progress not in get_args(ProgressStyle):
             raise ConfigError(f"progress={progress!r} is not known; use 'rich', 'tqdm' or 'manual'.")
         settings = Settings(

@@ -181,7 +181,7 @@ class LocalCache:
                 raise_if_cancelled(error)
                 self.failed("a miss could not be explained", error)
         else:
-            reason = f"The first {_MOST_EXPLAINED} misses say why; client.explain(prompt) does for this one."
+            reason = f"The first {_MOST_EXPLAINED} misses say why; `deluge cache explain` tells for any prompt."
         return f"The run is offline and the cache {self.location} has no answer. {reason or ''}".rstrip()
 
     def record(self, run: Run) -> Write | None:
@@ -251,8 +251,8 @@ class LocalCache:
         )
         self._warnings.warn(
             "other request",
-            f"{what}{f' ({how})' if how else ''}: the key is the conversation alone. To keep them apart, give the "
-            'cache scope="request".',
+            f"{what}{f' ({how})' if how else ''}: the key is the conversation alone. To keep them apart, use the "
+            "scope 'request'.",
             CacheWarning,
         )
 
@@ -263,7 +263,7 @@ class LocalCache:
         self._warnings.warn(
             "failure",
             f"The cache {self.location} failed: {what} ({detail}). The run goes on without it; "
-            "further failures are counted in report.cache_failures.",
+            "further failures are counted, and told at the end.",
             CacheWarning,
         )
 

@@ -108,8 +108,8 @@ def too_large(tokens: int, tokens_per_minute: float) -> str | None:
     if tokens <= tokens_per_minute:
         return None
     return (
-        f"The prompt has about {tokens:,} tokens and max_tokens_per_minute={tokens_per_minute:,.0f}, so it can never "
-        "be sent. Raise the limit or shorten the prompt."
+        f"The prompt has about {tokens:,} tokens, and max_tokens_per_minute is {tokens_per_minute:,.0f}, so it can "
+        "never be sent. Raise the limit or shorten the prompt."
     )
 
 
@@ -136,13 +136,13 @@ def held_back_by(limits: Limits, tokens: int, *, now: float) -> str | None:
         return None  # what it waited for was a slot, or the end of a pause
     by_tokens = limits.tokens_per_minute / max(1, tokens)
     if by_tokens < limits.requests_per_minute and limits.tokens_per_minute == TOKENS_PER_MINUTE:
-        setting = f"max_tokens_per_minute={TOKENS_PER_MINUTE:,.0f}"
+        setting, default = "max_tokens_per_minute", TOKENS_PER_MINUTE
     elif by_tokens >= limits.requests_per_minute == REQUESTS_PER_MINUTE:
-        setting = f"max_requests_per_minute={REQUESTS_PER_MINUTE:,.0f}"
+        setting, default = "max_requests_per_minute", REQUESTS_PER_MINUTE
     else:
         return None
     rate = limits.calls_per_minute(tokens)
     return (
-        f"Prompts wait for {setting}, the default, which lets about {rate:,.0f} such prompts a minute through. "
+        f"Prompts wait for {setting}. Its default, {default:,}, lets about {rate:,.0f} such prompts a minute through. "
         "Set it to what your account allows."
     )

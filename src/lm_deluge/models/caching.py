@@ -111,7 +111,7 @@ def lifetime(ttl: str) -> float:
     """
     seconds = LIFETIMES.get(ttl)
     if seconds is None:
-        raise ConfigError(f"ttl={ttl!r} is no lifetime of a cache entry; known are {', '.join(LIFETIMES)}.")
+        raise ConfigError(f"{ttl!r} is no lifetime of a cache entry; known are {', '.join(LIFETIMES)}.")
     return seconds
 
 

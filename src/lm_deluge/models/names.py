@@ -170,7 +170,7 @@ def _http_address(url: str, setting: str) -> str:
     if not valid or not url.isprintable() or " " in url:
         raise ConfigError(f"{setting} is not an HTTP address; give one such as 'http://localhost:8000/v1'")
     if "@" in parts.netloc:
-        raise ConfigError(f"{setting} holds a user name or password; pass the credential as api_key= instead")
+        raise ConfigError(f"{setting} holds a user name or password; give the credential as the API key instead")
     if parts.query or parts.fragment:
         raise ConfigError(f"{setting} ends in a query or fragment; give the address alone")
     return url.rstrip("/")
@@ -196,7 +196,7 @@ def _unknown(name: str) -> NoReturn:
         hint = f" Did you mean {_either(close)}?" if close else ""
     raise UnknownModelError(
         f"{message}{hint} Write 'provider/model', such as 'openrouter/meta-llama/llama-3.3-70b-instruct', "
-        "or pass base_url= with the address of the server."
+        "or give the address of the server as base_url."
     )
 
 

@@ -126,7 +126,7 @@ def prefix_too_short(prefix: Prefix, model: Model) -> Advice | None:
     return Advice(
         "too_short",
         f"The cached part of the prompts has about {prefix.tokens:,} tokens, and {model.name} caches nothing below "
-        f"{prefix.minimum:,}. Put more of what the prompts share before the mark, or leave cache= out.",
+        f"{prefix.minimum:,}. Put more of what the prompts share before the mark, or use no pattern.",
     )
 
 
@@ -143,23 +143,26 @@ def nothing_marked(
     if has_tool_marks and "tool" not in caching.markable:
         return Advice(
             "nothing_marked",
-            f"{model.name} takes no cache mark on tools, so cache={cache.pattern!r} has no effect. "
-            "Give the prompts a system message and use cache='system_and_tools', which covers the tools too.",
+            f"{model.name} takes no cache mark on tools, so the pattern {cache.pattern!r} has no effect. "
+            "Give the prompts a system message and use 'system_and_tools', which covers the tools too.",
         )
     if cache.row.learns and len(planned) > 1:
         parting = _parting(Reader(model, tools), planned[0][0], planned[1][0])
         if _is_enough(parting.tokens + parting.tokens_inside, model):
             return Advice(
                 "nothing_marked",
-                f"cache='shared_prefix' has no effect. {parting.where} A mark stands behind a whole block. Put "
+                f"The pattern 'shared_prefix' has no effect. {parting.where} A mark stands behind a whole block. Put "
                 "what the prompts share into a message, or a part of one, of its own.",
             )
         return Advice(
             "nothing_marked",
-            f"cache='shared_prefix' has no effect: what the prompts begin with alike is too short. {parting.where} "
-            "Move what varies behind what they share, or leave cache= out.",
+            f"The pattern 'shared_prefix' has no effect: what the prompts begin with alike is too short. "
+            f"{parting.where} Move what varies behind what they share, or use no pattern.",
         )
-    return Advice("nothing_marked", f"cache={cache.pattern!r} has no effect: {cache.row.lacking}. Use another pattern.")
+    return Advice(
+        "nothing_marked",
+        f"The pattern {cache.pattern!r} has no effect: {cache.row.lacking}. Use another one.",
+    )
 
 
 def nothing_shared(model: Model, tools: Sequence[Tool], planned: Sequence[Planned]) -> Advice | None:
@@ -170,7 +173,7 @@ def nothing_shared(model: Model, tools: Sequence[Tool], planned: Sequence[Planne
         return None
     parting = _parting(Reader(model, tools), marked[0][0], marked[1][0])
     if _is_enough(parting.tokens, model):
-        remedy = "Move what varies behind what they share, or use cache='shared_prefix'."
+        remedy = "Move what varies behind what they share, or use the pattern 'shared_prefix'."
     elif _is_enough(parting.tokens + parting.tokens_inside, model):
         remedy = "Put what they share into a message, or a part of one, of its own."
     else:
@@ -217,8 +220,8 @@ def nothing_read(cache: PromptCache | None, model: Model, used: Usage, answers: 
     return Advice(
         "nothing_read",
         f"{model.name} wrote {used.cache_write_tokens:,} tokens of {answers:,} prompts to its cache, which costs more "
-        "than plain input, and none of the prompts has read any. Where prompts do not go on from each other, "
-        "cache='shared_prefix' marks what they share; client.estimate(prompts) compares the patterns.",
+        "than plain input, and none of the prompts has read any. Where prompts do not go on from each other, the "
+        "pattern 'shared_prefix' marks what they share; `deluge simulate` and client.estimate() compare the patterns.",
     )
 
 
@@ -226,8 +229,8 @@ def unsupported(cache: PromptCache, model: Model) -> Advice:
     """A provider that takes neither marks nor keys."""
     return Advice(
         "unsupported",
-        f"{model.name} ({model.service.name}) takes no cache breakpoints, so cache={cache.pattern!r} has no effect; "
-        "its provider may cache prompts on its own. Leave cache= out to silence this.",
+        f"{model.name} ({model.service.name}) takes no cache breakpoints, so the pattern {cache.pattern!r} has no "
+        "effect; its provider may cache prompts on its own. Use no pattern to silence this.",
     )
 
 
@@ -274,7 +277,7 @@ def lifetimes_out_of_order(breakpoints: Sequence[Breakpoint], caching: Caching) 
             return Advice(
                 "ttl_order",
                 f"A cache mark of {after.ttl} stands behind one of {before.ttl or 'the default lifetime'}; providers "
-                f"want the longest first. Give the first one ttl={after.ttl!r} too.",
+                f"want the longest first. Give the first one a lifetime of {after.ttl} too.",
             )
     return None
 
@@ -288,7 +291,7 @@ def lifetime_differs(cache: PromptCache, model: Model) -> Advice | None:
     if got is None:
         return Advice(
             "ttl",
-            f"{model.name} leaves nobody the choice of how long it keeps what it caches, so ttl={cache.ttl!r} has no "
+            f"{model.name} gives no choice of how long it keeps what it caches, so the lifetime of {cache.ttl} has no "
             "effect. Leave it out to silence this.",
         )
     return Advice(

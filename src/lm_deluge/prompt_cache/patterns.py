@@ -71,11 +71,11 @@ def check_pattern(pattern: str | None) -> Pattern | None:
         return pattern
     known = f"{pattern!r} is not a prompt cache pattern; known are {', '.join(PATTERNS)}."
     if not isinstance(pattern, str):
-        raise ConfigError(f"{known} A local cache object goes to LLMClient(cache=...).")
+        raise ConfigError(f"{known} A local cache is an argument of the client, not of the call.")
     import difflib  # as slow to import as the rest of this module, and wanted for this message alone
 
     if pattern == "none":
-        raise ConfigError(f"{known} For no caching at the provider leave cache= out.")
+        raise ConfigError(f"{known} For no caching at the provider, give no pattern.")
     close = difflib.get_close_matches(pattern, PATTERNS, n=1)
     raise ConfigError(f"{known} Did you mean {close[0]!r}?" if close else known)
 

@@ -74,7 +74,7 @@ def _checked(credential: str | None, model: Model) -> str | None:
         names = " or ".join(model.service.key_env)
         raise ConfigError(
             f"The API key for {model.service.name} holds a space, a line break or another character that no key has. "
-            f"Check {names} or api_key=."
+            f"Check {names}, or the api_key of the client."
         )
     return credential
 

@@ -60,7 +60,7 @@ class Limits:
             ("max_tokens_per_minute", tokens_per_minute),
         ):
             if not value >= 1:
-                raise ConfigError(f"{name}={value!r} lets nothing through; at least 1 is needed.")
+                raise ConfigError(f"{name} is {value!r}, which lets nothing through; at least 1 is needed.")
         self._lock = renewed(threading.Lock())
         self._requests = _Bucket(requests_per_minute)
         self._tokens = _Bucket(tokens_per_minute)
@@ -180,7 +180,7 @@ class Limits:
                 raise UnavailableError(
                     f"No answer has come from {model} for {duration(health.silent_for(now))}: "
                     f"{health.failures:,} calls in a row failed, the last one with: {health.reason} This prompt was "
-                    "not asked again. Run it again once that is mended; give_up_after= says how long to go on trying."
+                    "not asked again. Run it again once that is mended; give_up_after is how long to go on trying."
                 )
 
     def begin(self) -> None:

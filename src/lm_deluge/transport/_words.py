@@ -104,8 +104,8 @@ def _remedy(error: BaseException | str, *, through_proxy: bool) -> str:
         if error.verify_code in _FOR_ANOTHER_HOST:
             return "The certificate is for another host: check the host name in the base URL."
         return (
-            "If the server's certificate is signed by your own authority, pass ca_file= or set SSL_CERT_FILE. On a "
-            "system without any authorities, install its package ca-certificates."
+            "If the server's certificate is signed by your own authority, name its file in SSL_CERT_FILE or as "
+            "ca_file. On a system without any authorities, install its package ca-certificates."
         )
     if isinstance(error, socket.gaierror) and not through_proxy:
         return "Check the host name in the base URL, and the network."

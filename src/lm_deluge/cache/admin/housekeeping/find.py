@@ -32,7 +32,7 @@ def find(store: Store, prefix: str) -> Stored:
     else:
         found = list(islice(entries(store, wanted), _NAMED + 1))
     if not found:
-        raise ConfigError(f"No entry in service has a key that begins with {wanted.key}.")
+        raise ConfigError(f"No entry has a key that begins with {wanted.key}.")
     if len(found) > 1:
         names = ", ".join(f"{stored.key.hex()[:16]}…" for stored in found[:_NAMED])
         more = " and more" if len(found) > _NAMED else ""

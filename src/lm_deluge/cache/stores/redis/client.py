@@ -196,7 +196,7 @@ class RedisClient:
         except redis.exceptions.OutOfMemoryError as error:
             raise CacheFileError(
                 f"The Redis server {location} is full. Raise its maxmemory, set a maxmemory-policy that evicts, such "
-                "as allkeys-lru, or give entries an end with ttl=."
+                "as allkeys-lru, or give entries a ttl."
             ) from error
         except (
             redis.exceptions.AuthenticationError,

@@ -158,7 +158,7 @@ class SqliteStore:
         if damaged:
             warnings.warn(
                 f"Some entries of {self.location} cannot be read: the file is damaged. "
-                "Make it anew from what can be read, with rebuild(), or restore it from a copy.",
+                "Rebuild it from what can be read with `deluge cache verify --rebuild`, or restore it from a copy.",
                 CacheWarning,
                 stacklevel=2,
             )
