@@ -42,6 +42,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         unpriced: answers whose price is not known; they count 0 in the sums.
         cache_failures: what the local cache failed at: a lookup was a miss, an answer was not stored, a lease of single
             flight was done without, an account or an explanation was left out.
+        store_failures: those of them that were answers which could not be stored. They were delivered all the same.
         damaged_entries: stored entries that did not decode; each was treated as a miss and set aside.
         not_stored: answers that were not stored because they are refused, filtered, empty or not admitted.
         prompt_cache_hits: answers of which the provider read part of the prompt from its own cache, by provider.
@@ -68,6 +69,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     cost_without_prompt_caching: float = 0.0
     unpriced: int = 0
     cache_failures: int = 0
+    store_failures: int = 0
     damaged_entries: int = 0
     not_stored: int = 0
     prompt_cache_hits: dict[str, int] = {}

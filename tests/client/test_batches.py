@@ -399,6 +399,7 @@ class TestBadInput:
             responses = quiet(client, [f"q{i}" for i in range(20)])
         assert [r.is_error for r in responses] == [False] * 20
         assert client.last_report.cache_failures == 20
+        assert client.last_report.store_failures == (20 if broken == "put" else 0)
         assert len(caught) == 1
 
     def test_a_damaged_row_is_a_miss_and_named(self, emulator, make_client, tmp_path):

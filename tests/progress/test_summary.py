@@ -41,7 +41,8 @@ def test_all_that_went_wrong_is_told() -> None:
         cost=0.5,
         cost_avoided=0.25,
         unpriced=2,
-        cache_failures=1,
+        cache_failures=4,
+        store_failures=3,
         damaged_entries=2,
         not_stored=4,
         seconds=2.0,
@@ -49,7 +50,10 @@ def test_all_that_went_wrong_is_told() -> None:
     assert summary(report) == (
         "10 prompts in 2.0 s (5.0/s): 3 hits, 9 calls, 2 retries, 1 error, "
         "$0.5000 paid (+ 2 answers of unknown price), $0.2500 avoided, "
-        "1 cache failure, 2 damaged cache entries, 4 answers not stored."
+        "2 damaged cache entries, 4 answers not stored. "
+        "The cache did not store 3 answers. All were delivered, and the next run asks for them again unless the cache "
+        "has taken them by then. The cache failed at 1 lookup or the like, and the run went on as if it had no answer "
+        "there."
     )
 
 

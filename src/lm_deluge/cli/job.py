@@ -23,6 +23,7 @@ from lm_deluge.cli.tables import print_reports
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.errors import ConfigError
 from lm_deluge.progress import ProgressStyle
+from lm_deluge.progress.summary import cache_failures
 from lm_deluge.prompt_cache import PromptCache
 from lm_deluge.text import counted
 
@@ -226,6 +227,8 @@ def _print_account(job: Job, asking: Asking) -> None:
             errors=asking.report.errors + asking.unusable,
         )
         print_reports({"": whole})
+        for sentence in cache_failures(whole):
+            say(sentence)
         reasons = ", ".join(f"{number:,} {shown(reason)}" for reason, number in whole.cache_miss_reasons.items())
         if reasons:
             say(f"Why prompts were not read from the provider's cache, by its own account: {reasons}.")

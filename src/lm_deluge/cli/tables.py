@@ -42,7 +42,6 @@ _SECTIONS: tuple[tuple[tuple[str, _Cell], ...], ...] = (
         ("retries", lambda report: _number(report.retries)),
         ("errors", lambda report: _number(report.errors)),
         ("not stored", lambda report: _number(report.not_stored)),
-        ("cache failures", lambda report: _number(report.cache_failures)),
         ("damaged entries", lambda report: _number(report.damaged_entries)),
     ),
     (

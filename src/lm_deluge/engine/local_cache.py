@@ -163,7 +163,7 @@ class LocalCache:
         return write
 
     def _not_stored(self, error: BaseException) -> None:
-        self.failed("an answer could not be stored", error)
+        self.failed("an answer could not be stored", error, storing=True)
 
     @property
     def is_closed(self) -> bool:
@@ -256,9 +256,9 @@ class LocalCache:
             CacheWarning,
         )
 
-    def failed(self, what: str, error: BaseException | str, *, count: int = 1) -> None:
+    def failed(self, what: str, error: BaseException | str, *, count: int = 1, storing: bool = False) -> None:
         """Count a failure of the cache, and warn of the first. From any thread."""
-        self._counters.add_failure(count)
+        self._counters.add_failure(count, storing=storing)
         detail = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self._warnings.warn(
             "failure",

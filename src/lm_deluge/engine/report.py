@@ -72,6 +72,7 @@ class Counters:
         self.calls = 0
         self.retries = 0
         self.cache_failures = 0
+        self.store_failures = 0
         self.damaged_entries = 0
         self.not_stored = 0
         self._waited = 0
@@ -111,10 +112,11 @@ class Counters:
                 self._cost += cost
                 self._cost_uncached += cost if uncached_cost is None else uncached_cost
 
-    def add_failure(self, count: int = 1) -> None:
-        """Count what the local cache failed at."""
+    def add_failure(self, count: int = 1, *, storing: bool = False) -> None:
+        """Count what the local cache failed at, and whether that was storing an answer."""
         with self._lock:
             self.cache_failures += count
+            self.store_failures += count if storing else 0
 
     @property
     def has_reads(self) -> bool:
@@ -152,6 +154,7 @@ class Counters:
             cost_without_prompt_caching=self._cost_uncached,
             unpriced=self._unpriced,
             cache_failures=self.cache_failures,
+            store_failures=self.store_failures,
             damaged_entries=self.damaged_entries,
             not_stored=self.not_stored,
             prompt_cache_hits=dict(self._prompt_cache_hits),

@@ -3,7 +3,7 @@
 from lm_deluge.events import RunReport
 from lm_deluge.text import counted, duration, money, rate
 
-__all__ = ["paid", "summary"]
+__all__ = ["cache_failures", "paid", "summary"]
 
 
 def paid(cost: float, unpriced: int) -> str:
@@ -35,10 +35,24 @@ def summary(report: RunReport) -> str:
         if report.saved_by_prompt_cache < -_CENT and report.usage.has_cache_write
         else "",
         f"{money(report.lost_to_writes)} lost to avoidable writes" if report.lost_to_writes > _CENT else "",
-        counted(report.cache_failures, "cache failure") if report.cache_failures else "",
         counted(report.damaged_entries, "damaged cache entry", "damaged cache entries")
         if report.damaged_entries
         else "",
         f"{counted(report.not_stored, 'answer')} not stored" if report.not_stored else "",
     ]
-    return f"{prompts}{took}: {', '.join(filter(None, facts))}."
+    return " ".join([f"{prompts}{took}: {', '.join(filter(None, facts))}.", *cache_failures(report)])
+
+
+def cache_failures(report: RunReport) -> list[str]:
+    """What it means that the local cache failed, in sentences; none where it did not."""
+    unstored = counted(report.store_failures, "answer")
+    others = report.cache_failures - report.store_failures
+    missed = counted(others, "lookup or the like", "lookups or the like")
+    sentences = [
+        f"The cache did not store {unstored}. All were delivered, and the next run asks for them again unless the "
+        "cache has taken them by then."
+        if report.store_failures
+        else "",
+        f"The cache failed at {missed}, and the run went on as if it had no answer there." if others else "",
+    ]
+    return [sentence for sentence in sentences if sentence]
