@@ -270,6 +270,7 @@ def test_a_bad_line_is_an_error_at_its_place_and_the_others_go_on(
         (["prompts.jsonl", "--max-new-tokens", "0"], "deluge: max_new_tokens is 0; at least 1 is needed."),
         (["prompts.jsonl", "--max-attempts", "0"], "deluge: max_attempts is 0; a whole number above 0 is needed."),
         (["prompts.jsonl", "--request-timeout", "0"], "deluge: request_timeout is 0.0; a number of seconds above 0"),
+        (["prompts.jsonl", "--give-up-after", "0"], "deluge: give_up_after is 0.0; a number of seconds above 0"),
         (["prompts.jsonl", "--max-concurrent-requests", "0"], "max_concurrent_requests is 0; a whole number above 0"),
         (["prompts.jsonl", "--base-url", "me:secret@host"], "deluge: base_url is not an HTTP address"),
     ],
@@ -286,6 +287,19 @@ def test_a_command_that_cannot_be_done_is_one_clear_line(
     assert emulator.calls == 0
     assert (tmp_path / "prompts.jsonl").read_text() == '"a"\n'
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
+
+
+def test_a_provider_that_never_answers_is_given_up(
+    deluge: Deluge, emulator: Emulator, tmp_path: Path, write_prompts: Write
+) -> None:
+    write_prompts(*(f"question {number}" for number in range(30)))
+    emulator.script([Fault.error(503)] * 200)
+    done = deluge.inside("prompts.jsonl", "--out", "out.jsonl", "--give-up-after", "1")
+    assert done.returncode == 1
+    errors = [row["error"] for row in read_rows(tmp_path / "out.jsonl")]
+    assert len(errors) == 30
+    assert all(errors)
+    assert any("No answer has come" in error and "give_up_after is how long" in error for error in errors)
 
 
 def test_a_missing_file_of_prompts_does_not_empty_the_results(deluge: Deluge, tmp_path: Path) -> None:

@@ -147,6 +147,15 @@ def run(
             help="Seconds for one call.", rich_help_panel=options.LIMITS, metavar="SECONDS", show_default="30"
         ),
     ] = None,
+    give_up_after: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds without any answer from a model after which the rows that are left get an error at once.",
+            rich_help_panel=options.LIMITS,
+            metavar="SECONDS",
+            show_default="300",
+        ),
+    ] = None,
     run_name: Annotated[
         str | None,
         typer.Option(
@@ -233,6 +242,7 @@ def run(
             max_tokens_per_minute=max_tokens_per_minute,
             max_attempts=max_attempts,
             request_timeout=request_timeout,
+            give_up_after=give_up_after,
             single_flight=single_flight or None,
         ),
         call=options.given(
