@@ -101,7 +101,7 @@ class CacheVersionError(CacheError):
 
 
 class DamagedEntryError(CacheError):
-    """One stored entry does not decode. Lookups treat it as a miss and set it aside."""
+    """One stored entry does not decode. Lookups count it as a miss and quarantine it."""
 
 
 class CacheMissError(CacheError, LookupError):

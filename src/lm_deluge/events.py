@@ -43,7 +43,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         cache_failures: what the local cache failed at: a lookup was a miss, an answer was not stored, a lease of single
             flight was done without, an account or an explanation was left out.
         store_failures: those of them that were answers which could not be stored. They were delivered all the same.
-        damaged_entries: stored entries that did not decode; each was treated as a miss and set aside.
+        damaged_entries: stored entries that did not decode; each was treated as a miss and quarantined.
         not_stored: answers that were not stored because they are refused, filtered, empty or not admitted.
         prompt_cache_hits: answers of which the provider read part of the prompt from its own cache, by provider.
         lost_to_writes: US dollars, at least, paid for writing to the provider's prompt cache what was there already, or

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from lm_deluge.cache.entry import Entry, Facts, SetAside, Stored
+from lm_deluge.cache.entry import Entry, Facts, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores.memory import MemoryStore
 
@@ -74,13 +74,13 @@ class SaysThatItDeleted(MemoryStore):
         return True
 
 
-class SetsAsideWhatWasReplaced(MemoryStore):
-    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
-        return super().set_aside(key, self.get_many([key])[0], reason)
+class QuarantinesWhatWasReplaced(MemoryStore):
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
+        return super().quarantine(key, self.get_many([key])[0], reason)
 
 
-class ServesWhatWasSetAside(MemoryStore):
-    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+class ServesWhatWasQuarantined(MemoryStore):
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         return self.get_many([key])[0] == value
 
 
@@ -220,28 +220,28 @@ class KeepsAllBlobs(MemoryStore):
         return super().delete_many(keys)
 
 
-class ForgetsWhatItSetAside(MemoryStore):
-    def set_aside_entries(self) -> Iterator[SetAside]:
-        return iter(list(super().set_aside_entries())[-1:])
+class ForgetsWhatItQuarantined(MemoryStore):
+    def quarantined(self) -> Iterator[Quarantined]:
+        return iter(list(super().quarantined())[-1:])
 
 
-class RemovesNothingSetAside(MemoryStore):
-    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
-        return sum(aside.key in keys for aside in self.set_aside_entries())
+class RemovesNothingQuarantined(MemoryStore):
+    def delete_quarantined(self, keys: Sequence[bytes]) -> int:
+        return sum(quarantined.key in keys for quarantined in self.quarantined())
 
 
 class RemovesWhatIsInServiceToo(MemoryStore):
-    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+    def delete_quarantined(self, keys: Sequence[bytes]) -> int:
         self.delete_many(keys)
-        return super().delete_set_aside(keys)
+        return super().delete_quarantined(keys)
 
 
-class KeepsBlobsOfWhatWasSetAside(MemoryStore):
-    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
-        for aside, refers in self._aside:
-            if aside.key in keys:
+class KeepsBlobsOfWhatWasQuarantined(MemoryStore):
+    def delete_quarantined(self, keys: Sequence[bytes]) -> int:
+        for quarantined, refers in self._quarantined:
+            if quarantined.key in keys:
                 self._blobs.hold(refers, {})
-        return super().delete_set_aside(keys)
+        return super().delete_quarantined(keys)
 
 
 class CountsNothing(MemoryStore):

@@ -197,21 +197,21 @@ def test_a_damaged_entry_is_a_reported_miss_and_then_gone(cache: ResponseCache, 
         assert bad.damage is not None
         assert key.hex()[:16] in bad.damage
         assert cache.location in bad.damage
-        assert "could not be set aside" not in bad.damage
+        assert "could not be quarantined" not in bad.damage
     assert cache.backend.get_many([key]) == [None]
     assert asyncio.run(cache.get_many([prompt("bad")]))[0].damage is None
     cache.put(prompt("bad"), answer("better"))
     assert cache.get(prompt("bad")) == answer("better")
 
 
-def test_setting_aside_spares_what_was_stored_meanwhile(cache: ResponseCache) -> None:
+def test_quarantine_spares_what_was_stored_meanwhile(cache: ResponseCache) -> None:
     """Two processes find the damage; one has asked again and stored a good answer before the other acts."""
     cache.put(prompt("p"), answer("x"))
     key, value = raw(cache, "p")
     overwrite(cache, key, value[:-1])
     (damaged,) = cache.backend.get_many([key])
     cache.put(prompt("p"), answer("paid for"))
-    cache.backend.set_aside(key, damaged, "seen before the put")
+    cache.backend.quarantine(key, damaged, "seen before the put")
     assert cache.get(prompt("p")) == answer("paid for")
 
 

@@ -164,14 +164,14 @@ def test_an_entry_of_unknown_time_is_older_than_any_limit(created):
     assert why(store, asked, ttl=DAY).short == "The entry was stored at an unknown time, and ttl is 1 day."
 
 
-def test_an_entry_that_was_set_aside(store):
+def test_an_entry_that_was_quarantined(store):
     asked = BASE.user("How many?")
     one = entry(asked)
     store.put_many([one])
-    store.set_aside(one.key, one.value, "rejected: \x1b[31mwrong")
-    aside = why(store, asked)
-    assert aside.reason == "set_aside"
-    assert "rejected: \\x1b[31mwrong" in aside.short
+    store.quarantine(one.key, one.value, "rejected: \x1b[31mwrong")
+    quarantined = why(store, asked)
+    assert quarantined.reason == "quarantined"
+    assert "rejected: \\x1b[31mwrong" in quarantined.short
 
 
 def test_a_damaged_entry_is_a_miss_and_stays_where_it_is():

@@ -225,7 +225,7 @@ def test_a_sound_store_has_no_problems(store: Any) -> None:
     assert (report.entries, report.problems, report.is_sound) == (2, (), True)
 
 
-def test_damaged_answers_are_found_and_set_aside(store: Any) -> None:
+def test_damaged_answers_are_found_and_quarantined(store: Any) -> None:
     whole, torn, swapped = entry("a"), entry("b"), entry("c")
     store.put_many(
         [
@@ -235,13 +235,13 @@ def test_damaged_answers_are_found_and_set_aside(store: Any) -> None:
         ]
     )
     found = verify(store)
-    assert (found.entries, found.damaged, found.set_aside, found.is_sound) == (3, 2, 0, False)
+    assert (found.entries, found.damaged, found.quarantined, found.is_sound) == (3, 2, 0, False)
     assert {problem.key for problem in found.problems} == {torn.key.hex(), swapped.key.hex()}
     assert len(remaining(store)) == 3, "nothing changes without fix"
     fixed = verify(store, fix=True)
-    assert (fixed.damaged, fixed.set_aside, fixed.is_sound) == (2, 2, True)
+    assert (fixed.damaged, fixed.quarantined, fixed.is_sound) == (2, 2, True)
     assert remaining(store) == {whole.key}
-    assert {aside.key for aside in store.set_aside_entries()} == {torn.key, swapped.key}
+    assert {quarantined.key for quarantined in store.quarantined()} == {torn.key, swapped.key}
     assert verify(store).is_sound
 
 
@@ -308,21 +308,21 @@ def test_facts_are_compared_with_the_answer_and_put_right(store: Any) -> None:
 # Restoring
 
 
-def set_aside(store: Any, one: Entry, reason: str) -> None:
+def quarantine(store: Any, one: Entry, reason: str) -> None:
     store.put_many([one])
-    assert store.set_aside(one.key, one.value, reason)
+    assert store.quarantine(one.key, one.value, reason)
 
 
-def test_what_was_set_aside_is_served_again(store: Any) -> None:
+def test_what_was_quarantined_is_served_again(store: Any) -> None:
     given = entry("long " * 1000, namespace="other")
     store.put_many([entry("a", namespace="more"), entry("b", namespace="other")])
-    set_aside(store, given, "rejected")
+    quarantine(store, given, "rejected")
     assert restore(store, given.key)
     (back,) = store.read([given.key])
     assert (back.value, back.request, back.namespace) == (given.value, given.request, "other")
     assert back.facts == given.facts
     assert unpack_request(back.request, store.read_blobs).conversation == Conversation.user("long " * 1000)
-    assert list(store.set_aside_entries()) == []
+    assert list(store.quarantined()) == []
     assert verify(store).is_sound
     store.delete(given.key)
     assert store.usage()["blobs"] == 0, "its blobs are counted once"
@@ -330,29 +330,29 @@ def test_what_was_set_aside_is_served_again(store: Any) -> None:
 
 def test_the_newest_that_can_be_read_comes_back_and_the_others_are_kept(store: Any) -> None:
     older, newer = entry("a", days=2), entry("a", days=1)
-    set_aside(store, older, "rejected")
-    set_aside(store, newer, "rejected")
-    set_aside(store, msgspec.structs.replace(newer, value=b"torn"), "damaged")
+    quarantine(store, older, "rejected")
+    quarantine(store, newer, "rejected")
+    quarantine(store, msgspec.structs.replace(newer, value=b"torn"), "damaged")
     assert restore(store, newer.key)
     assert store.get_many([newer.key]) == [newer.value]
-    assert [aside.value for aside in store.set_aside_entries()] == [older.value, newer.value, b"torn"]
+    assert [quarantined.value for quarantined in store.quarantined()] == [older.value, newer.value, b"torn"]
 
 
 def test_nothing_comes_back_over_an_answer_in_service_or_from_nothing(store: Any) -> None:
     older, newer, torn = entry("a", days=2), entry("a", days=1), entry("b", value=b"torn")
-    set_aside(store, older, "rejected")
-    set_aside(store, torn, "damaged")
+    quarantine(store, older, "rejected")
+    quarantine(store, torn, "damaged")
     store.put_many([newer])
     assert not restore(store, newer.key)
     assert not restore(store, torn.key)
     assert not restore(store, entry("c").key)
     assert store.get_many([newer.key, torn.key]) == [newer.value, None]
-    assert len(list(store.set_aside_entries())) == 2
+    assert len(list(store.quarantined())) == 2
 
 
 def test_an_answer_whose_request_is_lost_comes_back_without_it(store: Any) -> None:
     given = entry("a", request=b"nonsense")
-    set_aside(store, given, "rejected")
+    quarantine(store, given, "rejected")
     assert restore(store, given.key)
     assert store.read([given.key])[0].request == b""
     assert store.get_many([given.key]) == [given.value]
@@ -363,7 +363,7 @@ def test_what_was_rejected_of_a_base_comes_back_as_ones_own(tmp_path: Path) -> N
     with closing(SqliteStore(tmp_path / "base.db")) as base:
         base.put_many([given])
         with closing(OverlayStore(SqliteStore(tmp_path / "own.db"), base)) as both:
-            assert both.set_aside(given.key, given.value, "rejected")
+            assert both.quarantine(given.key, given.value, "rejected")
             assert both.get_many([given.key]) == [None]
             assert restore(both, given.key)
             assert both.get_many([given.key]) == [given.value]

@@ -109,9 +109,9 @@ def test_damaged_bytes_are_kept_with_the_request(tmp_path: Path) -> None:
         (whole,) = store.read([key])
         assert whole is not None
         store._db.put(b"e" + key, b"\x01broken")
-        with pytest.warns(CacheWarning, match="set aside"):
+        with pytest.warns(CacheWarning, match="quarantined"):
             assert cache.get(prompt("long " * 1000)) is None
-        (kept,) = store.set_aside_entries()
+        (kept,) = store.quarantined()
         assert (kept.key, kept.value, kept.request) == (key, b"\x01broken", whole.request)
         assert len(store.read_blobs(list(refers_of(kept.request)))) == 1
         assert list(store.verify()) == []
@@ -150,7 +150,7 @@ def test_one_damaged_block_costs_what_is_in_it(tmp_path: Path) -> None:
     assert "Corruption" in said
     assert "repair_db" in said
     # What cannot be read can be taken out of service, and stored anew.
-    assert store.set_aside(lost[0], found[lost[0]], "damaged") is True
+    assert store.quarantine(lost[0], found[lost[0]], "damaged") is True
     store.put_many([entry(key, values[key]) for key in lost])
     assert store.get_many(list(values)) == list(values.values())
     store.close()
@@ -174,7 +174,7 @@ def test_what_cannot_be_read_is_told_from_what_is_missing(tmp_path: Path) -> Non
     assert None not in found
     assert store.get_many([key_of("missing")]) in ([None], [b""])  # its place may be in such a block
     key = keys[found.index(b"")]
-    assert store.set_aside(key, b"", "the store cannot read it") is True
+    assert store.quarantine(key, b"", "the store cannot read it") is True
     assert store.get_many([key]) == [None]
     store.put_many([entry(key, b"anew")])
     assert store.get_many([key]) == [b"anew"]

@@ -163,7 +163,7 @@ def test_values_of_others_are_reported_misses_and_then_gone(kind: Any, value: ob
         assert found.response is None
         assert found.damage is not None
         if kind is not AsyncGetOnly:
-            assert "could not be set aside" not in found.damage
+            assert "could not be quarantined" not in found.damage
         assert contents(mapping)[f"{name}:damaged"] is value
         (again,) = await cache.get_many([prompt("p")])
         assert again.damage is again.response is None
@@ -287,7 +287,7 @@ def test_what_is_no_mapping_is_refused(thing: object) -> None:
 
 
 @pytest.mark.parametrize("kind", ANY)
-def test_setting_aside_off_the_event_loop_says_whether_it_did(kind: Any) -> None:
+def test_quarantine_off_the_event_loop_says_whether_it_did(kind: Any) -> None:
     mapping = kind()
     store = MappingStore(mapping, "s")
     assert isinstance(store, AwaitableStore)
@@ -297,7 +297,7 @@ def test_setting_aside_off_the_event_loop_says_whether_it_did(kind: Any) -> None
         await store.store(Entry(key=key, value=b"good"))
         await store.store(Entry(key=other, value=b"bad"))
         wanted = [(key, b"bad"), (other, b"bad"), (other, b"bad"), (b"m" * 32, None)]
-        done = [await store.set_aside_async(name, value, "a test") for name, value in wanted]
+        done = [await store.quarantine_async(name, value, "a test") for name, value in wanted]
         assert [await store.fetch(key), await store.fetch(other)] == [b"good", None]
         return done
 

@@ -68,7 +68,7 @@ def test_what_is_deleted_is_hidden_for_ever(store: OverlayStore, base: Path, tmp
     assert not store.delete(key(2))
     assert store.read([key(2), key(3)]) == [None, None]
     assert {one.key for one in store.scan()} == {key(number) for number in (0, 1, 4, 5, 6, 7, 8, 9)}
-    assert list(store.set_aside_entries()) == []
+    assert list(store.quarantined()) == []
     with closing(over(base, tmp_path)) as again:
         assert values(again, 2, 3, 4) == [None, None, b"base 4"]
         again.put_many([entry(2, b"new 2")])
@@ -77,31 +77,31 @@ def test_what_is_deleted_is_hidden_for_ever(store: OverlayStore, base: Path, tmp
         assert values(again, 2) == [None]
 
 
-def test_what_is_set_aside_is_not_served_again(store: OverlayStore, base: Path, tmp_path: Path) -> None:
-    assert not store.set_aside(key(2), b"something else", "seen before")
-    assert not store.set_aside(key(30), b"base 30", "never there")
-    assert store.set_aside(key(2), b"base 2", "rejected")
-    assert not store.set_aside(key(2), b"base 2", "again")
+def test_what_is_quarantined_is_not_served_again(store: OverlayStore, base: Path, tmp_path: Path) -> None:
+    assert not store.quarantine(key(2), b"something else", "seen before")
+    assert not store.quarantine(key(30), b"base 30", "never there")
+    assert store.quarantine(key(2), b"base 2", "rejected")
+    assert not store.quarantine(key(2), b"base 2", "again")
     assert values(store, 2) == [None]
-    (found,) = store.set_aside_entries()
+    (found,) = store.quarantined()
     assert (found.key, found.value, found.reason) == (key(2), b"base 2", "rejected")
     store.put_many([entry(2, b"own 2")])
-    assert not store.set_aside(key(2), b"base 2", "of the base, which is not served")
+    assert not store.quarantine(key(2), b"base 2", "of the base, which is not served")
     assert values(store, 2) == [b"own 2"]
-    assert store.set_aside(key(2), b"own 2", "rejected too")
+    assert store.quarantine(key(2), b"own 2", "rejected too")
     assert values(store, 2) == [None]
     with closing(over(base, tmp_path)) as again:
         assert values(again, 2) == [None]
-        assert [one.value for one in again.set_aside_entries()] == [b"base 2", b"own 2"]
+        assert [one.value for one in again.quarantined()] == [b"base 2", b"own 2"]
 
 
-def test_setting_an_own_entry_aside_does_not_bring_the_bases_back(
+def test_quarantine_of_an_own_entry_does_not_bring_the_bases_back(
     store: OverlayStore, base: Path, tmp_path: Path
 ) -> None:
     store.put_many([entry(2, b"own 2")])
-    assert not store.set_aside(key(2), b"something else", "seen before")
+    assert not store.quarantine(key(2), b"something else", "seen before")
     assert values(store, 2) == [b"own 2"]
-    assert store.set_aside(key(2), b"own 2", "rejected")
+    assert store.quarantine(key(2), b"own 2", "rejected")
     assert values(store, 2, 3) == [None, b"base 3"]
     assert key(2) not in {one.key for one in store.scan()}
     with closing(over(base, tmp_path)) as again:
@@ -110,10 +110,10 @@ def test_setting_an_own_entry_aside_does_not_bring_the_bases_back(
         assert values(again, 2) == [b"newer 2"]
 
 
-def test_what_was_set_aside_is_removed_from_the_own_file_and_stays_hidden(store: OverlayStore) -> None:
-    assert store.set_aside(key(2), b"base 2", "rejected")
-    assert store.delete_set_aside([key(2), key(3)]) == 1
-    assert list(store.set_aside_entries()) == []
+def test_what_was_quarantined_is_removed_from_the_own_file_and_stays_hidden(store: OverlayStore) -> None:
+    assert store.quarantine(key(2), b"base 2", "rejected")
+    assert store.delete_quarantined([key(2), key(3)]) == 1
+    assert list(store.quarantined()) == []
     assert values(store, 2, 3) == [None, b"base 3"]
 
 
@@ -172,7 +172,7 @@ def test_the_committed_file_as_a_base(tmp_path: Path) -> None:
     with closing(over(path, tmp_path)) as store:
         entries = list(store.scan())
         assert len(entries) == 11
-        assert store.set_aside(entries[0].key, entries[0].value, "rejected")
+        assert store.quarantine(entries[0].key, entries[0].value, "rejected")
         assert store.delete(entries[1].key)
         assert store.get_many([one.key for one in entries]) == [None, None, *(one.value for one in entries[2:])]
         assert len(list(store.scan())) == 9

@@ -189,7 +189,7 @@ def test_what_is_wrong_is_said(store: RedisStore, server: RedisServer) -> None:
         client.hset("lm_deluge:runs", "7", b"\x91" * 5000)
     said = sorted(store.verify())
     assert len(said) == 5
-    assert "1 of 1 entries that were set aside do not decode" in said
+    assert "1 of 1 quarantined entries do not decode" in said
     assert "the accounts of 1 of 1 runs do not decode" in said
     assert f"blob {blob_name(LEAF.data).hex()[:16]}… is missing" in said
     assert f"blob {blob_name(other.data).hex()[:16]}… does not hold what its digest says" in said
@@ -227,12 +227,12 @@ def _put_pairs(store: RedisStore, pairs: list[tuple[Entry, Entry]]) -> None:
         store.put_many(pair)
 
 
-def test_setting_aside_and_replacing_at_once_loses_no_good_entry(redis_url: str) -> None:
+def test_quarantine_and_replacing_at_once_loses_no_good_entry(redis_url: str) -> None:
     with contextlib.closing(RedisStore(redis_url)) as one, contextlib.closing(RedisStore(redis_url)) as two:
         for _ in range(50):
             one.put_many([entry("a", b"bad")])
             two.put_many([entry("a", b"good")])
-            assert one.set_aside(key_of("a"), b"bad", "test") is False
+            assert one.quarantine(key_of("a"), b"bad", "test") is False
             assert one.get_many([key_of("a")]) == [b"good"]
 
 
@@ -300,7 +300,7 @@ def test_a_server_that_restarts_is_used_again(own_server: RedisServer) -> None:
         lambda: store.get_many([key_of("a")]),
         lambda: store.put_many([entry("b")]),
         lambda: store.delete(key_of("a")),
-        lambda: store.set_aside(key_of("a"), b"value", "test"),
+        lambda: store.quarantine(key_of("a"), b"value", "test"),
         lambda: list(store.scan()),
         lambda: store.acquire([key_of("a")], b"one", now=0.0, seconds=1.0),
         lambda: store.usage(),

@@ -120,12 +120,12 @@ def commands(store: RedisStore) -> dict[str, Callable[[], object]]:
         "usage": store.usage,
         "verify": lambda: list(store.verify()),
         "export": lambda: export(store, lambda line: None),
-        "set aside": lambda: list(store.set_aside_entries()),
+        "quarantined": lambda: list(store.quarantined()),
         "delete": lambda: store.delete_many(KEYS),
-        "delete set aside": lambda: store.delete_set_aside(KEYS),
+        "delete quarantined": lambda: store.delete_quarantined(KEYS),
         "runs": lambda: list(store.runs()),
         "put": lambda: store.put_many([entry("a")]),
-        "move aside": lambda: store.set_aside(KEYS[0], b"value", "test"),
+        "quarantine": lambda: store.quarantine(KEYS[0], b"value", "test"),
         "acquire": lambda: store.acquire(KEYS, b"me", now=0.0, seconds=1.0),
         "renew": lambda: store.renew(KEYS, b"me", now=0.0, seconds=1.0),
         "release": lambda: store.release(KEYS, b"me"),
@@ -182,8 +182,8 @@ def test_a_scan_comes_to_an_end(monkeypatch: pytest.MonkeyPatch, kind: str) -> N
         for name in ("scan", "newest", "usage", "verify", "export"):
             with pytest.raises(CacheError, match="without coming to an end"):
                 commands(store)[name]()
-        assert list(store.set_aside_entries()) == []
-        assert store.delete_set_aside(KEYS) == 0
+        assert list(store.quarantined()) == []
+        assert store.delete_quarantined(KEYS) == 0
 
 
 def test_what_is_more_than_is_read_at_once_is_read_in_parts(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ _values = st.integers(0, 2)
 _steps = st.one_of(
     st.tuples(st.just("put"), st.lists(st.tuples(_numbers, _references, _values), min_size=1, max_size=4)),
     st.tuples(st.just("delete"), st.lists(_numbers, min_size=1, max_size=3)),
-    st.tuples(st.just("set aside"), st.tuples(_numbers, _values)),
+    st.tuples(st.just("quarantined"), st.tuples(_numbers, _values)),
 )
 
 
@@ -75,7 +75,7 @@ def test_the_blobs_are_those_that_something_refers_to(
     path = tmp_path_factory.mktemp("blobs") / "cache.db"
     stores = [SqliteStore(path), SqliteStore(path)]  # each with what it remembers of the file
     entries: dict[int, tuple[tuple[int, ...], int]] = {}
-    aside: list[tuple[int, ...]] = []
+    quarantined: list[tuple[int, ...]] = []
     for (what, given_), which in steps:
         store = stores[which]
         if what == "put":
@@ -89,10 +89,10 @@ def test_the_blobs_are_those_that_something_refers_to(
         else:
             number, value = given_  # type: ignore[misc]
             moved = number in entries and entries[number][1] == value
-            assert store.set_aside(key(number), b"%d" % value, "why") == moved
+            assert store.quarantine(key(number), b"%d" % value, "why") == moved
             if moved:
-                aside.append(entries.pop(number)[0])
-        roots = [refers for refers, _ in entries.values()] + aside
+                quarantined.append(entries.pop(number)[0])
+        roots = [refers for refers, _ in entries.values()] + quarantined
         reachable = closure(tuple(_NAMES[index] for refers in roots for index in refers))
         assert {name for (name,) in rows(store, "SELECT digest FROM blobs")} == reachable
         counts = Counter(_NAMES[index] for refers in roots for index in refers)
@@ -140,9 +140,9 @@ def test_entries_without_blobs_cost_no_row_but_their_own(store: SqliteStore) -> 
     assert rows(store, "SELECT DISTINCT refers FROM entries") == [(None,)]
 
 
-def test_what_is_set_aside_keeps_its_request_readable(store: SqliteStore) -> None:
+def test_what_is_quarantined_keeps_its_request_readable(store: SqliteStore) -> None:
     store.put_many([entry("bad", blobs=blob(LONG)), entry("good")])
-    assert store.set_aside(key("bad"), b"value", "rejected")
+    assert store.quarantine(key("bad"), b"value", "rejected")
     assert store.delete_many([key("bad"), key("good")]) == 1
     assert list(store.read_blobs(list(blob(LONG))).values()) == [LONG]
     store.put_many([entry("bad", blobs=blob(LONG))])

@@ -128,7 +128,7 @@ def test_cells_of_another_type_are_damage(tmp_path: Path, value: object) -> None
         bad, good = asyncio.run(cache.get_many([prompt("p"), prompt("q")]))
         assert bad.damage is not None
         assert good.response == answer("y")
-        assert asyncio.run(cache.get_many([prompt("p")]))[0].damage is None  # it was set aside
+        assert asyncio.run(cache.get_many([prompt("p")]))[0].damage is None  # it was quarantined
 
 
 def test_a_damaged_page_costs_only_what_is_on_it(tmp_path: Path) -> None:

@@ -138,15 +138,15 @@ def test_old_entries_do_not_stay_in_the_place_of_the_new_one(store: SqliteStore)
     assert kept(store, range(20)) == list(range(20))
 
 
-def test_blobs_and_what_was_set_aside_count_and_go(store: SqliteStore) -> None:
+def test_blobs_and_what_was_quarantined_count_and_go(store: SqliteStore) -> None:
     store.limit(LIMIT)
     for number in range(40):
         store.put_many([entry(number, created=float(number), blobs=blob(os.urandom(40_000)))])
         if number % 4 == 0:
-            assert store.set_aside(key(number), b"value", "rejected")
+            assert store.quarantine(key(number), b"value", "rejected")
         assert store.usage()["bytes"] <= LIMIT
     usage = store.usage()
-    assert usage["blobs"] == usage["entries"] + usage["set_aside"]
+    assert usage["blobs"] == usage["entries"] + usage["quarantined"]
     assert list(store.verify()) == []
 
 

@@ -88,7 +88,7 @@ def test_blob_names_are_what_they_name(committed: Path) -> None:
 def test_what_else_is_in_a_committed_file_is_read(tmp_path: Path) -> None:
     path = Path(shutil.copy(GOLDEN / "format_2_scopes.db", tmp_path / "cache.db"))
     with closing(SqliteStore(path)) as store:
-        (found,) = store.set_aside_entries()
+        (found,) = store.quarantined()
         assert found.reason == "rejected: wrong unit"
         assert found.when > 1_790_000_000
         assert found.value

@@ -105,28 +105,28 @@ def test_large_entries_are_not_read_by_the_hundred(store: SqliteStore, monkeypat
 
 def test_usage_counts(store: SqliteStore) -> None:
     empty = store.usage()
-    assert {name: empty[name] for name in ("entries", "blobs", "set_aside")} == {
+    assert {name: empty[name] for name in ("entries", "blobs", "quarantined")} == {
         "entries": 0,
         "blobs": 0,
-        "set_aside": 0,
+        "quarantined": 0,
     }
     store.put_many([entry(number, os.urandom(1_000), blobs=blob(b"%d" % number)) for number in range(100)])
     (value,) = store.get_many([key(0)])
-    assert store.set_aside(key(0), value, "why")
+    assert store.quarantine(key(0), value, "why")
     full = store.usage()
-    assert (full["entries"], full["blobs"], full["set_aside"]) == (99, 100, 1)
+    assert (full["entries"], full["blobs"], full["quarantined"]) == (99, 100, 1)
     assert 100_000 < full["bytes"] - empty["bytes"] < 250_000
 
 
-def test_what_was_set_aside_comes_the_oldest_first(tmp_path: Path) -> None:
+def test_what_was_quarantined_comes_the_oldest_first(tmp_path: Path) -> None:
     clock = FakeClock()
     with closing(SqliteStore(tmp_path / "cache.db", clock=clock)) as store:
         for number in range(300):
             store.put_many([entry(number, b"%d" % number)])
-            assert not store.set_aside(key(number), b"another", "seen before the put")
-            assert store.set_aside(key(number), b"%d" % number, f"reason {number}")
-            assert not store.set_aside(key(number), b"%d" % number, "again")
-        found = list(store.set_aside_entries())
+            assert not store.quarantine(key(number), b"another", "seen before the put")
+            assert store.quarantine(key(number), b"%d" % number, f"reason {number}")
+            assert not store.quarantine(key(number), b"%d" % number, "again")
+        found = list(store.quarantined())
     assert [(one.key, one.value, one.reason) for one in found] == [
         (key(number), b"%d" % number, f"reason {number}") for number in range(300)
     ]
@@ -266,12 +266,12 @@ def test_rebuilding_keeps_all_that_can_be_read(tmp_path: Path) -> None:
     with SqliteCache(path) as cache:
         for number in range(200):
             cache.put(Conversation.system("shared " * 300).user(f"{number} " + "x" * 300), answer(number))
-        bad = Conversation.system("set aside " * 300).user("bad")
+        bad = Conversation.system("quarantined " * 300).user("bad")
         cache.put(bad, answer("bad"))
         store = cache.backend
         assert isinstance(store, SqliteStore)
         last = next(store.scan(newest_first=True))
-        assert store.set_aside(last.key, last.value, "rejected")
+        assert store.quarantine(last.key, last.value, "rejected")
         store.record_run(run)
         first, middle = list(store.scan())[::100]
         store.touch([first.key], now=9_999_999_999.0)
@@ -289,7 +289,7 @@ def test_rebuilding_keeps_all_that_can_be_read(tmp_path: Path) -> None:
         assert list(store.verify()) == []
         assert {one.key: one for one in store.scan()} == before
         assert list(store.runs()) == [run]
-        assert [one.reason for one in store.set_aside_entries()] == ["rejected"]
+        assert [one.reason for one in store.quarantined()] == ["rejected"]
         assert store.usage()["blobs"] >= 2
         store.put_many([entry("after")])
         assert store.get_many([key("after")]) == [b"value"]
@@ -414,7 +414,7 @@ def test_a_file_opened_for_reading_only_is_not_written(tmp_path: Path) -> None:
             lambda: store.put_many([entry("q")]),
             lambda: store.delete(one.key),
             lambda: store.delete_many([one.key]),
-            lambda: store.set_aside(one.key, one.value, "why"),
+            lambda: store.quarantine(one.key, one.value, "why"),
             lambda: store.acquire([one.key], b"a", now=0.0, seconds=1),
             lambda: store.record_run(Run(id=1, started=0.0)),
             lambda: store.limit(1_000),

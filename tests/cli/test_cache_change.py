@@ -39,7 +39,7 @@ def test_a_sound_cache_passes(deluge: Deluge, place: Place) -> None:
     assert (report["entries"], report["damaged"], report["problems"]) == (1, 0, [])
 
 
-def test_damage_is_found_told_and_set_aside(deluge: Deluge, file: Place) -> None:
+def test_damage_is_found_told_and_quarantined(deluge: Deluge, file: Place) -> None:
     damaged, halved, whole = file.put("a"), file.put("b"), file.put("c")
     spoil(file, "response", damaged)
     spoil(file, "request", halved)
@@ -47,8 +47,8 @@ def test_damage_is_found_told_and_set_aside(deluge: Deluge, file: Place) -> None
     assert done.returncode == 1
     assert damaged[:8] in done.stdout
     assert "is served" in " ".join(done.stdout.split())
-    assert ": 3 entries read:\n  1 answer could not be read; 0 of them set aside\n  1 request could not" in done.stderr
-    assert done.stderr.endswith("\nUse --fix to set damaged answers aside.\n")
+    assert ": 3 entries read:\n  1 answer could not be read, 0 quarantined\n  1 request could not" in done.stderr
+    assert done.stderr.endswith("\nUse --fix to quarantine damaged answers.\n")
     assert keys(deluge, file) == {damaged, halved, whole}, "without --fix nothing changes"
     assert deluge.cache("verify", file.name, "--json").returncode == 1
 
@@ -57,12 +57,12 @@ def test_damage_is_found_told_and_set_aside(deluge: Deluge, file: Place) -> None
     assert deluge.cache("verify", file.name).returncode == 0
 
 
-def test_setting_all_damage_aside_is_success(deluge: Deluge, file: Place) -> None:
+def test_quarantining_all_damage_is_success(deluge: Deluge, file: Place) -> None:
     key = file.put("a")
     spoil(file, "response", key)
     assert deluge.cache("verify", file.name, "--fix").returncode == 0
-    (aside,) = rows(deluge.cache("list", file.name, "--set-aside", "--json"))
-    assert aside["key"] == key
+    (quarantined,) = rows(deluge.cache("list", file.name, "--quarantined", "--json"))
+    assert quarantined["key"] == key
 
 
 def test_a_damaged_file_is_made_anew_from_what_can_be_read(deluge: Deluge, file: Place, tmp_path: Path) -> None:
@@ -251,8 +251,8 @@ def test_filters_delete_only_with_yes(deluge: Deluge, file: Place) -> None:
         (["delete", "abc"], "'abc' is too short to change something: give at least 4 digits of a key."),
         (["reject", "abc", "--reason", "x"], "'abc' is too short to change something"),
         (["restore", "abc"], "'abc' is too short to change something"),
-        (["restore", "abcd"], "No entry that was set aside has a key that begins with abcd."),
-        (["delete", "--set-aside", "--run", "x"], "it is not known which run bought them"),
+        (["restore", "abcd"], "No quarantined entry has a key that begins with abcd."),
+        (["delete", "--quarantined", "--run", "x"], "It is not known which run bought a quarantined entry"),
         (["reject", "abcd"], "--reason is missing. See `deluge cache reject --help`."),
     ],
 )
@@ -269,25 +269,25 @@ def test_a_rejected_answer_is_not_served_and_is_kept(deluge: Deluge, place: Plac
     done = deluge.cache("reject", place.name, key[:12], "--reason", "wrong unit")
     assert done.returncode == 0
     assert keys(deluge, place) == set()
-    (aside,) = rows(deluge.cache("list", place.name, "--set-aside", "--json"))
-    assert (aside["key"], aside["reason"]) == (key, "rejected: wrong unit")
+    (quarantined,) = rows(deluge.cache("list", place.name, "--quarantined", "--json"))
+    assert (quarantined["key"], quarantined["reason"]) == (key, "rejected: wrong unit")
     with place.open() as cache:
         assert cache.backend.get_many([bytes.fromhex(key)]) == [None]
 
 
-def test_what_was_set_aside_is_looked_at_restored_and_erased(deluge: Deluge, place: Place) -> None:
+def test_what_was_quarantined_is_looked_at_restored_and_erased(deluge: Deluge, place: Place) -> None:
     first, second = place.put("What is a?", "one"), place.put("What is b?", "two", namespace="other")
     for key in (first, second):
         assert deluge.cache("reject", place.name, key[:12], "--reason", " ").returncode == 0
-    listed = rows(deluge.cache("list", place.name, "--set-aside", "--json"))
+    listed = rows(deluge.cache("list", place.name, "--quarantined", "--json"))
     assert [(row["prompt"], row["completion"], row["model"], row["reason"]) for row in listed] == [
         ("What is a?", "one", "model-1", "rejected"),
         ("What is b?", "two", "model-1", "rejected"),
     ]
-    assert "What is a?" in deluge.cache("list", place.name, "--set-aside").stdout
+    assert "What is a?" in deluge.cache("list", place.name, "--quarantined").stdout
 
     def chosen(*filters: str) -> list[str]:
-        return [row["key"] for row in rows(deluge.cache("list", place.name, "--set-aside", "--json", *filters))]
+        return [row["key"] for row in rows(deluge.cache("list", place.name, "--quarantined", "--json", *filters))]
 
     assert chosen("--model", "x*") == []
     assert chosen("--key", second[:8], "--model", "model-?") == [second]
@@ -298,12 +298,12 @@ def test_what_was_set_aside_is_looked_at_restored_and_erased(deluge: Deluge, pla
     assert keys(deluge, place) == {first}
     assert chosen() == [second]
 
-    refused = deluge.cache("delete", place.name, "--set-aside")
+    refused = deluge.cache("delete", place.name, "--quarantined")
     assert refused.stderr == (
-        "deluge: 1 entry that was set aside would be deleted. Nothing was changed; add --yes to do it.\n"
+        "deluge: 1 quarantined entry would be deleted. Nothing was changed; add --yes to do it.\n"
     )
-    assert deluge.cache("delete", place.name, "--set-aside", second[:8]).stderr == "1 entry deleted.\n"
-    assert deluge.cache("delete", place.name, "--set-aside", "--yes").stderr == "No entries are set aside.\n"
+    assert deluge.cache("delete", place.name, "--quarantined", second[:8]).stderr == "1 entry deleted.\n"
+    assert deluge.cache("delete", place.name, "--quarantined", "--yes").stderr == "No entries are quarantined.\n"
     assert keys(deluge, place) == {first}
 
 
@@ -313,8 +313,8 @@ def test_an_earlier_answer_of_a_key_is_told_and_shown(deluge: Deluge, place: Pla
     assert place.put("a", "right one", days=-1) == key
     done = deluge.cache("show", place.name, key[:8])
     assert "right one" in done.stdout
-    assert "rejected: unit; --set-aside" in " ".join(done.stdout.split())
-    done = deluge.cache("show", place.name, key[:8], "--set-aside")
+    assert "rejected: unit; --quarantined" in " ".join(done.stdout.split())
+    done = deluge.cache("show", place.name, key[:8], "--quarantined")
     assert "wrong one" in done.stdout
     assert re.search(r"cache key +default", done.stdout)
     assert re.search(r"stored +20\d\d-.* UTC", done.stdout)

@@ -78,7 +78,7 @@ def test_nothing_is_said_to_be_nothing(deluge: Deluge, place: Place) -> None:
     assert "no entries." in deluge.cache("stats", place.name).stdout
     assert deluge.cache("list", place.name).stderr == "There are no entries.\n"
     assert deluge.cache("list", place.name, "--model", "x").stderr == "No entries match.\n"
-    assert deluge.cache("list", place.name, "--set-aside").stderr == "No entries are set aside.\n"
+    assert deluge.cache("list", place.name, "--quarantined").stderr == "No entries are quarantined.\n"
     assert deluge.cache("drift", place.name).stderr == "No name has been answered by more than one model.\n"
     for command in ("list", "drift"):
         assert deluge.cache(command, place.name, "--json").stdout == ""
@@ -97,8 +97,11 @@ def test_nothing_is_said_to_be_nothing(deluge: Deluge, place: Place) -> None:
         (["stats", "http://me:secret@host/"], "A cache at http:// is not known; a path or a redis:// URL is needed."),
         (["show", "sqlite", "zz"], "'zz' is not the beginning of a key"),
         (["show", "sqlite", "00000000"], "No entry has a key that begins with 00000000."),
-        (["list", "sqlite", "--set-aside", "--tag", "x"], "Of entries that were set aside it is not known which run"),
-        (["show", "sqlite", "0000", "--set-aside"], "No entry that was set aside has a key that begins with 0000."),
+        (
+            ["list", "sqlite", "--quarantined", "--tag", "x"],
+            "It is not known which run bought a quarantined entry",
+        ),
+        (["show", "sqlite", "0000", "--quarantined"], "No quarantined entry has a key that begins with 0000."),
         (["stats", ""], "The name of the cache is empty."),
         (["stats", "shared_prefix"], "'shared_prefix' is a pattern of the provider's prompt cache, which goes to"),
         (["list", "sqlite", "--limit", "abc"], "--limit is 'abc'; a whole number is needed."),
@@ -204,16 +207,16 @@ def test_a_damaged_entry_spoils_no_list(deluge: Deluge, file: Place) -> None:
     assert "You grade." in done.stdout, "its request is whole"
 
 
-def test_an_entry_that_was_set_aside_is_still_found(deluge: Deluge, file: Place) -> None:
+def test_an_entry_that_was_quarantined_is_still_found(deluge: Deluge, file: Place) -> None:
     key = file.put("a", "wrong")
     with closing(open_store(file.name, writing=True)) as store:
         (value,) = store.get_many([bytes.fromhex(key)])
-        assert store.set_aside(bytes.fromhex(key), value, "rejected: wrong unit")
-    (row,) = rows(deluge.cache("list", file.name, "--set-aside", "--json"))
+        assert store.quarantine(bytes.fromhex(key), value, "rejected: wrong unit")
+    (row,) = rows(deluge.cache("list", file.name, "--quarantined", "--json"))
     assert (row["key"], row["reason"]) == (key, "rejected: wrong unit")
-    assert re.search(rf"{key[:8]} .* rejected: wrong unit", deluge.cache("list", file.name, "--set-aside").stdout)
+    assert re.search(rf"{key[:8]} .* rejected: wrong unit", deluge.cache("list", file.name, "--quarantined").stdout)
     done = deluge.cache("show", file.name, key[:8])
-    assert re.search(r"set aside +20\d\d.*: rejected: wrong unit", done.stdout)
+    assert re.search(r"quarantined +20\d\d.*: rejected: wrong unit", done.stdout)
     assert "wrong" in done.stdout
 
 

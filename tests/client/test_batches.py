@@ -413,7 +413,7 @@ class TestBadInput:
         with connection:
             connection.execute("UPDATE entries SET response = substr(response, 1, 40)")
         connection.close()
-        with pytest.warns(CacheWarning, match=r"c\.db.*set aside"):
+        with pytest.warns(CacheWarning, match=r"c\.db.*quarantined"):
             (response,) = quiet(client, ["x"])
         assert not response.is_error
         assert not response.local_cache_hit

@@ -371,7 +371,7 @@ class TestRejection:
             assert not client.cache.reject(bought)  # what is there now is another answer
             assert ask(client, ["p"])[0].completion == "answer 2"
             if kind != "mapping":
-                (kept,) = cache.backend.set_aside_entries()
+                (kept,) = cache.backend.quarantined()
                 assert kept.key.hex() == bought.entry
                 assert kept.reason == "rejected: wrong unit"
 

@@ -82,7 +82,7 @@ class Use:
     def scan(self, store: Any, where: str) -> None:
         self.done(f"{where}scan", lambda: [repr(entry) for entry in store.scan()])
         self.done(f"{where}newest", lambda: [repr(entry) for entry in store.scan(newest_first=True)])
-        self.done(f"{where}set aside", lambda: list(store.set_aside_entries()))
+        self.done(f"{where}quarantined", lambda: list(store.quarantined()))
         self.done(f"{where}runs", lambda: [repr(run) for run in store.runs()])
         self.done(f"{where}usage", lambda: store.usage())
         self.done(f"{where}verify", lambda: list(store.verify()))

@@ -28,7 +28,7 @@ COLUMNS = (
     "key, namespace, created, asked, model, finish_reason, input_tokens, output_tokens, cache_read_tokens, "
     "cache_write_tokens, cost, run, expires, used, refers, response, request"
 )
-ASIDE = "ALTER TABLE entries RENAME TO theirs;"
+MOVED = "ALTER TABLE entries RENAME TO theirs;"
 WITHOUT_END = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
 LARGE = "zeroblob(900000000)"
 NEXT = "(SELECT e.{} FROM entries e WHERE e.rowid = entries.rowid + 1)"
@@ -36,7 +36,7 @@ SLOW = "length(hex(zeroblob(100000000)))"
 
 
 def view(response: str, source: str) -> str:
-    return f"{ASIDE} CREATE VIEW entries AS SELECT {COLUMNS.replace('response', f'{response} AS response')} {source};"
+    return f"{MOVED} CREATE VIEW entries AS SELECT {COLUMNS.replace('response', f'{response} AS response')} {source};"
 
 
 def schema(old: str, new: str, name: str = "entries") -> str:
@@ -60,7 +60,7 @@ REFUSED = {
     "PRAGMA writable_schema = ON; "
     "UPDATE sqlite_schema SET type = 'table', name = 'n', tbl_name = 'n' WHERE name = 't';",
     "a generated column": f"ALTER TABLE entries ADD COLUMN x AS ({LARGE});",
-    "a generated response": f"{ASIDE} CREATE TABLE entries ({COLUMNS.replace('response', f'response AS ({LARGE})')});",
+    "a generated response": f"{MOVED} CREATE TABLE entries ({COLUMNS.replace('response', f'response AS ({LARGE})')});",
     "a check": schema("PRIMARY KEY,", f"PRIMARY KEY CHECK ({SLOW} > 0),"),
     "a default": schema("run           INTEGER", f"run DEFAULT ({SLOW})"),
     "a conflict clause": schema("NOT NULL PRIMARY KEY", "NOT NULL ON CONFLICT IGNORE PRIMARY KEY ON CONFLICT IGNORE"),
@@ -78,7 +78,7 @@ REFUSED = {
     "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET type = 'index', tbl_name = 'n' WHERE name = 't';",
     "a view that says it is an index": "CREATE VIEW v AS SELECT 1;"
     "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET type = 'index', tbl_name = 'n' WHERE name = 'v';",
-    "a virtual table": f"{ASIDE} CREATE VIRTUAL TABLE entries USING fts5 ({COLUMNS});",
+    "a virtual table": f"{MOVED} CREATE VIRTUAL TABLE entries USING fts5 ({COLUMNS});",
 }
 
 # Odd content of our own tables.
@@ -104,7 +104,7 @@ USED = {
     "blobs without holders": "DELETE FROM holders;",
     "references without end": "UPDATE entries SET refers = zeroblob(320000);",
     "leases of nobody": "INSERT INTO leases VALUES (1, 2, 'x'), (x'00', zeroblob(100000), 9e999);",
-    "set aside": "INSERT INTO set_aside VALUES (1, 'x', x'ff', 2, 3, 4), (x'00', 9e999, 5, NULL, NULL, NULL);",
+    "quarantined": "INSERT INTO set_aside VALUES (1, 'x', x'ff', 2, 3, 4), (x'00', 9e999, 5, NULL, NULL, NULL);",
     "hidden": "INSERT INTO hidden VALUES ('x'), (1), (zeroblob(100000));",
     "accounts that are none": "INSERT INTO runs (id, started, name, tags, models, report) VALUES "
     "(1, 'x', 5, x'ff', '{', '{\"zzz\":' || replace(hex(zeroblob(50000)), '00', '[') || '1'), "
@@ -113,11 +113,11 @@ USED = {
     "no blobs": "DROP TABLE blobs;",
     "no runs": "DROP TABLE runs;",
     "no entries": "DROP TABLE entries;",
-    "no row numbers": f"{ASIDE} CREATE TABLE entries ({COLUMNS}, PRIMARY KEY (key)) WITHOUT ROWID; "
+    "no row numbers": f"{MOVED} CREATE TABLE entries ({COLUMNS}, PRIMARY KEY (key)) WITHOUT ROWID; "
     "INSERT INTO entries SELECT * FROM theirs;",
-    "row numbers that are none": f"{ASIDE} CREATE TABLE entries ({COLUMNS}, rowid); "
+    "row numbers that are none": f"{MOVED} CREATE TABLE entries ({COLUMNS}, rowid); "
     "INSERT INTO entries SELECT *, 'x' FROM theirs;",
-    "a generated response under another name": f"{ASIDE} CREATE TABLE entries "
+    "a generated response under another name": f"{MOVED} CREATE TABLE entries "
     f"({COLUMNS.replace('response', f'response AS ({LARGE})')}); "
     "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET name = 'n', tbl_name = 'n' WHERE name = 'entries';",
     "another format": "PRAGMA user_version = 1;",

@@ -94,7 +94,7 @@ def test_whatever_a_redis_server_holds(guarded_redis: RedisServer) -> None:
 
 
 def test_a_redis_list_and_hash_of_anything(guarded_redis: RedisServer) -> None:
-    """What was set aside, and the accounts of runs."""
+    """What was quarantined, and the accounts of runs."""
     with guarded_redis.client() as client:
         fill(RedisCache(guarded_redis.url))
         client.rpush("lm_deluge:aside", *ODD)

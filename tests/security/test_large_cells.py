@@ -48,7 +48,7 @@ def filled(path: Path) -> Path:
     with SqliteCache(path) as cache:
         for name in ("p", "q", "r", "s"):
             cache.put(prompt("long " * 500 + name), answer(name))
-        cache.backend.set_aside(cache.key(prompt("long " * 500 + "s")), _value(cache, "s"), "why")  # type: ignore[attr-defined]
+        cache.backend.quarantine(cache.key(prompt("long " * 500 + "s")), _value(cache, "s"), "why")  # type: ignore[attr-defined]
     return path
 
 
@@ -105,7 +105,7 @@ def told(use: Callable[[], object]) -> None:
 def look(store: SqliteStore) -> None:
     with closing(store):
         told(lambda: [*store.scan()])
-        told(lambda: [*store.set_aside_entries()])
+        told(lambda: [*store.quarantined()])
         told(lambda: [*store.runs()])
         told(lambda: export(store, lambda line: None))
         told(store.usage)
@@ -119,9 +119,9 @@ def test_an_answer_that_is_too_long_is_told_and_quarantined_without_its_content(
     with SqliteCache(path) as cache:
         (said,) = cache.backend.verify()  # type: ignore[union-attr]
         assert said == f"entry 2 has a cell of {LIMIT + 1:,} bytes, and no entry has more than {LIMIT:,}"
-        with pytest.warns(CacheWarning, match="It was set aside"):
+        with pytest.warns(CacheWarning, match="It was quarantined"):
             assert cache.get(prompt("long " * 500 + "q")) is None
-        _, kept = cache.backend.set_aside_entries()  # type: ignore[union-attr]
+        _, kept = cache.backend.quarantined()  # type: ignore[union-attr]
         assert (kept.value, kept.request) == (b"", b"")
         assert f"{LIMIT + 1} bytes" in kept.reason
         assert list(cache.backend.verify()) == []  # type: ignore[union-attr]
@@ -131,9 +131,9 @@ def test_a_note_of_damage_in_a_base_holds_small_content_only(tmp_path: Path) -> 
     path = filled(tmp_path / "base.db")
     enlarge(path, "entries", "response", "zeroblob(20000000)")
     with SqliteCache(tmp_path / "own.db", base=path) as cache:
-        with pytest.warns(CacheWarning, match="It was set aside"):
+        with pytest.warns(CacheWarning, match="It was quarantined"):
             assert cache.get(prompt("long " * 500 + "q")) is None
-        *_, kept = cache.backend.set_aside_entries()  # type: ignore[union-attr]
+        *_, kept = cache.backend.quarantined()  # type: ignore[union-attr]
         assert kept.value == b""
         assert kept.request != b""
         assert "20,000,000 bytes with SHA-256" in kept.reason

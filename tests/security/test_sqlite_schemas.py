@@ -44,7 +44,7 @@ def filled(path: Path) -> Path:
 USES: dict[str, Callable[[SqliteStore], Any]] = {
     "get": lambda store: store.get_many([key_of("a")]),
     "put": lambda store: store.put_many([entry("c")]),
-    "set aside": lambda store: store.set_aside(key_of("a"), b"value", "why"),
+    "quarantined": lambda store: store.quarantine(key_of("a"), b"value", "why"),
     "delete": lambda store: store.delete_many([key_of("a")]),
     "acquire": lambda store: store.acquire([key_of("a")], b"me", now=1.0, seconds=1.0),
     "renew": lambda store: store.renew([key_of("a")], b"me", now=1.0, seconds=1.0),
@@ -52,8 +52,8 @@ USES: dict[str, Callable[[SqliteStore], Any]] = {
     "scan": lambda store: list(store.scan()),
     "read": lambda store: store.read([key_of("a")]),
     "read blobs": lambda store: store.read_blobs([key_of("a")]),
-    "what was set aside": lambda store: list(store.set_aside_entries()),
-    "delete what was set aside": lambda store: store.delete_set_aside([key_of("a")]),
+    "what was quarantined": lambda store: list(store.quarantined()),
+    "delete what was quarantined": lambda store: store.delete_quarantined([key_of("a")]),
     "usage": lambda store: store.usage(),
     "runs": lambda store: list(store.runs()),
     "hidden": lambda store: store.hidden([key_of("a")]),
@@ -73,7 +73,7 @@ def test_a_view_in_the_place_of_a_table_that_is_open_does_not_run(tmp_path: Path
         for name, use in USES.items():
             with pytest.raises(CacheFileError, match=rf"cache\.db has a part.*view '{table}'"):
                 use(store)
-            if name in ("get", "scan", "read", "read blobs", "what was set aside", "usage", "runs"):
+            if name in ("get", "scan", "read", "read blobs", "what was quarantined", "usage", "runs"):
                 with pytest.raises(CacheFileError, match="has a part"):
                     use(reader)
         (said,) = store.verify()

@@ -256,15 +256,15 @@ class Core:
         return oldest is not None and not found.created >= oldest  # not so for NaN, in a hostile file
 
     def decoded(self, key: bytes, value: object) -> Decoded | str | None:
-        """What a store gave, or what is wrong with it, in which case it is set aside."""
+        """What a store gave, or what is wrong with it, in which case it is quarantined."""
         found = self.try_decode(key, value)
         if not isinstance(found, str):
             return found
         try:
-            self.guarded.set_aside(key, value, found)
+            self.guarded.quarantine(key, value, found)
         except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
-            return f"{found}. It could not be set aside: {error}"
-        return f"{found}. It was set aside."
+            return f"{found}. It could not be quarantined: {error}"
+        return f"{found}. It was quarantined."
 
     def try_decode(self, key: bytes, value: object) -> Decoded | str | None:
         """What a store gave, or what is wrong with it."""

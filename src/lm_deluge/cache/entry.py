@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["Blob", "Entry", "Facts", "SetAside", "Stored"]
+__all__ = ["Blob", "Entry", "Facts", "Quarantined", "Stored"]
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -103,7 +103,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return len(self.value) + len(self.request)
 
 
-class SetAside(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entry that was taken out of service and kept: damaged, or rejected by the user.
 
     Attributes:

@@ -179,10 +179,10 @@ class RunCache:
         decoded = self._cache.try_decode(key, value)
         if isinstance(decoded, str):
             try:
-                await self._guarded.set_aside_async(key, value, decoded)
+                await self._guarded.quarantine_async(key, value, decoded)
             except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
-                return Found(damage=f"{decoded}. It could not be set aside: {error}")
-            return Found(damage=f"{decoded}. It was set aside.")
+                return Found(damage=f"{decoded}. It could not be quarantined: {error}")
+            return Found(damage=f"{decoded}. It was quarantined.")
         return self._found(key, decoded, oldest)
 
     def _found(self, key: bytes, decoded: Any, oldest: float | None) -> Found:

@@ -60,8 +60,8 @@ class GuardedStore:
                 self._guard.keep(entries)
             raise
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
-        return self._guard.call(lambda: bool(self._store.set_aside(key, value, reason)))
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
+        return self._guard.call(lambda: bool(self._store.quarantine(key, value, reason)))
 
     def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
         return self._guard.call(lambda: list(self._store.acquire(keys, holder, now=now, seconds=seconds)))
@@ -102,8 +102,8 @@ class GuardedStore:
         self._guard.keep([entry for entry, failure in zip(entries, outcomes, strict=True) if failure is not None])
         return outcomes
 
-    async def set_aside_async(self, key: bytes, value: object, reason: str) -> bool:
-        return bool(await self._guard.wait(lambda: self._store.set_aside_async(key, value, reason)))
+    async def quarantine_async(self, key: bytes, value: object, reason: str) -> bool:
+        return bool(await self._guard.wait(lambda: self._store.quarantine_async(key, value, reason)))
 
     def close(self) -> None:
         self._guard.close()

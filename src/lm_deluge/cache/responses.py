@@ -94,7 +94,7 @@ class ResponseCache:
         return self._core.key(prompt, self._core.context(parameters), sample)
 
     def get(self, prompt: Conversation, parameters: Parameters | None = None, *, sample: int = 0) -> APIResponse | None:
-        """The stored response of a prompt, or None. Blocks. A damaged entry is set aside with a warning, and is None.
+        """The stored response of a prompt, or None. Blocks. A damaged entry is quarantined with a warning, and is None.
 
         Args:
             prompt: a conversation.
@@ -171,7 +171,7 @@ class ResponseCache:
         stored = found.response
         if (stored.response_id, stored.content) != (response.response_id, response.content):
             return False
-        return self.backend.set_aside(key, value, f"rejected: {reason}" if reason else "rejected")
+        return self.backend.quarantine(key, value, f"rejected: {reason}" if reason else "rejected")
 
     def explain(
         self,

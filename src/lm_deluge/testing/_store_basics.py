@@ -124,16 +124,16 @@ class BasicChecks(Checks):
             store.put_many([entry("a", b"again")])
             expect(store.get_many([key_of("a")]), [b"again"], "an entry stored again after it was deleted")
 
-    def test_only_what_was_found_is_set_aside(self, tmp_path: Path) -> None:
+    def test_only_what_was_found_is_quarantined(self, tmp_path: Path) -> None:
         with self.opened(tmp_path) as store:
             store.put_many([entry("a", b"good"), entry("b", b"bad")])
-            expect(store.set_aside(key_of("none"), b"bad", "test"), False, "setting aside what is not there")
-            expect(store.set_aside(key_of("a"), b"bad", "test"), False, "setting aside what was replaced meanwhile")
-            expect(store.set_aside(key_of("b"), b"bad", "test"), True, "setting aside what is there")
-            expect(store.get_many([key_of("a"), key_of("b")]), [b"good", None], "lookups after setting one aside")
-            expect(store.set_aside(key_of("b"), b"bad", "test"), False, "setting aside twice")
+            expect(store.quarantine(key_of("none"), b"bad", "test"), False, "quarantining what is not there")
+            expect(store.quarantine(key_of("a"), b"bad", "test"), False, "quarantining what was replaced meanwhile")
+            expect(store.quarantine(key_of("b"), b"bad", "test"), True, "quarantining what is there")
+            expect(store.get_many([key_of("a"), key_of("b")]), [b"good", None], "lookups after quarantining one")
+            expect(store.quarantine(key_of("b"), b"bad", "test"), False, "quarantining twice")
             store.put_many([entry("b", b"better")])
-            expect(store.get_many([key_of("b")]), [b"better"], "an entry stored anew after it was set aside")
+            expect(store.get_many([key_of("b")]), [b"better"], "an entry stored anew after it was quarantined")
 
     def test_closing(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
@@ -144,7 +144,7 @@ class BasicChecks(Checks):
             "get_many": lambda: store.get_many([key_of("a")]),
             "put_many": lambda: store.put_many([entry("b")]),
             "delete": lambda: store.delete(key_of("a")),
-            "set_aside": lambda: store.set_aside(key_of("a"), b"value", "test"),
+            "quarantine": lambda: store.quarantine(key_of("a"), b"value", "test"),
         }
         for name, use in uses.items():
             try:
@@ -165,7 +165,7 @@ class BasicChecks(Checks):
                 store.put_many([entry(f"{round_}-{number}", b"%d" % round_) for number in range(20)])
         with self.opened(tmp_path) as store:
             expect(store.delete(key_of("0-0")), True, "deleting what an earlier opening stored")
-            store.set_aside(key_of("0-1"), b"0", "test")
+            store.quarantine(key_of("0-1"), b"0", "test")
         with self.opened(tmp_path) as store:
             expect(store.get_many([key_of("0-0"), key_of("0-1")]), [None, None], "what an earlier opening took away")
 
@@ -257,16 +257,16 @@ class _Sequence(RuleBasedStateMachine):
         expect(self._store.delete(key), was_there, "delete in a sequence of calls")
 
     @rule(key=_keys, value=_values)
-    def set_aside(self, key: bytes, value: bytes) -> None:
+    def quarantine(self, key: bytes, value: bytes) -> None:
         matches = self._model.get(key) == value
-        expect(self._store.set_aside(key, value, "test"), matches, "set_aside in a sequence of calls")
+        expect(self._store.quarantine(key, value, "test"), matches, "quarantined in a sequence of calls")
         if matches:
             del self._model[key]
 
     @rule(key=_keys)
-    def set_aside_what_is_there(self, key: bytes) -> None:
+    def quarantine_what_is_there(self, key: bytes) -> None:
         if key in self._model:
-            self.set_aside(key, self._model[key])
+            self.quarantine(key, self._model[key])
 
     @rule()
     def reopen(self) -> None:

@@ -35,7 +35,7 @@ _NAMES = {blob_name(blob.data): blob.data for blob in (_LEAF, _OTHER, _NODE, _NE
 
 
 class ScanChecks(Checks):
-    """Scanning, blobs, and what was set aside."""
+    """Scanning, blobs, and what was quarantined."""
 
     def scanning(self, path: Path) -> AbstractContextManager[tuple[Store, ScanStore]]:
         """As ``capable``."""
@@ -136,38 +136,38 @@ class ScanChecks(Checks):
                 {stored.key for stored in scanned.scan()}, {key_of(name) for name in range(1000, 1200)}, "what is left"
             )
 
-    def test_what_was_set_aside_is_kept(self, tmp_path: Path) -> None:
+    def test_what_was_quarantined_is_kept(self, tmp_path: Path) -> None:
         with self.scanning(tmp_path) as (store, scanned):
             store.put_many([entry("a", b"1", blobs=[_LEAF]), entry("b", b"2")])
-            store.set_aside(key_of("a"), b"1", "a reason")
-            store.set_aside(key_of("b"), b"2", "another")
+            store.quarantine(key_of("a"), b"1", "a reason")
+            store.quarantine(key_of("b"), b"2", "another")
             store.put_many([entry("a", b"3")])
-            store.set_aside(key_of("a"), b"3", "once more")
-            found = list(scanned.set_aside_entries())
+            store.quarantine(key_of("a"), b"3", "once more")
+            found = list(scanned.quarantined())
             wanted = [(key_of("a"), b"1", "a reason"), (key_of("b"), b"2", "another"), (key_of("a"), b"3", "once more")]
-            expect([(one.key, one.value, one.reason) for one in found], wanted, "what was set aside, the oldest first")
+            expect([(one.key, one.value, one.reason) for one in found], wanted, "what is quarantined, the oldest first")
             expect([one.request for one in found], [b"request of " + value for _, value, _ in wanted], "its requests")
-            expect(all(one.when > 0 for one in found), True, "whether it is known when it was set aside")
-            expect(list(scanned.scan()), [], "a scan when everything was set aside")
+            expect(all(one.when > 0 for one in found), True, "whether it is known when it was quarantined")
+            expect(list(scanned.scan()), [], "a scan when everything was quarantined")
             usage = scanned.usage()
-            expect((usage["entries"], usage["set_aside"]), (0, 3), "how many entries there are, and how many set aside")
+            expect((usage["entries"], usage["quarantined"]), (0, 3), "how many entries there are, and in quarantine")
 
-    def test_what_was_set_aside_can_be_removed(self, tmp_path: Path) -> None:
+    def test_what_was_quarantined_can_be_removed(self, tmp_path: Path) -> None:
         with self.scanning(tmp_path) as (store, scanned):
             store.put_many([entry("a", b"1", blobs=[_LEAF]), entry("b", b"2", blobs=[_OTHER]), entry("c", b"3")])
             for name, value in (("a", b"1"), ("b", b"2"), ("c", b"3")):
-                store.set_aside(key_of(name), value, "a reason")
+                store.quarantine(key_of(name), value, "a reason")
             store.put_many([entry("a", b"4")])
-            store.set_aside(key_of("a"), b"4", "another")
+            store.quarantine(key_of("a"), b"4", "another")
             store.put_many([entry("a", b"5")])
-            expect(scanned.delete_set_aside([]), 0, "how much of what was set aside was removed for no keys")
-            found = scanned.delete_set_aside([key_of("a"), key_of("none"), key_of("c"), key_of("a")])
-            expect(found, 3, "how much of what was set aside was removed for two keys, one of which had two")
-            left = [aside.key for aside in scanned.set_aside_entries()]
-            expect(left, [key_of("b")], "what is left of what was set aside")
-            expect(store.get_many([key_of("a")]), [b"5"], "an entry in service whose set-aside namesakes were removed")
+            expect(scanned.delete_quarantined([]), 0, "how much of what was quarantined was removed for no keys")
+            found = scanned.delete_quarantined([key_of("a"), key_of("none"), key_of("c"), key_of("a")])
+            expect(found, 3, "how much of what was quarantined was removed for two keys, one of which had two")
+            left = [one.key for one in scanned.quarantined()]
+            expect(left, [key_of("b")], "what is left of what was quarantined")
+            expect(store.get_many([key_of("a")]), [b"5"], "an entry in service whose quarantined ones were removed")
             kept = set(scanned.read_blobs(list(_NAMES)))
-            expect(blob_name(_OTHER.data) in kept, True, "whether the blob of what is still set aside is there")
+            expect(blob_name(_OTHER.data) in kept, True, "whether the blob of what is still quarantined is there")
             if self.reclaims_blobs:
                 expect(blob_name(_LEAF.data) in kept, False, "whether the blob of what was removed is there")
             expect(list(scanned.verify()), [], "what is wrong with a healthy store")
@@ -177,8 +177,8 @@ class ScanChecks(Checks):
             expect(scanned.usage()["entries"], 0, "how many entries an empty store has")
             store.put_many([entry(name, bytes(range(256)) * 40, blobs=[_LEAF]) for name in range(20)])
             usage = scanned.usage()
-            counted = (usage["entries"], usage["blobs"], usage["set_aside"])
-            expect(counted, (20, 1, 0), "how many entries, blobs and set-aside entries there are")
+            counted = (usage["entries"], usage["blobs"], usage["quarantined"])
+            expect(counted, (20, 1, 0), "how many entries, blobs and quarantined entries there are")
             expect(usage["bytes"] > 10_000, True, "whether bytes counts 200 kB of values")
 
     def test_facts_last(self, tmp_path: Path) -> None:

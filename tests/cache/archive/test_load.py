@@ -76,11 +76,11 @@ def test_a_dry_run_says_the_same_and_changes_nothing() -> None:
     before = {stored.key: stored.value for stored in ours.scan()}
     _, dry = loaded(lines, ours, dry_run=True, on_conflict="replace")
     assert {stored.key: stored.value for stored in ours.scan()} == before
-    assert not list(ours.set_aside_entries())
+    assert not list(ours.quarantined())
     _, wet = loaded(lines, ours, on_conflict="replace")
     assert msgspec.structs.replace(dry, dry_run=False) == wet
     assert (wet.added, wet.replaced) == (2, 1)
-    assert [entry.value for entry in ours.set_aside_entries()] == [b"\x02damaged"]
+    assert [entry.value for entry in ours.quarantined()] == [b"\x02damaged"]
 
 
 def test_two_answers_in_one_bundle_are_a_conflict_too() -> None:

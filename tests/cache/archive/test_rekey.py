@@ -124,7 +124,7 @@ def test_a_namespace_can_be_renamed() -> None:
         rekey(store, namespace_to="")
 
 
-def test_of_two_answers_the_newer_is_served_and_the_older_kept_aside() -> None:
+def test_of_two_answers_the_newer_is_served_and_the_older_quarantined() -> None:
     for times in ((0, 1, 2), (2, 0, 1), (1, 2, 0), (0, 0, 0)):
         names = ("one", "two", "three")
         made = {
@@ -139,9 +139,9 @@ def test_of_two_answers_the_newer_is_served_and_the_older_kept_aside() -> None:
         ((_, decoded, _, _, _),) = contents(store).values()
         newest = "three" if times == (0, 0, 0) else names[times.index(2)]
         assert decoded.response == answer(newest)
-        aside = list(store.set_aside_entries())
-        assert {item.value for item in aside} == {made[name].value for name in names if name != newest}
-        assert all("newer answer" in item.reason for item in aside)
+        quarantined = list(store.quarantined())
+        assert {item.value for item in quarantined} == {made[name].value for name in names if name != newest}
+        assert all("newer answer" in item.reason for item in quarantined)
 
 
 def test_what_cannot_be_moved_is_left_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_an_interruption_loses_nothing_and_doing_it_again_finishes(
             new_scheme(patch)
             rekey(store)
             assert {stored.key for stored in store.scan()} == {entry(prompt(n), answer(n)).key for n in range(600)}
-            assert not list(store.set_aside_entries())
+            assert not list(store.quarantined())
 
 
 def _interrupt(patch: pytest.MonkeyPatch, store: MemoryStore, method: str, calls: int, *, after: bool) -> None:

@@ -74,8 +74,8 @@ def _used(cache: ResponseCache, entry: Entry) -> Iterator[str]:
     found = asyncio.run(cache.get_many([_PROMPT]))
     yield repr(found)
     verify(store, fix=True)
-    for aside in list(store.set_aside_entries()):
-        yield f"{aside!r} {restore(store, aside.key)}"
+    for quarantined in list(store.quarantined()):
+        yield f"{quarantined!r} {restore(store, quarantined.key)}"
 
 
 def _request(rest: bytes) -> Iterator[str]:

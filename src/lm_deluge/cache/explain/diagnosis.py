@@ -147,9 +147,10 @@ class _Explaining:
             return self._because("damaged", f"The entry is damaged: {escaped(damage, _SENTENCE_WIDTH)}.")
         self._searcher.prepare()
         for key in self._keys:
-            if (aside := self._searcher.set_aside.get(key)) is not None:
-                said = escaped(aside.reason, _SENTENCE_WIDTH).rstrip(".")
-                return self._because("set_aside", f"The entry was set aside on {moment(aside.when)}: {said}.")
+            if (quarantined := self._searcher.quarantined.get(key)) is not None:
+                said = escaped(quarantined.reason, _SENTENCE_WIDTH).rstrip(".")
+                date = moment(quarantined.when)
+                return self._because("quarantined", f"The entry was quarantined on {date}: {said}.")
         nearest = _grouped(self._nearest())[:most]
         if nearest and nearest[0].similarity == 1:
             nearest = [near for near in nearest if near.similarity == 1]

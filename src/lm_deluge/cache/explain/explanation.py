@@ -20,7 +20,7 @@ Reason = Literal[
     "hit",
     "old",
     "damaged",
-    "set_aside",
+    "quarantined",
     "namespace",
     "scope",
     "sample",
@@ -81,7 +81,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     Attributes:
         hit: whether the answer comes from the cache.
-        reason: why, in a word: ``"hit"``; ``"old"``, ``"damaged"`` or ``"set_aside"`` where the entry is or was there;
+        reason: why, in a word: ``"hit"``; ``"old"``, ``"damaged"`` or ``"quarantined"`` where the entry is there;
             ``"namespace"``, ``"scope"``, ``"sample"`` or ``"parameters"`` where the same conversation is stored;
             ``"key"`` where the same request is stored under a key of another scheme; ``"conversation"`` where another
             one is near; ``"empty"`` where the namespace has no entries; ``"unlike"`` where nothing is near;
@@ -118,7 +118,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def short(self) -> str:
         """One sentence, for an error message."""
         near = next(iter(self.nearest), None)
-        if near is None or not near.differences or self.reason in ("hit", "old", "damaged", "set_aside", "key"):
+        if near is None or not near.differences or self.reason in ("hit", "old", "damaged", "quarantined", "key"):
             return self.because
         first, others = near.differences[0], len(near.differences) + near.more - 1
         rest = f", and in {counted(others, 'other place')}" if others else ""

@@ -18,7 +18,7 @@ import msgspec
 
 from lm_deluge._locks import renewed
 from lm_deluge.cache.codec import decompress
-from lm_deluge.cache.entry import Blob, SetAside, Stored
+from lm_deluge.cache.entry import Blob, Quarantined, Stored
 from lm_deluge.cache.explain.alignment import aligned, canonical, shared_prefix
 from lm_deluge.cache.record import (
     StoredRequest,
@@ -83,7 +83,7 @@ class Searcher:
         self._index = _Index()
         self.namespaces: Counter[str] = Counter()
         """How many entries of each namespace were looked at; filled by ``prepare``."""
-        self.set_aside: dict[bytes, SetAside] = {}
+        self.quarantined: dict[bytes, Quarantined] = {}
         """Entries out of service by key, without their bytes; filled by ``prepare``."""
         self.damaged: set[bytes] = set()
         """Keys of entries that were skipped because they do not unpack."""
@@ -117,8 +117,8 @@ class Searcher:
                     self.damaged.add(stored.key)
                 else:
                     self._keys.append(stored.key)
-            for aside in self._store.set_aside_entries():
-                self.set_aside[aside.key] = msgspec.structs.replace(aside, value=b"", request=b"")
+            for quarantined in self._store.quarantined():
+                self.quarantined[quarantined.key] = msgspec.structs.replace(quarantined, value=b"", request=b"")
             self._read = True
 
     def nearest(self, conversation: Conversation) -> list[Candidate]:

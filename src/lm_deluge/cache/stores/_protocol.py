@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 
-from lm_deluge.cache.entry import Entry, SetAside, Stored
+from lm_deluge.cache.entry import Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 
 __all__ = [
@@ -53,7 +53,7 @@ class Store(Protocol):
         """
         ...
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         """Take an entry out of service, keeping its bytes where the store can; whether it was there.
 
         Args:
@@ -131,18 +131,18 @@ class ScanStore(Protocol):
         """Remove entries, and blobs that nobody refers to any more; how many entries there were."""
         ...
 
-    def set_aside_entries(self) -> Iterator[SetAside]:
+    def quarantined(self) -> Iterator[Quarantined]:
         """What was taken out of service, the oldest first."""
         ...
 
-    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
-        """Remove for good all that was set aside under some keys, and blobs that nobody refers to any more; how much
+    def delete_quarantined(self, keys: Sequence[bytes]) -> int:
+        """Remove for good all that was quarantined under some keys, and blobs that nobody refers to any more; how much
         there was. Entries in service stay."""
         ...
 
     def usage(self) -> Mapping[str, int]:
-        """How much there is: ``entries``, ``blobs``, ``set_aside`` and ``bytes``; ``on_disk`` is 1 where those are on a
-        disk, and 0 where they are in somebody's memory."""
+        """How much there is: ``entries``, ``blobs``, ``quarantined`` and ``bytes``; ``on_disk`` is 1 where they are on
+        a disk, and 0 where they are in the memory of this process or of a server."""
         ...
 
     def verify(self) -> Iterator[str]:
@@ -225,6 +225,6 @@ class AwaitableStore(Protocol):
         """Store one entry, off the event loop."""
         ...
 
-    async def set_aside_async(self, key: bytes, value: object, reason: str) -> bool:
-        """``set_aside`` off the event loop."""
+    async def quarantine_async(self, key: bytes, value: object, reason: str) -> bool:
+        """``quarantine`` off the event loop."""
         ...

@@ -83,23 +83,23 @@ class MappingStore:
         """Store one entry, off the event loop."""
         await self._assign_async(self.name(entry.key), entry.value)
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         """Keep the value under a name of its own and take it from its place; there is no room for the reason."""
         name = self.name(key)
         found = self._value(name)
         if found is None or found != value:
             return False
-        self._assign(_aside(name), value)
+        self._assign(_quarantine_name(name), value)
         self._remove(name)
         return True
 
-    async def set_aside_async(self, key: bytes, value: object, reason: str) -> bool:
-        """``set_aside`` off the event loop, for objects that offer nothing else to await."""
+    async def quarantine_async(self, key: bytes, value: object, reason: str) -> bool:
+        """``quarantine`` off the event loop, for objects that offer nothing else to await."""
         name = self.name(key)
         found = await self.fetch(key)
         if found is None or found != value:
             return False
-        await self._assign_async(_aside(name), value)
+        await self._assign_async(_quarantine_name(name), value)
         await self._assign_async(name, _NOTHING)
         return True
 
@@ -147,7 +147,7 @@ def _or_none(value: Any) -> Any:
     return None if isinstance(value, bytes) and value == _NOTHING else value
 
 
-def _aside(name: str) -> str:
+def _quarantine_name(name: str) -> str:
     return f"{name}:damaged"
 
 

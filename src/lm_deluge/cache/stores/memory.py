@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from lm_deluge._per_process import PerProcess
-from lm_deluge.cache.entry import Blob, Entry, SetAside, Stored
+from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._leases import Leases
 from lm_deluge.errors import CacheError
@@ -36,7 +36,7 @@ class MemoryStore:
         self._turn = PerProcess(threading.Lock)
         self._entries: OrderedDict[bytes, _Kept] = OrderedDict()  # in the order of their use, the oldest first
         self._blobs = _Blobs()
-        self._aside: list[tuple[SetAside, tuple[bytes, ...]]] = []  # with the names of the blobs that each holds
+        self._quarantined: list[tuple[Quarantined, tuple[bytes, ...]]] = []  # with names of blobs
         self._bytes = 0  # of values and requests in service
         self._max_bytes: int | None = None
         self._leases = Leases()
@@ -65,7 +65,7 @@ class MemoryStore:
                 values[entry.key] = entry.value
             self._shrink()
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         with self._turn.get():
             if self._opened().get(key) != value or (kept := self._entries.pop(key, None)) is None:
                 return False
@@ -73,8 +73,10 @@ class MemoryStore:
             self._bytes -= kept.stored.size
             # It goes on holding its blobs: without them nobody could tell what was asked.
             stored = kept.stored
-            aside = SetAside(key=key, when=time.time(), reason=reason, value=stored.value, request=stored.request)
-            self._aside.append((aside, kept.refers))
+            quarantined = Quarantined(
+                key=key, when=time.time(), reason=reason, value=stored.value, request=stored.request
+            )
+            self._quarantined.append((quarantined, kept.refers))
             return True
 
     def delete(self, key: bytes) -> bool:
@@ -84,7 +86,7 @@ class MemoryStore:
         with self._turn.get():
             self._values = None
             self._entries.clear()
-            self._aside.clear()
+            self._quarantined.clear()
             self._blobs = _Blobs()
 
     @property
@@ -121,16 +123,16 @@ class MemoryStore:
             values = self._opened()
             return sum([self._drop(key) and values.pop(key, None) is not None for key in keys])
 
-    def set_aside_entries(self) -> Iterator[SetAside]:
+    def quarantined(self) -> Iterator[Quarantined]:
         self._opened()
-        yield from [aside for aside, _ in self._aside]
+        yield from [quarantined for quarantined, _ in self._quarantined]
 
-    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+    def delete_quarantined(self, keys: Sequence[bytes]) -> int:
         with self._turn.get():
             self._opened()
             unwanted = set(keys)
-            gone = [refers for aside, refers in self._aside if aside.key in unwanted]
-            self._aside = [kept for kept in self._aside if kept[0].key not in unwanted]
+            gone = [refers for quarantined, refers in self._quarantined if quarantined.key in unwanted]
+            self._quarantined = [kept for kept in self._quarantined if kept[0].key not in unwanted]
             for refers in gone:
                 self._blobs.release(refers)
             return len(gone)
@@ -138,12 +140,12 @@ class MemoryStore:
     def usage(self) -> Mapping[str, int]:
         with self._turn.get():
             self._opened()
-            aside = sum(len(entry.value) + len(entry.request) for entry, _ in self._aside)
+            quarantined = sum(len(entry.value) + len(entry.request) for entry, _ in self._quarantined)
             return {
                 "entries": len(self._entries),
                 "blobs": len(self._blobs),
-                "set_aside": len(self._aside),
-                "bytes": self._bytes + self._blobs.bytes + aside,
+                "quarantined": len(self._quarantined),
+                "bytes": self._bytes + self._blobs.bytes + quarantined,
                 "on_disk": 0,
             }
 

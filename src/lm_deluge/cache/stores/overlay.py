@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
-from lm_deluge.cache.entry import Entry, SetAside, Stored
+from lm_deluge.cache.entry import Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import ConfigError
@@ -18,10 +18,10 @@ __all__ = ["OverlayStore"]
 
 
 class OverlayStore:
-    """Two SQLite files as one store. An entry of the base that is deleted or set aside is hidden, and stays there.
+    """Two SQLite files as one store. An entry of the base that is deleted or quarantined is hidden, and stays there.
 
     Args:
-        own: takes all writes: entries, leases, accounts of runs, what is set aside.
+        own: takes all writes: entries, leases, accounts of runs, what is quarantined.
         base: is never written. Open it with ``read_only=True``, and first: then nothing is made where it is missing.
 
     Raises:
@@ -54,9 +54,9 @@ class OverlayStore:
     def put_many(self, entries: Sequence[Entry]) -> None:
         self._own.put_many(entries)
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         # Whoever rejects an answer does not mean an older one of the base to come back in its place.
-        if self._own.set_aside(key, value, reason, hide=True):
+        if self._own.quarantine(key, value, reason, hide=True):
             return True
         (entry,) = self._of_base([key])
         # What the base cannot read has no bytes here either.
@@ -131,12 +131,12 @@ class OverlayStore:
         self._own.delete_many(keys)
         return found
 
-    def set_aside_entries(self) -> Iterator[SetAside]:
-        return merge(self._own.set_aside_entries(), self._base.set_aside_entries(), key=lambda aside: aside.when)
+    def quarantined(self) -> Iterator[Quarantined]:
+        return merge(self._own.quarantined(), self._base.quarantined(), key=lambda quarantined: quarantined.when)
 
-    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
-        """Of what was set aside in the own file; the base stays as it is. What is hidden stays hidden."""
-        return self._own.delete_set_aside(keys)
+    def delete_quarantined(self, keys: Sequence[bytes]) -> int:
+        """Of what was quarantined in the own file; the base stays as it is. What is hidden stays hidden."""
+        return self._own.delete_quarantined(keys)
 
     def usage(self) -> Mapping[str, int]:
         """How much there is in both files together; what is in both counts twice."""

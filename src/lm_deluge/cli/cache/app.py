@@ -2,11 +2,11 @@
 
 import typer
 
-from lm_deluge.cli.cache.aside import reject, restore
 from lm_deluge.cli.cache.change import delete, prune, verify
 from lm_deluge.cli.cache.explain import explain
 from lm_deluge.cli.cache.look import drift, list_entries, show, stats
 from lm_deluge.cli.cache.move import export, import_file, rekey
+from lm_deluge.cli.cache.reject import reject, restore
 
 __all__ = ["cache_app"]
 

@@ -30,7 +30,7 @@ def verify(
         bool,
         flag(
             "--fix",
-            help="Set entries aside whose answer is damaged, and put right what is said of those that are whole.",
+            help="Quarantine entries whose answer is damaged, and put right what is said of those that are whole.",
         ),
     ] = False,
     rebuild: Annotated[
@@ -153,8 +153,8 @@ def delete(
         list[str] | None,
         typer.Argument(metavar="KEY", help="Keys, or at least their first four digits.", show_default=False),
     ] = None,
-    set_aside: Annotated[
-        bool, flag("--set-aside", help="Of those that are kept but not served: damaged or rejected ones.")
+    quarantined: Annotated[
+        bool, flag("--quarantined", help="Of those that are kept but not served: damaged or rejected ones.")
     ] = False,
     cache_key: Namespace = None,
     model: Model = None,
@@ -167,13 +167,13 @@ def delete(
 ) -> None:
     """Delete entries by their keys, or all that filters select.
 
-    With --set-aside and nothing else, all that was set aside is deleted. To
+    With --quarantined and nothing else, all that was quarantined is deleted. To
     keep an answer for audit and not serve it any more, use reject.
 
     Examples:
       deluge cache delete my_cache.db 8f3a 91bc
       deluge cache delete my_cache.db --tag experiment --yes
-      deluge cache delete my_cache.db --set-aside --older-than 90d
+      deluge cache delete my_cache.db --quarantined --older-than 90d
     """
     from lm_deluge.cli.cache.deleting import delete_entries
     from lm_deluge.cli.printing import print_json
@@ -187,12 +187,12 @@ def delete(
     filtered = chosen != make_filter()
     if keys and filtered:
         raise ConfigError("Give keys or filters, not both.")
-    if not (keys or filtered or set_aside):
+    if not (keys or filtered or quarantined):
         raise ConfigError("Give keys, or filters such as --model.")
-    deleted = delete_entries(store, [changeable(key) for key in keys or ()], chosen, set_aside=set_aside, yes=yes)
+    deleted = delete_entries(store, [changeable(key) for key in keys or ()], chosen, quarantined=quarantined, yes=yes)
     if as_json:
         print_json({"deleted": deleted or 0})
     elif deleted is None:
-        say("No entries match." if filtered or not set_aside else "No entries are set aside.")
+        say("No entries match." if filtered or not quarantined else "No entries are quarantined.")
     else:
         say(f"{counted(deleted, 'entry', 'entries')} deleted.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.admin.housekeeping import find
-from lm_deluge.cli.cache.asides import choose, find_aside
+from lm_deluge.cli.cache.quarantine import choose, find_quarantined
 from lm_deluge.cli.consent import ask
 from lm_deluge.cli.stores import open_store
 from lm_deluge.text import counted
@@ -19,14 +19,14 @@ __all__ = ["delete_entries"]
 _BATCH = 256
 
 
-def delete_entries(where: str, prefixes: Sequence[str], filter: Filter, *, set_aside: bool, yes: bool) -> int | None:
+def delete_entries(where: str, prefixes: Sequence[str], filter: Filter, *, quarantined: bool, yes: bool) -> int | None:
     """Delete entries; how many there were, and None where nothing is meant.
 
     Args:
         where: the cache.
         prefixes: beginnings of keys; where there are none, the filter says which entries are meant.
         filter: which ones.
-        set_aside: those that were set aside, and not those in service.
+        quarantined: quarantined entries, and not those in service.
         yes: do not ask, although the user did not name the entries one by one.
 
     Raises:
@@ -34,22 +34,22 @@ def delete_entries(where: str, prefixes: Sequence[str], filter: Filter, *, set_a
         CacheError: the cache cannot be read or written.
     """
     with closing(open_store(where)) as opened:
-        keys = _keys(opened, prefixes, filter, set_aside=set_aside)
+        keys = _keys(opened, prefixes, filter, quarantined=quarantined)
     if not keys:
         return None
     if not prefixes:
-        aside = ("entry that was set aside", "entries that were set aside")
-        ask(f"{counted(len(keys), *(aside if set_aside else ('entry', 'entries')))} would be deleted.", yes=yes)
+        words = ("quarantined entry", "quarantined entries") if quarantined else ("entry", "entries")
+        ask(f"{counted(len(keys), *words)} would be deleted.", yes=yes)
     with closing(open_store(where, writing=True)) as opened:
         store = scannable(opened)
-        delete = store.delete_set_aside if set_aside else store.delete_many
+        delete = store.delete_quarantined if quarantined else store.delete_many
         return sum(delete(keys[at : at + _BATCH]) for at in range(0, len(keys), _BATCH))
 
 
-def _keys(store: "Store", prefixes: Sequence[str], filter: Filter, *, set_aside: bool) -> list[bytes]:
-    if set_aside:
-        found = [find_aside(store, prefix).entry.key for prefix in prefixes]
-        found = found or [aside.entry.key for aside in choose(store, filter)]
+def _keys(store: "Store", prefixes: Sequence[str], filter: Filter, *, quarantined: bool) -> list[bytes]:
+    if quarantined:
+        found = [find_quarantined(store, prefix).entry.key for prefix in prefixes]
+        found = found or [one.entry.key for one in choose(store, filter)]
     else:
         found = [find(store, prefix).key for prefix in prefixes]
         found = found or [stored.key for stored in entries(store, filter)]

@@ -8,12 +8,12 @@ import msgspec
 from lm_deluge.cache.admin.filters import scannable
 from lm_deluge.cache.admin.housekeeping import find
 from lm_deluge.cache.codec import decode
-from lm_deluge.cache.entry import SetAside, Stored
+from lm_deluge.cache.entry import Quarantined, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, ScanStore, Store
-from lm_deluge.cli.cache.asides import find_aside, namespaces_of
 from lm_deluge.cli.cache.listing import facts_of
+from lm_deluge.cli.cache.quarantine import find_quarantined, namespaces_of
 from lm_deluge.cli.printing import make_console, print_json
 from lm_deluge.cli.terminal import shown
 from lm_deluge.errors import ConfigError, DamagedEntryError
@@ -34,28 +34,28 @@ class _Page(msgspec.Struct, frozen=True, kw_only=True):
     """An entry as far as it can be read; ``problems`` says what could not."""
 
     stored: Stored
-    aside: SetAside | None
-    earlier: tuple[SetAside, ...]
+    quarantined: Quarantined | None
+    earlier: tuple[Quarantined, ...]
     response: APIResponse | None
     request: StoredRequest | None
     problems: tuple[str, ...]
     run: Run | None
 
 
-def print_entry(store: Store, prefix: str, *, set_aside: bool, full: bool, as_json: bool) -> None:
+def print_entry(store: Store, prefix: str, *, quarantined: bool, full: bool, as_json: bool) -> None:
     """One entry, found by the beginning of its key.
 
     Args:
         store: where it is.
         prefix: hexadecimal digits.
-        set_aside: the latest one that was set aside, whatever is in service.
+        quarantined: the latest one that was quarantined, whatever is in service.
         full: do not shorten texts.
         as_json: one JSON object.
 
     Raises:
         ConfigError: there is none, or there are several.
     """
-    page = _read(store, prefix, set_aside=set_aside)
+    page = _read(store, prefix, quarantined=quarantined)
     if as_json:
         print_json(_plain_page(page))
         return
@@ -68,8 +68,8 @@ def print_entry(store: Store, prefix: str, *, set_aside: bool, full: bool, as_js
         _print_message(console, "answer", page.response.content, full=full)
 
 
-def _read(store: Store, prefix: str, *, set_aside: bool) -> _Page:
-    stored, aside = _find(store, prefix, set_aside=set_aside)
+def _read(store: Store, prefix: str, *, quarantined: bool) -> _Page:
+    stored, held = _find(store, prefix, quarantined=quarantined)
     response = request = None
     problems = []
     try:
@@ -83,10 +83,10 @@ def _read(store: Store, prefix: str, *, set_aside: bool) -> _Page:
     run = None
     if stored.facts.run and isinstance(store, JournalStore):
         run = next((run for run in store.runs() if run.id == stored.facts.run), None)
-    earlier = () if aside is not None else _earlier(scannable(store), stored.key)
+    earlier = () if held is not None else _earlier(scannable(store), stored.key)
     return _Page(
         stored=stored,
-        aside=aside,
+        quarantined=held,
         earlier=earlier,
         response=response,
         request=request,
@@ -95,29 +95,29 @@ def _read(store: Store, prefix: str, *, set_aside: bool) -> _Page:
     )
 
 
-def _find(store: Store, prefix: str, *, set_aside: bool) -> tuple[Stored, SetAside | None]:
+def _find(store: Store, prefix: str, *, quarantined: bool) -> tuple[Stored, Quarantined | None]:
     try:
-        if not set_aside:
+        if not quarantined:
             return find(store, prefix), None
     except ConfigError as error:
         try:
-            found = find_aside(store, prefix)
+            found = find_quarantined(store, prefix)
         except ConfigError:
             raise error from None
-    found = find_aside(store, prefix, namespaces=namespaces_of(store))
+    found = find_quarantined(store, prefix, namespaces=namespaces_of(store))
     return found.stored, found.entry
 
 
-def _earlier(store: ScanStore, key: bytes) -> tuple[SetAside, ...]:
-    return tuple(aside for aside in store.set_aside_entries() if aside.key == key)
+def _earlier(store: ScanStore, key: bytes) -> tuple[Quarantined, ...]:
+    return tuple(one for one in store.quarantined() if one.key == key)
 
 
 def _plain_page(page: _Page) -> dict[str, Any]:
     request = page.request
     return {
         **facts_of(page.stored),
-        "set_aside": None if page.aside is None else _plain_aside(page.aside),
-        "earlier_set_aside": [_plain_aside(each) for each in page.earlier],
+        "quarantined": None if page.quarantined is None else _plain_quarantined(page.quarantined),
+        "earlier_quarantined": [_plain_quarantined(each) for each in page.earlier],
         "problems": page.problems,
         "request": None
         if request is None
@@ -132,8 +132,8 @@ def _plain_page(page: _Page) -> dict[str, Any]:
     }
 
 
-def _plain_aside(aside: SetAside) -> dict[str, Any]:
-    return {"when": aside.when, "reason": aside.reason}
+def _plain_quarantined(quarantined: Quarantined) -> dict[str, Any]:
+    return {"when": quarantined.when, "reason": quarantined.reason}
 
 
 def _plain_response(response: APIResponse) -> dict[str, Any]:
@@ -165,11 +165,11 @@ def _print_facts(console: "Console", page: _Page) -> None:
 def _facts(page: _Page) -> Iterator[tuple[str, str]]:
     stored, facts = page.stored, page.stored.facts
     yield "key", stored.key.hex()
-    if page.aside is not None:
-        yield "set aside", f"{moment(page.aside.when, seconds=True)}: {page.aside.reason}"
-    for aside in page.earlier:
-        when = moment(aside.when, seconds=True)
-        yield "before", f"an answer was set aside on {when}: {aside.reason}; --set-aside shows the last"
+    if page.quarantined is not None:
+        yield "quarantined", f"{moment(page.quarantined.when, seconds=True)}: {page.quarantined.reason}"
+    for one in page.earlier:
+        when = moment(one.when, seconds=True)
+        yield "before", f"an answer was quarantined on {when}: {one.reason}; --quarantined shows the last"
     for problem in page.problems:
         yield "damaged", problem
     if stored.namespace:

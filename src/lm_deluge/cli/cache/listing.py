@@ -1,4 +1,4 @@
-"""The rows of ``deluge cache list``: entries in service, and those that were set aside."""
+"""The rows of ``deluge cache list``: entries in service, and those that were quarantined."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -11,14 +11,14 @@ from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Facts, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
-from lm_deluge.cli.cache.asides import choose
+from lm_deluge.cli.cache.quarantine import choose
 from lm_deluge.cli.printing import Column, make_console, print_json, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.response import APIResponse
 from lm_deluge.text import date, day, money
 
-__all__ = ["facts_of", "print_entries", "print_set_aside"]
+__all__ = ["facts_of", "print_entries", "print_quarantined"]
 
 _KEY_DIGITS = 8
 _SNIPPET = 200
@@ -150,29 +150,29 @@ def facts_of(stored: Stored) -> dict[str, Any]:
     }
 
 
-def print_set_aside(store: Store, filter: Filter, *, limit: int | None, as_json: bool) -> None:
-    """Entries that are kept and not served, the oldest first, as they were set aside."""
+def print_quarantined(store: Store, filter: Filter, *, limit: int | None, as_json: bool) -> None:
+    """Entries that are kept and not served, the oldest first, as they were quarantined."""
     whole = scannable(store)
     found = islice(choose(store, filter), limit)
     if as_json:
-        for aside in found:
-            row = _row(aside.stored, whole)
-            told = {"when": aside.entry.when, "reason": aside.entry.reason}
+        for one in found:
+            row = _row(one.stored, whole)
+            told = {"when": one.entry.when, "reason": one.entry.reason}
             print_json({**facts_of(row.stored), **told, **_texts(row)})
         return
-    asides = list(found)
-    if not asides:
-        say("No entries match." if filter != Filter() else "No entries are set aside.")
+    quarantined = list(found)
+    if not quarantined:
+        say("No entries match." if filter != Filter() else "No entries are quarantined.")
         return
-    rows = [_row(aside.stored, whole) for aside in asides]
+    rows = [_row(one.stored, whole) for one in quarantined]
     models = [row.stored.facts.model or row.stored.facts.asked or _NOTHING for row in rows]
     columns = [
         Column(name="key", cells=[row.stored.key.hex()[:_KEY_DIGITS] for row in rows]),
-        _times("set aside", [aside.entry.when for aside in asides]),
+        _times("quarantined", [one.entry.when for one in quarantined]),
         Column(name="model", cells=[_cut(shown(model)) for model in models], share=1, rank=2),
         Column(name="prompt", cells=[shown((row.prompt or _NOTHING)[:_SNIPPET]) for row in rows], share=1),
-        Column(name="why", cells=[shown(aside.entry.reason) for aside in asides], share=1, breaks=True),
+        Column(name="why", cells=[shown(one.entry.reason) for one in quarantined], share=1, breaks=True),
     ]
     print_table(make_console(), columns)
-    if len(asides) == limit:
+    if len(quarantined) == limit:
         say(f"The oldest {limit:,}; --limit shows more.")

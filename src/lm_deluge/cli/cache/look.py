@@ -60,8 +60,8 @@ def stats(
 def list_entries(
     store: StorePlace,
     limit: Annotated[int, typer.Option(help="How many to show; 0 for all.", min=0, metavar="N")] = 20,
-    set_aside: Annotated[
-        bool, flag("--set-aside", help="Those that are kept but not served: damaged or rejected ones.")
+    quarantined: Annotated[
+        bool, flag("--quarantined", help="Those that are kept but not served: damaged or rejected ones.")
     ] = False,
     key: Annotated[
         str,
@@ -77,7 +77,7 @@ def list_entries(
     tag: Tag = None,
     as_json: AsJson = False,
 ) -> None:
-    """List entries, the newest first; those that were set aside, the oldest.
+    """List entries, the newest first; those that were quarantined, the oldest.
 
     With --json, each line is an object with the facts, the prompt's last
     message and the answer's text.
@@ -86,14 +86,14 @@ def list_entries(
       deluge cache list my_cache.db --model 'gpt-4.1*' --newer-than 7d
       deluge cache list my_cache.db --limit 0 --json | jq -r .completion
     """
-    from lm_deluge.cli.cache.listing import print_entries, print_set_aside
+    from lm_deluge.cli.cache.listing import print_entries, print_quarantined
     from lm_deluge.cli.stores import open_store
 
     chosen = make_filter(
         key=key, namespace=cache_key, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
     )
     with closing(open_store(store)) as opened:
-        show_them = print_set_aside if set_aside else print_entries
+        show_them = print_quarantined if quarantined else print_entries
         show_them(opened, chosen, limit=limit or None, as_json=as_json)
 
 
@@ -102,14 +102,14 @@ def show(
     key: Annotated[
         str, typer.Argument(metavar="KEY", help="The entry's key, or its first few digits.", show_default=False)
     ],
-    set_aside: Annotated[bool, flag("--set-aside", help="The latest answer of this key that was set aside.")] = False,
+    quarantined: Annotated[bool, flag("--quarantined", help="The key's latest quarantined answer.")] = False,
     full: Annotated[bool, flag("--full", help="Do not shorten long texts.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show one entry: what was asked, what was answered, and what it cost.
 
-    An entry that was set aside is found as well, unless another one has its
-    place; then --set-aside shows it.
+    An entry that was quarantined is found as well, unless another one has its
+    place; then --quarantined shows it.
 
     Examples:
       deluge cache show my_cache.db 8f3a
@@ -119,7 +119,7 @@ def show(
     from lm_deluge.cli.stores import open_store
 
     with closing(open_store(store)) as opened:
-        print_entry(opened, key, set_aside=set_aside, full=full, as_json=as_json)
+        print_entry(opened, key, quarantined=quarantined, full=full, as_json=as_json)
 
 
 def drift(

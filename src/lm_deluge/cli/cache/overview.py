@@ -55,10 +55,10 @@ def print_stats(stats: Stats, runs: Sequence[Run], location: str, *, on_disk: bo
 
 def _headline(stats: Stats, location: str, place: str) -> str:
     found = stats.all
-    aside = f"; {counted(stats.set_aside, 'entry', 'entries')} set aside" if stats.set_aside else ""
+    quarantined = f"; {stats.quarantined:,} quarantined" if stats.quarantined else ""
     if not found.entries:
-        return f"{location}: no entries{aside}."
-    facts = f"{counted(found.entries, 'entry', 'entries')}, {size(stats.disk_bytes)} {place}{aside}"
+        return f"{location}: no entries{quarantined}."
+    facts = f"{counted(found.entries, 'entry', 'entries')}, {size(stats.disk_bytes)} {place}{quarantined}"
     stored = "" if found.oldest is None else f" Stored from {date(found.oldest)} to {date(found.newest)} UTC."
     return f"{location}: {facts}.{stored}"
 

@@ -31,8 +31,8 @@ def print_check(report: VerifyReport, location: str, *, fixing: bool, can_rebuil
 
 
 def _outcome(problem: Problem) -> str:
-    if problem.set_aside:
-        return " (set aside)"
+    if problem.quarantined:
+        return " (quarantined)"
     if problem.mended:
         return " (put right)"
     return " (the answer is whole, and is served)" if problem.served else ""
@@ -46,7 +46,7 @@ def _verdict(report: VerifyReport) -> str:
 def _advice(report: VerifyReport, *, fixing: bool, can_rebuild: bool) -> str:
     remedies = [
         "--rebuild to make the file anew" if report.store and can_rebuild else "",
-        "--fix to set damaged answers aside" if report.damaged and not fixing else "",
+        "--fix to quarantine damaged answers" if report.damaged and not fixing else "",
         "--fix to put right what is said of whole ones"
         if not report.damaged and not fixing and _is_mendable(report)
         else "",

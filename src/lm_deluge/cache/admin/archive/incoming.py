@@ -137,5 +137,5 @@ class Incoming:
         except DamagedEntryError as error:
             # It would be a miss, so it is nothing to keep; but its bytes are.
             if not self._dry_run:
-                self._store.set_aside(key, value, str(error))
+                self._store.quarantine(key, value, str(error))
             return None

@@ -28,7 +28,7 @@ class RekeyReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         right: their key was right already.
         moved: they have a new key.
         conflicts: of those two, entries with another answer under the same new key; the newer one is served, and the
-            older one was set aside.
+            older one was quarantined.
         without_request: left as they are, because no request was stored.
         redacted: left as they are, because their request was changed.
         damaged: left as they are, because they or their requests do not decode.
@@ -52,7 +52,7 @@ class RekeyReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             f"{self.right:,} {'was' if self.right == 1 else 'were'} right"
         ]
         for count, what in (
-            (self.conflicts, "conflicts: of two answers the newer is served, and the older set aside"),
+            (self.conflicts, "conflicts: of two answers the newer is served, and the older quarantined"),
             (self.without_request, "left as they are: no request was stored"),
             (self.redacted, "left as they are: their request was redacted"),
             (self.damaged, "left as they are: damaged"),
@@ -186,7 +186,7 @@ class _Rekey:
         held = self._held([move.entry.key for move in moves])
         new: dict[bytes, Entry] = {}
         old: set[bytes] = set()
-        aside: list[tuple[_Held, str]] = []
+        losers: list[tuple[_Held, str]] = []
         for move in moves:
             key, mine = move.entry.key, _Held(move.stored.key, move.stored.value, move.found)
             self._moved += 1
@@ -194,9 +194,9 @@ class _Rekey:
             if rival is not None and rival.found.response != move.found.response:
                 self._conflicts += 1
                 if rival.found.created >= move.entry.facts.created:
-                    aside.append((mine, _reason(key, rival)))
+                    losers.append((mine, _reason(key, rival)))
                     continue
-                aside.append((rival, _reason(key, mine)))
+                losers.append((rival, _reason(key, mine)))
                 old.discard(rival.key)
                 rival = None
             if rival is None:
@@ -205,8 +205,8 @@ class _Rekey:
             old.add(mine.key)
         if self._dry_run:
             return
-        for loser, reason in aside:
-            self._store.set_aside(loser.key, loser.value, reason)
+        for loser, reason in losers:
+            self._store.quarantine(loser.key, loser.value, reason)
         self._store.put_many(list(new.values()))
         self._scan.delete_many(list(old))
 
@@ -220,7 +220,7 @@ class _Rekey:
                 held[key] = _Held(key, value, decode(key, value))
             except DamagedEntryError as error:
                 if not self._dry_run:
-                    self._store.set_aside(key, value, str(error))
+                    self._store.quarantine(key, value, str(error))
         return held
 
 

@@ -1,4 +1,4 @@
-"""Putting an answer back into service that was set aside."""
+"""Putting an answer back into service that was quarantined."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import msgspec
 from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.admin.filters import scannable
 from lm_deluge.cache.codec import Decoded, decode
-from lm_deluge.cache.entry import Entry, SetAside
+from lm_deluge.cache.entry import Entry, Quarantined
 from lm_deluge.cache.facts import facts_of
 from lm_deluge.cache.record import PackedParameters, pack_request, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
@@ -19,10 +19,10 @@ _DEFAULT = "default"
 
 
 def restore(store: Store, key: bytes) -> bool:
-    """Serve an answer again that was set aside: the newest under a key that can still be read.
+    """Serve an answer again that was quarantined: the newest under a key that can still be read.
 
     It counts as stored when it was stored first, belongs to no run and never expires. Where it was the only one that
-    was set aside under the key it is not kept there any more; otherwise all of them are, so that nothing is lost.
+    was quarantined under the key it is not kept there any more; otherwise all of them are, so that nothing is lost.
 
     Args:
         store: the store.
@@ -37,27 +37,27 @@ def restore(store: Store, key: bytes) -> bool:
     whole = scannable(store)
     if store.get_many([key]) != [None]:
         return False
-    kept = [aside for aside in whole.set_aside_entries() if aside.key == key]
-    for aside in reversed(kept):
+    kept = [quarantined for quarantined in whole.quarantined() if quarantined.key == key]
+    for quarantined in reversed(kept):
         try:
-            found = decode(key, aside.value)
+            found = decode(key, quarantined.value)
         except DamagedEntryError:
             continue
-        store.put_many([_entry(whole, aside, found)])
+        store.put_many([_entry(whole, quarantined, found)])
         if len(kept) == 1:
-            whole.delete_set_aside([key])
+            whole.delete_quarantined([key])
         return True
     return False
 
 
-def _entry(store: ScanStore, aside: SetAside, found: Decoded) -> Entry:
-    bare = Entry(key=aside.key, value=aside.value, facts=facts_of(found.response, created=found.created))
-    if not aside.request:
+def _entry(store: ScanStore, quarantined: Quarantined, found: Decoded) -> Entry:
+    bare = Entry(key=quarantined.key, value=quarantined.value, facts=facts_of(found.response, created=found.created))
+    if not quarantined.request:
         return bare
     try:
-        request = unpack_request(aside.request, store.read_blobs)
+        request = unpack_request(quarantined.request, store.read_blobs)
         # The namespace is not kept by itself, but the key is made from it.
-        namespace = next((name for name in _namespaces(store) if key_of(request, name) == aside.key), _DEFAULT)
+        namespace = next((name for name in _namespaces(store) if key_of(request, name) == quarantined.key), _DEFAULT)
     except DamagedEntryError:
         return bare
     packed = pack_request(

@@ -65,7 +65,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         disk_bytes: what the whole store takes, whatever was selected.
         on_disk: whether it takes that on a disk, and not in the memory of this process or of a server.
         blobs: pieces of requests that entries share, in the whole store.
-        set_aside: entries that are kept but not served, in the whole store.
+        quarantined: entries that are kept but not served, in the whole store.
         all: all entries that were selected.
         namespaces: the same by namespace, the largest first.
         models: the same by the model that answered, the largest first.
@@ -75,7 +75,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     disk_bytes: int = 0
     on_disk: bool = True
     blobs: int = 0
-    set_aside: int = 0
+    quarantined: int = 0
     all: Group = Group()
     namespaces: tuple[Group, ...] = ()
     models: tuple[Group, ...] = ()
@@ -108,7 +108,7 @@ def stats(store: Store, filter: Filter = Filter()) -> Stats:  # noqa: B008 - fro
         disk_bytes=usage["bytes"],
         on_disk=bool(usage.get("on_disk", 1)),
         blobs=usage["blobs"],
-        set_aside=usage["set_aside"],
+        quarantined=usage["quarantined"],
         all=whole.group(),
         namespaces=_largest_first(namespaces.values()),
         models=_largest_first(models.values()),

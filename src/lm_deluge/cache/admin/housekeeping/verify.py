@@ -35,14 +35,14 @@ class Problem(msgspec.Struct, frozen=True):
         what: what is wrong, in words.
         key: of the entry that it concerns, in hexadecimal; None for the store itself.
         served: whether the entry's answer is whole all the same, and goes on being served.
-        set_aside: whether the entry was taken out of service now.
+        quarantined: whether the entry was taken out of service now.
         mended: whether the entry was put right now: its request dropped, or its facts written anew.
     """
 
     what: str
     key: str | None = None
     served: bool = False
-    set_aside: bool = False
+    quarantined: bool = False
     mended: bool = False
 
 
@@ -56,7 +56,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
             explained, exported or given new keys.
         facts: entries whose answer is whole and of which the store says something else than the answer itself: its
             cost, for example. They are served, but counted wrongly.
-        set_aside: damaged entries that were taken out of service now.
+        quarantined: damaged entries that were taken out of service now.
         dropped: requests that cannot be read and were removed now.
         corrected: entries whose facts were written anew now.
         digests: entries that are whole, and that hold digests of headers which may be secret, as older versions stored
@@ -69,7 +69,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     damaged: int = 0
     requests: int = 0
     facts: int = 0
-    set_aside: int = 0
+    quarantined: int = 0
     dropped: int = 0
     corrected: int = 0
     digests: int = 0
@@ -79,13 +79,13 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_sound(self) -> bool:
         """Whether nothing is wrong, or what was wrong has been put right."""
-        mended = (self.set_aside, self.dropped, self.corrected)
+        mended = (self.quarantined, self.dropped, self.corrected)
         return not self.store and (self.damaged, self.requests, self.facts) == mended
 
     def __str__(self) -> str:
         said = [f"{counted(self.entries, 'entry', 'entries')} read"]
         if self.damaged:
-            said.append(f"{counted(self.damaged, 'answer')} could not be read; {self.set_aside:,} of them set aside")
+            said.append(f"{counted(self.damaged, 'answer')} could not be read, {self.quarantined:,} quarantined")
         if self.requests:
             said.append(
                 f"{counted(self.requests, 'request')} could not be read; their answers are whole and are still served, "
@@ -151,9 +151,9 @@ class _Check:
         try:
             decoded = decode(stored.key, stored.value)
         except DamagedEntryError as error:
-            removed = self._fix and self._store.set_aside(stored.key, stored.value, str(error))
-            self._counts["set_aside"] += removed
-            self._report("damaged", Problem(str(error), key, set_aside=removed))
+            removed = self._fix and self._store.quarantine(stored.key, stored.value, str(error))
+            self._counts["quarantined"] += removed
+            self._report("damaged", Problem(str(error), key, quarantined=removed))
             return
         request = self._request(stored)
         said = request if isinstance(request, str) else None

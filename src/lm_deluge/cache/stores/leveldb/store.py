@@ -6,9 +6,9 @@ The first byte of a key says what it names::
     r key              its packed request
     i key              its namespace, facts and expiry
     b name             a blob, compressed
-    n holder           names of the blobs that an entry, a blob or something set aside refers to
+    n holder           names of the blobs that an entry, a blob or something quarantined refers to
     l name holder      the same the other way round: who refers to a blob
-    a time key         what was set aside
+    a time key         what was quarantined
     j id               a run
 """
 
@@ -26,12 +26,22 @@ from typing import Any, ClassVar
 from lm_deluge._files import make_private_directories
 from lm_deluge._optional import require
 from lm_deluge.cache.codec import decompress
-from lm_deluge.cache.entry import Entry, SetAside, Stored
+from lm_deluge.cache.entry import Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._leases import Leases
 from lm_deluge.cache.stores.leveldb.files import check_directory, copy_privately, files_in, in_use
 from lm_deluge.cache.stores.leveldb.links import BLOB, LINK, Links
-from lm_deluge.cache.stores.leveldb.values import ASIDE, DECODERS, FACTS, RUN, About, about_of, decode, encode, is_blob
+from lm_deluge.cache.stores.leveldb.values import (
+    DECODERS,
+    FACTS,
+    QUARANTINED,
+    RUN,
+    About,
+    about_of,
+    decode,
+    encode,
+    is_blob,
+)
 from lm_deluge.errors import CacheFileError, CacheVersionError, DamagedEntryError
 
 __all__ = ["LevelDBStore"]
@@ -167,21 +177,21 @@ class LevelDBStore:
                 links.replace(entry.key, entry.refers, entry.blobs)
             links.remove_orphans()
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         with self._written() as (db, batch):
             found = self._value(db, key)
             if found is None or found != value:
                 return False
-            aside = SetAside(
+            quarantined = Quarantined(
                 key=key,
                 when=time.time(),
                 reason=reason,
                 value=found,
                 request=self._read_part(db, _REQUEST + key) or b"",
             )
-            place = struct.pack(">d", aside.when) + key  # times sort as they are: they are positive
-            batch.put(ASIDE + place, encode(aside))
-            # What was set aside goes on holding its blobs: without them nobody could tell what was asked.
+            place = struct.pack(">d", quarantined.when) + key  # times sort as they are: they are positive
+            batch.put(QUARANTINED + place, encode(quarantined))
+            # What was quarantined goes on holding its blobs: without them nobody could tell what was asked.
             links = Links(db, batch)
             links.replace(place, links.of(key), {})
             self._remove(key, batch, links)
@@ -232,16 +242,16 @@ class LevelDBStore:
             links.remove_orphans()
             return len(there)
 
-    def set_aside_entries(self) -> Iterator[SetAside]:
-        for _, packed in self._pairs(ASIDE):
-            if (aside := decode(ASIDE, packed)) is not None:
-                yield aside
+    def quarantined(self) -> Iterator[Quarantined]:
+        for _, packed in self._pairs(QUARANTINED):
+            if (quarantined := decode(QUARANTINED, packed)) is not None:
+                yield quarantined
 
-    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+    def delete_quarantined(self, keys: Sequence[bytes]) -> int:
         unwanted, gone = set(keys), 0
         with self._written() as (db, batch):
             links = Links(db, batch)
-            for place, _ in self._pairs(ASIDE, values=False):
+            for place, _ in self._pairs(QUARANTINED, values=False):
                 if place[-_NAME_BYTES:] in unwanted:
                     batch.delete(place)
                     links.replace(place[1:], (), {})
@@ -253,7 +263,7 @@ class LevelDBStore:
         return {
             "entries": sum(1 for _ in self._pairs(_ENTRY, values=False)),
             "blobs": sum(1 for _ in self._pairs(BLOB, values=False)),
-            "set_aside": sum(1 for _ in self._pairs(ASIDE, values=False)),
+            "quarantined": sum(1 for _ in self._pairs(QUARANTINED, values=False)),
             "bytes": sum(files_in(self._path).values()),
             "on_disk": 1,
         }

@@ -1,4 +1,4 @@
-"""What is in a LevelDB under its keys, as bytes: facts, accounts of runs, what was set aside."""
+"""What is in a LevelDB under its keys, as bytes: facts, accounts of runs, what was quarantined."""
 
 import hashlib
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 
 from lm_deluge.cache.codec import decompress
-from lm_deluge.cache.entry import Facts, SetAside
+from lm_deluge.cache.entry import Facts, Quarantined
 from lm_deluge.cache.runs import Run
 from lm_deluge.errors import DamagedEntryError
 
-__all__ = ["ASIDE", "DECODERS", "FACTS", "RUN", "About", "about_of", "decode", "encode", "is_blob"]
+__all__ = ["DECODERS", "FACTS", "QUARANTINED", "RUN", "About", "about_of", "decode", "encode", "is_blob"]
 
 FACTS = b"i"
-ASIDE = b"a"
+QUARANTINED = b"a"
 RUN = b"j"
 
 
@@ -28,7 +28,7 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc
 encode = msgspec.msgpack.Encoder().encode
 DECODERS: dict[bytes, tuple[Any, str]] = {
     FACTS: (msgspec.msgpack.Decoder(About), "the facts"),
-    ASIDE: (msgspec.msgpack.Decoder(SetAside), "the remains"),
+    QUARANTINED: (msgspec.msgpack.Decoder(Quarantined), "the remains"),
     RUN: (msgspec.msgpack.Decoder(Run), "the accounts"),
 }
 

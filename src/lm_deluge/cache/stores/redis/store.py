@@ -7,7 +7,7 @@ Every name begins with a prefix and a kind; what follows are the bytes of a key 
     lm_deluge:facts:KEY     its namespace, facts, expiry, and the names of the blobs it refers to
     lm_deluge:blob:NAME     a blob, compressed, with the names it refers to
     lm_deluge:lease:KEY     who fetches the answer of a key
-    lm_deluge:aside         a list of what was set aside
+    lm_deluge:aside         a list of what was quarantined
     lm_deluge:runs          a hash of runs by id
     lm_deluge:format        the version of this layout
 """
@@ -22,7 +22,7 @@ from typing import ClassVar, TypeVar
 import msgspec
 
 from lm_deluge.cache.codec import compress, decompress
-from lm_deluge.cache.entry import Blob, Entry, Facts, SetAside, Stored
+from lm_deluge.cache.entry import Blob, Entry, Facts, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores.redis.address import Address
 from lm_deluge.cache.stores.redis.client import Command, RedisClient
@@ -87,7 +87,7 @@ for _, key in ipairs(KEYS) do
 end
 """
 )
-_SET_ASIDE = """
+_QUARANTINE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return 0
 end
@@ -116,7 +116,7 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
 _encoder = msgspec.msgpack.Encoder()
 _about_decoder = msgspec.msgpack.Decoder(_About)
 _packed_decoder = msgspec.msgpack.Decoder(_Packed)
-_aside_decoder = msgspec.msgpack.Decoder(SetAside)
+_quarantined_decoder = msgspec.msgpack.Decoder(Quarantined)
 _run_decoder = msgspec.msgpack.Decoder(Run)
 
 
@@ -198,13 +198,13 @@ class RedisStore:
                     commands.append(("SET", self._name(kind, entry.key), content, *_until(entry.expires)))
             self._used.all_or_none(commands)
 
-    def set_aside(self, key: bytes, value: object, reason: str) -> bool:
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         if not isinstance(value, bytes):
             return False
         names = [self._name(kind, key) for kind in (b"value", b"request", b"facts")]
         (request,) = self._used.get_many(names[1:2])
-        aside = SetAside(key=key, when=time.time(), reason=reason, value=value, request=request or b"")
-        moved = self._used.run(_SET_ASIDE, [*names, self._prefix + b"aside"], [value, _encoder.encode(aside)])
+        quarantined = Quarantined(key=key, when=time.time(), reason=reason, value=value, request=request or b"")
+        moved = self._used.run(_QUARANTINE, [*names, self._prefix + b"aside"], [value, _encoder.encode(quarantined)])
         return bool(moved == 1)
 
     def delete(self, key: bytes) -> bool:
@@ -275,18 +275,18 @@ class RedisStore:
             deleted += gone if isinstance(gone, int) else 0
         return deleted
 
-    def set_aside_entries(self) -> Iterator[SetAside]:
+    def quarantined(self) -> Iterator[Quarantined]:
         for packed in self._used.list_pieces(self._prefix + b"aside", _KEYS_AT_ONCE):
-            yield from filter(None, (_decode(_aside_decoder, one) for one in packed))
+            yield from filter(None, (_decode(_quarantined_decoder, one) for one in packed))
 
-    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
-        """Remove what was set aside under some keys; how much there was. Its blobs stay."""
+    def delete_quarantined(self, keys: Sequence[bytes]) -> int:
+        """Remove what was quarantined under some keys; how much there was. Its blobs stay."""
         unwanted, name = set(keys), self._prefix + b"aside"
         removals: list[Command] = []
         for packed in self._used.list_pieces(name, _KEYS_AT_ONCE):
             for one in packed:
-                aside = _decode(_aside_decoder, one)
-                if aside is not None and aside.key in unwanted:
+                quarantined = _decode(_quarantined_decoder, one)
+                if quarantined is not None and quarantined.key in unwanted:
                     removals.append(("LREM", name, 1, one))  # by its bytes: places move
         return sum(sum(self._used.numbers(some)) for some in _in_pieces(removals))
 
@@ -298,8 +298,14 @@ class RedisStore:
             for keys in self._scan(kind, _KEYS_AT_ONCE):
                 count[kind] += len(keys)
                 size += sum(self._used.numbers([("STRLEN", self._name(kind, key)) for key in keys]))
-        aside = self._used.list_length(self._prefix + b"aside")
-        return {"entries": count[b"value"], "blobs": count[b"blob"], "set_aside": aside, "bytes": size, "on_disk": 0}
+        quarantined = self._used.list_length(self._prefix + b"aside")
+        return {
+            "entries": count[b"value"],
+            "blobs": count[b"blob"],
+            "quarantined": quarantined,
+            "bytes": size,
+            "on_disk": 0,
+        }
 
     def verify(self) -> Iterator[str]:
         needed: set[bytes] = set()
@@ -321,9 +327,12 @@ class RedisStore:
         for name, left in zip(names, self._left(names), strict=True):
             if left is not None and left < 0:
                 yield f"blob {name.hex()[:16]}… is missing"
-        aside, runs = self._used.list_length(self._prefix + b"aside"), self._used.field_count(self._prefix + b"runs")
-        if lost := aside - sum(1 for _ in self.set_aside_entries()):
-            yield f"{lost} of {aside} entries that were set aside do not decode"
+        quarantined, runs = (
+            self._used.list_length(self._prefix + b"aside"),
+            self._used.field_count(self._prefix + b"runs"),
+        )
+        if lost := quarantined - sum(1 for _ in self.quarantined()):
+            yield f"{lost} of {quarantined} quarantined entries do not decode"
         if lost := runs - sum(1 for _ in self.runs()):
             yield f"the accounts of {lost} of {runs} runs do not decode"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 
 from lm_deluge.cache.stores.sqlite.file import read_pragma
-from lm_deluge.cache.stores.sqlite.rows import remove, remove_set_aside
+from lm_deluge.cache.stores.sqlite.rows import remove, remove_quarantined
 
 __all__ = ["evict", "shrink", "used_bytes"]
 
@@ -66,7 +66,7 @@ def evict(transaction: Transaction, most: int, new: Sequence[bytes]) -> None:
 
 
 def _evict_some(writer: sqlite3.Connection, excess: int, spared: Collection[bytes]) -> int:
-    """Remove a few of the entries that were used longest ago, and what was set aside before that; how many."""
+    """Remove a few of the entries that were used longest ago, and what was quarantined before that; how many."""
     keys: list[bytes] = []
     horizon = float("inf")
     cursor = writer.execute(
@@ -85,5 +85,5 @@ def _evict_some(writer: sqlite3.Connection, excess: int, spared: Collection[byte
     rows = writer.execute("SELECT rowid FROM set_aside WHERE at < ? LIMIT ?", (horizon, _AT_ONCE)).fetchall()
     before = writer.total_changes
     remove(writer, keys)
-    remove_set_aside(writer, [rowid for (rowid,) in rows])
+    remove_quarantined(writer, [rowid for (rowid,) in rows])
     return writer.total_changes - before  # not what was asked for: in a hostile file a key may not find its row

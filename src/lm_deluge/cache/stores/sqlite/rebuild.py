@@ -19,7 +19,7 @@ from lm_deluge.cache.stores.sqlite.check import read_blob
 from lm_deluge.cache.stores.sqlite.connection import connect
 from lm_deluge.cache.stores.sqlite.database import Database
 from lm_deluge.cache.stores.sqlite.file import identify
-from lm_deluge.cache.stores.sqlite.rows import ASIDE, COLUMNS, aside, hide, put, set_aside, stored, touch
+from lm_deluge.cache.stores.sqlite.rows import COLUMNS, QUARANTINED, hide, put, quarantine, quarantined, stored, touch
 from lm_deluge.cache.stores.sqlite.runs import read_runs, record_run
 from lm_deluge.cache.stores.sqlite.walk import is_damage, select_by_key, walk
 from lm_deluge.errors import CacheError, CacheFileError, DamagedEntryError
@@ -105,12 +105,12 @@ def _alone(path: Path, *, is_whole: bool) -> Iterator[sqlite3.Connection]:
 def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
     """How many entries were copied, and at least how many could not be."""
     blobs = _Blobs(old)
-    # First what was set aside: on its way it is an entry, in the place of the good one that may have its key.
-    for row in walk(old, "set_aside", ASIDE):
-        found = aside(row)
+    # First what was quarantined: on its way it is an entry, in the place of the good one that may have its key.
+    for row in walk(old, "set_aside", QUARANTINED):
+        found = quarantined(row)
         with new.transaction() as writer:
             put(writer, [blobs.complete(Entry(key=found.key, value=found.value, request=found.request))], {})
-            set_aside(writer, found.key, found.value, found.reason, found.when)
+            quarantine(writer, found.key, found.value, found.reason, found.when)
     count = holes = 0
 
     def hole() -> None:
@@ -189,7 +189,7 @@ def _facts(one: Stored) -> Facts:
     try:
         return corrected(one.facts, decode(one.key, one.value))
     except DamagedEntryError:
-        return one.facts  # a lookup sets it aside
+        return one.facts  # a lookup quarantines it
 
 
 class _Blobs:

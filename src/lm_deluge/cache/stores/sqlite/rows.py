@@ -11,25 +11,25 @@ from itertools import chain
 from typing import Any
 
 from lm_deluge.cache.codec import compress
-from lm_deluge.cache.entry import Blob, Entry, Facts, SetAside, Stored
+from lm_deluge.cache.entry import Blob, Entry, Facts, Quarantined, Stored
 from lm_deluge.cache.stores.sqlite.connection import MOST_CELL_BYTES
 from lm_deluge.cache.stores.sqlite.schema import names_in
 from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, Page, marks, read_page, select_by_key
 
 __all__ = [
-    "ASIDE",
     "COLUMNS",
-    "aside",
-    "delete_set_aside",
+    "QUARANTINED",
+    "delete_quarantined",
     "due_touches",
     "hide",
     "missing_blobs",
-    "note_aside",
+    "note_quarantined",
     "put",
-    "read_set_aside",
+    "quarantine",
+    "quarantined",
+    "read_quarantined",
     "remove",
-    "remove_set_aside",
-    "set_aside",
+    "remove_quarantined",
     "stored",
     "touch",
 ]
@@ -40,8 +40,8 @@ COLUMNS = (
 )
 """The columns of an entry, as ``stored`` takes them."""
 
-ASIDE = "key, at, reason, response, request"
-"""The columns of what was set aside, as ``aside`` takes them, which begins with the rowid."""
+QUARANTINED = "key, at, reason, response, request"
+"""The columns of what was quarantined, as ``quarantined`` takes them, which begins with the rowid."""
 
 _WRITTEN = f"{COLUMNS}, refers"
 
@@ -82,15 +82,15 @@ def stored(row: Sequence[Any]) -> Stored:
     )
 
 
-def read_set_aside(reader: sqlite3.Connection, after: int | None) -> Page:
-    """A page of what was set aside, to be made into values by ``aside``."""
-    return read_page(reader, "set_aside", ASIDE, after=after)
+def read_quarantined(reader: sqlite3.Connection, after: int | None) -> Page:
+    """A page of what was quarantined, to be made into values by ``quarantined``."""
+    return read_page(reader, "set_aside", QUARANTINED, after=after)
 
 
-def aside(row: Sequence[Any]) -> SetAside:
-    """Something set aside, from its row."""
+def quarantined(row: Sequence[Any]) -> Quarantined:
+    """Something quarantined, from its row."""
     _, key, at, reason, response, request = row
-    return SetAside(
+    return Quarantined(
         key=_bytes(key),
         when=_number(at) or 0.0,
         reason=_text(reason) or "",
@@ -140,9 +140,9 @@ def remove(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     return removed
 
 
-def set_aside(writer: sqlite3.Connection, key: bytes, value: object, reason: str, now: float) -> bool:
+def quarantine(writer: sqlite3.Connection, key: bytes, value: object, reason: str, now: float) -> bool:
     """Move an entry to ``set_aside``, if it still has the value; whether it had. Its blobs are kept for it there."""
-    if not value and _set_aside_unread(writer, key, reason, now):
+    if not value and _quarantine_unread(writer, key, reason, now):
         return True
     # Another process may have stored a good one meanwhile.
     moved = writer.execute(
@@ -157,7 +157,7 @@ def set_aside(writer: sqlite3.Connection, key: bytes, value: object, reason: str
     return moved.rowcount > 0
 
 
-def _set_aside_unread(writer: sqlite3.Connection, key: bytes, reason: str, now: float) -> bool:
+def _quarantine_unread(writer: sqlite3.Connection, key: bytes, reason: str, now: float) -> bool:
     """Move an entry whose value is longer than a connection gives out. Its length is all that is kept of it."""
     moved = writer.execute(
         "INSERT INTO set_aside (key, at, reason, refers) "  # noqa: S608
@@ -170,17 +170,17 @@ def _set_aside_unread(writer: sqlite3.Connection, key: bytes, reason: str, now: 
     return moved.rowcount > 0
 
 
-def remove_set_aside(writer: sqlite3.Connection, rowids: Sequence[int]) -> None:
-    """Remove what was set aside, and the blobs that nobody refers to any more."""
+def remove_quarantined(writer: sqlite3.Connection, rowids: Sequence[int]) -> None:
+    """Remove what was quarantined, and the blobs that nobody refers to any more."""
     names = _names(writer, "set_aside", "rowid", rowids)
     _execute(writer, "DELETE FROM set_aside WHERE rowid IN", rowids)
     _discount(writer, names)
 
 
-def delete_set_aside(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
-    """Remove what was set aside under some keys, and the blobs that nobody refers to any more; how much there was."""
+def delete_quarantined(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
+    """Remove what was quarantined under some keys, and the blobs that nobody refers to any more; how much there was."""
     rowids = [rowid for (rowid,) in _select(writer, "SELECT rowid FROM set_aside WHERE key IN", keys)]
-    remove_set_aside(writer, rowids)
+    remove_quarantined(writer, rowids)
     return len(rowids)
 
 
@@ -189,8 +189,8 @@ def hide(writer: sqlite3.Connection, keys: Iterable[bytes]) -> None:
     writer.executemany("INSERT OR IGNORE INTO hidden (key) VALUES (?)", ((key,) for key in keys))
 
 
-def note_aside(writer: sqlite3.Connection, entries: Iterable[Stored], reason: str, now: float) -> None:
-    """Note what entries of a base held that were set aside, and why. Of what is large, its length and its SHA-256."""
+def note_quarantined(writer: sqlite3.Connection, entries: Iterable[Stored], reason: str, now: float) -> None:
+    """Note what entries of a base held that were quarantined, and why. Of what is large, its length and its SHA-256."""
     writer.executemany(
         "INSERT INTO set_aside (key, at, reason, response, request) VALUES (?, ?, ?, ?, ?)",
         (_noted(entry, reason, now) for entry in entries),

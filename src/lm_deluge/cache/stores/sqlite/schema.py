@@ -1,8 +1,9 @@
 """The tables, in plain columns for people who open the file.
 
 Times are seconds since the Unix epoch. ``refers`` are names of blobs, 32 bytes each, one after the other, and
-``holders`` counts how often a blob is referred to by entries, by other blobs and by what was set aside. A row for each
-reference would cost every put two more pages; a count that many entries of a batch share costs next to nothing.
+``holders`` counts how often a blob is referred to by entries, by other blobs and by quarantined entries (the table
+``set_aside``). A row for each reference would cost every put two more pages; a count that many entries of a batch share
+costs next to nothing.
 """
 
 import sqlite3

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, get_args
 from lm_deluge._clock import Clock, SystemClock
 from lm_deluge._exit import at_exit, close_dropped, close_when_dropped
 from lm_deluge.cache.codec import compress
-from lm_deluge.cache.entry import Blob, Entry, SetAside, Stored
+from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._protocol import RebuildReport
 from lm_deluge.cache.stores.sqlite import leases, rows
@@ -44,7 +44,7 @@ class SqliteStore:
             survives a power cut as well.
         read_only: never write the file, which has to be there. It may be in a directory that cannot be written, on a
             network file system. All methods that write raise ``CacheFileError``.
-        clock: says when something is set aside; for tests.
+        clock: says when something is quarantined; for tests.
 
     Raises:
         CacheFileError: the file is not a cache, is truncated, is on a network file system, or cannot be written. It is
@@ -103,10 +103,10 @@ class SqliteStore:
         if self._max_bytes is not None:
             self._keep_below(self._max_bytes, list(last))
 
-    def set_aside(self, key: bytes, value: object, reason: str, *, hide: bool = False) -> bool:
+    def quarantine(self, key: bytes, value: object, reason: str, *, hide: bool = False) -> bool:
         """As the protocol says; with ``hide``, an entry of a base under the same key is not served any more either."""
         with self._database.transaction() as writer:
-            moved = rows.set_aside(writer, key, value, reason, self._clock.time())
+            moved = rows.quarantine(writer, key, value, reason, self._clock.time())
             if moved and hide:
                 rows.hide(writer, [key])
             return moved
@@ -192,30 +192,31 @@ class SqliteStore:
         shrink(self._database.transaction)
         return removed
 
-    def set_aside_entries(self) -> Iterator[SetAside]:
+    def quarantined(self) -> Iterator[Quarantined]:
         position: int | None = None
         while True:
             with self._database.reading() as reader:
-                page = rows.read_set_aside(reader, position)
-            yield from map(rows.aside, page.rows)
+                page = rows.read_quarantined(reader, position)
+            yield from map(rows.quarantined, page.rows)
             if page.position is None:
                 return
             position = page.position
 
-    def delete_set_aside(self, keys: Sequence[bytes]) -> int:
+    def delete_quarantined(self, keys: Sequence[bytes]) -> int:
         removed = 0
         different = list(dict.fromkeys(keys))
         for start in range(0, len(different), _AT_ONCE):
             with self._database.transaction() as writer:
-                removed += rows.delete_set_aside(writer, different[start : start + _AT_ONCE])
+                removed += rows.delete_quarantined(writer, different[start : start + _AT_ONCE])
         shrink(self._database.transaction)
         return removed
 
     def usage(self) -> Mapping[str, int]:
         with self._database.reading() as reader:
+            tables = {"entries": "entries", "blobs": "blobs", "quarantined": "set_aside"}
             counts = {
-                table: int(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
-                for table in ("entries", "blobs", "set_aside")
+                name: int(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+                for name, table in tables.items()
             }
             return {**counts, "bytes": used_bytes(reader), "on_disk": 1}
 
@@ -285,11 +286,11 @@ class SqliteStore:
     # For a store that lies over another one
 
     def hide(self, entries: Sequence[Stored], reason: str | None = None) -> None:
-        """Note that entries of a base are not to be served any more; with a reason, they count as set aside too."""
+        """Note that entries of a base are not to be served any more; with a reason, they count as quarantined too."""
         with self._database.transaction() as writer:
             rows.hide(writer, [entry.key for entry in entries])
             if reason is not None:
-                rows.note_aside(writer, entries, reason, self._clock.time())
+                rows.note_quarantined(writer, entries, reason, self._clock.time())
 
     def hidden(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of some keys whose entries in a base are not to be served."""

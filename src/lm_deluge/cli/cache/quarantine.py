@@ -1,4 +1,4 @@
-"""Entries that were set aside, looked at as if they were in service: by key, model, age and namespace."""
+"""Quarantined entries, looked at as if they were in service: by key, model, age and namespace."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,25 +7,25 @@ import msgspec
 from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.admin.filters import Filter, scannable
 from lm_deluge.cache.codec import decode
-from lm_deluge.cache.entry import Facts, SetAside, Stored
+from lm_deluge.cache.entry import Facts, Quarantined, Stored
 from lm_deluge.cache.facts import facts_of
 from lm_deluge.cache.record import unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.errors import ConfigError, DamagedEntryError
 
-__all__ = ["Aside", "choose", "find_aside", "namespaces_of"]
+__all__ = ["QuarantinedEntry", "choose", "find_quarantined", "namespaces_of"]
 
 _NAMED = 4
 
 
-class Aside(msgspec.Struct, frozen=True):
-    """An entry that was set aside, and the same as an entry in service, as far as that can be told."""
+class QuarantinedEntry(msgspec.Struct, frozen=True):
+    """A quarantined entry, and the same as an entry in service, as far as that can be told."""
 
-    entry: SetAside
+    entry: Quarantined
     stored: Stored
 
 
-def choose(store: Store, filter: Filter, *, namespaces: Iterable[str] = ()) -> Iterator[Aside]:
+def choose(store: Store, filter: Filter, *, namespaces: Iterable[str] = ()) -> Iterator[QuarantinedEntry]:
     """Those that a filter chooses, the oldest first.
 
     Args:
@@ -38,19 +38,17 @@ def choose(store: Store, filter: Filter, *, namespaces: Iterable[str] = ()) -> I
         CacheError: the store cannot be read.
     """
     if filter.needs_runs:
-        raise ConfigError(
-            "Of entries that were set aside it is not known which run bought them: leave --run and --tag."
-        )
+        raise ConfigError("It is not known which run bought a quarantined entry: leave out --run and --tag.")
     whole = scannable(store)
     names = tuple(namespaces) if filter.namespace is None else (filter.namespace,)
-    for entry in whole.set_aside_entries():
-        aside = Aside(entry, _as_stored(entry, whole, names))
-        if filter.matches(aside.stored):
-            yield aside
+    for entry in whole.quarantined():
+        quarantined = QuarantinedEntry(entry, _as_stored(entry, whole, names))
+        if filter.matches(quarantined.stored):
+            yield quarantined
 
 
-def find_aside(store: Store, prefix: str, *, namespaces: Iterable[str] = ()) -> Aside:
-    """The latest entry set aside whose key begins so.
+def find_quarantined(store: Store, prefix: str, *, namespaces: Iterable[str] = ()) -> QuarantinedEntry:
+    """The latest quarantined entry whose key begins so.
 
     Raises:
         ConfigError: there is none, or there are several keys.
@@ -58,9 +56,9 @@ def find_aside(store: Store, prefix: str, *, namespaces: Iterable[str] = ()) -> 
     wanted = Filter(key=prefix.strip().removesuffix("…"))
     if not wanted.key:
         raise ConfigError("A key is needed: 64 hexadecimal digits, or the first few of them.")
-    found = {aside.entry.key: aside for aside in choose(store, wanted, namespaces=namespaces)}
+    found = {one.entry.key: one for one in choose(store, wanted, namespaces=namespaces)}
     if not found:
-        raise ConfigError(f"No entry that was set aside has a key that begins with {wanted.key}.")
+        raise ConfigError(f"No quarantined entry has a key that begins with {wanted.key}.")
     if len(found) > 1:
         names = ", ".join(f"{key.hex()[:16]}…" for key in list(found)[:_NAMED])
         more = " and more" if len(found) > _NAMED else ""
@@ -73,17 +71,17 @@ def namespaces_of(store: Store) -> set[str]:
     return {"default", *(stored.namespace for stored in scannable(store).scan())}
 
 
-def _as_stored(entry: SetAside, store: ScanStore, namespaces: Iterable[str]) -> Stored:
+def _as_stored(entry: Quarantined, store: ScanStore, namespaces: Iterable[str]) -> Stored:
     try:
         found = decode(entry.key, entry.value)
         facts = facts_of(found.response, created=found.created)
     except DamagedEntryError:
-        facts = Facts()  # that may be why it was set aside
+        facts = Facts()  # that may be why it was quarantined
     namespace = _namespace(entry, store, namespaces)
     return Stored(key=entry.key, namespace=namespace, value=entry.value, request=entry.request, facts=facts)
 
 
-def _namespace(entry: SetAside, store: ScanStore, namespaces: Iterable[str]) -> str:
+def _namespace(entry: Quarantined, store: ScanStore, namespaces: Iterable[str]) -> str:
     """The one that gives the request this key. It is not kept of such entries."""
     names = [name for name in namespaces if name]
     if not entry.request or not names:

@@ -22,7 +22,7 @@ def reject(
     """Take a bad answer out of service and keep it for audit.
 
     Its prompt is a miss from now on. The list command shows such entries
-    with --set-aside, and restore puts one back.
+    with --quarantined, and restore puts one back.
 
     Example:
       deluge cache reject my_cache.db 8f3a --reason "wrong unit"
@@ -36,7 +36,7 @@ def reject(
     why = f"rejected: {reason.strip()}" if reason.strip() else "rejected"
     with closing(open_store(store, writing=True)) as opened:
         found = find(opened, changeable(key))
-        if not opened.set_aside(found.key, found.value, why):
+        if not opened.quarantine(found.key, found.value, why):
             raise CacheError(f"The entry {found.key.hex()[:16]}… was replaced or removed just now; look again.")
     if as_json:
         print_json({"key": found.key, "reason": reason})
@@ -52,9 +52,9 @@ def restore(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Put an answer that was set aside back into service.
+    """Put an answer that was quarantined back into service.
 
-    Where several answers of one key were set aside, it is the latest that
+    Where several answers of one key were quarantined, it is the latest that
     can be read.
 
     Example:
@@ -62,19 +62,19 @@ def restore(
     """
     from lm_deluge.cache.admin.filters import scannable
     from lm_deluge.cache.admin.housekeeping import restore as put_back
-    from lm_deluge.cli.cache.asides import find_aside
+    from lm_deluge.cli.cache.quarantine import find_quarantined
     from lm_deluge.cli.printing import print_json
     from lm_deluge.cli.stores import open_store
     from lm_deluge.cli.terminal import say
     from lm_deluge.errors import CacheError
 
     with closing(open_store(store, writing=True)) as opened:
-        found = find_aside(opened, changeable(key)).entry.key
+        found = find_quarantined(opened, changeable(key)).entry.key
         name = f"{found.hex()[:16]}…"
         if not put_back(opened, found):
             if scannable(opened).read([found]) != [None]:
                 raise CacheError(f"Another answer is in service under {name}. Delete or reject that one first.")
-            raise CacheError(f"Nothing that was set aside under {name} can be read any more, so there is no way back.")
+            raise CacheError(f"No quarantined answer under {name} can be read any more, so there is no way back.")
     if as_json:
         print_json({"key": found})
     else:
