@@ -118,7 +118,7 @@ BROKEN: list[tuple[type[MemoryStore], str, str]] = [
     (broken.ScansWhatItChanges, "changes_during_a_scan", "missed while others were stored"),
     (broken.RemovesSharedBlobs, "blobs_are_shared", "blobs that others still need"),
     (broken.RemovesSharedBlobs, "blobs_go_with_the_last_that_refers_to_them", "blobs that"),
-    (broken.KeepsAllBlobs, "blobs_go_with_the_last_that_refers_to_them", "that nobody refers to"),
+    (broken.KeepsAllBlobs, "blobs_go_with_the_last_that_refers_to_them", "that are not referred to"),
     (broken.ForgetsWhatItQuarantined, "what_was_quarantined_is_kept", "what is quarantined, the oldest first"),
     (broken.RemovesNothingQuarantined, "what_was_quarantined_can_be_removed", "what is left of what was quarantined"),
     (broken.RemovesWhatIsInServiceToo, "what_was_quarantined_can_be_removed", "an entry in service"),

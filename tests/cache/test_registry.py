@@ -141,7 +141,7 @@ def test_a_new_kind_is_a_module_and_a_row(monkeypatch: pytest.MonkeyPatch) -> No
         assert store.read_only
     with pytest.raises(ConfigError, match="--max-bytes is for"):
         cli.open_cache("files", {"max_bytes": 1})
-    with pytest.raises(ConfigError, match="files, a directory of files, cannot be made anew"):
+    with pytest.raises(ConfigError, match="files, a directory of files, cannot be rebuilt"):
         cli.rebuild_file("files")
     with pytest.raises(ConfigError, match="no cache at files:other"):
         cli.open_store("files:other")

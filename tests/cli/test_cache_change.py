@@ -78,14 +78,14 @@ def test_a_damaged_file_is_made_anew_from_what_can_be_read(deluge: Deluge, file:
         raw.write(spoiled)
     damaged = deluge.cache("verify", file.name)
     assert damaged.returncode == 1
-    assert "--rebuild to make the file anew" in damaged.stderr
+    assert "--rebuild to rebuild the file" in damaged.stderr
     done = deluge.cache("verify", file.name, "--rebuild")
     assert done.returncode == 1, "something was lost"
     left = keys(deluge, file)
     assert left < stored
     assert len(left) > 20
     (kept,) = tmp_path.glob("sqlite.damaged-*")
-    assert f"made anew with {len(left)} entries; at least " in done.stderr
+    assert f"rebuilt with {len(left)} entries; at least " in done.stderr
     assert kept.name in done.stderr
     assert deluge.cache("verify", file.name).returncode == 0
     assert spoiled in kept.read_bytes()
@@ -97,10 +97,10 @@ def test_what_is_no_file_cannot_be_made_anew(deluge: Deluge, tmp_path: Path) -> 
     done = deluge.cache("verify", place.name, "--rebuild")
     assert done.returncode == 2
     assert done.stderr == (
-        f"deluge: {place.name}, a LevelDB directory, cannot be made anew: --rebuild is for SQLite files.\n"
+        f"deluge: {place.name}, a LevelDB directory, cannot be rebuilt: --rebuild is for SQLite files.\n"
     )
     done = deluge.cache("verify", "redis://:hunter2@localhost:1", "--rebuild")
-    assert done.stderr == "deluge: A Redis server cannot be made anew: --rebuild is for SQLite files.\n"
+    assert done.stderr == "deluge: A Redis server cannot be rebuilt: --rebuild is for SQLite files.\n"
 
 
 def test_a_file_that_is_cut_short_is_made_anew(deluge: Deluge, file: Place, tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 SQLite keeps its locks for the whole process. A child that inherits an open connection believes that it holds locks
 which only its parent holds; when the parent then closes the file, what the child commits afterwards is lost, although
-the child opened connections of its own. So whoever holds such a file closes it first and opens it again when needed,
+the child opened connections of its own. So each holder of such a file closes it first and opens it again when needed,
 in the parent as in the child.
 
-A fork does not wait long. Whoever waits for another program gives way to it; and a file that another thread uses all
+A fork does not wait long. A wait for another program gives way to it; and a file that another thread uses all
 the same goes on being used in the parent, and is not used in the child.
 """
 

@@ -26,7 +26,7 @@ Leave = Literal["call", "probe"]
 
 
 class Breaker:
-    """Whoever wants to call asks for leave and says how it went. Callers take turns; times are of one clock.
+    """Each caller asks for leave and says how the call went. Callers take turns; times are of one clock.
 
     Attributes:
         state: ``"closed"``, ``"open"`` or ``"half-open"``.
@@ -45,7 +45,7 @@ class Breaker:
         self._pause = _PAUSE
 
     def leave(self, now: float) -> Leave | None:
-        """Leave for a call that is made now; None for nobody."""
+        """Leave for a call that is made now; None where there is none."""
         if self.state == "closed":
             return "call"
         if self.state == "open" and now >= self.until:

@@ -178,7 +178,7 @@ class Core:
         return f"The cache {self.location} is closed. Make a new one to go on."
 
     def submit(self, key: bytes, entry: Callable[[], Entry]) -> Write:
-        """Accept an answer, which will be stored from now on whatever happens. From any thread; never waits for a disk.
+        """Accept an answer, which will be stored in every case from now on. From any thread; never waits for a disk.
 
         Args:
             key: the entry's.

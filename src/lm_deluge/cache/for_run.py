@@ -150,7 +150,7 @@ class RunCache:
     async def _call(self, function: Callable[[], T]) -> T:
         if not self._store.blocks:
             return function()
-        # In threads of its own: those of the event loop may all be taken, and a hit waits for nobody.
+        # In threads of its own: those of the event loop may all be taken, and a hit waits for no other work.
         return await self._cache.readers.run(function)
 
     def _read_each(self, keys: Sequence[bytes], oldest: float | None) -> list[Found]:

@@ -96,7 +96,7 @@ class EngineCache(Protocol):
         ...
 
     def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
-        """Accept a response: it will be stored whatever becomes of this run and its event loop.
+        """Accept a response: it will be stored even if this run or its event loop ends.
 
         Called from any thread; never waits. The write can be awaited, and has the key of the entry where there is one.
 

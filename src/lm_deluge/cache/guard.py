@@ -1,6 +1,6 @@
-"""A cache that somebody else keeps, such as a server or an object of the user's, and that may be away.
+"""A cache that another program keeps, such as a server or an object of the user's, and that may be away.
 
-Nobody waits long for a call that hangs: it is given up. After a few failures nothing is asked for a while
+A call that hangs is given up soon. After a few failures nothing is asked for a while
 (``breaker``): lookups and leases fail at once. What could not be stored is kept (``spill``) and handed over when the
 cache answers again, before lookups go on, so that none of it is bought twice.
 """
@@ -264,7 +264,7 @@ class Guard:
         )
 
     def _withdraw(self, leave: Leave) -> None:
-        """Nobody waits for a call any more, so how it went is not known."""
+        """No caller waits for a call any more, so how it went is not known."""
         if leave == "probe":
             state = self._state.get()
             with state.turn:

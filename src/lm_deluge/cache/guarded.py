@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class GuardedStore:
-    """A store whose calls are bounded in time, and which is left alone while it fails. As ``Store``, and whatever else
+    """A store whose calls are bounded in time, and which is left alone while it fails. As ``Store``, and all that
     the store can do that a run uses.
 
     Args:

@@ -20,7 +20,7 @@ from lm_deluge.errors import CacheError
 __all__ = ["LEASE_SECONDS", "InProcessLeases", "LeaseKeeper"]
 
 LEASE_SECONDS = 6.0
-"""How long a lease lasts that nobody renews: a holder that died is replaced within this time."""
+"""How long a lease lasts that is not renewed: a holder that died is replaced within this time."""
 
 _RENEWALS = 3  # in the life of a lease
 _IDLE_SECONDS = 2.0
@@ -64,7 +64,7 @@ class _State:
         self.talking = False
         self.over = False  # the interpreter ends, or the keeper is not used any more
         self.renewed = time.monotonic()
-        # Readable for whoever looks into the store; unique because of its last part.
+        # Readable for people who look into the store; unique because of its last part.
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}".encode()
 
     @property
@@ -79,8 +79,8 @@ class LeaseKeeper:
     A thread talks to the store: what gathers while it talks goes there together, and what is held is renewed until it
     is released. It is a thread and not a task, because a lease must not run out while the event loop or its executor
     are busy with other things, and must be given back even when the loop is over. It is renewed only while the event
-    loop runs; the leases of one that is closed, or was stopped, are given back. Time is the machine's own, whatever
-    clock the client has: leases are an agreement with others.
+    loop runs; the leases of one that is closed, or was stopped, are given back. Time is the machine's own, and not
+    the client's clock: leases are an agreement with others.
 
     Attributes:
         trouble: why leases could not be renewed, if that has happened; another may have asked as well then.
@@ -101,7 +101,7 @@ class LeaseKeeper:
             renew: whether to renew it until it is released; otherwise it runs out by itself.
 
         Raises:
-            Exception: whatever the store raises.
+            Exception: what the store raises.
         """
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         state = self._state.get()
@@ -128,7 +128,7 @@ class LeaseKeeper:
             self._wake()
 
     def answered(self, key: bytes) -> None:
-        """The answer has come. Until it is stored and the lease released, it is renewed, whatever the loop does."""
+        """The answer has come. Until it is stored and the lease released, it is renewed, even if the loop has ended."""
         state = self._state.get()
         with state.changed:
             if key in state.held:
@@ -170,7 +170,7 @@ class LeaseKeeper:
                 self._exchange(state, returned, wanted)
 
     def _due(self, state: _State) -> list[bytes]:
-        """The leases to be renewed. Those of an event loop that does not run are given back: nobody makes the calls."""
+        """The leases to be renewed. Those of an event loop that does not run are given back."""
         state.renewed = time.monotonic()
         for key, loop in list(state.held.items()):
             if loop is not None and not loop.is_running():
@@ -184,7 +184,7 @@ class LeaseKeeper:
     def _renew(self, state: _State, keys: list[bytes]) -> None:
         try:
             self._store.renew(keys, state.holder, now=time.time(), seconds=self._seconds)
-        except BaseException as error:  # noqa: BLE001 - the next renewal may succeed; whoever holds a lease reports it
+        except BaseException as error:  # noqa: BLE001 - the next renewal may succeed; the holder of a lease reports it
             self.trouble = carried(error)
 
     def _exchange(self, state: _State, returned: list[bytes], wanted: list[_Waiting]) -> None:
@@ -199,7 +199,7 @@ class LeaseKeeper:
                 # The store was long in answering, and the leases are as old as the question.
                 got = [had and has for had, has in zip(got, self._acquire(state, keys), strict=True)]
             outcome: set[bytes] | Exception = {key for key, has in zip(keys, got, strict=True) if has}
-        except BaseException as error:  # noqa: BLE001 - whoever waits is told; a lease that is not given back runs out
+        except BaseException as error:  # noqa: BLE001 - the waiting caller is told; a lease that is not given back runs out
             outcome = carried(error)
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, bool | Exception]]] = {}
         for waiting in wanted:
@@ -219,7 +219,7 @@ class LeaseKeeper:
         for loop, results in by_loop.items():
             try:
                 loop.call_soon_threadsafe(self._settle, results)
-            except RuntimeError:  # the loop is closed, so nobody waits
+            except RuntimeError:  # the loop is closed, so no caller waits
                 for (key, renew, _), result in results:
                     if result is True and renew:
                         self.release(key)
@@ -239,7 +239,7 @@ class LeaseKeeper:
 
 
 def _finish(held: PerProcess[_State]) -> None:
-    """Give everything back: nobody will make the calls. Those leases whose answers are being stored go last."""
+    """Give everything back: the calls will not be made. Those leases whose answers are being stored go last."""
     if not held.is_own:
         return  # they are the parent's
     state = held.get()

@@ -1,4 +1,4 @@
-"""What is stored of the request that led to an answer, so that a miss can be explained, keys made anew, files moved.
+"""What is stored of the request that led to an answer, so that a miss can be explained, keys made again, files moved.
 
 A request is a chain. Messages are gathered into nodes, and each node names the one before it; so requests with the same
 beginning share its nodes, whether that is one message of 80 kB or eighty of one, and a request costs its own end and

@@ -119,7 +119,7 @@ class ResponseCache:
     def put(
         self, prompt: Conversation, response: APIResponse, parameters: Parameters | None = None, *, sample: int = 0
     ) -> None:
-        """Store a response, whatever it is. It is committed when this returns. Blocks.
+        """Store any response. It is committed when this returns. Blocks.
 
         Args:
             prompt: a conversation.
@@ -215,7 +215,7 @@ class ResponseCache:
         await self._for_call(parameters).submit(Prompt(prompt), response, parameters)
 
     def close(self) -> None:
-        """Write what is still under way, and release the store. Closing twice is fine. Blocks."""
+        """Write what is still in flight, and release the store. Closing twice is fine. Blocks."""
         self._core.close()
 
     def __enter__(self) -> Self:

@@ -16,7 +16,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         name: as the user named it; None if it has no name.
         tags: as the user tagged it.
         models: the client's models.
-        report: what it did and cost; None while it is under way, and for ever if it was killed or imported.
+        report: what it did and cost; None while it is in progress, and for ever if it was killed or imported.
         imported: whether it came with entries from elsewhere: its account stayed where it was made.
     """
 

@@ -1,7 +1,7 @@
 """Answers that a cache did not take, in a private file on this machine until it does.
 
 The file is a bundle (``archive/bundle.py``), so ``deluge cache import`` reads it too. It is written at once, and so
-survives the process. Whoever writes one holds a lock on it; what nobody holds was left by a process that has ended,
+survives the process. Its writer holds a lock on it; a file without a lock was left by a process that has ended,
 and is taken in by the next one that uses the same cache. Without such a file, answers stay in memory, up to a bound.
 """
 
@@ -257,7 +257,7 @@ class Spill:
         self._writer = self._file = self._path = None
 
     def _left_by_others(self) -> Iterator[_Finished]:
-        """Files that are nobody's, locked."""
+        """Files without an owner, now locked."""
         if self._directory is None or not (self._adopts and self._directory.is_dir() and _is_private(self._directory)):
             return
         for path in sorted(self._directory.glob(f"{self._name}-*.jsonl")):
@@ -285,7 +285,7 @@ def _size(entry: Entry) -> int:
 
 
 def _is_private(directory: Path) -> bool:
-    """Whether nobody else can write there. Made so if it is missing."""
+    """Whether no other user can write there. Made so if it is missing."""
     try:
         make_private_directories(directory)
         found = directory.stat()

@@ -80,7 +80,7 @@ def adapt(cache: Any) -> Opener | None:
 
 
 _known: "weakref.WeakValueDictionary[int, UserCache]" = weakref.WeakValueDictionary()
-"""By the object's ``id``, which nobody else has as long as the value refers to it."""
+"""By the object's ``id``, which no other object has as long as the value refers to it."""
 
 _owing: "set[UserCache]" = set()
 """Those that still have something for their object; they live until it is handed over."""
@@ -170,7 +170,7 @@ class UserCache:
             raise
 
     def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
-        """Have the object's ``put`` called, whatever happens. The write fails where that fails or hangs, or the object
+        """Have the object's ``put`` called, in every case. The write fails where that fails or hangs, or the object
         is left alone; the response is kept then."""
         try:
             loop = asyncio.get_running_loop()
@@ -293,7 +293,7 @@ class UserCache:
 
     def _now_inline(self) -> None:
         if self._inline:
-            return  # of several calls under way, the first one says so
+            return  # of several calls in flight, the first one says so
         self._inline = True
         with contextlib.suppress(CacheWarning):  # where warnings are errors: no lookup may fail by it
             warnings.warn(

@@ -2,7 +2,7 @@
 
 One thread belongs to each writer. It starts with the first item and ends when there has been nothing to do for a
 moment, so an idle cache holds no thread and a forked child is not left without one. Nothing here needs an event loop:
-what was accepted is written, and whoever asked to be told is told, whatever becomes of the loop that it came from.
+what was accepted is written, and its submitter is told, even if the loop that it came from has ended.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Write:
     """One item on its way. Can be awaited: that returns when the item is safe, and raises why it is not.
 
     Attributes:
-        key: what the item is found by while it is under way; None if it is not.
+        key: what the item is found by while it is in flight; None if it is not.
         is_done: whether it is over.
         failure: why the item could not be written.
     """
@@ -69,7 +69,7 @@ class Write:
         if not self.is_done:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._finished.append(future)
-            if self.is_done:  # meanwhile; whoever pops the future resolves it
+            if self.is_done:  # meanwhile; the one that pops the future resolves it
                 _wake(_popped(self._finished))
             yield from future
         if self.failure is not None:
@@ -133,7 +133,7 @@ class Writer(Generic[T]):
         at_exit(self.flush)
 
     def submit(self, item: T, *, key: bytes | None = None) -> Write:
-        """Accept ``item``, which will be written from now on whatever happens. Never waits.
+        """Accept ``item``, which will be written in every case from now on. Never waits.
 
         Raises:
             CacheError: the writer is closed.
@@ -165,7 +165,7 @@ class Writer(Generic[T]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no item with a key is under way."""
+        """Whether no item with a key is in flight."""
         return not self._queue.get().under_way
 
     def wait(self, write: Write, *, seconds: float) -> None:
@@ -200,7 +200,7 @@ class Writer(Generic[T]):
                     queue.running = False
                     return
                 if time.monotonic() - finished < _GATHER_SECONDS:
-                    # Items come one upon another. A few milliseconds for more of them cost nobody much, while each
+                    # Items come one upon another. A few milliseconds for more of them cost little, while each
                     # commit takes the interpreter away from the event loop several times.
                     queue.writing = True
                     queue.changed.wait(_GATHER_SECONDS)
@@ -220,12 +220,12 @@ class Writer(Generic[T]):
             _wake(waiters)
 
     def _try(self, items: Sequence[T]) -> list[Exception | None]:
-        """Whatever ends ``write``, the thread goes on and each item has its outcome."""
+        """However ``write`` ends, the thread goes on and each item has its outcome."""
         try:
             outcomes = self._write(items)
         except CacheFileError as error:
             return [error] * len(items)
-        except BaseException as error:  # noqa: BLE001 - it is handed to whoever waits for the item
+        except BaseException as error:  # noqa: BLE001 - it is handed to the caller that waits for the item
             return [carried(error)] if len(items) == 1 else [self._try([item])[0] for item in items]
         if outcomes is None:
             return [None] * len(items)
@@ -249,7 +249,7 @@ def _flush(held: PerProcess[_Queue[Any]]) -> bool:
 
 
 def _popped(queue: "deque[T]") -> list[T]:
-    """All that is in a queue. Each element goes to one caller alone, whatever thread it is in."""
+    """All that is in a queue. Each element goes to one caller alone, in any thread."""
     found: list[T] = []
     while True:
         try:
@@ -267,7 +267,7 @@ def _wake(waiters: "Sequence[asyncio.Future[None]]") -> None:
         try:
             loop.call_soon_threadsafe(_resolve, own)
         except RuntimeError:
-            continue  # the loop is closed, so nobody waits; the items are written all the same
+            continue  # the loop is closed, so no caller waits; the items are written all the same
 
 
 def _resolve(waiters: "Sequence[asyncio.Future[None]]") -> None:

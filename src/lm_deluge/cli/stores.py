@@ -118,11 +118,11 @@ def _is_writable(path: Path) -> bool:
 
 
 def rebuild_file(where: str) -> "RebuildReport":
-    """Make an SQLite file anew from all that can be read of it. The old one is kept beside it.
+    """Rebuild an SQLite file from all that can be read of it. The old one is kept beside it.
 
     Raises:
         ConfigError: there is no SQLite file there.
-        CacheError: it is no cache, cannot be read, or somebody else has it open.
+        CacheError: it is no cache, cannot be read, or is open elsewhere.
     """
     from lm_deluge.cache.stores import RebuildableStore
 
@@ -131,7 +131,7 @@ def rebuild_file(where: str) -> "RebuildReport":
     if not issubclass(store, RebuildableStore):
         # A URL may hold a password.
         what = place.kind.capitalized if place.kind.is_server else f"{where}, {place.kind.called},"
-        raise ConfigError(f"{what} cannot be made anew: --rebuild is for SQLite files.")
+        raise ConfigError(f"{what} cannot be rebuilt: --rebuild is for SQLite files.")
     if place.is_missing:
         raise ConfigError(f"There is no cache at {where}.")
     report: RebuildReport = store.rebuild_file(place.address)

@@ -133,7 +133,7 @@ class BasicChecks(Checks):
             expect(store.get_many([key_of("a"), key_of("b")]), [b"good", None], "lookups after quarantining one")
             expect(store.quarantine(key_of("b"), b"bad", "test"), False, "quarantining twice")
             store.put_many([entry("b", b"better")])
-            expect(store.get_many([key_of("b")]), [b"better"], "an entry stored anew after it was quarantined")
+            expect(store.get_many([key_of("b")]), [b"better"], "an entry stored again after it was quarantined")
 
     def test_closing(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
@@ -201,7 +201,7 @@ class BasicChecks(Checks):
             children = [self.start_child(tmp_path, "put", name, 50) for name in ("one", "two")]
             for child in children:
                 ending.enter_context(child)
-                ending.callback(child.kill)  # before it is waited for, whatever fails below
+                ending.callback(child.kill)  # before it is waited for, so that it ends if something fails below
             for own in numbered("own", 50):
                 store.put_many([own])
             for child in children:

@@ -117,7 +117,7 @@ class Checks:
             try:
                 start.wait(_THREAD_SECONDS)
                 results[at] = actions[at]()
-            except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the threads
+            except BaseException as error:  # noqa: BLE001 - raised by the caller that waits for the threads
                 errors.append(error)
 
         threads = [threading.Thread(target=run, args=(at,), daemon=True) for at in range(len(actions))]

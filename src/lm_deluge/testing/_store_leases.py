@@ -25,7 +25,7 @@ class LeaseChecks(Checks):
     def test_a_lease_has_one_holder(self, tmp_path: Path) -> None:
         a, b, c = map(key_of, "abc")
         with self.leasing(tmp_path) as (_, store):
-            expect(store.acquire([a, b], b"one", now=NOW, seconds=_LONG), [True, True], "leases that nobody has")
+            expect(store.acquire([a, b], b"one", now=NOW, seconds=_LONG), [True, True], "leases that are free")
             expect(store.acquire([c, a, b], b"two", now=NOW, seconds=_LONG), [True, False, False], "leases of another")
             expect(store.acquire([a], b"one", now=NOW + 1, seconds=_LONG), [True], "a lease that is one's own already")
             expect(store.acquire([], b"one", now=NOW, seconds=_LONG), [], "no leases")

@@ -120,7 +120,7 @@ class ScanChecks(Checks):
                     expect(needed - set(found), set(), "blobs that entries need and that are gone")
                     expect({name for name in found if found[name] != _NAMES[name]}, set(), "blobs that changed")
                     if self.reclaims_blobs:
-                        expect(set(found) - needed, set(), "blobs that nobody refers to and that are still there")
+                        expect(set(found) - needed, set(), "blobs that are not referred to and are still there")
                 expect(list(store.verify()), [], "what is wrong with a healthy store")
 
         run()

@@ -33,7 +33,7 @@ class StoreConformance(BasicChecks, LeaseChecks, ScanChecks, BoundChecks, Journa
     Attributes:
         reopens: whether data outlive ``close``.
         shares: whether two stores may be open on the same data at once.
-        own_clock: whether leases go by the store's own clock, whatever ``now`` says; the suite then waits for them.
-        reclaims_blobs: whether blobs go when nobody refers to them any more.
+        own_clock: whether leases go by the store's own clock, and not by ``now``; the suite then waits for them.
+        reclaims_blobs: whether blobs go when they are no longer referred to.
         examples: how many examples Hypothesis makes up for each property.
     """

@@ -301,7 +301,7 @@ class _Explaining:
         wanted = self._wanted
         by_path = {difference.path: difference for difference in near.differences}
         if not roots:
-            return "key", "The same request is stored under another key, so of another scheme. Making keys anew helps."
+            return "key", "The same request is stored under a key of another scheme. `deluge cache rekey` helps."
         if "scope" in roots:
             return "scope", f"The same conversation is stored under another scope: {by_path['scope'].sides}."
         if roots == {"sample"}:

@@ -112,7 +112,7 @@ def escaped(text: str, width: int, *, ascii_only: bool = False, quotes: bool = F
     Args:
         text: any text, however long or hostile.
         width: characters to show; an ellipsis stands for the rest.
-        ascii_only: also escape whatever is not ASCII, for texts that look alike.
+        ascii_only: also escape all that is not ASCII, for texts that look alike.
         quotes: also escape double quotes and backslashes.
     """
     shown: list[str] = []

@@ -16,7 +16,7 @@ class Leases:
         acquired = []
         for key in keys:
             owner, expires = self._held.get(key, (holder, now))
-            # Nobody takes a lease for two lifetimes: the clock was set back since.
+            # No lease is taken for two lifetimes: the clock was set back since.
             free = owner == holder or not now < expires <= now + 2 * seconds
             if free:
                 self._held[key] = (holder, now + seconds)

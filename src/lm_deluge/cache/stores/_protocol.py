@@ -81,7 +81,7 @@ class Store(Protocol):
 class LeaseStore(Protocol):
     """A store that can say who is fetching the answer of a key, to all who share it.
 
-    A lease is a promise with an end: whoever holds it renews it while the call is under way, and if the holder dies
+    A lease is a promise with an end: the holder renews it while the call is in flight, and if the holder dies
     it runs out. Leases are no entries: they may exist for keys without one.
     """
 
@@ -90,7 +90,7 @@ class LeaseStore(Protocol):
 
         Args:
             keys: of the entries to be fetched.
-            holder: a name that nobody else has.
+            holder: a name that no other holder has.
             now: seconds since the Unix epoch. Stores with a clock of their own do not use it.
             seconds: until the lease runs out.
         """
@@ -101,7 +101,7 @@ class LeaseStore(Protocol):
         ...
 
     def release(self, keys: Sequence[bytes], holder: bytes) -> None:
-        """Give leases back. Those that somebody else holds are left alone."""
+        """Give leases back. Those of other holders are left alone."""
         ...
 
 
@@ -128,7 +128,7 @@ class ScanStore(Protocol):
         ...
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
-        """Remove entries, and blobs that nobody refers to any more; how many entries there were."""
+        """Remove entries, and blobs that are no longer referred to; how many entries there were."""
         ...
 
     def quarantined(self) -> Iterator[Quarantined]:
@@ -136,7 +136,7 @@ class ScanStore(Protocol):
         ...
 
     def delete_quarantined(self, keys: Sequence[bytes]) -> int:
-        """Remove for good all that was quarantined under some keys, and blobs that nobody refers to any more; how much
+        """Remove for good all that was quarantined under some keys, and blobs that are no longer referred to; how much
         there was. Entries in service stay."""
         ...
 

@@ -140,7 +140,7 @@ class MappingStore:
             try:
                 del self._mapping[name]
             except KeyError:
-                return  # somebody else has removed it
+                return  # it was removed meanwhile
 
 
 def _or_none(value: Any) -> Any:

@@ -55,7 +55,7 @@ class OverlayStore:
         self._own.put_many(entries)
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
-        # Whoever rejects an answer does not mean an older one of the base to come back in its place.
+        # Rejecting an answer is not meant to bring back an older one of the base.
         if self._own.quarantine(key, value, reason, hide=True):
             return True
         (entry,) = self._of_base([key])

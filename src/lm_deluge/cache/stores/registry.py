@@ -1,7 +1,6 @@
 """Where a store is, as people write it: a path, a scheme and a path, or a URL. The only list of all kinds of stores.
 
-A new kind is a module with a store's class, and a row of ``KINDS`` here. Whatever takes the place of a cache, on the
-command line for example, knows it then.
+A new kind is a module with a store's class, and a row of ``KINDS`` here. The command line then knows it too.
 """
 
 import importlib

@@ -37,7 +37,7 @@ def verify(
         bool,
         flag(
             "--rebuild",
-            help="First make an SQLite file anew from all that can be read of it, even if it is cut short. The old one "
+            help="First rebuild an SQLite file from all that can be read of it, even if it is cut short. The old one "
             "stays beside it.",
         ),
     ] = False,

@@ -48,7 +48,7 @@ def print_entry(store: Store, prefix: str, *, quarantined: bool, full: bool, as_
     Args:
         store: where it is.
         prefix: hexadecimal digits.
-        quarantined: the latest one that was quarantined, whatever is in service.
+        quarantined: the latest quarantined one, also where another is in service.
         full: do not shorten texts.
         as_json: one JSON object.
 

@@ -61,7 +61,7 @@ def explain(
 ) -> None:
     """Say whether prompts are in a cache, and if not, what is nearest.
 
-    Nobody is asked, and nothing changes. Give the options that the run has:
+    No call is made, and nothing changes. Give the options that the run has:
     where they are not part of the key, differences are shown all the same.
 
     Examples:

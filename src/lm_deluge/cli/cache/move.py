@@ -94,7 +94,7 @@ def import_file(
     """Put entries from a file, or from another cache, into a cache.
 
     Nothing in the file is believed: checksums are checked, and each key is
-    made anew from its request. What does not fit is left out and named. Doing
+    made again from its request. What does not fit is left out and named. Doing
     it again, after an interruption for example, does no harm.
 
     Exit codes: 0 done, 1 stopped early or lines were damaged, 2 not done.

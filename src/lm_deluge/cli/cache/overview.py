@@ -85,7 +85,7 @@ def _print_groups(console: "Console", what: str, all_groups: Sequence[Group]) ->
 def _print_ledger(console: "Console", ledger: Ledger, runs: Sequence[Run], location: str) -> None:
     total = ledger.total
     without = [
-        f"{ledger.unfinished:,} without an account: under way, or killed" if ledger.unfinished else "",
+        f"{ledger.unfinished:,} without an account: in progress, or killed" if ledger.unfinished else "",
         f"{ledger.imported:,} imported: what they paid is told where they ran" if ledger.imported else "",
     ]
     unfinished = f" ({'; '.join(filter(None, without))})" if any(without) else ""

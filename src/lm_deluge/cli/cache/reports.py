@@ -45,7 +45,7 @@ def _verdict(report: VerifyReport) -> str:
 
 def _advice(report: VerifyReport, *, fixing: bool, can_rebuild: bool) -> str:
     remedies = [
-        "--rebuild to make the file anew" if report.store and can_rebuild else "",
+        "--rebuild to rebuild the file" if report.store and can_rebuild else "",
         "--fix to quarantine damaged answers" if report.damaged and not fixing else "",
         "--fix to put right what is said of whole ones"
         if not report.damaged and not fixing and _is_mendable(report)
@@ -60,11 +60,11 @@ def _is_mendable(report: VerifyReport) -> bool:
 
 
 def rebuilt(report: "RebuildReport", where: str) -> str:
-    """What became of a file that was made anew."""
+    """What became of a file that was rebuilt."""
     lost = f"at least {report.lost:,} could not be read" if report.lost else "none is known to be lost"
     kept = Path(report.kept).name
     return (
-        f"{where} was made anew with {counted(report.entries, 'entry', 'entries')}; {lost}. "
+        f"{where} was rebuilt with {counted(report.entries, 'entry', 'entries')}; {lost}. "
         f"The old file ({size(report.kept_bytes)}) is beside it: {kept}."
     )
 

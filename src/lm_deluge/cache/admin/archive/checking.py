@@ -55,7 +55,7 @@ def response_in(line: EntryLine) -> APIResponse:
         if _json.encode(response) != _json.encode(line.response):
             raise DamagedEntryError("its response is not the one that it shows")
     if response.content is not None and not response.content.is_loaded:
-        # A path would make whoever goes on with the conversation send a file of theirs.
+        # A path would make the next user of the conversation send a file of their own.
         raise DamagedEntryError("its response has an image or a file without its content")
     check_depth(response.logprobs)
     body = line.body_base64 if line.body is None else line.body.encode()

@@ -46,7 +46,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         redacted: how many of those are marked as changed, now or before.
         dropped: left out because ``redact`` gave None.
         without_request: written without their request, because none was stored or it could not be read. Their keys
-            cannot be checked or made anew.
+            cannot be checked or made again.
         damaged: left out because they do not decode.
         lines: of the bundle.
         bytes: of the bundle, before compression.
@@ -109,7 +109,7 @@ def export(
 
 
 class _Export:
-    """One export under way."""
+    """One export in progress."""
 
     def __init__(self, store: Store, writer: BundleWriter, redact: Redact | None) -> None:
         self._store = store

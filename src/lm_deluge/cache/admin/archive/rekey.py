@@ -1,4 +1,4 @@
-"""New keys for old entries, so that a new key scheme or a move to another namespace makes nobody pay twice."""
+"""New keys for old entries: after a change of the key scheme, or in another namespace, no answer is paid for twice."""
 
 from collections.abc import Iterator, Sequence
 

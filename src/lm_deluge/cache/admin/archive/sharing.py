@@ -197,7 +197,7 @@ class SharedLines:
         shown: Message = self._line(message, MessageLine).message if isinstance(message, str) else message
         whole = _with_media(shown, self._move_in)
         if not whole.is_loaded:
-            # A path would make whoever reads the bundle open a file of theirs.
+            # A path would make the reader of the bundle open a file of their own.
             raise DamagedEntryError("its request has an image or a file without its content")
         return whole
 

@@ -45,7 +45,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         runs: how many there are.
-        unfinished: how many of them have no account: they are under way, or were killed.
+        unfinished: how many of them have no account: they are in progress, or were killed.
         imported: how many came with imported entries; their accounts are where they were made.
         total: the sum of the others.
         latest: the last few, the newest first.
@@ -62,7 +62,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """What a store holds.
 
     Attributes:
-        disk_bytes: what the whole store takes, whatever was selected.
+        disk_bytes: what the whole store takes, also where the filter selects a part.
         on_disk: whether it takes that on a disk, and not in the memory of this process or of a server.
         blobs: pieces of requests that entries share, in the whole store.
         quarantined: entries that are kept but not served, in the whole store.

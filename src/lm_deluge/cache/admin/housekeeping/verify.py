@@ -36,7 +36,7 @@ class Problem(msgspec.Struct, frozen=True):
         key: of the entry that it concerns, in hexadecimal; None for the store itself.
         served: whether the entry's answer is whole all the same, and goes on being served.
         quarantined: whether the entry was taken out of service now.
-        mended: whether the entry was put right now: its request dropped, or its facts written anew.
+        mended: whether the entry was put right now: its request dropped, or its facts written again.
     """
 
     what: str
@@ -58,7 +58,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
             cost, for example. They are served, but counted wrongly.
         quarantined: damaged entries that were taken out of service now.
         dropped: requests that cannot be read and were removed now.
-        corrected: entries whose facts were written anew now.
+        corrected: entries whose facts were written again now.
         digests: entries that are whole, and that hold digests of headers which may be secret, as older versions stored
             them. With ``fix`` these are left out now.
         store: how much is wrong with the store itself.
@@ -112,7 +112,7 @@ def verify(store: Store, *, fix: bool = False) -> VerifyReport:
     Args:
         store: the store.
         fix: take damaged entries out of service; their bytes are kept, and their prompts are misses either way. Drop
-            requests that cannot be read from entries whose answers can, and write facts anew from the answers.
+            requests that cannot be read from entries whose answers can, and write facts again from the answers.
 
     Raises:
         CacheError: the store cannot say what it holds, or cannot be written.
@@ -121,13 +121,13 @@ def verify(store: Store, *, fix: bool = False) -> VerifyReport:
 
 
 class _Check:
-    """A check under way."""
+    """A check in progress."""
 
     def __init__(self, store: Store, *, fix: bool) -> None:
         self._store = store
         self._scan = scannable(store)
         self._fix = fix
-        self._to_mend: list[bytes] = []  # done at the end, for what is written anew comes up in the scan again
+        self._to_mend: list[bytes] = []  # done at the end, for what is written again comes up in the scan again
         self._counts: Counter[str] = Counter()
         self._problems: list[Problem] = []
 

@@ -2,7 +2,7 @@
 
 LevelDB opens its files by name: it follows links, and writes to what it finds. The names that it uses next can be
 foretold, so a link under one of them would have it write into a file elsewhere. So a directory may hold regular files
-with one name each and nothing else, and whoever only reads gets a copy of them.
+with one name each and nothing else, and a reader gets a copy of them.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lm_deluge.errors import CacheFileError
 
-__all__ = ["check_directory", "copy_privately", "files_in", "in_use"]
+__all__ = ["check_directory", "copy_privately", "files_in", "in_use", "said_by"]
 
 # From LevelDB's "Files" documentation; a start that was cut off leaves some of them. "lost" is a directory that
 # repair_db() makes, and that LevelDB itself does not look at.
@@ -63,7 +63,7 @@ def _copied(path: Path, directory: int, temporary: Path) -> Path:
         try:
             _copy_all(path, directory, copy)
         except CacheFileError as error:
-            # Whoever has just let go of it, in this process, may still remove what it needs no more.
+            # A store of this process that has just closed it may still remove files that it no longer needs.
             attempt += 1
             if not isinstance(error.__cause__, FileNotFoundError) or attempt == _ATTEMPTS:
                 raise
@@ -108,6 +108,12 @@ def in_use(path: Path, said: str) -> CacheFileError:
     return CacheFileError(
         f"LevelDB cannot open {path}: {said}. LevelDB serves one process at a time; use SqliteCache for several."
     )
+
+
+def said_by(error: Exception) -> str:
+    """The message of an error of LevelDB's."""
+    said = error.args[0] if error.args else type(error).__name__
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
 
 
 def _check_regular(path: Path, name: str, about: os.stat_result) -> None:
@@ -155,14 +161,14 @@ def _file(path: Path, directory: int, name: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _locked(path: Path, directory: int) -> Iterator[None]:
-    """LevelDB's own lock, shared: nobody writes what is being copied.
+    """LevelDB's own lock, shared: what is being copied is not written.
 
     This process must not have the LevelDB open itself: closing any descriptor of a file ends the locks that it has.
     """
     import fcntl  # where there is no such module, there is no LevelDB either
 
     with contextlib.ExitStack() as held:
-        with _told(path), contextlib.suppress(FileNotFoundError):  # without it nobody has the LevelDB open
+        with _told(path), contextlib.suppress(FileNotFoundError):  # without it the LevelDB is not open
             lock = held.enter_context(_file(path, directory, "LOCK"))
             try:
                 fcntl.lockf(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

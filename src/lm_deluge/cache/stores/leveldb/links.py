@@ -46,7 +46,7 @@ class Links:
             self._drop(name, holder)
 
     def remove_orphans(self) -> None:
-        """Remove the blobs that nobody refers to once the batch is written. To be called after all changes."""
+        """Remove the blobs that are not referred to once the batch is written. To be called after all changes."""
         waiting = list(self._dropped)
         gone: set[bytes] = set()
         while waiting:
@@ -83,6 +83,6 @@ class Links:
         self._dropped.setdefault(name, set()).add(holder)
 
     def _is_linked(self, name: bytes, *, but: Collection[bytes] = ()) -> bool:
-        """Whether somebody but those referred to the blob before this batch."""
+        """Whether any other holder referred to the blob before this batch."""
         with self._db.iterator(prefix=LINK + name, include_value=False) as links:
             return any(link[1 + _NAME_BYTES :] not in but for link in links)

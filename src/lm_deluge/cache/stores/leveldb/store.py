@@ -29,7 +29,7 @@ from lm_deluge.cache.codec import decompress
 from lm_deluge.cache.entry import Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._leases import Leases
-from lm_deluge.cache.stores.leveldb.files import check_directory, copy_privately, files_in, in_use
+from lm_deluge.cache.stores.leveldb.files import check_directory, copy_privately, files_in, in_use, said_by
 from lm_deluge.cache.stores.leveldb.links import BLOB, LINK, Links
 from lm_deluge.cache.stores.leveldb.values import (
     DECODERS,
@@ -40,6 +40,7 @@ from lm_deluge.cache.stores.leveldb.values import (
     about_of,
     decode,
     encode,
+    end_of,
     is_blob,
 )
 from lm_deluge.errors import CacheFileError, CacheVersionError, DamagedEntryError
@@ -123,7 +124,7 @@ class LevelDBStore:
         try:
             return self._plyvel.DB(str(place), create_if_missing=create_if_missing)
         except self._error as error:
-            raise in_use(self._path, _said(error)) from error
+            raise in_use(self._path, said_by(error)) from error
 
     def _claim(self) -> None:
         try:
@@ -191,7 +192,7 @@ class LevelDBStore:
             )
             place = struct.pack(">d", quarantined.when) + key  # times sort as they are: they are positive
             batch.put(QUARANTINED + place, encode(quarantined))
-            # What was quarantined goes on holding its blobs: without them nobody could tell what was asked.
+            # What was quarantined goes on holding its blobs: without them it could not be told what was asked.
             links = Links(db, batch)
             links.replace(place, links.of(key), {})
             self._remove(key, batch, links)
@@ -362,7 +363,7 @@ class LevelDBStore:
         after = prefix
         while True:
             options = {"include_value": values, "verify_checksums": check, "include_start": after == prefix}
-            with self._opened() as db, db.iterator(start=after, stop=_end(prefix), **options) as found:
+            with self._opened() as db, db.iterator(start=after, stop=end_of(prefix), **options) as found:
                 some = [item if values else (item, b"") for item in islice(found, size)]
             yield from some
             if len(some) < size:
@@ -390,16 +391,6 @@ class LevelDBStore:
             yield self._db
         except self._error as error:
             raise CacheFileError(
-                f"LevelDB failed in {self._path}: {_said(error)}. If it is damaged, restore it from a copy, or have "
+                f"LevelDB failed in {self._path}: {said_by(error)}. If it is damaged, restore it from a copy, or have "
                 "plyvel.repair_db() save what can be read."
             ) from error
-
-
-def _said(error: Exception) -> str:
-    said = error.args[0] if error.args else type(error).__name__
-    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-
-
-def _end(prefix: bytes) -> bytes | None:
-    """The first key behind all that start with one byte; None for no prefix."""
-    return bytes([prefix[0] + 1]) if prefix else None

@@ -10,7 +10,7 @@ from lm_deluge.cache.entry import Facts, Quarantined
 from lm_deluge.cache.runs import Run
 from lm_deluge.errors import DamagedEntryError
 
-__all__ = ["DECODERS", "FACTS", "QUARANTINED", "RUN", "About", "about_of", "decode", "encode", "is_blob"]
+__all__ = ["DECODERS", "FACTS", "QUARANTINED", "RUN", "About", "about_of", "decode", "encode", "end_of", "is_blob"]
 
 FACTS = b"i"
 QUARANTINED = b"a"
@@ -51,3 +51,8 @@ def is_blob(name: bytes, packed: bytes) -> bool:
         return hashlib.sha256(decompress(packed)).digest() == name
     except DamagedEntryError:
         return False
+
+
+def end_of(prefix: bytes) -> bytes | None:
+    """The first key behind all that start with one byte; None for no prefix."""
+    return bytes([prefix[0] + 1]) if prefix else None

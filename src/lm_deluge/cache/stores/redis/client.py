@@ -1,6 +1,6 @@
 """Talking to a Redis server: each command with the shape that its reply must have, and errors of ours.
 
-Whatever a server sends, a caller gets what the command can give, or a ``CacheError`` of one line. No message holds a
+For any reply of a server, a caller gets what the command can give, or a ``CacheError`` of one line. No message holds a
 credential.
 """
 
@@ -228,7 +228,7 @@ class RedisClient:
 
     def _said(self, error: Exception) -> str:
         """One printable line of bounded length. A server may repeat what it was told, and color it."""
-        # A failed pipeline quotes the command, and with it somebody's prompt.
+        # A failed pipeline quotes the command, and with it a prompt.
         text = str(error).rpartition("caused error: ")[2][: 4 * _SAID]
         for secret in self._secrets:
             text = text.replace(secret, "***")

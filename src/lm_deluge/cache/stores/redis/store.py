@@ -17,107 +17,25 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
-import msgspec
-
-from lm_deluge.cache.codec import compress, decompress
-from lm_deluge.cache.entry import Blob, Entry, Facts, Quarantined, Stored
+from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores.redis.address import Address
 from lm_deluge.cache.stores.redis.client import Command, RedisClient
 from lm_deluge.cache.stores.redis.limits import exchange
-from lm_deluge.errors import CacheError, CacheFileError, CacheVersionError, DamagedEntryError
+from lm_deluge.cache.stores.redis.pieces import KEYS_AT_ONCE, in_pieces, pieces_of
+from lm_deluge.cache.stores.redis.scripts import ACQUIRE, QUARANTINE, RELEASE, RENEW
+from lm_deluge.cache.stores.redis.values import ABOUT, QUARANTINED, RUN, About, decode, encode, pack_blob, unpack_blob
+from lm_deluge.errors import CacheError, CacheFileError, CacheVersionError
 
 __all__ = ["RedisStore"]
 
-T = TypeVar("T")
-
 _FORMAT = 1
 _KEY_BYTES = 32
-_KEYS_AT_ONCE = 500  # a server does one thing at a time, so none may take long
-_BYTES_AT_ONCE = 8 * 1024 * 1024  # likewise, and an exchange has an end
 _SOON_MS = 60_000  # a blob with less time left is sent again: it could be gone before the entry that needs it arrives
 _FOR_EVER = -1  # what PTTL says of a key without an end
 _LAST_MS = 2**62
-
-# Each looks at a key and changes it in one step, which nobody else can come between.
-# Nobody takes a lease for longer than a few seconds, so one without an end, or with a late one, was not taken by us.
-_OWNER = """
-local function owner(key)
-    if redis.call('TYPE', key)['ok'] == 'string' then
-        return redis.call('GET', key)
-    end
-end
-"""
-_ACQUIRE = (
-    _OWNER
-    + """
-local got = {}
-for i, key in ipairs(KEYS) do
-    local left = redis.call('PTTL', key)
-    local other = owner(key)
-    if not other or other == ARGV[1] or left < 0 or left > 2 * ARGV[2] then
-        redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
-        got[i] = 1
-    else
-        got[i] = 0
-    end
-end
-return got
-"""
-)
-_RENEW = (
-    _OWNER
-    + """
-local held = {}
-for i, key in ipairs(KEYS) do
-    held[i] = owner(key) == ARGV[1] and redis.call('PEXPIRE', key, ARGV[2]) or 0
-end
-return held
-"""
-)
-_RELEASE = (
-    _OWNER
-    + """
-for _, key in ipairs(KEYS) do
-    if owner(key) == ARGV[1] then
-        redis.call('DEL', key)
-    end
-end
-"""
-)
-_QUARANTINE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
-    return 0
-end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
-redis.call('RPUSH', KEYS[4], ARGV[2])
-return 1
-"""
-
-
-class _About(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
-    """What is kept beside value and request."""
-
-    namespace: str = "default"
-    facts: Facts = Facts()
-    refers: tuple[bytes, ...] = ()
-    expires: float | None = None
-
-
-class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A blob."""
-
-    data: bytes
-    refers: tuple[bytes, ...] = ()
-
-
-_encoder = msgspec.msgpack.Encoder()
-_about_decoder = msgspec.msgpack.Decoder(_About)
-_packed_decoder = msgspec.msgpack.Decoder(_Packed)
-_quarantined_decoder = msgspec.msgpack.Decoder(Quarantined)
-_run_decoder = msgspec.msgpack.Decoder(Run)
 
 
 class RedisStore:
@@ -186,14 +104,14 @@ class RedisStore:
         return self._get(b"value", keys)
 
     def put_many(self, entries: Sequence[Entry]) -> None:
-        for some in _pieces(entries):
+        for some in pieces_of(entries):
             commands = self._blob_commands(some)
             for entry in some:
-                about = _About(entry.namespace, entry.facts, entry.refers, entry.expires)
+                about = About(entry.namespace, entry.facts, entry.refers, entry.expires)
                 for kind, content in (
                     (b"value", entry.value),
                     (b"request", entry.request),
-                    (b"facts", _encoder.encode(about)),
+                    (b"facts", encode(about)),
                 ):
                     commands.append(("SET", self._name(kind, entry.key), content, *_until(entry.expires)))
             self._used.all_or_none(commands)
@@ -204,7 +122,7 @@ class RedisStore:
         names = [self._name(kind, key) for kind in (b"value", b"request", b"facts")]
         (request,) = self._used.get_many(names[1:2])
         quarantined = Quarantined(key=key, when=time.time(), reason=reason, value=value, request=request or b"")
-        moved = self._used.run(_QUARANTINE, [*names, self._prefix + b"aside"], [value, _encoder.encode(quarantined)])
+        moved = self._used.run(QUARANTINE, [*names, self._prefix + b"aside"], [value, encode(quarantined)])
         return bool(moved == 1)
 
     def delete(self, key: bytes) -> bool:
@@ -262,13 +180,13 @@ class RedisStore:
         return found
 
     def read_blobs(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
-        found = zip(names, map(_unpacked, self._get(b"blob", names)), strict=True)
+        found = zip(names, map(unpack_blob, self._get(b"blob", names)), strict=True)
         return {name: blob.data for name, blob in found if blob is not None}
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         """Remove entries; how many there were. Their blobs stay."""
         deleted = 0
-        for some in _in_pieces(keys):
+        for some in in_pieces(keys):
             kinds = (b"value", b"request", b"facts")
             commands: list[Command] = [("DEL", *[self._name(kind, key) for key in some]) for kind in kinds]
             gone = self._used.all_or_none(commands)[0]
@@ -276,26 +194,26 @@ class RedisStore:
         return deleted
 
     def quarantined(self) -> Iterator[Quarantined]:
-        for packed in self._used.list_pieces(self._prefix + b"aside", _KEYS_AT_ONCE):
-            yield from filter(None, (_decode(_quarantined_decoder, one) for one in packed))
+        for packed in self._used.list_pieces(self._prefix + b"aside", KEYS_AT_ONCE):
+            yield from filter(None, (decode(QUARANTINED, one) for one in packed))
 
     def delete_quarantined(self, keys: Sequence[bytes]) -> int:
         """Remove what was quarantined under some keys; how much there was. Its blobs stay."""
         unwanted, name = set(keys), self._prefix + b"aside"
         removals: list[Command] = []
-        for packed in self._used.list_pieces(name, _KEYS_AT_ONCE):
+        for packed in self._used.list_pieces(name, KEYS_AT_ONCE):
             for one in packed:
-                quarantined = _decode(_quarantined_decoder, one)
+                quarantined = decode(QUARANTINED, one)
                 if quarantined is not None and quarantined.key in unwanted:
                     removals.append(("LREM", name, 1, one))  # by its bytes: places move
-        return sum(sum(self._used.numbers(some)) for some in _in_pieces(removals))
+        return sum(sum(self._used.numbers(some)) for some in in_pieces(removals))
 
     def usage(self) -> Mapping[str, int]:
         """As the protocol says; ``bytes`` are those of values, requests, facts and blobs in the server's memory."""
         count = dict.fromkeys((b"value", b"request", b"facts", b"blob"), 0)
         size = 0
         for kind in count:
-            for keys in self._scan(kind, _KEYS_AT_ONCE):
+            for keys in self._scan(kind, KEYS_AT_ONCE):
                 count[kind] += len(keys)
                 size += sum(self._used.numbers([("STRLEN", self._name(kind, key)) for key in keys]))
         quarantined = self._used.list_length(self._prefix + b"aside")
@@ -309,16 +227,16 @@ class RedisStore:
 
     def verify(self) -> Iterator[str]:
         needed: set[bytes] = set()
-        for keys in self._scan(b"facts", _KEYS_AT_ONCE):
+        for keys in self._scan(b"facts", KEYS_AT_ONCE):
             for key, packed in zip(keys, self._get(b"facts", keys), strict=True):
-                about = _decode(_about_decoder, packed)
+                about = decode(ABOUT, packed)
                 if about is not None:
                     needed.update(about.refers)
                 elif packed is not None:
                     yield f"the facts of {key.hex()[:16]}… do not decode"
-        for names in self._scan(b"blob", _KEYS_AT_ONCE):
+        for names in self._scan(b"blob", KEYS_AT_ONCE):
             for name, packed in zip(names, self._get(b"blob", names), strict=True):
-                blob = _unpacked(packed)
+                blob = unpack_blob(packed)
                 if blob is not None and hashlib.sha256(blob.data).digest() == name:
                     needed.update(blob.refers)
                 elif packed is not None:
@@ -339,30 +257,30 @@ class RedisStore:
     # Leases, by the server's clock
 
     def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        return self._on_leases(_ACQUIRE, keys, holder, seconds)
+        return self._on_leases(ACQUIRE, keys, holder, seconds)
 
     def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        return self._on_leases(_RENEW, keys, holder, seconds)
+        return self._on_leases(RENEW, keys, holder, seconds)
 
     def release(self, keys: Sequence[bytes], holder: bytes) -> None:
-        for some in _in_pieces(keys):
-            self._used.run(_RELEASE, [self._name(b"lease", key) for key in some], [holder])
+        for some in in_pieces(keys):
+            self._used.run(RELEASE, [self._name(b"lease", key) for key in some], [holder])
 
     def _on_leases(self, script: str, keys: Sequence[bytes], holder: bytes, seconds: float) -> list[bool]:
         done: list[bool] = []
         arguments = [holder, max(1, round(seconds * 1000))]
-        for some in _in_pieces(keys):
+        for some in in_pieces(keys):
             done.extend(self._used.flags(script, [self._name(b"lease", key) for key in some], arguments))
         return done
 
     # Runs
 
     def record_run(self, run: Run) -> None:
-        self._used.set_field(self._prefix + b"runs", str(run.id), _encoder.encode(run))
+        self._used.set_field(self._prefix + b"runs", str(run.id), encode(run))
 
     def runs(self) -> Iterator[Run]:
         packed = self._used.fields(self._prefix + b"runs")
-        found = filter(None, (_decode(_run_decoder, one) for one in packed))
+        found = filter(None, (decode(RUN, one) for one in packed))
         yield from sorted(found, key=lambda run: run.started, reverse=True)
 
     # Reading and writing
@@ -381,7 +299,7 @@ class RedisStore:
                 continue
             (blob, expires), place = blobs[name], self._name(b"blob", name)
             if left < _SOON_MS:
-                packed = _encoder.encode(_Packed(compress(blob.data), blob.refers))
+                packed = pack_blob(blob)
                 commands.append(("SET", place, packed, "NX", *_until(expires)))
             if expires is None:
                 commands.append(("PERSIST", place))
@@ -392,14 +310,14 @@ class RedisStore:
     def _left(self, names: Sequence[bytes]) -> list[int | None]:
         """How many milliseconds each blob has left: None for no end, less than 0 if it is not there."""
         left: list[int] = []
-        for some in _in_pieces(names):
+        for some in in_pieces(names):
             left.extend(self._used.numbers([("PTTL", self._name(b"blob", name)) for name in some]))
         return [None if one == _FOR_EVER else one for one in left]
 
-    def _about(self, keys: Sequence[bytes]) -> dict[bytes, _About]:
+    def _about(self, keys: Sequence[bytes]) -> dict[bytes, About]:
         found = zip(keys, self._get(b"facts", keys), strict=True)
         # Facts are for people; an entry is given without them if they do not decode.
-        return {key: _decode(_about_decoder, packed) or _About() for key, packed in found}
+        return {key: decode(ABOUT, packed) or About() for key, packed in found}
 
     def _scan(self, kind: bytes, size: int) -> Iterator[list[bytes]]:
         """Keys of a kind, in pieces. Some may come twice."""
@@ -410,7 +328,7 @@ class RedisStore:
 
     def _get(self, kind: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
         found: list[bytes | None] = []
-        for some in _in_pieces(keys):
+        for some in in_pieces(keys):
             with exchange():
                 found.extend(self._used.get_many([self._name(kind, key) for key in some]))
         return found
@@ -425,26 +343,6 @@ class RedisStore:
         return self._client
 
 
-def _in_pieces(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), _KEYS_AT_ONCE):
-        yield items[start : start + _KEYS_AT_ONCE]
-
-
-def _pieces(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Entries in pieces that can be sent in the time of one exchange."""
-    some: list[Entry] = []
-    size = 0
-    for entry in entries:
-        own = len(entry.value) + len(entry.request) + sum(len(blob.data) for blob in entry.blobs.values())
-        if some and (size + own > _BYTES_AT_ONCE or len(some) == _KEYS_AT_ONCE):
-            yield some
-            some, size = [], 0
-        some.append(entry)
-        size += own
-    if some:
-        yield some
-
-
 def _until(expires: float | None) -> tuple[object, ...]:
     return () if expires is None else ("PXAT", _milliseconds(expires))
 
@@ -456,18 +354,3 @@ def _milliseconds(expires: float) -> int:
 def _literally(name: bytes) -> bytes:
     """A pattern that matches nothing else."""
     return re.sub(rb"([\\*?\[\]^-])", rb"\\\1", name)
-
-
-def _unpacked(packed: bytes | None) -> Blob | None:
-    found = _decode(_packed_decoder, packed)
-    try:
-        return None if found is None else Blob(decompress(found.data), found.refers)
-    except DamagedEntryError:
-        return None
-
-
-def _decode(decoder: "msgspec.msgpack.Decoder[T]", packed: bytes | None) -> T | None:
-    try:
-        return None if packed is None else decoder.decode(packed)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None

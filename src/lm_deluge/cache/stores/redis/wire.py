@@ -52,7 +52,7 @@ class _Parser:
         self._buffer, self._at = bytearray(), 0
 
     def can_read(self, timeout: float = 0) -> bool:
-        """Whether something came that nobody has asked for, or the connection was closed."""
+        """Whether something came that was not asked for, or the connection was closed."""
         if self._socket is None or self._at < len(self._buffer):
             return self._socket is not None
         self._socket.settimeout(timeout)

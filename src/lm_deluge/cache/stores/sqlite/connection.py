@@ -1,9 +1,9 @@
-"""Every connection to an SQLite file, opened so that whoever wrote the file runs nothing by it.
+"""Every connection to an SQLite file, opened so that the file's author can run nothing by it.
 
 SQLite executes what a file's schema says: a view in the place of a table can go on without end, a trigger can take
 away what is stored. So a statement is prepared only after the schema has been looked at, in the same transaction. An
 authorizer sees to that: it forbids all preparing but then. It is asked again whenever the schema has changed, for
-SQLite prepares its statements anew; and it costs nothing where a prepared statement is used again.
+SQLite prepares its statements again; and it costs nothing where a prepared statement is used again.
 
 Beside that, a cell above the limit for one entry is not read, no statement goes on without end, and a journal that
 would have SQLite delete another file is refused.

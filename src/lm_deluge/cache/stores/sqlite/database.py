@@ -180,7 +180,7 @@ class Database:
     def abandon(self) -> None:
         self._is_abandoned = True
         self._reading, self._writing = threading.Lock(), threading.Lock()
-        # Closing them would take the file's log away from the parent, and opening the file anew would do so later.
+        # Closing them would take the file's log away from the parent, and opening the file again would do so later.
         _abandoned.append((self._reader, self._writer))
         self._reader = self._writer = None
         if self._identity is not None:
@@ -224,7 +224,7 @@ class Database:
 
     def _ready_to_read(self) -> Connection:
         if self.read_only and self._reader is not None and self._identity != state(self.path):
-            self._drop()  # somebody writes, or has written: what is remembered of the file may be wrong
+            self._drop()  # the file was written, or is being written: what is remembered of the file may be wrong
         if self._reader is None:
             self._reader = self._open_to_read() if self.read_only else self._connect()
             if not self.read_only and self._writer is None:
@@ -253,10 +253,10 @@ class Database:
         return Path(f"{self.path}-wal")
 
     def _let_go(self) -> None:
-        """Somebody removed or replaced the file. What is written to the old one would be lost, so it is left.
+        """The file was removed or replaced. What is written to the old one would be lost, so it is left.
 
         Raises:
-            CacheFileError: somebody else does not let its log be emptied.
+            CacheFileError: another program does not let its log be emptied.
         """
         if not self._empty_log(_EMPTY_SECONDS):
             raise CacheFileError(
@@ -335,8 +335,8 @@ class Database:
             raise CacheFileError(f"There is no cache file {self.path} to read.")
         check_file(self.path)
         self._identity = state(self.path)
-        # While nobody writes, the file is all there is, and SQLite's immutable mode reads it without making anything
-        # beside it: in a directory that may not be written, and on a network file system too.
+        # While it is not being written, the file is all there is, and SQLite's immutable mode reads it without making
+        # anything beside it: in a directory that may not be written, and on a network file system too.
         quiet = not is_being_changed(self.path)
         if not quiet:
             check_shares_memory(self.path)
@@ -368,6 +368,6 @@ class Database:
             return error
         # SQLite quotes a damaged schema in its message, and Python cannot read that if it is no text.
         return damaged(
-            f"The cache file {self.path} is damaged ({error}). Restore it from a copy, or make it anew from what "
+            f"The cache file {self.path} is damaged ({error}). Restore it from a copy, or rebuild it from what "
             f"can be read: {remedy(self.path)}"
         )

@@ -57,7 +57,7 @@ def resolved(path: str | Path) -> Path:
     except (OSError, RuntimeError) as error:  # a loop of links is the one or the other
         raise CacheFileError(f"The cache file {path} cannot be found: {error}.") from error
     except ValueError:
-        return Path(path).expanduser().absolute()  # a null byte: whoever looks at the file says so
+        return Path(path).expanduser().absolute()  # a null byte: looking at the file says so
 
 
 def check_file(path: Path) -> None:
@@ -82,12 +82,12 @@ def check_file(path: Path) -> None:
         if not looks_left:
             raise CacheFileError(
                 f"{path} is truncated or damaged: it has {size:,} bytes, and its header says otherwise. "
-                f"It was left as it is. Restore it from a copy, or make it anew from what can be read: {remedy(path)}"
+                f"It was left as it is. Restore it from a copy, or rebuild it from what can be read: {remedy(path)}"
             )
 
 
 def identify(path: Path) -> bool:
-    """Whether a file that is to be made anew has all its pages, or will have once SQLite has completed its last change.
+    """Whether a file that is to be rebuilt has all its pages, or will have once SQLite has completed its last change.
 
     Raises:
         CacheFileError: it is missing or empty, or not a cache of ours. It is left untouched.
@@ -126,7 +126,7 @@ def check_shares_memory(path: Path) -> None:
 
 
 def remedy(path: Path) -> str:
-    """The command that makes a damaged file anew."""
+    """The command that rebuilds a damaged file."""
     return f"deluge cache verify {shlex.quote(str(path))} --rebuild"
 
 
@@ -155,7 +155,7 @@ def _is_whole(path: Path, size: int) -> bool:
             blank = is_blank(connection)
             if application_id == APPLICATION_ID and user_version == FORMAT and not is_being_changed(path):
                 with contextlib.suppress(sqlite3.DatabaseError, UnicodeError):
-                    # A schema that SQLite cannot read runs nothing; whoever uses the file is told of the damage.
+                    # A schema that SQLite cannot read runs nothing; using the file tells of the damage.
                     connection.look()
     except sqlite3.Error as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT:
@@ -166,7 +166,7 @@ def _is_whole(path: Path, size: int) -> bool:
     except UnicodeError:  # SQLite quotes a damaged schema in its message
         return False
     if blank and not _has_content(path, "-wal"):
-        return size >= whole  # one of ours whose making was cut off, or is under way: it has nothing to lose
+        return size >= whole  # one of ours whose making was cut off, or is in progress: it has nothing to lose
     # Our identity is written together with the tables, so there is no file of ours that has tables without it.
     if application_id != APPLICATION_ID:
         raise CacheFileError(
@@ -209,7 +209,7 @@ def check_version(path: Path, user_version: int) -> None:
 
 
 def is_being_changed(path: Path) -> bool:
-    """Whether a transaction or a checkpoint is under way or was cut off; SQLite completes or undoes it when it opens.
+    """Whether a transaction or a checkpoint is in progress or was cut off; SQLite completes or undoes it when it opens.
 
     Until then the file may be shorter than its header says.
     """
@@ -255,7 +255,7 @@ def identity(path: Path) -> tuple[int, ...] | None:
 
 
 def state(path: Path) -> tuple[int, ...] | None:
-    """What differs once somebody has written to the file or has begun to."""
+    """What differs once the file has been written, or a write has begun."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except FileNotFoundError:

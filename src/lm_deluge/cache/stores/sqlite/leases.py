@@ -9,9 +9,9 @@ __all__ = ["acquire", "release", "renew"]
 
 
 def acquire(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now: float, expires: float) -> list[bool]:
-    """For each key, whether ``holder`` has its lease, having taken those that nobody has.
+    """For each key, whether ``holder`` has its lease, having taken those that are free.
 
-    One that ends later than two lifetimes from now has ended: nobody takes one for so long, so the clock was set back
+    One that ends later than two lifetimes from now has ended: none is taken for so long, so the clock was set back
     since, or a stranger wrote it. To SQLite, texts and blobs come after all numbers.
     """
     latest = now + 2 * (expires - now)

@@ -22,7 +22,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def network_file_system(path: Path) -> str | None:
-    """The type of the network file system that holds ``path``; None if it is a local one, or nobody says."""
+    """The type of the network file system that holds ``path``; None if it is a local one, or that is not known."""
     try:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:

@@ -1,4 +1,4 @@
-"""Making a damaged file anew from all that can be read of it. The old one is kept beside it, and never written."""
+"""Rebuilding a damaged file from all that can be read of it. The old one is kept beside it, and never written."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ def rebuild(path: Path, now: float) -> RebuildReport:
         now: seconds since the Unix epoch; they become part of the name under which the old file is kept.
 
     Raises:
-        CacheFileError: the file is missing, empty or not a cache, somebody has it open, or the new one cannot be
+        CacheFileError: the file is missing, empty or not a cache, is open elsewhere, or the new one cannot be
             written. Nothing has changed.
         CacheVersionError: another version of this package wrote it. Nothing has changed.
         CacheError: it is too damaged to be read at all. Nothing has changed.
@@ -77,12 +77,12 @@ def rebuild(path: Path, now: float) -> RebuildReport:
 
 @contextlib.contextmanager
 def _alone(path: Path, *, is_whole: bool) -> Iterator[sqlite3.Connection]:
-    """The only connection to a file: nobody else may have it open, and nobody can until this ends.
+    """The only connection to a file: no other may be open, and none can be opened until this ends.
 
     What was in a WAL has been moved into the file, so the file is all there is.
 
     Raises:
-        CacheFileError: somebody has it open.
+        CacheFileError: it is open elsewhere.
     """
     with closing(connect(path, "mode=rw", damaged=True)) as connection:
         connection.execute("PRAGMA writable_schema = ON")  # else SQLite opens nothing that has fewer pages than it says
@@ -200,7 +200,7 @@ class _Blobs:
         self._given: set[bytes] = set()
 
     def complete(self, entry: Entry) -> Entry:
-        """An entry with the names of its blobs, found anew in its request, and those of the blobs that are new."""
+        """An entry with the names of its blobs, found again in its request, and those of the blobs that are new."""
         try:
             refers = refers_of(entry.request) if entry.request else ()
         except DamagedEntryError:

@@ -133,7 +133,7 @@ def put(writer: sqlite3.Connection, entries: Collection[Entry], packed: Mapping[
 
 
 def remove(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
-    """Remove entries with different keys, and blobs that nobody refers to any more; how many entries there were."""
+    """Remove entries with different keys, and blobs that are no longer referred to; how many entries there were."""
     names = _names(writer, "entries", "key", keys)
     removed = _execute(writer, "DELETE FROM entries WHERE key IN", keys)
     _discount(writer, names)
@@ -171,14 +171,14 @@ def _quarantine_unread(writer: sqlite3.Connection, key: bytes, reason: str, now:
 
 
 def remove_quarantined(writer: sqlite3.Connection, rowids: Sequence[int]) -> None:
-    """Remove what was quarantined, and the blobs that nobody refers to any more."""
+    """Remove what was quarantined, and the blobs that are no longer referred to."""
     names = _names(writer, "set_aside", "rowid", rowids)
     _execute(writer, "DELETE FROM set_aside WHERE rowid IN", rowids)
     _discount(writer, names)
 
 
 def delete_quarantined(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
-    """Remove what was quarantined under some keys, and the blobs that nobody refers to any more; how much there was."""
+    """Remove what was quarantined under some keys, and the blobs that are no longer referred to; how much there was."""
     rowids = [rowid for (rowid,) in _select(writer, "SELECT rowid FROM set_aside WHERE key IN", keys)]
     remove_quarantined(writer, rowids)
     return len(rowids)

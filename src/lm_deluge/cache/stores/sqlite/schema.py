@@ -16,7 +16,7 @@ FORMAT = 2
 
 KEEPS_SHRINKABLE = "PRAGMA auto_vacuum = INCREMENTAL"
 """To be said before a file has its first table. Then it can give room back to the disk bit by bit, and not only by
-being written anew as a whole. It costs one page in 800."""
+being written again as a whole. It costs one page in 800."""
 
 _SCHEMA = """
 CREATE TABLE entries (

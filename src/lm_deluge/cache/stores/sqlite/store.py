@@ -74,7 +74,7 @@ class SqliteStore:
         self._synchronous = synchronous
         self._clock = SystemClock() if clock is None else clock
         self._max_bytes: int | None = None
-        self._seen: set[bytes] = set()  # blobs that are in the file, unless somebody has removed them since
+        self._seen: set[bytes] = set()  # blobs that are in the file, unless they have been removed since
         close_dropped()
         self._database = Database(resolved(path), synchronous=synchronous, read_only=read_only)
         self._touches = Touches(self._database)
@@ -238,11 +238,11 @@ class SqliteStore:
         yield from found
 
     def rebuild(self) -> RebuildReport:
-        """Make the file anew from what can be read of it. The old one is kept beside it, with ``.damaged-`` and the
+        """Rebuild the file from what can be read of it. The old one is kept beside it, with ``.damaged-`` and the
         time behind its name.
 
         Raises:
-            CacheFileError: somebody else has the file open, or the new one cannot be written. Nothing has changed.
+            CacheFileError: the file is open elsewhere, or the new one cannot be written. Nothing has changed.
             CacheError: it is too damaged to be read at all.
         """
         with self._database.released():

@@ -73,7 +73,7 @@ class Touches:
             database.close()
 
     def _write(self, some: Sequence[tuple[bytes, float]]) -> None:
-        # Looked at first, so that nobody waits for the writer where there is nothing to write.
+        # Looked at first, so that no caller waits for the writer where there is nothing to write.
         with self._database.reading() as reader:
             due = rows.due_touches(reader, some, self.within)
         if due:

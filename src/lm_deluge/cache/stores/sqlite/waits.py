@@ -1,4 +1,4 @@
-"""Waiting for other users of an SQLite file, and giving way meanwhile to whoever wants the connection for a moment."""
+"""Waiting for other users of an SQLite file, and giving way meanwhile to a fork, which wants its connections closed."""
 
 import contextlib
 import random
@@ -15,7 +15,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.008
 
 
 class GivesWay(Exception):
-    """The wait was given up, and nothing was done, because somebody wants the connection."""
+    """The wait was given up, and nothing was done, because a fork wants the connection."""
 
 
 @contextlib.contextmanager
@@ -31,13 +31,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def when_free(connection: sqlite3.Connection, statement: str, is_wanted: Callable[[], bool]) -> None:
-    """Execute a statement once nobody else has the lock that it needs.
+    """Execute a statement once the lock that it needs is free.
 
     SQLite itself looks again after up to a tenth of a second, in which others take the lock many times over: among
     eight busy processes one waits for seconds. And where two switch to WAL at once, its waiting does not help at all.
 
     Raises:
-        GivesWay: ``is_wanted`` says that somebody wants the connection.
+        GivesWay: ``is_wanted`` says that a fork wants the connection.
         sqlite3.OperationalError: others have kept the lock for too long.
     """
     deadline = time.monotonic() + BUSY_SECONDS

@@ -1,0 +1,59 @@
+"""What is in a Redis server under its names, as bytes: facts, blobs, accounts of runs, what is quarantined."""
+
+from typing import TypeVar
+
+import msgspec
+
+from lm_deluge.cache.codec import compress, decompress
+from lm_deluge.cache.entry import Blob, Facts, Quarantined
+from lm_deluge.cache.runs import Run
+from lm_deluge.errors import DamagedEntryError
+
+__all__ = ["ABOUT", "QUARANTINED", "RUN", "About", "decode", "encode", "pack_blob", "unpack_blob"]
+
+T = TypeVar("T")
+
+
+class About(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
+    """What is kept beside value and request."""
+
+    namespace: str = "default"
+    facts: Facts = Facts()
+    refers: tuple[bytes, ...] = ()
+    expires: float | None = None
+
+
+class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A blob."""
+
+    data: bytes
+    refers: tuple[bytes, ...] = ()
+
+
+encode = msgspec.msgpack.Encoder().encode
+ABOUT = msgspec.msgpack.Decoder(About)
+_packed_decoder = msgspec.msgpack.Decoder(_Packed)
+QUARANTINED = msgspec.msgpack.Decoder(Quarantined)
+RUN = msgspec.msgpack.Decoder(Run)
+
+
+def pack_blob(blob: Blob) -> bytes:
+    """A blob as the server keeps it, compressed."""
+    return encode(_Packed(compress(blob.data), blob.refers))
+
+
+def unpack_blob(packed: bytes | None) -> Blob | None:
+    """What was packed; None if it does not unpack."""
+    found = decode(_packed_decoder, packed)
+    try:
+        return None if found is None else Blob(decompress(found.data), found.refers)
+    except DamagedEntryError:
+        return None
+
+
+def decode(decoder: "msgspec.msgpack.Decoder[T]", packed: bytes | None) -> T | None:
+    """What was encoded; None if it does not decode, which ``verify`` reports."""
+    try:
+        return None if packed is None else decoder.decode(packed)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
