@@ -485,7 +485,7 @@ def test_credentials_show_nowhere(emulator, make_client, caplog):
     client = make_client(api_key=secret, extra_headers={"x-extra-token": secret})
     emulator.script([Fault.error(401, message=f"Incorrect API key provided: {secret}")])
     (response,) = quiet(client, ["x"])
-    shown = " ".join([repr(client), repr(client.__dict__), repr(response), caplog.text, repr(client._settings)])
+    shown = " ".join([repr(client), repr(client.__dict__), repr(response), caplog.text, repr(client._state.settings)])
     assert secret not in shown
 
 
@@ -498,10 +498,13 @@ def test_several_models_share_the_prompts(emulator, make_client):
 def test_from_dict_and_from_yaml(tmp_path):
     config = {"model": "gpt-4.1-mini", "max_attempts": 2, "sampling_params": {"temperature": 0.5}}
     client = LLMClient.from_dict(config)
-    assert client._settings.params.temperature == 0.5
+    assert client._state.settings.params.temperature == 0.5
     path = tmp_path / "client.yaml"
     path.write_text("model_names: [gpt-4.1-mini, claude-haiku-4-5]\nmax_new_tokens: 9\n")
-    assert [model.name for model in LLMClient.from_yaml(path)._settings.models] == ["gpt-4.1-mini", "claude-haiku-4-5"]
+    assert [model.name for model in LLMClient.from_yaml(path)._state.settings.models] == [
+        "gpt-4.1-mini",
+        "claude-haiku-4-5",
+    ]
     with pytest.raises(ConfigError, match="temprature"):
         LLMClient.from_dict({"model": "gpt-4.1-mini", "temprature": 0.5})
     with pytest.raises(ConfigError, match="model_names"):

@@ -1,45 +1,35 @@
 """``LLMClient``: the facade over the engine."""
 
 import os
-import threading
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import msgspec
 
 from lm_deluge import _overdue as overdue
-from lm_deluge._clock import Clock, SystemClock
-from lm_deluge._locks import renewed
+from lm_deluge._clock import Clock
 from lm_deluge._loops import run_here
-from lm_deluge.cache.responses import ResponseCache
-from lm_deluge.cache.user import adapt
-from lm_deluge.client.arguments import RunArguments, at_least_one, checked_headers, from_mapping, read_yaml, run_options
-from lm_deluge.client.listening import to_all
+from lm_deluge.client import ahead
+from lm_deluge.client.arguments import RunArguments, from_mapping, read_yaml, run_options
+from lm_deluge.client.construction import client_state
+from lm_deluge.client.runs import Prompts, Runs
 from lm_deluge.client.tasks import Tasks
 from lm_deluge.config import Effort, SamplingParams
-from lm_deluge.engine import ClientState, Run, RunOptions, Settings
-from lm_deluge.engine import estimate as estimate_run
+from lm_deluge.engine import RunOptions
 from lm_deluge.engine.settings import REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, parameters_of
-from lm_deluge.errors import ConfigError
 from lm_deluge.events import Listener, RunReport
-from lm_deluge.models import resolve
-from lm_deluge.progress import ProgressStyle, listener
-from lm_deluge.prompt import PromptLike, as_conversation, as_prompts
-from lm_deluge.prompt_cache import PATTERNS, Estimate, Pattern, PromptCache, as_prompt_cache
+from lm_deluge.progress import ProgressStyle
+from lm_deluge.prompt import PromptLike
+from lm_deluge.prompt_cache import Estimate, Pattern, PromptCache
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
-from lm_deluge.schedule import Choice, Limits, RetryPolicy
 from lm_deluge.transport import Transport, as_transport
 
 if TYPE_CHECKING:
     from lm_deluge.cache.explain import Explanation
 
 __all__ = ["LLMClient"]
-
-Prompts = PromptLike | Iterable[PromptLike]
 
 
 class LLMClient:
@@ -58,7 +48,7 @@ class LLMClient:
             start at once.
         max_tokens_per_minute: prompt and generated tokens in a minute, 100,000 by default. Set both to what your
             account allows.
-        max_concurrent_requests: HTTP calls under way at once, on each event loop that uses the client.
+        max_concurrent_requests: HTTP calls in flight at once, on each event loop that uses the client.
         max_attempts: calls for one prompt, the first included.
         give_up_after: seconds without a single answer from a model (it refuses, is down, or cannot be reached) after
             which a run stops asking it: the prompts that are left have their error at once, and now and then one of
@@ -82,9 +72,6 @@ class LLMClient:
             ``lm_deluge.transport.Transport``, which takes settings such as a proxy. By default the one that
             ``LM_DELUGE_TRANSPORT`` names, else ``"asyncio"``.
         clock: what tells the time and waits; for tests.
-
-    Attributes:
-        last_report: what the last ``process_prompts_*`` did and cost; None before the first has ended.
 
     Raises:
         UnknownModelError: the provider of a model name cannot be told.
@@ -124,58 +111,41 @@ class LLMClient:
         transport: Transport | str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        given = {
-            "temperature": temperature,
-            "top_p": top_p,
-            "max_new_tokens": max_new_tokens,
-            "json_mode": json_mode,
-            "reasoning_effort": reasoning_effort,
-            "logprobs": logprobs,
-            "top_logprobs": top_logprobs,
-        }
-        params = (sampling_params or SamplingParams()).with_changes(
-            **{name: value for name, value in given.items() if value is not None}
-        )
-        names = [model_names] if isinstance(model_names, str) else list(model_names or ())
-        at_least_one("max_attempts", max_attempts)
-        at_least_one("max_concurrent_requests", max_concurrent_requests)
-        if not request_timeout > 0:
-            raise ConfigError(f"request_timeout is {request_timeout!r}; a number of seconds above 0 is needed.")
-        if give_up_after is not None and not give_up_after > 0:
-            raise ConfigError(f"give_up_after is {give_up_after!r}; a number of seconds above 0 is needed, or None.")
-        if progress not in get_args(ProgressStyle):
-            raise ConfigError(f"progress={progress!r} is not known; use 'rich', 'tqdm' or 'manual'.")
-        settings = Settings(
-            models=tuple(resolve(name, base_url=base_url, environ=os.environ) for name in names),
-            params=params,
-            retry=RetryPolicy(max_attempts=max_attempts),
-            max_concurrent=max_concurrent_requests,
+        self._state = client_state(
+            model_names,
+            model_weights=model_weights,
+            max_requests_per_minute=max_requests_per_minute,
+            max_tokens_per_minute=max_tokens_per_minute,
+            max_concurrent_requests=max_concurrent_requests,
+            max_attempts=max_attempts,
+            give_up_after=give_up_after,
             request_timeout=request_timeout,
-            single_flight=bool(single_flight),
+            sampling_params=sampling_params,
+            temperature=temperature,
+            top_p=top_p,
+            max_new_tokens=max_new_tokens,
+            json_mode=json_mode,
+            reasoning_effort=reasoning_effort,
+            logprobs=logprobs,
+            top_logprobs=top_logprobs,
+            cache=cache,
+            single_flight=single_flight,
+            extra_headers=extra_headers,
+            public_headers=public_headers,
+            extra_body=extra_body,
+            base_url=base_url,
             api_key=api_key,
-            extra_headers=checked_headers(extra_headers),
-            public_headers=frozenset(name.lower() for name in public_headers),
-            extra_body=dict(extra_body or {}),
-        )
-        self._state = ClientState(
-            settings,
-            cache=adapt(cache),
-            limits=Limits(
-                requests_per_minute=max_requests_per_minute,
-                tokens_per_minute=max_tokens_per_minute,
-                give_up_after=give_up_after,
-            ),
-            choice=Choice(settings.models, model_weights),
             transport=as_transport(transport, os.environ),
-            clock=SystemClock() if clock is None else clock,
+            clock=clock,
         )
-        self._progress = progress
-        self._listeners = tuple(listeners)
-        self._lock = renewed(threading.Lock())
+        self._runs = Runs(self._state, progress=progress, listeners=listeners)
         self._tasks = Tasks()
         self.cache = cache
-        self.last_report: RunReport | None = None
-        self._reports = RunReport()
+
+    @property
+    def last_report(self) -> RunReport | None:
+        """What the last ``process_prompts_*`` did and cost; None before the first has ended."""
+        return self._runs.last
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Self:
@@ -201,7 +171,7 @@ class LLMClient:
         config = read_yaml(path)
         client = cls.from_dict(config)
         if config.get("base_url"):
-            client._state.settings = msgspec.structs.replace(client._settings, address_from=str(path))
+            client._state.settings = msgspec.structs.replace(client._state.settings, address_from=str(path))
         return client
 
     # Batches
@@ -237,7 +207,7 @@ class LLMClient:
         Works in a script, in a thread, and where an event loop already runs (a notebook).
         """
         settled = self._options("process_prompts_sync", options)
-        responses = run_here(lambda: self._collect(prompts, settled, show_progress=show_progress))
+        responses = run_here(lambda: self._runs.collect(prompts, settled, show_progress=show_progress))
         return _completions(responses) if return_completions_only else responses
 
     @overload
@@ -283,7 +253,7 @@ class LLMClient:
             TypeError: ``prompts`` is no iterable of prompts.
         """
         settled = self._options("process_prompts_async", options)
-        responses = await self._collect(prompts, settled, show_progress=show_progress)
+        responses = await self._runs.collect(prompts, settled, show_progress=show_progress)
         return _completions(responses) if return_completions_only else responses
 
     async def process_prompts_iter(
@@ -299,7 +269,7 @@ class LLMClient:
         its prompts are worked on. The arguments are those of ``process_prompts_async``.
         """
         settled = self._options("process_prompts_iter", options)
-        async with self._run(prompts, settled, show_progress=show_progress) as run:
+        async with self._runs.over(prompts, settled, show_progress=show_progress) as run:
             while ready := await run.take():
                 for response in ready:
                     yield response
@@ -313,7 +283,7 @@ class LLMClient:
     ) -> APIResponse:
         """The response to one prompt. ``options`` are those of ``process_prompts_async``, but for ``samples``."""
         settled = self._options("start", options)
-        return await self._one(prompt, settled, self._tasks.new_id())
+        return await self._runs.one(prompt, settled, self._tasks.new_id())
 
     def start_nowait(
         self,
@@ -323,7 +293,7 @@ class LLMClient:
         """Start one prompt and return its task id, for ``wait_for`` and its like. Needs a running event loop."""
         settled = self._options("start_nowait", options)
         self._state.lifetime.check()
-        return self._tasks.start(lambda task_id: self._one(prompt, settled, task_id))
+        return self._tasks.start(lambda task_id: self._runs.one(prompt, settled, task_id))
 
     async def wait_for(self, task_id: int) -> APIResponse:
         """The response of a task that ``start_nowait`` started. Each can be waited for once.
@@ -345,7 +315,7 @@ class LLMClient:
 
     def parameters(self, **options: Unpack[RunArguments]) -> tuple[Parameters, ...]:
         """What is asked beside a prompt, of each of the client's models, in a call with these options."""
-        return tuple(parameters_of(self._settings, self._options("parameters", options)).values())
+        return tuple(parameters_of(self._state.settings, self._options("parameters", options)).values())
 
     def explain(self, prompt: PromptLike, **options: Unpack[RunArguments]) -> "Explanation":
         """Whether the local cache has an answer to a prompt, and if not, why: the nearest entries and how they differ.
@@ -360,12 +330,7 @@ class LLMClient:
             ConfigError: the client has no cache, or one that this package does not know.
             PromptError: the prompt cannot be sent.
         """
-        settled = self._options("explain", options)
-        if not isinstance(self.cache, ResponseCache):
-            what = "no cache" if self.cache is None else f"a {type(self.cache).__name__}, which cannot be searched"
-            raise ConfigError(f"The client has {what}. Give it one of lm_deluge.cache.")
-        parameters = tuple(parameters_of(self._settings, settled).values())
-        return self.cache.explain(as_conversation(prompt), parameters, max_age=settled.max_age)
+        return ahead.explain(self._state, self.cache, prompt, self._options("explain", options))
 
     def estimate(
         self,
@@ -392,27 +357,11 @@ class LLMClient:
             TypeError: ``prompts`` is no iterable of prompts.
         """
         settled = self._options("estimate", options)
-        if len(self._settings.models) != 1:
-            raise ConfigError("estimate() needs a client of one model; make one for each that you want to compare.")
-        if output_tokens is not None and (type(output_tokens) is not int or output_tokens < 0):
-            raise ConfigError(f"output_tokens={output_tokens!r} is no number of tokens; give a whole one, 0 or more.")
-        if patterns is None:
-            patterns = PATTERNS if settled.prompt_cache is None else [settled.prompt_cache]
-        if isinstance(patterns, str | PromptCache):
-            patterns = [patterns]
-        caches = [cache for cache in map(as_prompt_cache, patterns) if cache is not None]
-
-        async def estimate() -> Estimate:
-            return await estimate_run(
-                self._state.engine(), as_prompts(prompts), settled, caches, output_tokens=output_tokens
-            )
-
-        return run_here(estimate)
+        return ahead.estimate(self._state, prompts, settled, patterns, output_tokens=output_tokens)
 
     def report(self) -> RunReport:
         """What all finished runs of this client did and cost, single prompts included."""
-        with self._lock:
-            return self._reports
+        return self._runs.total
 
     # Closing
 
@@ -433,69 +382,18 @@ class LLMClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    @property
-    def _settings(self) -> Settings:
-        return self._state.settings
-
     def __repr__(self) -> str:
-        names = [model.name for model in self._settings.models]
+        names = [model.name for model in self._state.settings.models]
         return f"LLMClient({names[0] if len(names) == 1 else names!r}, cache={self.cache!r})"
-
-    async def _collect(
-        self, prompts: Prompts | AsyncIterable[PromptLike], options: RunOptions, *, show_progress: bool
-    ) -> list[APIResponse]:
-        responses: list[APIResponse] = []
-        async with self._run(prompts, options, show_progress=show_progress) as run:
-            while ready := await run.take():
-                responses.extend(ready)
-        responses.sort(key=attrgetter("id") if options.samples == 1 else attrgetter("id", "sample"))
-        return responses
-
-    def _run(self, prompts: Prompts | AsyncIterable[PromptLike], options: RunOptions, *, show_progress: bool) -> Run:
-        source = prompts if isinstance(prompts, AsyncIterable) else as_prompts(prompts)
-        shown = listener(self._progress) if show_progress else None
-        listeners: tuple[Listener, ...] = self._listeners if shown is None else (*self._listeners, shown)
-        run = Run(self._state.engine(), source, options, emit=to_all(listeners), on_report=self._keep_report)
-        if shown is not None:
-            run.at_end(shown.close)
-        return run
-
-    async def _one(self, prompt: PromptLike, options: RunOptions, task_id: int) -> APIResponse:
-        run = Run(
-            self._state.engine(),
-            [prompt],
-            options,
-            emit=to_all(self._listeners),
-            on_report=self._add_report,
-            first_id=task_id,
-            account=self._state.account(options.run_name, options.tags),
-        )
-        responses: list[APIResponse] = []
-        async with run:
-            while ready := await run.take():
-                responses += ready
-        return responses[0]
-
-    def _keep_report(self, report: RunReport) -> None:
-        self.last_report = report
-        self._add_report(report)
-
-    def _add_report(self, report: RunReport) -> None:
-        with self._lock:
-            self._reports += report
 
     def _options(self, function: str, given: RunArguments) -> RunOptions:
         return run_options(function, has_cache=self._state.cache is not None, **given)
