@@ -135,7 +135,25 @@ def _advisor(_: Path) -> Any:
 @lock
 def _client(path: Path) -> Any:
     client = LLMClient("gpt-4.1-mini")
-    return client._lock, client.report
+    return client._runs._lock, client.report
+
+
+@lock
+def _accounts(_: Path) -> Any:
+    client = LLMClient("gpt-4.1-mini")
+    return client._state.accounts._lock, lambda: len(client._state.accounts)
+
+
+@lock
+def _account(_: Path) -> Any:
+    account = LLMClient("gpt-4.1-mini")._state.account(None, ())
+    return account._lock, lambda: account.begin(lambda run: None)
+
+
+@lock
+def _engines(_: Path) -> Any:
+    client = LLMClient("gpt-4.1-mini")
+    return client._state._lock, client._state.engines
 
 
 @lock

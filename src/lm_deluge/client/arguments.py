@@ -75,16 +75,16 @@ class RunArguments(TypedDict, total=False):
             that it is read. The local cache is an argument of the client.
         tool_choice: ``"auto"``, ``"none"``, ``"required"`` or a tool's name.
         output_schema: a JSON schema that answers have to follow.
-        cache_mode: how the local cache is used. ``"use"``, the default; ``"refresh"``: ask again, and store the new answer;
-            ``"bypass"``: as if there were none; ``"offline"``: ask nobody, so a miss is an error response that says
-            what the nearest entry is and how it differs. The environment variable ``LM_DELUGE_CACHE_MODE`` sets the
-            default.
+        cache_mode: how the local cache is used. ``"use"``, the default; ``"refresh"``: ask again, and store the new
+            answer; ``"bypass"``: as if there were none; ``"offline"``: ask nobody, so a miss is an error response that
+            says what the nearest entry is and how it differs. The environment variable ``LM_DELUGE_CACHE_MODE`` sets
+            the default.
         max_age: seconds; older entries of the local cache are misses.
         on_miss: ``"error"``, or ``"raise"`` to end an offline run with ``CacheMissError`` at the first miss.
         samples: how many independent answers each prompt gets, 1 by default. They come in order, prompt by prompt;
             ``response.sample`` counts from 0. The local cache keeps each, so asking for 8 after 5 buys 3.
-        run_name: what the run is called in the accounts that the local cache keeps. Each ``process_prompts_*`` is a run.
-            Single prompts of one client with the same name and tags are one run, until the client is closed.
+        run_name: what the run is called in the accounts that the local cache keeps. Each ``process_prompts_*`` is a
+            run. Single prompts of one client with the same name and tags are one run, until the client is closed.
         tags: words by which the run and its entries can be found there.
     """
 

@@ -238,7 +238,8 @@ class Accounts:
         self._accounts: PerProcess[OrderedDict[tuple[str | None, tuple[str, ...]], Account]] = PerProcess(OrderedDict)
 
     def __len__(self) -> int:
-        return len(self._accounts.get())
+        with self._lock:
+            return len(self._accounts.get())
 
     def get(self, name: str | None, tags: tuple[str, ...], models: tuple[str, ...], clock: Clock) -> Account:
         """The account of the run with this name and these tags."""
