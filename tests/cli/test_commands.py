@@ -20,7 +20,7 @@ from rich.console import Console
 
 from lm_deluge._version import __version__
 from lm_deluge.cli import demo
-from lm_deluge.cli.tables import report_table
+from lm_deluge.cli.report import report_table
 from lm_deluge.events import RunReport
 from lm_deluge.usage import Usage
 

@@ -13,8 +13,8 @@ import pytest
 
 from lm_deluge.cache import SqliteCache
 from lm_deluge.cache.stores.sqlite import SqliteStore
-from lm_deluge.cli.asking import Asking
-from lm_deluge.cli.job import Job
+from lm_deluge.cli.ask import Asking
+from lm_deluge.cli.execution import Job
 from lm_deluge.cli.results import Results
 from lm_deluge.prompt import Conversation, Message
 from lm_deluge.response import APIResponse

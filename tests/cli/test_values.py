@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from lm_deluge.cli.printing import Column, print_table
+from lm_deluge.cli.output import Column, print_table
 from lm_deluge.cli.terminal import shown
 from lm_deluge.cli.values import parse_duration, parse_size
 

@@ -7,7 +7,7 @@ from inspect import signature
 from typing import Any
 
 from lm_deluge import LLMClient
-from lm_deluge.cli.printing import Column, make_console, print_table
+from lm_deluge.cli.output import Column, make_console, print_table
 from lm_deluge.cli.terminal import shown
 from lm_deluge.prompt_cache import PATTERNS
 from lm_deluge.prompt_cache.estimate import Bill, Estimate, Forecast

@@ -4,7 +4,7 @@ import sys
 
 from lm_deluge.cli.terminal import shown
 from lm_deluge.errors import ConfigError
-from lm_deluge.progress.wrapping import wrapped
+from lm_deluge.progress.line_breaks import wrapped
 
 __all__ = ["ask"]
 

@@ -38,7 +38,7 @@ def demo(
     """
     from rich.console import Console
 
-    from lm_deluge.cli.tables import print_reports
+    from lm_deluge.cli.report import print_reports
 
     console = Console(highlight=False)
     reports: dict[str, RunReport] = {}

@@ -1,4 +1,4 @@
-"""``deluge run``: its options. What it does is in ``job``, which is imported when it is needed."""
+"""``deluge run``: its options. What it does is in ``execution``, which is imported when it is needed."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -186,7 +186,7 @@ def run(
       deluge run prompts.jsonl -m gpt-4.1-mini --cache my.db --offline
       deluge run prompts.jsonl -m claude-haiku-4-5 --cache-pattern shared_prefix
     """
-    from lm_deluge.cli.job import Job, execute
+    from lm_deluge.cli.execution import Job, execute
     from lm_deluge.errors import ConfigError
 
     if offline and cache_mode not in (None, "offline"):

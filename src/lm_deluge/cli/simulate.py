@@ -1,4 +1,4 @@
-"""``deluge simulate``: its options. What it does is in ``simulating``, which is imported when it is needed."""
+"""``deluge simulate``: its options. What it does is in ``simulation``, which is imported when it is needed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +70,7 @@ def simulate(
       deluge simulate prompts.jsonl -m claude-haiku-4-5 --output-tokens 300
       deluge simulate prompts.jsonl -m gpt-5.6 --cache-pattern shared_prefix
     """
-    from lm_deluge.cli.simulating import Simulation, carry_out
+    from lm_deluge.cli.simulation import Simulation, carry_out
     from lm_deluge.errors import ConfigError
     from lm_deluge.prompt_cache import PATTERNS
 

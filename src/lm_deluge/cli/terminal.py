@@ -3,7 +3,7 @@
 import sys
 
 from lm_deluge._printable import shown
-from lm_deluge.progress.wrapping import wrapped
+from lm_deluge.progress.line_breaks import wrapped
 
 __all__ = ["for_stderr", "say", "shown"]
 

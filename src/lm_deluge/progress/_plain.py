@@ -5,8 +5,8 @@ import sys
 from lm_deluge._clock import Clock
 from lm_deluge.events import Event
 from lm_deluge.progress._tally import Tally
+from lm_deluge.progress.line_breaks import wrapped
 from lm_deluge.progress.summary import summary
-from lm_deluge.progress.wrapping import wrapped
 
 __all__ = ["PlainProgress", "write_last_line"]
 

@@ -56,7 +56,7 @@ def verify(
     from lm_deluge.cache.admin.housekeeping import verify as check
     from lm_deluge.cache.stores import RebuildableStore
     from lm_deluge.cli.cache.reports import print_check, rebuilt
-    from lm_deluge.cli.printing import plain, print_json
+    from lm_deluge.cli.output import plain, print_json
     from lm_deluge.cli.stores import open_store, rebuild_file
     from lm_deluge.cli.terminal import say
 
@@ -116,7 +116,7 @@ def prune(
     from lm_deluge.cache.admin.housekeeping import prune as remove
     from lm_deluge.cli.cache.reports import print_pruned, pruned
     from lm_deluge.cli.consent import ask
-    from lm_deluge.cli.printing import print_json
+    from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
     from lm_deluge.errors import ConfigError
 
@@ -175,8 +175,8 @@ def delete(
       deluge cache delete my_cache.db --tag experiment --yes
       deluge cache delete my_cache.db --quarantined --older-than 90d
     """
-    from lm_deluge.cli.cache.deleting import delete_entries
-    from lm_deluge.cli.printing import print_json
+    from lm_deluge.cli.cache.deletion import delete_entries
+    from lm_deluge.cli.output import print_json
     from lm_deluge.cli.terminal import say
     from lm_deluge.errors import ConfigError
     from lm_deluge.text import counted

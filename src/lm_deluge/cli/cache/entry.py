@@ -12,9 +12,9 @@ from lm_deluge.cache.entry import Quarantined, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, ScanStore, Store
-from lm_deluge.cli.cache.listing import facts_of
+from lm_deluge.cli.cache.entries import facts_of
 from lm_deluge.cli.cache.quarantine import find_quarantined, namespaces_of
-from lm_deluge.cli.printing import make_console, print_json
+from lm_deluge.cli.output import make_console, print_json
 from lm_deluge.cli.terminal import shown
 from lm_deluge.errors import ConfigError, DamagedEntryError
 from lm_deluge.prompt import File, Image, Message, ProviderBlock, Text, Thinking, ToolCall, ToolResult

@@ -68,7 +68,7 @@ def explain(
       deluge cache explain my_cache.db --prompt 'What is 2+2?'
       deluge cache explain my_cache.db prompts.jsonl --misses --limit 10
     """
-    from lm_deluge.cli.cache.explaining import Question, answer
+    from lm_deluge.cli.cache.explanation import Question, answer
 
     answer(
         Question(

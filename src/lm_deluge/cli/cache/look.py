@@ -42,7 +42,7 @@ def stats(
     """
     from lm_deluge.cache.admin.housekeeping import stats as add_up
     from lm_deluge.cli.cache.overview import print_stats, runs_meant
-    from lm_deluge.cli.printing import plain, print_json
+    from lm_deluge.cli.output import plain, print_json
     from lm_deluge.cli.stores import open_store
 
     chosen = make_filter(
@@ -86,7 +86,7 @@ def list_entries(
       deluge cache list my_cache.db --model 'gpt-4.1*' --newer-than 7d
       deluge cache list my_cache.db --limit 0 --json | jq -r .completion
     """
-    from lm_deluge.cli.cache.listing import print_entries, print_quarantined
+    from lm_deluge.cli.cache.entries import print_entries, print_quarantined
     from lm_deluge.cli.stores import open_store
 
     chosen = make_filter(
@@ -138,7 +138,7 @@ def drift(
     """
     from lm_deluge.cache.admin.housekeeping import drift as find_drift
     from lm_deluge.cli.cache.overview import print_drift
-    from lm_deluge.cli.printing import print_json
+    from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
 
     with closing(open_store(store)) as opened:

@@ -50,8 +50,8 @@ def export(
       deluge cache export my_cache.db - --tag paper | gzip > paper.jsonl.gz
     """
     from lm_deluge.cache.admin.archive import export as write
-    from lm_deluge.cli.cache.exporting import destination, exported
-    from lm_deluge.cli.printing import print_json
+    from lm_deluge.cli.cache.destination import destination, exported
+    from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
     from lm_deluge.cli.terminal import say
     from lm_deluge.errors import ConfigError
@@ -104,8 +104,8 @@ def import_file(
       deluge cache import team.db my_cache.db --on-conflict keep
       deluge cache export a.db - | deluge cache import b.db - --create
     """
-    from lm_deluge.cli.cache.importing import import_into
-    from lm_deluge.cli.printing import print_json
+    from lm_deluge.cli.cache.incoming import import_into
+    from lm_deluge.cli.output import print_json
     from lm_deluge.cli.terminal import say
 
     report, whole = import_into(
@@ -145,7 +145,7 @@ def rekey(
     """
     from lm_deluge.cache.admin.archive import rekey as give_new_keys
     from lm_deluge.cli.consent import ask
-    from lm_deluge.cli.printing import print_json
+    from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
     from lm_deluge.cli.terminal import say
     from lm_deluge.errors import ConfigError

@@ -7,7 +7,7 @@ from lm_deluge.cache.admin.filters import Filter
 from lm_deluge.cache.admin.housekeeping import Drift, Group, Ledger, Stats
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, Store
-from lm_deluge.cli.printing import Column, make_console, print_sentence, print_table
+from lm_deluge.cli.output import Column, make_console, print_sentence, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.events import RunReport
 from lm_deluge.text import ago, counted, date, day, money, size

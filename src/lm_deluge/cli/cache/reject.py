@@ -28,7 +28,7 @@ def reject(
       deluge cache reject my_cache.db 8f3a --reason "wrong unit"
     """
     from lm_deluge.cache.admin.housekeeping import find
-    from lm_deluge.cli.printing import print_json
+    from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
     from lm_deluge.cli.terminal import say
     from lm_deluge.errors import CacheError
@@ -63,7 +63,7 @@ def restore(
     from lm_deluge.cache.admin.filters import scannable
     from lm_deluge.cache.admin.housekeeping import restore as put_back
     from lm_deluge.cli.cache.quarantine import find_quarantined
-    from lm_deluge.cli.printing import print_json
+    from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
     from lm_deluge.cli.terminal import say
     from lm_deluge.errors import CacheError

@@ -12,7 +12,7 @@ import msgspec
 from lm_deluge.cache.explain import Searcher, Wanted, explain
 from lm_deluge.cache.record import Scope
 from lm_deluge.cli.options import unless_dash
-from lm_deluge.cli.printing import print_json
+from lm_deluge.cli.output import print_json
 from lm_deluge.cli.prompts import conversation_of, read_tools
 from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.stores import open_store

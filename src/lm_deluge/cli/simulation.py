@@ -11,7 +11,7 @@ import msgspec
 
 from lm_deluge import LLMClient
 from lm_deluge.cli.bills import IMAGE_TOKENS, are_same, price_list, print_bills
-from lm_deluge.cli.printing import plain, print_json
+from lm_deluge.cli.output import plain, print_json
 from lm_deluge.cli.prompts import ToolsNote, conversation_of, read_tools
 from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.stores import open_cache_to_read

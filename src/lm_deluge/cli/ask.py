@@ -21,7 +21,7 @@ from lm_deluge.response import APIResponse
 from lm_deluge.tool import Tool
 
 if TYPE_CHECKING:
-    from lm_deluge.cli.job import Job
+    from lm_deluge.cli.execution import Job
     from lm_deluge.events import RunReport
 
 __all__ = ["Asking"]

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from lm_deluge._printable import printable_json
 from lm_deluge.cache.runs import Run
-from lm_deluge.progress.wrapping import wrapped
+from lm_deluge.progress.line_breaks import wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console

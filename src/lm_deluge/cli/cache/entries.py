@@ -12,7 +12,7 @@ from lm_deluge.cache.entry import Facts, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.cli.cache.quarantine import choose
-from lm_deluge.cli.printing import Column, make_console, print_json, print_table
+from lm_deluge.cli.output import Column, make_console, print_json, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.response import APIResponse

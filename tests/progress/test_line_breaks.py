@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lm_deluge.progress._plain import write_line
-from lm_deluge.progress.wrapping import wrapped
+from lm_deluge.progress.line_breaks import wrapped
 
 LONG = "Rows have a field that is passed through and not sent; --max-tokens-per-minute 100000 holds it back."
 PATH = "https://example.com/" + "a" * 50

@@ -13,13 +13,13 @@ import msgspec
 
 from lm_deluge import canonical
 from lm_deluge._loops import run_here
-from lm_deluge.cli.asking import Asking
+from lm_deluge.cli.ask import Asking
 from lm_deluge.cli.prompts import conversation_of, read_json, read_tools
+from lm_deluge.cli.report import print_reports
 from lm_deluge.cli.results import Results
 from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.signals import sigterm_as_ctrl_c
 from lm_deluge.cli.stores import open_cache
-from lm_deluge.cli.tables import print_reports
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.errors import ConfigError
 from lm_deluge.progress import ProgressStyle
