@@ -15,7 +15,8 @@ def rows() -> list[list[str]]:
 
 
 def existing() -> set[str]:
-    files = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    suites = (ROOT / "src" / "lm_deluge" / "testing").glob("_*.py")  # which tests subclass
+    files = [path.read_text() for path in [*(ROOT / "tests").rglob("test_*.py"), *suites]]
     return {name for content in files for name in re.findall(r"^ *(?:async )?def (test_\w+)", content, re.MULTILINE)}
 
 

@@ -66,5 +66,6 @@ def test_exported_names():
         "MockTransport",
         "StreamedResponse",
         "Transport",
+        "as_transport",
     ]
     assert all(hasattr(package, name) for name in package.__all__)

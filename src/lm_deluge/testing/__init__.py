@@ -1,7 +1,7 @@
-"""Tools for tests: a provider emulator, a clock that tests drive, real prompts, and a conformance suite for stores.
+"""Tools for tests: a provider emulator, a clock that tests drive, real prompts, conformance suites.
 
 Everything is imported when it is first used, so that importing this package costs nothing. The emulator needs the
-``server`` extra, the conformance suite the ``testing`` extra.
+``server`` extra, the conformance suites the ``testing`` extra.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lm_deluge.testing.stats import Stats
     from lm_deluge.testing.stores import StoreConformance
     from lm_deluge.testing.tokens import count_tokens
+    from lm_deluge.testing.transports import TransportConformance
     from lm_deluge.testing.values import (
         Answer,
         AnswerToolCall,
@@ -40,6 +41,7 @@ __all__ = [
     "Responder",
     "Stats",
     "StoreConformance",
+    "TransportConformance",
     "count_tokens",
     "gsm8k",
     "serve",
@@ -60,6 +62,7 @@ _HOMES = {
     "Responder": "values",
     "Stats": "stats",
     "StoreConformance": "stores",
+    "TransportConformance": "transports",
     "count_tokens": "tokens",
     "gsm8k": "dataset",
     "serve": "emulator",

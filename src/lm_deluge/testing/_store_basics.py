@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from lm_deluge.errors import CacheError
-from lm_deluge.testing._store_checks import Checks, entry, expect, key_of
+from lm_deluge.testing._expect import expect
+from lm_deluge.testing._store_checks import Checks, entry, key_of
 from lm_deluge.testing._store_child import numbered
 
 if TYPE_CHECKING:

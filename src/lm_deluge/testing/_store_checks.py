@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, settings
 
 from lm_deluge.cache.entry import Blob, Entry, Facts
 from lm_deluge.cache.stores import Store
+from lm_deluge.testing._expect import expect
 
-__all__ = ["NOW", "Checks", "blob_name", "entry", "expect", "key_of"]
+__all__ = ["NOW", "Checks", "blob_name", "entry", "key_of"]
 
 T = TypeVar("T")
 
@@ -132,12 +133,6 @@ class Checks:
         return results
 
 
-def expect(found: object, wanted: object, what: str) -> None:
-    """Fail with what was expected and what was found."""
-    if found != wanted:
-        raise AssertionError(f"{what}: expected {_short(wanted)}, found {_short(found)}")
-
-
 def key_of(name: object) -> bytes:
     """A key, always the same for the same name."""
     return hashlib.sha256(str(name).encode()).digest()
@@ -177,8 +172,3 @@ def entry(
             run=2**62 + 1,
         ),
     )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 500 else f"{text[:480]}… ({len(text)} characters)"

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lm_deluge.cache.stores import LeaseStore, ScanStore, Store
-from lm_deluge.testing._store_checks import NOW, Checks, entry, expect, key_of
+from lm_deluge.testing._expect import expect
+from lm_deluge.testing._store_checks import NOW, Checks, entry, key_of
 
 __all__ = ["LeaseChecks"]
 

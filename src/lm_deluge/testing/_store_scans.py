@@ -12,7 +12,8 @@ from lm_deluge.cache.entry import Blob, Entry, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import BoundedStore, JournalStore, ScanStore, Store
 from lm_deluge.events import RunReport
-from lm_deluge.testing._store_checks import NOW, Checks, blob_name, entry, expect, key_of
+from lm_deluge.testing._expect import expect
+from lm_deluge.testing._store_checks import NOW, Checks, blob_name, entry, key_of
 from lm_deluge.usage import Usage
 
 __all__ = ["BoundChecks", "JournalChecks", "ScanChecks"]

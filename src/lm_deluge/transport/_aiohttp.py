@@ -232,7 +232,7 @@ class _Session:
             import aiohttp
 
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE),
+                connector=_connector(),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
                 trust_env=False,
@@ -249,6 +249,24 @@ class _Session:
         self.is_closed = True
         if guard is not None:
             self._closing = self.loop.create_task(guard.aclose())
+
+
+def _connector() -> "aiohttp.TCPConnector":
+    """aiohttp's pool of connections, without those on which something came that nobody asked for.
+
+    aiohttp would take an answer that came while the connection was idle for that to the next request.
+    """
+    import aiohttp
+
+    class Connector(aiohttp.TCPConnector):
+        async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
+            while True:
+                connection = await super().connect(*arguments, **options)
+                if connection.protocol is None or not connection.protocol.should_close:
+                    return connection
+                connection.close()
+
+    return Connector(limit=0, keepalive_timeout=IDLE)
 
 
 async def _close_with_loop(session: "aiohttp.ClientSession") -> AsyncGenerator[None]:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the test certificates anew: an authority, a server certificate for "localhost" alone, and another authority.
+# Makes the test certificates from scratch: an authority, a server certificate for "localhost" alone, and another authority.
 # They are for tests on the loopback interface only; no key of an authority is kept.
 set -eu
 cd "$(dirname "$0")"
