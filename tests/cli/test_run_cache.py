@@ -128,11 +128,11 @@ def test_the_scope_keeps_models_and_parameters_apart(deluge: Deluge, emulator: E
     assert emulator.calls == 2
 
 
-def test_a_warning_names_options(deluge: Deluge, emulator: Emulator, write_prompts: Write) -> None:
+def test_a_warning_says_what_to_change(deluge: Deluge, emulator: Emulator, write_prompts: Write) -> None:
     write_prompts("a")
     deluge.inside(*RUN)
     done = deluge.run(*RUN, "--temperature", "0.5")
-    assert "give --scope request." in done.stderr
+    assert "scope 'request'" in done.stderr
 
 
 def test_answers_that_were_cut_short_are_not_admitted(deluge: Deluge, emulator: Emulator, write_prompts: Write) -> None:
