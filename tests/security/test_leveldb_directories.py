@@ -8,8 +8,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -217,3 +217,22 @@ def test_a_link_put_there_between_the_look_and_the_opening_leads_nowhere(
     with pytest.raises(CacheFileError):
         LevelDBStore(place, read_only=True)
     assert victim.read_bytes() == OWN
+
+
+def test_a_file_that_leveldb_removes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its compaction does so in the background, just after it was opened."""
+    place = filled(tmp_path / "cache")
+    look = os.scandir
+
+    @contextmanager
+    def with_one_more(path: Path | int) -> Iterator[list[os.DirEntry[str]]]:
+        (compacted := place / "999999.ldb").touch()
+        with look(path) as children:
+            found = list(children)
+        compacted.unlink()
+        yield found
+
+    monkeypatch.setattr("lm_deluge.cache.stores.leveldb.files.os.scandir", with_one_more)
+    for read_only in (False, True):
+        with closing(LevelDBStore(place, read_only=read_only)) as store:
+            assert next(store.scan()).value

@@ -91,7 +91,10 @@ def files_in(path: Path, directory: int | None = None) -> dict[str, int]:
     found = {}
     with _told(path), os.scandir(path if directory is None else directory) as children:
         for child in children:
-            about = child.stat(follow_symlinks=False)
+            try:
+                about = child.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # an open LevelDB removes what it no longer needs
             if not _FILES.fullmatch(child.name):
                 raise CacheFileError(
                     f"{path} holds files that are not LevelDB's, such as {child.name}. Give an empty directory."
