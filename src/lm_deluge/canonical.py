@@ -30,6 +30,7 @@ __all__ = [
     "Canonical",
     "content_digest",
     "encode",
+    "entry_key",
     "extend",
     "namespaced",
     "parameters_digest",
@@ -105,6 +106,19 @@ def sampled(digest: bytes, sample: int) -> bytes:
 def namespaced(namespace: str, digest: bytes) -> bytes:
     """The stored key of a digest within a namespace: 32 bytes, different for every pair of arguments."""
     return hashlib.sha256(b"lm_deluge key 1\n" + namespace.encode() + b"\n" + digest).digest()
+
+
+def entry_key(namespace: str, conversation: bytes, *, parameters: bytes | None = None, sample: int = 0) -> bytes:
+    """The key under which an answer is stored: 32 bytes. Nothing else makes keys of entries.
+
+    Args:
+        namespace: the ``cache_key`` of the cache.
+        conversation: digest of the prompt.
+        parameters: digest of what is asked beside it, with ``scope="request"``; else None.
+        sample: which of several independent answers.
+    """
+    digest = conversation if parameters is None else scoped(conversation, parameters)
+    return namespaced(namespace, sampled(digest, sample))
 
 
 def plain(value: object) -> Any:

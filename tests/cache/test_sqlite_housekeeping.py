@@ -210,7 +210,7 @@ def test_a_scan_of_a_damaged_file_gives_what_can_be_read(tmp_path: Path, newest_
     filled(path)
     damage(path, b"value 0 ", b"value 300 ", b"value 599 ")
     with closing(SqliteStore(path)) as store:
-        with pytest.warns(CacheWarning, match=r"cannot be read.*rebuild\(\)"):
+        with pytest.warns(CacheWarning, match=r"cannot be read.*verify --rebuild"):
             found = {one.key: one.value for one in store.scan(newest_first=newest_first, batch=64)}
         known = store.get_many([key(n) for n in range(600)])
         assert found == {key(n): value for n, value in enumerate(known) if value}

@@ -15,9 +15,9 @@ import msgspec
 from lm_deluge._clock import Clock, SystemClock
 from lm_deluge._threads import Threads
 from lm_deluge.cache.admission import Admit, policy
-from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
+from lm_deluge.cache.assembly import entry_of
+from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
 from lm_deluge.cache.entry import Entry
-from lm_deluge.cache.facts import facts_of
 from lm_deluge.cache.guard import patience_of
 from lm_deluge.cache.guarded import GuardedStore
 from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
@@ -27,7 +27,7 @@ from lm_deluge.cache.runs import Run
 from lm_deluge.cache.spill import Spill, SpillPlace, spill_directory
 from lm_deluge.cache.stores import AwaitableStore, BoundedStore, JournalStore, LeaseStore, Store
 from lm_deluge.cache.writer import Write, Writer, written
-from lm_deluge.canonical import namespaced, sampled, scoped
+from lm_deluge.canonical import entry_key
 from lm_deluge.errors import CacheError, ConfigError, DamagedEntryError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
@@ -237,10 +237,7 @@ class Core:
 
     def key(self, prompt: Conversation, context: Context = _ALONE, sample: int = 0) -> bytes:
         """The key of an answer."""
-        digest = prompt.digest
-        if context.digest is not None:
-            digest = scoped(digest, context.digest)
-        return namespaced(self.namespace, sampled(digest, sample) if sample else digest)
+        return entry_key(self.namespace, prompt.digest, parameters=context.digest, sample=sample)
 
     def oldest(self, max_age: float | None, since: float | None = None) -> float | None:
         """The time of the oldest answers that count; None if all do."""
@@ -300,14 +297,14 @@ class Core:
         content = None if response.content is None else response.content.load()
         kept = msgspec.structs.replace(response, id=0, local_cache_hit=False, entry=None, content=content)
         created = self.clock.time()
-        return Entry(
-            key=key,
-            value=encode(key, kept, created=created, fingerprint=context.fingerprint),
+        return entry_of(
+            key,
+            kept,
+            request,
             namespace=self.namespace,
-            request=request.data,
-            refers=request.refers,
-            blobs=request.blobs,
-            facts=facts_of(kept, created=created, run=run),
+            created=created,
+            fingerprint=context.fingerprint,
+            run=run,
             expires=None if self.ttl is None else created + self.ttl,
         )
 

@@ -102,6 +102,17 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Bytes of value and request, blobs not counted."""
         return len(self.value) + len(self.request)
 
+    def as_entry(self, facts: Facts) -> Entry:
+        """The same entry to be stored again, with other facts. Names of its blobs are left out."""
+        return Entry(
+            key=self.key,
+            value=self.value,
+            namespace=self.namespace,
+            request=self.request,
+            facts=facts,
+            expires=self.expires,
+        )
+
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entry that was taken out of service and kept: damaged, or rejected by the user.

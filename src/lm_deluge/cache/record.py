@@ -14,6 +14,7 @@ import msgspec
 
 from lm_deluge.cache.codec import compress, decompress
 from lm_deluge.cache.entry import Blob
+from lm_deluge.canonical import entry_key
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.prompt import Conversation, File, Image, Message, ToolResult
 from lm_deluge.request import Parameters
@@ -59,6 +60,27 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     sample: int = 0
     redacted: bool = False
     tells: bool = False
+
+    def key(self, namespace: str) -> bytes:
+        """The key of its entry within a namespace, by the present key scheme.
+
+        Raises:
+            DamagedEntryError: it does not say everything that its key is made from.
+        """
+        if self.scope == "request" and self.parameters is None:
+            raise DamagedEntryError("the key is made from parameters too, and they were not stored")
+        scoped = self.parameters if self.scope == "request" else None
+        return entry_key(
+            namespace,
+            self.conversation.digest,
+            parameters=None if scoped is None else scoped.digest,
+            sample=self.sample,
+        )
+
+    def pack(self) -> "PackedRequest":
+        """Its stored form."""
+        parameters = None if self.parameters is None else PackedParameters.of(self.parameters, self.scope)
+        return pack_request(self.conversation, parameters, scope=self.scope, sample=self.sample, redacted=self.redacted)
 
 
 class PackedRequest(msgspec.Struct, frozen=True):

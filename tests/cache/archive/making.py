@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 
 from lm_deluge.cache.admin.archive import export, load
-from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
 from lm_deluge.cache.entry import Entry, Facts
 from lm_deluge.cache.record import PackedParameters, StoredRequest, pack_request, unpack_request
@@ -39,7 +38,7 @@ def entry(
         scope=scope,
         sample=sample,
     )
-    key = key_of(request, namespace)
+    key = request.key(namespace)
     kept = msgspec.structs.replace(response, id=0, local_cache_hit=False)
     fingerprint = UNKNOWN if parameters is None else parameters.fingerprint
     return Entry(

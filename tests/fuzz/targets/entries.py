@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from lm_deluge.cache import ResponseCache
 from lm_deluge.cache.admin.archive import export, rekey
-from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.admin.housekeeping import drift, restore, stats, verify
 from lm_deluge.cache.codec import compress, decode, encode
 from lm_deluge.cache.entry import Blob, Entry, Facts
@@ -98,7 +97,7 @@ def _request(rest: bytes) -> Iterator[str]:
     cache = ResponseCache(MemoryStore())
     key = samples.KEY
     with contextlib.suppress(DamagedEntryError, NameError):
-        key = key_of(stored, "default")
+        key = stored.key("default")
     answer = encode(key, samples.ANSWERS[0], created=1.0)
     all_blobs = {name: Blob(blob, ()) for name, blob in by_name.items()}
     entry = Entry(

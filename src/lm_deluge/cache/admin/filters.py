@@ -11,7 +11,7 @@ from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, ScanStore, Store
 from lm_deluge.errors import CacheError, ConfigError
 
-__all__ = ["Filter", "entries", "runs_of", "scannable"]
+__all__ = ["Filter", "chosen_runs", "entries", "runs_of", "scannable"]
 
 _KEY_PREFIX = re.compile(r"[0-9a-f]{0,64}")
 
@@ -74,10 +74,14 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             name is not None and fnmatchcase(name, self.model) for name in (facts.asked, facts.model)
         ):
             return False
-        return not self.needs_runs or self._matches_run((runs or {}).get(facts.run))
+        if not self.needs_runs:
+            return True
+        bought_by = (runs or {}).get(facts.run)
+        return bought_by is not None and self.matches_run(bought_by)
 
-    def _matches_run(self, run: Run | None) -> bool:
-        if run is None or (self.tag is not None and self.tag not in run.tags):
+    def matches_run(self, run: Run) -> bool:
+        """Whether a run is chosen, by its name or id and its tags."""
+        if self.tag is not None and self.tag not in run.tags:
             return False
         return self.run is None or str(self.run) in (run.name, str(run.id))
 
@@ -103,6 +107,11 @@ def entries(
     for stored in found.scan(namespace=filter.namespace, newest_first=newest_first):
         if filter.matches(stored, runs):
             yield stored
+
+
+def chosen_runs(store: Store, filter: Filter = Filter()) -> list[Run]:  # noqa: B008 - frozen
+    """The runs that a filter chooses by name, id and tag, the newest first; none where the store keeps none."""
+    return [run for run in store.runs() if filter.matches_run(run)] if isinstance(store, JournalStore) else []
 
 
 def runs_of(store: Store) -> dict[int, Run]:

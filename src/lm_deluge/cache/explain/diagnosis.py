@@ -18,7 +18,6 @@ from lm_deluge.cache.explain.explanation import Explanation, Near, Reason
 from lm_deluge.cache.explain.search import Candidate, Searcher
 from lm_deluge.cache.record import Scope, StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
-from lm_deluge.canonical import namespaced, sampled, scoped
 from lm_deluge.errors import ConfigError, DamagedEntryError, PromptError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
@@ -83,13 +82,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     def _variants(self, namespace: str, scope: Scope, sample: int) -> dict[bytes, StoredRequest]:
         found: dict[bytes, StoredRequest] = {}
         for parameters in self.parameters or (None,):
-            digest = self.conversation.digest
-            if scope == "request":
-                if parameters is None:
-                    continue
-                digest = scoped(digest, parameters.digest)
+            if scope == "request" and parameters is None:
+                continue
             request = StoredRequest(conversation=self.conversation, parameters=parameters, scope=scope, sample=sample)
-            found.setdefault(namespaced(namespace, sampled(digest, sample)), request)
+            found.setdefault(request.key(namespace), request)
         return found
 
 

@@ -40,8 +40,9 @@ def stats(
       deluge cache stats my_cache.db
       deluge cache stats my_cache.db --tag nightly --json
     """
+    from lm_deluge.cache.admin.filters import chosen_runs
     from lm_deluge.cache.admin.housekeeping import stats as add_up
-    from lm_deluge.cli.cache.overview import print_stats, runs_meant
+    from lm_deluge.cli.cache.overview import print_stats
     from lm_deluge.cli.output import plain, print_json
     from lm_deluge.cli.stores import open_store
 
@@ -51,9 +52,9 @@ def stats(
     with closing(open_store(store)) as opened:
         found = add_up(opened, chosen)
         if as_json:
-            print_json({**plain(found), "runs": plain(runs_meant(opened, chosen))})
+            print_json({**plain(found), "runs": plain(chosen_runs(opened, chosen))})
         else:
-            latest = runs_meant(opened, chosen)[: runs or None]
+            latest = chosen_runs(opened, chosen)[: runs or None]
             print_stats(found, latest, opened.location, on_disk=found.on_disk)
 
 

@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lm_deluge.cache.admin.filters import Filter
 from lm_deluge.cache.admin.housekeeping import Drift, Group, Ledger, Stats
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores import JournalStore, Store
 from lm_deluge.cli.output import Column, make_console, print_sentence, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.events import RunReport
@@ -20,18 +18,6 @@ __all__ = ["print_drift", "print_stats"]
 
 _NOTHING = "–"
 _MOST_GROUPS = 20
-
-
-def runs_meant(store: Store, filter: Filter) -> list[Run]:
-    """The runs that a filter chooses by name, id and tag; all if it does not, the newest first."""
-    if not isinstance(store, JournalStore):
-        return []
-    return [
-        run
-        for run in store.runs()
-        if (filter.tag is None or filter.tag in run.tags)
-        and (filter.run is None or str(filter.run) in (run.name, str(run.id)))
-    ]
 
 
 def print_stats(stats: Stats, runs: Sequence[Run], location: str, *, on_disk: bool) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.admin.filters import Filter, scannable
+from lm_deluge.cache.admin.housekeeping import key_filter, only_one
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Facts, Quarantined, Stored
 from lm_deluge.cache.facts import facts_of
@@ -14,8 +14,6 @@ from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.errors import ConfigError, DamagedEntryError
 
 __all__ = ["QuarantinedEntry", "choose", "find_quarantined", "namespaces_of"]
-
-_NAMED = 4
 
 
 class QuarantinedEntry(msgspec.Struct, frozen=True):
@@ -53,17 +51,9 @@ def find_quarantined(store: Store, prefix: str, *, namespaces: Iterable[str] = (
     Raises:
         ConfigError: there is none, or there are several keys.
     """
-    wanted = Filter(key=prefix.strip().removesuffix("…"))
-    if not wanted.key:
-        raise ConfigError("A key is needed: 64 hexadecimal digits, or the first few of them.")
-    found = {one.entry.key: one for one in choose(store, wanted, namespaces=namespaces)}
-    if not found:
-        raise ConfigError(f"No quarantined entry has a key that begins with {wanted.key}.")
-    if len(found) > 1:
-        names = ", ".join(f"{key.hex()[:16]}…" for key in list(found)[:_NAMED])
-        more = " and more" if len(found) > _NAMED else ""
-        raise ConfigError(f"Several keys begin with {wanted.key}: {names}{more}. Give more digits.")
-    return next(iter(found.values()))
+    wanted = key_filter(prefix)
+    found = ((one.entry.key, one) for one in choose(store, wanted, namespaces=namespaces))
+    return only_one(found, wanted.key, "quarantined entry")
 
 
 def namespaces_of(store: Store) -> set[str]:
@@ -90,4 +80,4 @@ def _namespace(entry: Quarantined, store: ScanStore, namespaces: Iterable[str]) 
         request = unpack_request(entry.request, store.read_blobs)
     except DamagedEntryError:
         return ""
-    return next((name for name in names if key_of(request, name) == entry.key), "")
+    return next((name for name in names if request.key(name) == entry.key), "")

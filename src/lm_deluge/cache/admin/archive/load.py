@@ -30,14 +30,13 @@ from lm_deluge.cache.admin.archive.checking import (
     sound_time,
 )
 from lm_deluge.cache.admin.archive.incoming import Conflict, Incoming, OnConflict
-from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.admin.archive.reading import RawLine, Source, lines_of
 from lm_deluge.cache.admin.archive.sharing import SharedLines
 from lm_deluge.cache.admin.filters import runs_of
 from lm_deluge.cache.admin.reports import Cut, Left, contradicted, shortened, there
-from lm_deluge.cache.codec import encode
+from lm_deluge.cache.assembly import entry_of
 from lm_deluge.cache.entry import Entry
-from lm_deluge.cache.record import PackedParameters, PackedRequest, StoredRequest, pack_request
+from lm_deluge.cache.record import PackedRequest, StoredRequest
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, Store
 from lm_deluge.errors import CacheFileError, CacheVersionError, ConfigError, DamagedEntryError
@@ -242,14 +241,13 @@ class _Load:
             key = self._checked_key(key, request, line.namespace, namespace)
             if request.parameters is not None:
                 fingerprint = request.parameters.fingerprint
-        value = encode(key, response, created=facts.created, fingerprint=fingerprint)
-        entry = Entry(
-            key=key,
-            value=value,
+        entry = entry_of(
+            key,
+            response,
+            packed,
             namespace=namespace,
-            request=packed.data,
-            refers=packed.refers,
-            blobs=packed.blobs,
+            created=facts.created,
+            fingerprint=fingerprint,
             facts=facts,
             expires=line.expires,
         )
@@ -257,9 +255,9 @@ class _Load:
 
     def _checked_key(self, key: bytes, request: StoredRequest, namespace: str, wanted: str) -> bytes:
         # A bundle of another key scheme has other keys; its entries get new ones.
-        if self._header is not None and self._header.keys == canonical.SCHEME and key_of(request, namespace) != key:
+        if self._header is not None and self._header.keys == canonical.SCHEME and request.key(namespace) != key:
             raise DamagedEntryError("its key is not that of its request")
-        return key_of(request, wanted)
+        return request.key(wanted)
 
     def _run(self, run: Run) -> None:
         if self._journal is not None and run.id not in self._runs:
@@ -270,10 +268,7 @@ class _Load:
 def _packed(request: StoredRequest) -> PackedRequest:
     if not 0 <= request.sample < 2**63:
         raise DamagedEntryError(f"its sample is {request.sample}")
-    parameters = None if request.parameters is None else PackedParameters.of(request.parameters, request.scope)
-    return pack_request(
-        request.conversation, parameters, scope=request.scope, sample=request.sample, redacted=request.redacted
-    )
+    return request.pack()
 
 
 def _header(raw: RawLine, source: Source) -> Header:

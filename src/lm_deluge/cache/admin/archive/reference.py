@@ -17,12 +17,11 @@ from lm_deluge._json import JsonReader, NotJson
 from lm_deluge._optional import require
 from lm_deluge._printable import shown
 from lm_deluge.cache.admin.archive.incoming import Conflict, Incoming, OnConflict
-from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.admin.reports import Cut, contradicted, shortened, there
 from lm_deluge.cache.admission import policy
-from lm_deluge.cache.codec import encode
-from lm_deluge.cache.entry import Entry, Facts
-from lm_deluge.cache.record import StoredRequest, pack_request
+from lm_deluge.cache.assembly import entry_of
+from lm_deluge.cache.entry import Entry
+from lm_deluge.cache.record import StoredRequest
 from lm_deluge.cache.stores import Store
 from lm_deluge.cache.stores.leveldb.files import copy_privately
 from lm_deluge.errors import CacheFileError, ConfigError, PromptError
@@ -301,27 +300,7 @@ def _entry(key: bytes, value: bytes, namespace: str | None) -> tuple[Entry, APIR
     if not _is_answer(response):
         raise _LeftOutError("an error, a refusal, or an answer with nothing in it")
     namespace = namespace or own
-    new = key_of(request, namespace)
-    packed = pack_request(request.conversation)
-    usage = response.usage
-    entry = Entry(
-        key=new,
-        value=encode(new, response),
-        namespace=namespace,
-        request=packed.data,
-        refers=packed.refers,
-        blobs=packed.blobs,
-        facts=Facts(
-            asked=response.model_internal,
-            model=response.model,
-            finish_reason=response.finish_reason,
-            input_tokens=None if usage is None else usage.input_tokens,
-            output_tokens=None if usage is None else usage.output_tokens,
-            cache_read_tokens=None if usage is None else usage.cache_read_tokens,
-            cache_write_tokens=None if usage is None else usage.cache_write_tokens,
-            cost=response.cost,
-        ),
-    )
+    entry = entry_of(request.key(namespace), response, request.pack(), namespace=namespace)
     return entry, response
 
 

@@ -6,12 +6,12 @@ import msgspec
 
 from lm_deluge._printable import shown
 from lm_deluge.cache.admin.archive._recent import remembering
-from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.admin.reports import Left, shortened
-from lm_deluge.cache.codec import Decoded, decode, encode
+from lm_deluge.cache.assembly import entry_of
+from lm_deluge.cache.codec import Decoded, decode
 from lm_deluge.cache.entry import Entry, Stored
-from lm_deluge.cache.record import PackedParameters, StoredRequest, pack_request, unpack_request
+from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import Store
 from lm_deluge.errors import ConfigError, DamagedEntryError
 from lm_deluge.text import counted, moment
@@ -139,7 +139,7 @@ class _Rekey:
             if request.redacted:
                 self._redacted += 1
                 return False
-            if key_of(request, self._namespace(stored)) == stored.key:
+            if request.key(self._namespace(stored)) == stored.key:
                 self._right += 1
                 return False
             decode(stored.key, stored.value)
@@ -166,18 +166,15 @@ class _Rekey:
             self._left.append(Left(stored.key.hex(), str(error)))
 
     def _entry(self, stored: Stored, found: Decoded, request: StoredRequest) -> Entry:
-        parameters = None if request.parameters is None else PackedParameters.of(request.parameters, request.scope)
-        packed = pack_request(request.conversation, parameters, scope=request.scope, sample=request.sample)
         fingerprint = found.fingerprint if request.parameters is None else request.parameters.fingerprint
-        created = found.created or stored.facts.created
-        key = key_of(request, self._namespace(stored))
-        return Entry(
-            key=key,
-            value=encode(key, found.response, created=created, fingerprint=fingerprint),
-            namespace=self._namespace(stored),
-            request=packed.data,
-            refers=packed.refers,
-            blobs=packed.blobs,
+        created, namespace = found.created or stored.facts.created, self._namespace(stored)
+        return entry_of(
+            request.key(namespace),
+            found.response,
+            request.pack(),
+            namespace=namespace,
+            created=created,
+            fingerprint=fingerprint,
             facts=msgspec.structs.replace(stored.facts, created=created),
             expires=stored.expires,
         )

@@ -4,7 +4,7 @@ Functions over any store that can be scanned. They block, hold no more than they
 """
 
 from lm_deluge.cache.admin.housekeeping.drift import Drift, Resolved, drift
-from lm_deluge.cache.admin.housekeeping.find import find
+from lm_deluge.cache.admin.housekeeping.find import find, key_filter, only_one
 from lm_deluge.cache.admin.housekeeping.prune import PruneReport, prune
 from lm_deluge.cache.admin.housekeeping.restore import restore
 from lm_deluge.cache.admin.housekeeping.stats import Group, Ledger, Stats, stats
@@ -21,6 +21,8 @@ __all__ = [
     "VerifyReport",
     "drift",
     "find",
+    "key_filter",
+    "only_one",
     "prune",
     "restore",
     "stats",

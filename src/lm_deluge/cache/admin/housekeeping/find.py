@@ -1,13 +1,16 @@
 """One entry by the beginning of its key, as people copy it from a table."""
 
-from itertools import islice
+from collections.abc import Iterable
+from typing import TypeVar
 
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.entry import Stored
 from lm_deluge.cache.stores import Store
 from lm_deluge.errors import ConfigError
 
-__all__ = ["find"]
+__all__ = ["find", "key_filter", "only_one"]
+
+T = TypeVar("T")
 
 _NAMED = 4
 _KEY_DIGITS = 64
@@ -24,17 +27,45 @@ def find(store: Store, prefix: str) -> Stored:
         ConfigError: there is none, there are several, or these are no hexadecimal digits.
         CacheError: the store cannot be read, or cannot say what it holds.
     """
+    wanted = key_filter(prefix)
+    found: Iterable[Stored | None] = (
+        scannable(store).read([bytes.fromhex(wanted.key)]) if len(wanted.key) == _KEY_DIGITS else entries(store, wanted)
+    )
+    return only_one(((stored.key, stored) for stored in found if stored is not None), wanted.key, "entry")
+
+
+def key_filter(prefix: str) -> Filter:
+    """The filter for keys that begin so.
+
+    Raises:
+        ConfigError: it is empty, or these are no hexadecimal digits.
+    """
     wanted = Filter(key=prefix.strip().removesuffix("…"))
     if not wanted.key:
         raise ConfigError("A key is needed: 64 hexadecimal digits, or the first few of them.")
-    if len(wanted.key) == _KEY_DIGITS:
-        found = [stored for stored in scannable(store).read([bytes.fromhex(wanted.key)]) if stored is not None]
-    else:
-        found = list(islice(entries(store, wanted), _NAMED + 1))
-    if not found:
-        raise ConfigError(f"No entry has a key that begins with {wanted.key}.")
-    if len(found) > 1:
-        names = ", ".join(f"{stored.key.hex()[:16]}…" for stored in found[:_NAMED])
-        more = " and more" if len(found) > _NAMED else ""
-        raise ConfigError(f"Several keys begin with {wanted.key}: {names}{more}. Give more digits.")
-    return found[0]
+    return wanted
+
+
+def only_one(found: Iterable[tuple[bytes, T]], prefix: str, missing: str) -> T:
+    """The last of what was found, if all of it has one key. It is read no further than needed to say otherwise.
+
+    Args:
+        found: keys, and what is under them.
+        prefix: with which the keys begin.
+        missing: what there is none of, for the message: ``"entry"``, for example.
+
+    Raises:
+        ConfigError: there is none, or there are several keys.
+    """
+    last: dict[bytes, T] = {}
+    for key, value in found:
+        last[key] = value
+        if len(last) > _NAMED:
+            break
+    if not last:
+        raise ConfigError(f"No {missing} has a key that begins with {prefix}.")
+    if len(last) > 1:
+        names = ", ".join(f"{key.hex()[:16]}…" for key in list(last)[:_NAMED])
+        more = " and more" if len(last) > _NAMED else ""
+        raise ConfigError(f"Several keys begin with {prefix}: {names}{more}. Give more digits.")
+    return next(iter(last.values()))

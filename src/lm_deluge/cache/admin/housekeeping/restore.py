@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from lm_deluge.cache.admin.archive.keys import key_of
 from lm_deluge.cache.admin.filters import scannable
 from lm_deluge.cache.codec import Decoded, decode
 from lm_deluge.cache.entry import Entry, Quarantined
 from lm_deluge.cache.facts import facts_of
-from lm_deluge.cache.record import PackedParameters, pack_request, unpack_request
+from lm_deluge.cache.record import unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.errors import DamagedEntryError
 
@@ -57,16 +56,10 @@ def _entry(store: ScanStore, quarantined: Quarantined, found: Decoded) -> Entry:
     try:
         request = unpack_request(quarantined.request, store.read_blobs)
         # The namespace is not kept by itself, but the key is made from it.
-        namespace = next((name for name in _namespaces(store) if key_of(request, name) == quarantined.key), _DEFAULT)
+        namespace = next((name for name in _namespaces(store) if request.key(name) == quarantined.key), _DEFAULT)
     except DamagedEntryError:
         return bare
-    packed = pack_request(
-        request.conversation,
-        None if request.parameters is None else PackedParameters.of(request.parameters, request.scope),
-        scope=request.scope,
-        sample=request.sample,
-        redacted=request.redacted,
-    )
+    packed = request.pack()
     return msgspec.structs.replace(
         bare, namespace=namespace, request=packed.data, refers=packed.refers, blobs=packed.blobs
     )

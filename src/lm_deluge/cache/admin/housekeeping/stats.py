@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from lm_deluge.cache.admin.filters import Filter, entries, scannable
+from lm_deluge.cache.admin.filters import Filter, chosen_runs, entries, scannable
 from lm_deluge.cache.entry import Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, Store
@@ -162,8 +162,8 @@ def _largest_first(sums: Iterable[_Sum]) -> tuple[Group, ...]:
     return tuple(sum.group() for sum in sorted(sums, key=lambda sum: (-sum.entries, sum.name or "")))
 
 
-def _ledger(store: JournalStore, filter: Filter) -> Ledger:
-    runs = [run for run in store.runs() if _is_meant(run, filter)]
+def _ledger(store: Store, filter: Filter) -> Ledger:
+    runs = chosen_runs(store, filter)
     reports = [run.report for run in runs if run.report is not None]
     return Ledger(
         runs=len(runs),
@@ -172,9 +172,3 @@ def _ledger(store: JournalStore, filter: Filter) -> Ledger:
         total=sum(reports, RunReport()),
         latest=tuple(runs[:_LATEST_RUNS]),
     )
-
-
-def _is_meant(run: Run, filter: Filter) -> bool:
-    if filter.tag is not None and filter.tag not in run.tags:
-        return False
-    return filter.run is None or str(filter.run) in (run.name, str(run.id))

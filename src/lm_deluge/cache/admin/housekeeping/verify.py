@@ -10,14 +10,7 @@ from lm_deluge.cache.admin.filters import scannable
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Entry, Stored
 from lm_deluge.cache.facts import corrected, mistaken
-from lm_deluge.cache.record import (
-    PackedParameters,
-    PackedRequest,
-    StoredRequest,
-    pack_request,
-    refers_of,
-    unpack_request,
-)
+from lm_deluge.cache.record import StoredRequest, refers_of, unpack_request
 from lm_deluge.cache.stores import BoundedStore, Store
 from lm_deluge.errors import CacheError, CacheWarning, DamagedEntryError
 from lm_deluge.text import counted
@@ -195,17 +188,13 @@ class _Check:
         drops = isinstance(request, str)
         self._counts["dropped"] += drops
         self._counts["corrected"] += bool(mistaken(stored.facts, decoded))
-        packed = _packed(request) if isinstance(request, StoredRequest) and request.tells else None
+        packed = request.pack() if isinstance(request, StoredRequest) and request.tells else None
         data = b"" if drops else stored.request if packed is None else packed.data
-        return Entry(
-            key=stored.key,
-            value=stored.value,
-            namespace=stored.namespace,
+        return msgspec.structs.replace(
+            stored.as_entry(corrected(stored.facts, decoded)),
             request=data,
             refers=refers_of(data) if data else (),
             blobs={} if packed is None else packed.blobs,
-            facts=corrected(stored.facts, decoded),
-            expires=stored.expires,
         )
 
     def _keep_use(self, found: Sequence[Stored | None]) -> None:
@@ -218,10 +207,3 @@ class _Check:
         self._counts[kind] += 1
         if len(self._problems) < _MOST_PROBLEMS:
             self._problems.append(problem)
-
-
-def _packed(request: StoredRequest) -> PackedRequest:
-    parameters = None if request.parameters is None else PackedParameters.of(request.parameters, request.scope)
-    return pack_request(
-        request.conversation, parameters, scope=request.scope, sample=request.sample, redacted=request.redacted
-    )

@@ -122,7 +122,7 @@ def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
         some = [one for one in read if len(one.key) == _KEY_BYTES]
         holes += len(read) - len(some)  # no entry: a page that was cut, for example, goes on as zeros
         with new.transaction() as writer:
-            put(writer, [blobs.complete(_entry(one)) for one in some], {})
+            put(writer, [blobs.complete(one.as_entry(_facts(one))) for one in some], {})
             touch(writer, [(one.key, one.used) for one in some if one.used is not None])
         count += len(some)
     _copy_rest(old, new)
@@ -171,17 +171,6 @@ def _indexed(old: sqlite3.Connection) -> Iterator[bytes]:
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
-
-
-def _entry(one: Stored) -> Entry:
-    return Entry(
-        key=one.key,
-        value=one.value,
-        namespace=one.namespace,
-        request=one.request,
-        facts=_facts(one),
-        expires=one.expires,
-    )
 
 
 def _facts(one: Stored) -> Facts:
