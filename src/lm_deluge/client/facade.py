@@ -208,7 +208,7 @@ class LLMClient:
         """
         settled = self._options("process_prompts_sync", options)
         responses = run_here(lambda: self._runs.collect(prompts, settled, show_progress=show_progress))
-        return _completions(responses) if return_completions_only else responses
+        return [response.completion for response in responses] if return_completions_only else responses
 
     @overload
     async def process_prompts_async(
@@ -254,7 +254,7 @@ class LLMClient:
         """
         settled = self._options("process_prompts_async", options)
         responses = await self._runs.collect(prompts, settled, show_progress=show_progress)
-        return _completions(responses) if return_completions_only else responses
+        return [response.completion for response in responses] if return_completions_only else responses
 
     async def process_prompts_iter(
         self,
@@ -397,7 +397,3 @@ class LLMClient:
 
     def _options(self, function: str, given: RunArguments) -> RunOptions:
         return run_options(function, has_cache=self._state.cache is not None, **given)
-
-
-def _completions(responses: Sequence[APIResponse]) -> list[str | None]:
-    return [response.completion for response in responses]

@@ -12,7 +12,7 @@ from lm_deluge.engine.local_cache import LocalCache, raise_if_cancelled
 from lm_deluge.engine.report import Counters
 from lm_deluge.engine.sending import Sender
 from lm_deluge.engine.settings import RunOptions, held_back_by, share_of, too_large
-from lm_deluge.engine.settle import Arrival, Pricing, Settler
+from lm_deluge.engine.settle import BREATHER, Settler
 from lm_deluge.engine.single_flight import Flights, SingleFlight
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import Target, Targets
@@ -22,7 +22,7 @@ from lm_deluge.errors import ClosedError, LimitWarning, LMDelugeError, PromptCac
 from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model
 from lm_deluge.prompt_cache import CachePlan
-from lm_deluge.providers import Failure, parse, rate_limit_pause
+from lm_deluge.providers import Failure, parse
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 from lm_deluge.text import counted
@@ -36,7 +36,6 @@ _ASKS_FOR_A_PAUSE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_
 # Gateways answer 403 to prompts that their moderation refuses, and 404 where no provider takes the parameters.
 _ABOUT_THE_PROMPT = frozenset({400, 403, 404, 413, 422})
 _WILL_NOT_CHANGE = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED})
-_BREATHER = 1.0
 _LONG_WAIT = 5.0
 _LEAST_PATIENCE = 300.0  # with others who fetch the same answer
 
@@ -74,7 +73,6 @@ class Caller:
         self._on_rest = on_rest
         self._on_wait = on_wait
         self._parameters = parameters
-        self._pricing = Pricing(state, warnings, counters)
         self._warming = Warming(state.warmth, state.leading, state.clock, on_wait=on_wait)
         self._single_flight = self._make_single_flight() if self._settings.single_flight else None
         self._targets = Targets(state, options, parameters)
@@ -82,7 +80,7 @@ class Caller:
         self._sender = Sender(
             state.transport, state.clock, timeout=self._settings.request_timeout, secrets=self._secrets
         )
-        self._settler = Settler(state, local, counters, secrets=self._secrets)
+        self._settler = Settler(state, local, counters, warnings, secrets=self._secrets, emit=emit)
         self._logged = False
 
     def prepare(self) -> None:
@@ -241,7 +239,7 @@ class Caller:
                 turn.close()
             if outcome is not None:
                 return outcome
-        return await self._conclude(item.arrival)
+        return await self._settler.conclude(item)
 
     async def _exchange(
         self, item: Item, target: Target, tokens: int, plan: CachePlan, turn: WarmTurn, *, may_stream: bool
@@ -280,7 +278,7 @@ class Caller:
                 stream=streams,
             )
             if failure is not None and failure.usage is not None:
-                await self._pricing.charge(target.model, failure.usage, None, was_wanted=True)
+                await self._settler.charge(target.model, failure.usage, None, was_wanted=True)
             return failure
         finally:
             item.is_sent = False
@@ -316,12 +314,12 @@ class Caller:
         reply = failure if failure is not None else parse(target.model, received[0], now=now, secrets=self._secrets)
         if isinstance(reply, Failure):
             if reply.status in _ASKS_FOR_A_PAUSE:
-                self._pause(target.model, reply.retry_after or _BREATHER, reply.message)
+                self._pause(target.model, reply.retry_after or BREATHER, reply.message)
             return False
         turn.began(started=started)
         if reply.usage is not None:
             self._state.limits.settle(tokens, reply.usage.total_tokens)
-            rates = await self._pricing.charge(target.model, reply.usage, reply.service_tier, was_wanted=False)
+            rates = await self._settler.charge(target.model, reply.usage, reply.service_tier, was_wanted=False)
             if rates is not None:
                 self._counters.writes.add(plan.prefixes, reply.usage, rates, started=started, prompt=item.prompt)
         return True
@@ -334,43 +332,8 @@ class Caller:
             return await in_thread(lambda: target.build(item.prompt, plan, stream=stream))
         return target.build(item.prompt, plan, stream=stream)
 
-    async def _conclude(self, arrival: Arrival) -> APIResponse | Failure:
-        """What came of an answer, once it is stored. What has to happen in any case happens elsewhere."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():  # in the moment in which the answer came
-            arrival.settle()
-            raise asyncio.CancelledError
-        if arrival.is_large:
-            await in_thread(arrival.settle)
-        elif not arrival.is_settled:
-            try:
-                await self._state.pace.turn()
-            finally:
-                arrival.settle()
-        item, target, reply = arrival.item, arrival.target, arrival.reply
-        model = target.model
-        refilled = rate_limit_pause(model, arrival.received.headers, now=self._state.clock.time())
-        if refilled:
-            # The headers tell when the limit will be full again; some of it is there much sooner.
-            self._pause(model, min(refilled, _BREATHER), "its rate limit is used up")
-        if isinstance(reply, Failure):
-            return reply
-        look_up = self._state.look_up_rates(model)
-        standard = look_up.result() if look_up.done() else await self._pricing.standard(model)
-        rates = self._pricing.in_tier(model, standard, reply.service_tier)
-        arrival.price(standard)
-        usage = reply.usage
-        if rates is not None and usage is not None and (usage.cache_read_tokens or usage.cache_write_tokens):
-            self._counters.writes.add(arrival.plan.prefixes, usage, rates, started=item.sent, prompt=item.prompt)
-        answer = await arrival.stored()
-        if (reason := target.learn_from(reply, item.prompt, arrival.plan)) is not None:
-            self._counters.add_miss_reason(self._secrets.hide(reason))
-        self._emit(AnswerReceived(answer.cost, usage))
-        return answer
-
     def _pause(self, model: Model, seconds: float, reason: str) -> None:
-        if self._state.limits.pause(model.name, seconds, self._state.clock.monotonic()):
-            self._emit(CoolDown(model.name, seconds, reason))
+        self._state.pause(model, seconds, reason, self._emit)
 
     def _count_hit(self, hit: APIResponse) -> None:
         self._state.count_hits(self._counters, [hit], self._emit, store=self._local.location)

@@ -1,6 +1,7 @@
 """One prompt of a run, from the moment it is read until its response is handed over."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -10,10 +11,22 @@ from lm_deluge.providers import Reply
 from lm_deluge.response import APIResponse
 from lm_deluge.wire import HttpResponse
 
-if TYPE_CHECKING:
-    from lm_deluge.engine.settle import Arrival
+__all__ = ["Arrived", "Item", "error_response"]
 
-__all__ = ["Item", "error_response"]
+
+class Arrived(Protocol):
+    """An answer that has come, as those see it who wait for it.
+
+    Attributes:
+        response: what was made of it; None until then, and if it is a failure.
+    """
+
+    @property
+    def response(self) -> APIResponse | None: ...
+
+    def when_stored(self, then: Callable[[], None]) -> None:
+        """Have ``then`` called once it is stored, or at once if it is not to be. In any thread."""
+        ...
 
 
 class Item:
@@ -56,7 +69,7 @@ class Item:
         self.looked_up = looked_up
         self.sent = looked_up
         self.waited = False
-        self.arrival: Arrival | None = None
+        self.arrival: Arrived | None = None
         self.is_sent = False
         self.admitted = False
 

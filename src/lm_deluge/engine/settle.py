@@ -5,6 +5,7 @@ on the loop where it has time, and in a thread where it does not come to it (see
 stores the answer and gives its lease back.
 """
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import msgspec
 from lm_deluge import _overdue as overdue
 from lm_deluge._json import LARGE
 from lm_deluge._secrets import Secrets
+from lm_deluge._threads import in_thread
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache
@@ -22,9 +24,10 @@ from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import Target
 from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import ModelWarning
+from lm_deluge.events import AnswerReceived, Event
 from lm_deluge.models import Model, Rates
 from lm_deluge.prompt_cache import CachePlan
-from lm_deluge.providers import Failure, Reply, parse
+from lm_deluge.providers import Failure, Reply, parse, rate_limit_pause
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 from lm_deluge.wire import HttpResponse
@@ -32,20 +35,39 @@ from lm_deluge.wire import HttpResponse
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Arrival", "Pricing", "Settler"]
+__all__ = ["Arrival", "Settler"]
 
+
+BREATHER = 1.0
+"""Seconds for which calls to a model pause that does not say how long."""
 
 _UNREAD = Failure(status=0, message="not read yet", retryable=False)
 
 
 class Settler:
-    """How one run settles."""
+    """How one run settles.
 
-    def __init__(self, state: EngineState, local: LocalCache, counters: Counters, *, secrets: Secrets) -> None:
+    Args:
+        secrets: what is sent and must not be repeated.
+        emit: called with each event.
+    """
+
+    def __init__(
+        self,
+        state: EngineState,
+        local: LocalCache,
+        counters: Counters,
+        warnings: Warnings,
+        *,
+        secrets: Secrets,
+        emit: Callable[[Event], None],
+    ) -> None:
         self.state = state
         self.local = local
         self.counters = counters
         self.secrets = secrets
+        self._warnings = warnings
+        self._emit = emit
         self._unstored: dict[Write, None] = {}
 
     def arrived(self, item: Item, target: Target, plan: CachePlan, received: HttpResponse, tokens: int) -> None:
@@ -55,6 +77,89 @@ class Settler:
             arrival.settle()
         else:
             overdue.announce(arrival)
+
+    async def conclude(self, item: Item) -> APIResponse | Failure:
+        """The response to an item whose answer has arrived, once it is stored; or why it has none.
+
+        The answer is priced, stored, counted and told, in this order. What has to happen in any case happens in
+        ``Arrival.settle``, with or without this.
+        """
+        arrival = item.arrival
+        if not isinstance(arrival, Arrival):
+            raise TypeError("no answer has arrived")
+        await self._settled(arrival)
+        target, reply = arrival.target, arrival.reply
+        model = target.model
+        refilled = rate_limit_pause(model, arrival.received.headers, now=self.state.clock.time())
+        if refilled:
+            # The headers tell when the limit will be full again; some of it is there much sooner.
+            self.state.pause(model, min(refilled, BREATHER), "its rate limit is used up", self._emit)
+        if isinstance(reply, Failure):
+            return reply
+        look_up = self.state.look_up_rates(model)
+        standard = look_up.result() if look_up.done() else await self._standard_rates(model)
+        rates = self._in_tier(model, standard, reply.service_tier)
+        arrival.price(standard)
+        usage = reply.usage
+        if rates is not None and usage is not None and (usage.cache_read_tokens or usage.cache_write_tokens):
+            self.counters.writes.add(arrival.plan.prefixes, usage, rates, started=item.sent, prompt=item.prompt)
+        answer = await arrival.stored()
+        if (reason := target.learn_from(reply, item.prompt, arrival.plan)) is not None:
+            self.counters.add_miss_reason(self.secrets.hide(reason))
+        self._emit(AnswerReceived(answer.cost, usage))
+        return answer
+
+    async def _settled(self, arrival: "Arrival") -> None:
+        """Return once it is settled: here if the loop has time, and else in a thread."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # in the moment in which the answer came
+            arrival.settle()
+            raise asyncio.CancelledError
+        if arrival.is_large:
+            await in_thread(arrival.settle)
+        elif not arrival.is_settled:
+            try:
+                await self.state.pace.turn()
+            finally:
+                arrival.settle()
+
+    async def charge(self, model: Model, usage: Usage, tier: str | None, *, was_wanted: bool) -> Rates | None:
+        """Put what was paid without an answer on the account. Returns the prices.
+
+        Args:
+            model: which model was asked.
+            usage: what it charged.
+            tier: at which tier.
+            was_wanted: whether an answer was asked for, so that it would have been paid without prompt caching too.
+        """
+        rates = self._in_tier(model, await self._standard_rates(model), tier)
+        if rates is None:
+            self.counters.add_unanswered(usage, cost=None, uncached_cost=None)
+        else:
+            uncached = rates.uncached_cost(usage) if was_wanted else 0.0
+            self.counters.add_unanswered(usage, cost=rates.cost(usage), uncached_cost=uncached)
+        return rates
+
+    async def _standard_rates(self, model: Model) -> Rates | None:
+        """The prices of a model, or None, once they are known."""
+        known = await self.state.rates(model)
+        if not self.state.pace.step():  # all that waited go on in this moment
+            await self.state.pace.turn()
+        return known
+
+    def _in_tier(self, model: Model, standard: Rates | None, tier: str | None) -> Rates | None:
+        """A model's prices in the tier that its answer was processed in. If they are not known, that is said once."""
+        rates = None if standard is None else standard.for_tier(tier)
+        if rates is None and model.service.price_provider is not None:
+            at = "" if standard is None else f" in service tier {tier!r}"
+            remedy = "Check the name, or upgrade" if standard is None else "Upgrade"
+            self._warnings.warn(
+                ("price", model.name, tier),
+                f"No price is known for {model.name!r}{at}; the cost of such answers is None. "
+                f"{remedy} the price list with: pip install -U genai-prices",
+                ModelWarning,
+            )
+        return rates
 
     def store(self, arrival: "Arrival", response: APIResponse, *, is_first: bool) -> Write | None:
         """Hand a response to the cache."""
@@ -219,54 +324,3 @@ class Arrival:
             self.response = msgspec.structs.replace(self.response, cost=cost)
         self.is_priced = True
         self._settler.counters.add_cost(cost, uncached_cost=uncached)
-
-
-class Pricing:
-    """The prices of one run."""
-
-    def __init__(self, state: EngineState, warnings: Warnings, counters: Counters) -> None:
-        self._state = state
-        self._warnings = warnings
-        self._counters = counters
-
-    async def rates(self, model: Model, tier: str | None) -> Rates | None:
-        """The prices of a model in the tier that its answer was processed in, or None."""
-        return self.in_tier(model, await self.standard(model), tier)
-
-    async def standard(self, model: Model) -> Rates | None:
-        """The prices of a model, or None, once they are known."""
-        known = await self._state.rates(model)
-        if not self._state.pace.step():  # all that waited go on in this moment
-            await self._state.pace.turn()
-        return known
-
-    def in_tier(self, model: Model, standard: Rates | None, tier: str | None) -> Rates | None:
-        """A model's prices in a tier. If they are not known, that is said once."""
-        rates = None if standard is None else standard.for_tier(tier)
-        if rates is None and model.service.price_provider is not None:
-            at = "" if standard is None else f" in service tier {tier!r}"
-            remedy = "Check the name, or upgrade" if standard is None else "Upgrade"
-            self._warnings.warn(
-                ("price", model.name, tier),
-                f"No price is known for {model.name!r}{at}; the cost of such answers is None. "
-                f"{remedy} the price list with: pip install -U genai-prices",
-                ModelWarning,
-            )
-        return rates
-
-    async def charge(self, model: Model, usage: Usage, tier: str | None, *, was_wanted: bool) -> Rates | None:
-        """Put what was paid without an answer on the account. Returns the prices.
-
-        Args:
-            model: which model was asked.
-            usage: what it charged.
-            tier: at which tier.
-            was_wanted: whether an answer was asked for, so that it would have been paid without prompt caching too.
-        """
-        rates = await self.rates(model, tier)
-        if rates is None:
-            self._counters.add_unanswered(usage, cost=None, uncached_cost=None)
-        else:
-            uncached = rates.uncached_cost(usage) if was_wanted else 0.0
-            self._counters.add_unanswered(usage, cost=rates.cost(usage), uncached_cost=uncached)
-        return rates

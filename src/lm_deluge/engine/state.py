@@ -22,7 +22,7 @@ from lm_deluge.engine.settings import Settings
 from lm_deluge.engine.single_flight import Flights
 from lm_deluge.engine.warnings import Advisor
 from lm_deluge.errors import ClosedError
-from lm_deluge.events import Event, HitsServed
+from lm_deluge.events import CoolDown, Event, HitsServed
 from lm_deluge.models import Model, Rates, credential, rates_for
 from lm_deluge.prompt_cache import PrefixIndexes, Sharding
 from lm_deluge.prompt_cache.write_audit import WriteLog
@@ -230,6 +230,11 @@ class EngineState:
         """The client is closed: runs ask nothing more. From any thread."""
         for run in list(self.runs):
             run.refuse()
+
+    def pause(self, model: Model, seconds: float, reason: str, emit: Callable[[Event], None]) -> None:
+        """Let no call to a model start for a time, and tell if that is news."""
+        if self.limits.pause(model.name, seconds, self.clock.monotonic()):
+            emit(CoolDown(model.name, seconds, reason))
 
     @staticmethod
     def count_hits(
