@@ -13,6 +13,7 @@ from lm_deluge._clock import Clock
 from lm_deluge.cache.admission import Admit
 from lm_deluge.cache.codec import Decoded
 from lm_deluge.cache.core import Core
+from lm_deluge.cache.for_run import RunCache
 from lm_deluge.cache.found import EngineCache, Found, Prompt, RunContext
 from lm_deluge.cache.record import Scope
 from lm_deluge.cache.spill import SpillPlace
@@ -236,6 +237,4 @@ class ResponseCache:
         return self.backend.location
 
     def _for_call(self, parameters: Parameters | None) -> EngineCache:
-        from lm_deluge.cache.for_run import RunCache  # a view of this class, so it cannot be imported above
-
         return RunCache(self._core, RunContext(parameters=() if parameters is None else (parameters,)))
