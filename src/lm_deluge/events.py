@@ -131,7 +131,7 @@ def _told(value: Any) -> str:
 
 
 class RunStarted(msgspec.Struct, frozen=True):
-    """A batch begins. ``total`` is None when the number of prompts is not known in advance."""
+    """A run begins. ``total`` is None when the number of prompts is not known in advance."""
 
     total: int | None
     models: tuple[str, ...]
@@ -169,7 +169,7 @@ class CoolDown(msgspec.Struct, frozen=True):
 
 
 class RunFinished(msgspec.Struct, frozen=True):
-    """A batch is over."""
+    """A run is over."""
 
     report: RunReport
 

@@ -46,7 +46,7 @@ def test_a_prompt_that_waits_for_its_retry_holds_up_no_other(emulator, make_clie
     assert asyncio.run(asyncio.wait_for(main(), 60)) == [1, 2, 0]
 
 
-def test_leaving_early_cancels_what_is_under_way_and_the_client_goes_on(emulator, make_client):
+def test_leaving_early_cancels_what_is_in_flight_and_the_client_goes_on(emulator, make_client):
     client = make_client(cache=MemoryCache(), max_concurrent_requests=5)
 
     async def main():

@@ -58,7 +58,7 @@ def test_a_hundred_duplicates_are_one_call(emulator, make_client, cache):
 
 def test_different_prompts_do_not_wait_for_each_other(emulator, make_client, cache):
     if cache is None:
-        pytest.skip("without a cache, only calls under way are shared")
+        pytest.skip("without a cache, only calls in flight are shared")
     client = make_client(cache=cache, single_flight=True, max_concurrent_requests=3)
     prompts = [f"p{number % 20}" for number in range(400)]
     responses = client.process_prompts_sync(prompts, show_progress=False)

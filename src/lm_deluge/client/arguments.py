@@ -76,9 +76,9 @@ class RunArguments(TypedDict, total=False):
         tool_choice: ``"auto"``, ``"none"``, ``"required"`` or a tool's name.
         output_schema: a JSON schema that answers have to follow.
         cache_mode: how the local cache is used. ``"use"``, the default; ``"refresh"``: ask again, and store the new
-            answer; ``"bypass"``: as if there were none; ``"offline"``: ask nobody, so a miss is an error response that
-            says what the nearest entry is and how it differs. The environment variable ``LM_DELUGE_CACHE_MODE`` sets
-            the default.
+            answer; ``"bypass"``: as if there were none; ``"offline"``: no provider is asked, so a miss is an error
+            response that says what the nearest entry is and how it differs. The environment variable
+            ``LM_DELUGE_CACHE_MODE`` sets the default.
         max_age: seconds; older entries of the local cache are misses.
         on_miss: ``"error"``, or ``"raise"`` to end an offline run with ``CacheMissError`` at the first miss.
         samples: how many independent answers each prompt gets, 1 by default. They come in order, prompt by prompt;

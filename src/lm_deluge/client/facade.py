@@ -174,7 +174,7 @@ class LLMClient:
             client._state.settings = msgspec.structs.replace(client._state.settings, address_from=str(path))
         return client
 
-    # Batches
+    # Many prompts
 
     @overload
     def process_prompts_sync(
@@ -240,7 +240,7 @@ class LLMClient:
 
         Args:
             prompts: strings, messages, conversations or OpenAI-style message lists, in any iterable; a single prompt
-                is a batch of one.
+                is a run of one.
             return_completions_only: return the text of each answer (None for an error) instead of responses.
             show_progress: show how far the run is.
             options: see ``RunArguments``: ``tools``, ``tool_choice``, ``output_schema``; ``cache``, a pattern of the
@@ -340,7 +340,7 @@ class LLMClient:
         output_tokens: int | None = None,
         **options: Unpack[RunArguments],
     ) -> Estimate:
-        """What a run would cost with each way of caching prompts at the provider. Asks nobody, and blocks.
+        """What a run would cost with each way of caching prompts at the provider. Asks no provider, and blocks.
 
         ``print(client.estimate(prompts))`` shows a table; ``estimate.best`` is the cheapest, and
         ``cache=estimate.best.cache`` asks for it.

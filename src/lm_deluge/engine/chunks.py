@@ -57,7 +57,7 @@ class _AtHand(Generic[T]):
         if self._iterator is None:
             self._iterator = iter(self._items)
         else:
-            await asyncio.sleep(0)  # whatever else the loop runs has its turn between two chunks
+            await asyncio.sleep(0)  # the rest of what the loop runs goes on between two chunks
         return _read(self._iterator)
 
     async def close(self) -> None:
@@ -159,7 +159,7 @@ def _ready(prompt: Prepared) -> Prepared:
 
 
 class Outbox:
-    """Gathers responses; whoever adds waits for ``room`` while too many are unread."""
+    """Gathers responses. Those who add wait for ``room`` while too many are unread."""
 
     def __init__(self) -> None:
         self._ready: list[APIResponse] = []
@@ -192,7 +192,7 @@ class Outbox:
         """
         while True:
             await self._filled.wait()
-            # Whatever else is ready in this pass of the event loop comes along, so the caller is woken once for all.
+            # All that becomes ready in this pass of the event loop comes along, so the caller is woken once.
             await asyncio.sleep(0)
             if not self._closed:
                 self._filled.clear()

@@ -34,7 +34,7 @@ _ENDED = "The call for this prompt was ended from outside, before it had an answ
 class Executor(Protocol):
     """Takes the items of one run, and puts exactly one response for each into the run's outbox.
 
-    An executor settles each answer that has arrived, whatever becomes of the run.
+    An executor settles each answer that has arrived, even if the run has ended.
     """
 
     def begin(self) -> None:
@@ -206,7 +206,7 @@ class Interactive:
             self._workers -= 1
 
     async def _execute(self, item: Item) -> None:
-        """Get an item its response. Whatever ends the call, there is exactly one."""
+        """Get an item its response. There is exactly one, however the attempt ends."""
         task = asyncio.current_task()
         if task is not None:
             self._working[task] = item

@@ -1,4 +1,4 @@
-"""The local cache as a run uses it: it may fail, and then it is a miss; it is never the end of a batch."""
+"""The local cache as a run uses it. A failure of the cache is a miss, and never the end of a run."""
 
 import asyncio
 from collections.abc import Sequence
@@ -137,7 +137,7 @@ class LocalCache:
     def submit(
         self, item: Item, response: APIResponse, parameters: Parameters | None, *, is_first: bool
     ) -> Write | None:
-        """Have an answer kept, whatever happens; None if it is not to be kept. From any thread.
+        """Have an answer kept, even if the run ends; None if it is not to be kept. From any thread.
 
         Args:
             item: whose answer it is.
@@ -185,12 +185,12 @@ class LocalCache:
         return f"The run is offline and the cache {self.location} has no answer. {reason or ''}".rstrip()
 
     def record(self, run: Run) -> Write | None:
-        """Hand over the account of the run, to be kept whatever happens from now on. Never waits."""
+        """Hand over the account of the run, which is kept even if the run is killed. Never waits."""
         if self._cache is None:
             return None
         try:
             write = self._cache.record(run)
-        except Exception as error:  # noqa: BLE001 - accounts are not worth a batch
+        except Exception as error:  # noqa: BLE001 - an account is not worth a run
             self._not_recorded(error)
             return None
         if write is not None:
@@ -279,7 +279,7 @@ class LocalCache:
 
 
 def raise_if_cancelled(error: BaseException) -> None:
-    """Raise a cancellation of the task that we are in; not one that came out of somebody else's code as an error."""
+    """Raise a cancellation of the task that we are in; not one that came out of other code as an error."""
     task = asyncio.current_task()
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
         raise error

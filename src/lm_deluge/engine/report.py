@@ -56,7 +56,7 @@ class Tokens:
 
 
 class Counters:
-    """The counters of a run. Answers are counted in whatever thread settles them, all else on the event loop.
+    """The counters of a run. Answers are counted in the thread that settles them, all else on the event loop.
 
     Args:
         writes: the run's writes to the provider's prompt cache; None where there will be none.

@@ -181,15 +181,15 @@ class Run:
                 return  # nothing can be awaited any more; what has arrived is settled without that
             self._stop()
             if self._executor.is_busy:
-                # Where the event loop is being wound up, what follows may not get its turn.
+                # Where the event loop is being wound up, it may not come to what follows.
                 self._close_account(is_over=False)
             if self._feeder is not None:
                 await asyncio.gather(self._feeder, return_exceptions=True)
             await self._executor.finish()
             recorded = self._close_account(is_over=True)
             if recorded is not None and (self._is_alone or self._counters.calls):
-                # It is written in any case. Those who look at once should find it, but a writer elsewhere holds up
-                # nobody, and a single prompt that was a hit does not wait for a disk.
+                # It is written in any case. Those who look at once should find it. But a writer that is held up
+                # does not hold up the run, and a single prompt that was a hit does not wait for a disk.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_ACCOUNT_SECONDS):
                         await recorded.over()
@@ -235,7 +235,7 @@ class Run:
     async def _take_in(self, prompts: Sequence[PromptLike]) -> None:
         for items in self._items(await prepare(prompts)):
             await self._look_up(items)
-            await asyncio.sleep(0)  # many samples of one chunk leave the event loop its turns
+            await asyncio.sleep(0)  # between many samples of one chunk the event loop goes on
 
     async def _look_up(self, items: Sequence[Item]) -> None:
         # All of them count as waiting before they are looked up, so an answer that is stored meanwhile is noticed.

@@ -1,4 +1,4 @@
-"""What a client was told once, and what each run is told anew."""
+"""The settings of a client, and the options of each run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -125,7 +125,7 @@ def share_of(tokens: int, params: SamplingParams, tokens_per_minute: float) -> i
 
 
 def held_back_by(limits: Limits, tokens: int, *, now: float) -> str | None:
-    """What to say if calls wait for a limit that nobody has set; a run at such limits may take hours.
+    """What to say if calls wait for a default limit; a run at such limits may take hours.
 
     Args:
         limits: the client's.

@@ -1,4 +1,4 @@
-"""Settling an answer: read, priced, stored, counted, in that order, whatever becomes of those who asked for it.
+"""Settling an answer: it is read, priced, stored and counted, in that order, even if the run has ended.
 
 From its last byte on an answer is paid for. So what follows is plain functions that need no event loop: they are called
 on the loop where it has time, and in a thread where it does not come to it (see ``_overdue``). The writer's thread
@@ -238,7 +238,7 @@ class Arrival:
         self._ask_for_price()
 
     def settle_if_idle(self) -> None:
-        """``settle``, unless somebody is in the middle of it, who may wait for the one who calls this."""
+        """``settle``, unless another thread is in the middle of it, which may wait for the caller."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -259,7 +259,7 @@ class Arrival:
 
     def _ask_for_price(self) -> None:
         if self.response is not None and not self.is_priced:
-            # Its price comes in another thread, which calls this even if nobody else waits for it.
+            # Its price comes in another thread, which calls this even if the run has ended.
             self._settler.state.look_up_rates(self.target.model).add_done_callback(self._on_rates)
 
     def _on_rates(self, found: "Future[Rates | None]") -> None:
@@ -287,7 +287,7 @@ class Arrival:
         return msgspec.structs.replace(self.response, entry=write.key.hex())
 
     def when_stored(self, then: Callable[[], None]) -> None:
-        """Have ``then`` called once it is stored, or at once if it is not to be. In whatever thread."""
+        """Have ``then`` called once it is stored, or at once if it is not to be. In any thread."""
         with self._lock:
             write = self.write
         if write is None:

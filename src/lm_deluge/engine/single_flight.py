@@ -4,7 +4,7 @@ On one event loop the first of them asks, and the others wait for its answer. Am
 cache, a lease in the cache's store says who asks; the others look from time to time whether it is free, and find the
 answer in the cache when it is. A holder that dies stops renewing its lease, and another takes over.
 
-A failure is nobody's answer: after one, twice as many of those who wait on this loop may ask by themselves, and so may
+A failure is not shared. After one, twice as many of those who wait on this loop may ask by themselves, and so may
 every other loop and process. So one bad moment costs few calls more, and a prompt that always fails does not keep a
 thousand duplicates waiting for each other.
 """
@@ -97,7 +97,7 @@ class Flights:
         if failed:
             flight.allowed *= 2
         flight.wake()
-        # Whoever waits holds the flight itself, so it may go from the table once its answer is there.
+        # Those who wait hold the flight itself, so it may go from the table once its answer is there.
         if not flight.asking and (flight.answer is not None or not flight.waiting):
             del self._flights[key]
 
@@ -158,9 +158,9 @@ class SingleFlight:
                 item.arrival.when_stored(lambda: self._finish_later(flight, item))
 
     def _finish_later(self, flight: bytes, item: Item) -> None:
-        """``_finish`` from whatever thread."""
+        """``_finish`` from any thread."""
         response = None if item.arrival is None else item.arrival.response
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so none wait
             self._loop.call_soon_threadsafe(self._finish, flight, item, response)
 
     def _finish(self, flight: bytes, item: Item, response: APIResponse | None) -> None:
@@ -171,10 +171,10 @@ class SingleFlight:
         keeper = self._keeper
         if keeper is None:
             return await ask(item)
-        turn = await self._lease(keeper, key)
-        if turn == "none":
+        lease = await self._lease(keeper, key)
+        if lease == "none":
             return await ask(item)
-        if turn == "tired":
+        if lease == "tired":
             self._local.waited_too_long(self._patience)
             return await ask(item)
         holds = True
@@ -183,8 +183,8 @@ class SingleFlight:
             found = await self._local.look_again(item)
             if found is not None:
                 return self._hit(found)
-            if turn == "waited" and await self._has_failed(keeper, key):
-                # Whoever had the lease has failed. From here on everybody asks by himself, for else all who share the
+            if lease == "waited" and await self._has_failed(keeper, key):
+                # The holder of the lease has failed. From here on each asks by itself, for else all who share the
                 # cache would fail one after another.
                 keeper.release(key)
                 holds = False
@@ -210,7 +210,7 @@ class SingleFlight:
         return False
 
     async def _note_failure(self, keeper: LeaseKeeper, key: bytes) -> bool:
-        """Leave a note that runs out by itself; False if somebody else has left one."""
+        """Leave a note that runs out by itself; False if another has left one."""
         try:
             return await asyncio.wait_for(keeper.acquire(_failure_of(key), renew=False), LEASE_SECONDS)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - without notes, others may wait longer

@@ -207,7 +207,7 @@ class EngineState:
         return self.settings.api_key or credential(model.service, os.environ)
 
     def secrets(self) -> Secrets:
-        """What calls are sent and nobody may be told: the credentials of all models, and values of headers."""
+        """What is sent with requests and must not be told: the credentials of all models, and values of headers."""
         return Secrets([*filter(None, map(self.credential, self.settings.models)), *self.secret_headers.values()])
 
     @cached_property

@@ -87,7 +87,7 @@ class Target:
         return self._planner is not None and self._planner.cache.warm == "prefill"
 
     def build_prefill(self, prompt: Conversation, plan: CachePlan) -> HttpRequest | None:
-        """The HTTP request that only writes a prompt's prefix, if there is such a one and it is long enough for it."""
+        """The HTTP request that only writes a prompt's prefix, if supported and if the prefix is long enough."""
         request = self._request(prompt, plan)
         if not can_prefill(request) or not plan.is_long_enough:
             return None
@@ -155,7 +155,7 @@ class Target:
             warnings.warn(
                 ("address", address),
                 f"The key of {names} goes to {parts.hostname}, because {settings.address_from} says so. "
-                "Whoever runs that host gets it. If you trust the file, silence this by passing api_key.",
+                "Its owner gets the key. If you trust the file, silence this by passing api_key.",
                 CredentialWarning,
             )
         told.add(address)

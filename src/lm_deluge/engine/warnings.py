@@ -25,7 +25,7 @@ __all__ = ["Advisor", "Warnings"]
 _log = logging.getLogger("lm_deluge")
 
 _SEEN = 16  # the latest prompts, which are held for as long as the client lives
-_LINES = 4_096  # the latest answers that others are compared with
+_MOST_SERIES = 4_096  # the latest answers that others are compared with
 
 # A warning should point at the line that called us, past this package and what runs its coroutines.
 _OURS = (str(Path(__file__).parent.parent), str(Path(asyncio.__file__).parent), "uvloop")
@@ -63,7 +63,7 @@ def _depth_of_the_caller() -> int:
     depth, frame = 1, sys._getframe(1)
     while frame.f_code.co_filename.startswith(_OURS):
         if frame.f_back is None:
-            return 2  # a thread of ours: nobody outside is on the stack
+            return 2  # a thread of ours: no frame outside is on the stack
         depth, frame = depth + 1, frame.f_back
     return depth
 
@@ -98,7 +98,7 @@ class Advisor:
         self._lock = renewed(threading.Lock())
         self._watched: dict[tuple[str, PromptCache], _Watched] = {}
         self._said: set[tuple[str, str]] = set()
-        self._latest: OrderedDict[tuple[str, bytes], str] = OrderedDict()  # the id of each line's latest answer
+        self._latest: OrderedDict[tuple[str, bytes], str] = OrderedDict()  # the id of each series' latest answer
 
     def see(
         self, model: Model, cache: PromptCache, tools: Sequence[Tool], prompt: Conversation, plan: CachePlan
@@ -123,12 +123,12 @@ class Advisor:
         is_read: bool,
     ) -> None:
         """Take in an answer: its id, and whether its prompt read what another wrote."""
-        line = _line(cache, prompt, plan) if cache.diagnostics and response_id is not None else None
+        series = _series(cache, prompt, plan) if cache.diagnostics and response_id is not None else None
         with self._lock:
-            if line is not None and response_id is not None:
-                self._latest[model.name, line] = response_id
-                self._latest.move_to_end((model.name, line))
-                if len(self._latest) > _LINES:
+            if series is not None and response_id is not None:
+                self._latest[model.name, series] = response_id
+                self._latest.move_to_end((model.name, series))
+                if len(self._latest) > _MOST_SERIES:
                     self._latest.popitem(last=False)
             watched = self._watched.get((model.name, cache))
             if watched is not None:
@@ -138,15 +138,15 @@ class Advisor:
     def answer_before(self, model: Model, cache: PromptCache, prompt: Conversation, plan: CachePlan) -> str | None:
         """The provider's id of the answer whose request its diagnostics should compare a prompt with.
 
-        That is the latest one of the same line: of a conversation, its own earlier turn; of other prompts, one that
+        That is the latest one of the same series: of a conversation, its own earlier turn; of other prompts, one that
         begins with the same prefix. Prompts of several groups, asked side by side, differ from each other without
         anything being wrong; but as long as no prompt has read anything, it may be any. None where there is none.
         """
         if cache.goes_on and not any(message.role == "assistant" for message in prompt.messages):
             return None  # its first turn
-        line = _line(cache, prompt, plan)
+        series = _series(cache, prompt, plan)
         with self._lock:
-            found = None if line is None else self._latest.get((model.name, line))
+            found = None if series is None else self._latest.get((model.name, series))
             watched = self._watched.get((model.name, cache))
             if found is None and not cache.goes_on and watched is not None and not watched.is_read:
                 return watched.newest
@@ -159,7 +159,7 @@ class Advisor:
             model: where the prompts went.
             cache: what the user asked for.
             answers: how many answers the run had that is over.
-            reserved: marks that requests carry besides, for example in ``extra_body``.
+            reserved: breakpoints that requests carry besides, for example in ``extra_body``.
         """
         with self._lock:
             watched = self._watched.get((model.name, cache))
@@ -195,13 +195,13 @@ class Advisor:
                 continue
             try:
                 warnings.warn(key, advice.message, PromptCacheWarning)
-            except Warning:  # where warnings are errors, it stops whatever is asked in this way
+            except Warning:  # where warnings are errors, it stops the run
                 with self._lock:
                     self._said.discard(key)
                 raise
 
 
-def _line(cache: PromptCache, prompt: Conversation, plan: CachePlan) -> bytes | None:
+def _series(cache: PromptCache, prompt: Conversation, plan: CachePlan) -> bytes | None:
     """What prompts have in common of which each should read what the one before wrote; None where nothing is known.
 
     A conversation is told by what it opens with after the system text, which is what may have changed.
