@@ -1,112 +1,73 @@
-"""One prompt from miss to answer: limits, build, send, parse, store, and again if that may help."""
+"""The attempts that get an item its answer: limits, build, send, and again if that may help."""
 
 import asyncio
-import logging
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 
 from lm_deluge._threads import in_thread
 from lm_deluge.engine.item import Item
-from lm_deluge.engine.local_cache import LocalCache, raise_if_cancelled
+from lm_deluge.engine.local_cache import LocalCache
 from lm_deluge.engine.report import Counters
 from lm_deluge.engine.sending import Sender
-from lm_deluge.engine.settings import RunOptions, held_back_by, share_of, too_large
+from lm_deluge.engine.settings import held_back_by, share_of, too_large
 from lm_deluge.engine.settle import BREATHER, Settler
-from lm_deluge.engine.single_flight import Flights, SingleFlight
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import Target, Targets
 from lm_deluge.engine.warming import Warming, WarmTurn
 from lm_deluge.engine.warnings import Warnings
-from lm_deluge.errors import ClosedError, LimitWarning, LMDelugeError, PromptCacheWarning, UnavailableError
-from lm_deluge.events import AnswerReceived, CoolDown, Event, RetryScheduled
+from lm_deluge.errors import ClosedError, LimitWarning
+from lm_deluge.events import CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model
 from lm_deluge.prompt_cache import CachePlan
 from lm_deluge.providers import Failure, parse
-from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
-from lm_deluge.text import counted
 from lm_deluge.wire import HttpRequest, HttpResponse
 
-__all__ = ["Caller"]
-
-_log = logging.getLogger("lm_deluge")
+__all__ = ["Attempts"]
 
 _ASKS_FOR_A_PAUSE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529})
 # Gateways answer 403 to prompts that their moderation refuses, and 404 where no provider takes the parameters.
 _ABOUT_THE_PROMPT = frozenset({400, 403, 404, 413, 422})
 _WILL_NOT_CHANGE = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED})
 _LONG_WAIT = 5.0
-_LEAST_PATIENCE = 300.0  # with others who fetch the same answer
 
 
-class Caller:
-    """Answers the misses of one run.
+class Attempts:
+    """Gets the items of one run their answers from a provider, in as many attempts as that takes.
 
     Args:
-        on_rest: called with 1 when a prompt starts to wait for a retry, and with -1 when it goes on.
-        on_wait: the same for a prompt that waits for another's answer.
-        parameters: what is asked beside the prompts, by the name of the model; empty where neither cache needs it.
+        on_rest: called with 1 when an item starts to wait for another attempt, and with -1 when it goes on.
+        on_wait: the same for an item that waits for another to write its prefix.
     """
 
     def __init__(
         self,
         state: EngineState,
-        options: RunOptions,
         local: LocalCache,
+        targets: Targets,
+        settler: Settler,
         *,
         counters: Counters,
         warnings: Warnings,
         emit: Callable[[Event], None],
         on_rest: Callable[[int], None],
         on_wait: Callable[[int], None],
-        parameters: Mapping[str, Parameters],
     ) -> None:
         self._state = state
         self._settings = state.settings
-        self._pending = state.pending
-        self._options = options
         self._local = local
+        self._targets = targets
+        self._settler = settler
         self._counters = counters
         self._warnings = warnings
         self._emit = emit
         self._on_rest = on_rest
         self._on_wait = on_wait
-        self._parameters = parameters
         self._warming = Warming(state.warmth, state.leading, state.clock, on_wait=on_wait)
-        self._single_flight = self._make_single_flight() if self._settings.single_flight else None
-        self._targets = Targets(state, options, parameters)
-        self._secrets = state.secrets()
+        self._secrets = settler.secrets
         self._sender = Sender(
             state.transport, state.clock, timeout=self._settings.request_timeout, secrets=self._secrets
         )
-        self._settler = Settler(state, local, counters, warnings, secrets=self._secrets, emit=emit)
-        self._logged = False
-
-    def prepare(self) -> None:
-        """Warn of what requests will not hold."""
-        for target in self._targets:
-            target.warn(self._warnings)
-
-    async def learn(self, items: Sequence[Item]) -> None:
-        """See prompts that will be asked, so that what they share is known before the first of them is."""
-        # Duplicates that share one call are one prompt.
-        asked = {item.digest: item for item in items}.values() if self._single_flight is not None else items
-        for item in asked:
-            if not self._state.pace.step():
-                await self._state.pace.turn()
-            self._targets.learn([item.prompt])
-
-    async def finish(self) -> None:
-        """Return once every answer that has come is stored."""
-        await self._settler.all_stored()
-        for target in self._targets:
-            target.advise(self._warnings)
-        cache = self._options.prompt_cache
-        if cache is not None and not cache.goes_on and self._counters.has_reads:
-            return  # the first prompts of groups, which differ from each other without anything being wrong
-        for reason, answers in self._counters.miss_reasons.items():
-            self._warnings.warn(("miss", reason), _why_missed(reason, answers), PromptCacheWarning)
 
     def check_open(self) -> None:
         """Raise if nothing may be asked any more.
@@ -122,32 +83,14 @@ class Caller:
             )
 
     async def answer(self, item: Item) -> APIResponse:
-        """The answer to a prompt, or an error response. Never raises for what one prompt can cause."""
-        try:
-            if self._single_flight is not None:
-                return await self._single_flight.answer(item, self._answer)
-            return await self._answer(item)
-        except UnavailableError as error:
-            self._warnings.warn("gave up", str(error), LimitWarning)
-            return self.failed(item, str(error))
-        except LMDelugeError as error:
-            return self.failed(item, str(error))
-        except (GeneratorExit, KeyboardInterrupt, SystemExit):
-            raise  # somebody ends the run, or the program
-        except BaseException as error:  # noqa: BLE001 - a fault must not cost other prompts theirs
-            raise_if_cancelled(error)
-            if not self._logged:
-                # As text, without what an exception of a user's transport may repeat.
-                trace = self._secrets.hide("".join(traceback.format_exception(error)))
-                _log.error("prompt %d failed; further failures of this run are not logged\n%s", item.id, trace)
-            self._logged = True
-            said = f": {error}" if str(error) else ", which says nothing more"
-            return self.failed(item, self._secrets.hide(f"Unexpected {type(error).__name__}{said}"))
+        """The answer to an item, or an error response.
 
-    async def _answer(self, item: Item) -> APIResponse:
+        Raises:
+            LMDelugeError: nothing more may be asked, or the item cannot be sent.
+        """
         tokens = self._tokens(item)
         if isinstance(tokens, str):
-            return self.failed(item, tokens)
+            return self._settler.failed(item, tokens)
         attempt = 0
         may_stream = True
         plans: dict[str, CachePlan] = {}  # by model; a retry goes where the first attempt went
@@ -155,7 +98,7 @@ class Caller:
             model = self._state.pick_model()
             target = self._targets[model]
             if target.credential is None and model.service.key_required:
-                return self.failed(item, _no_key(model), model=model)
+                return self._settler.failed(item, _no_key(model), model=model)
             plan = plans.get(model.name)
             if plan is None:
                 plan = plans[model.name] = target.plan(item.prompt, now=self._state.clock.monotonic())
@@ -171,7 +114,7 @@ class Caller:
             )
             if delay is None:
                 times = f" (after {attempt} attempts)" if attempt > 1 else ""
-                return self.failed(item, outcome.message + times, model=model, status=outcome.status or None)
+                return self._settler.failed(item, outcome.message + times, model=model, status=outcome.status or None)
             self._counters.retries += 1
             self._emit(RetryScheduled(attempt, delay, outcome.message))
             if outcome.status not in _ASKS_FOR_A_PAUSE:  # else the gate waits, with every call to the model
@@ -258,7 +201,7 @@ class Caller:
             if self._local.may_know_by_now(item):
                 hit = await self._local.look_again(item)
                 if hit is not None:
-                    self._count_hit(hit)
+                    self._settler.hit(hit)
                     return hit
             if not turn.holds:
                 return None
@@ -334,49 +277,6 @@ class Caller:
 
     def _pause(self, model: Model, seconds: float, reason: str) -> None:
         self._state.pause(model, seconds, reason, self._emit)
-
-    def _count_hit(self, hit: APIResponse) -> None:
-        self._state.count_hits(self._counters, [hit], self._emit, store=self._local.location)
-
-    def _make_single_flight(self) -> SingleFlight:
-        # Without a cache, the prompt alone does not say what is asked; and a run that refreshes must not get what was
-        # asked before it began. So these share among their own calls only.
-        shares = self._local.keeps and self._local.mode == "use"
-        # Prompts of runs with other parameters, or another idea of what is fresh, meet in the cache at the earliest,
-        # where that is noticed.
-        salt = b"".join(parameters.fingerprint for parameters in self._parameters.values())
-        return SingleFlight(
-            self._state.flights if shares else Flights(),
-            self._state.keeper(self._local) if shares else None,
-            self._local,
-            salt=salt + repr(self._options.max_age).encode(),
-            on_wait=self._on_wait,
-            on_hit=self._count_hit,
-            rng=self._state.rng,
-            patience=max(_LEAST_PATIENCE, 2 * self._settings.retry.max_attempts * self._settings.request_timeout),
-        )
-
-    def failed(self, item: Item, message: str, *, model: Model | None = None, status: int | None = None) -> APIResponse:
-        """Count an item that has no answer, and return its response."""
-        response = item.error(message, model=(model or self._settings.models[0]).name, status=status)
-        self._counters.add_answer(response)
-        self._emit(AnswerReceived(None, None, message))
-        return response
-
-
-_MISSED: Mapping[str, str] = {
-    "model_changed": "the model, or its speed, is another than in the request before. Keep to one",
-    "system_changed": "the system text differs from the request before. Move what varies behind it",
-    "tools_changed": "the tools differ from the request before. Keep the same ones in the same order",
-    "messages_changed": "an earlier message differs from the request before. Append, and change nothing that was sent",
-    "previous_message_not_found": "it has no record of the request before. That does not mean that anything changed",
-    "unavailable": "it could not tell. Thinking, effort or tool_choice may differ from the request before",
-}
-
-
-def _why_missed(reason: str, answers: int) -> str:
-    prompts = counted(answers, "prompt was", "prompts were")
-    return f"{prompts} not read from the provider's cache, which says {reason}: {_MISSED.get(reason, 'see its guide')}."
 
 
 def _no_key(model: Model) -> str:

@@ -5,29 +5,36 @@ to a provider, one for each item, are one way.
 """
 
 import asyncio
+import logging
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from lm_deluge._loops import a_loop_runs_here
-from lm_deluge.engine.calls import Caller
+from lm_deluge.engine.calls import Attempts
 from lm_deluge.engine.chunks import Outbox
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache
 from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import RunOptions
+from lm_deluge.engine.settle import Settler
+from lm_deluge.engine.single_flight import Flights, SingleFlight
 from lm_deluge.engine.state import EngineState
-from lm_deluge.engine.warnings import Warnings
+from lm_deluge.engine.target import Targets
+from lm_deluge.engine.warnings import Warnings, why_missed
+from lm_deluge.errors import LimitWarning, LMDelugeError, PromptCacheWarning, UnavailableError
 from lm_deluge.events import Event
 from lm_deluge.request import Parameters
-
-if TYPE_CHECKING:
-    from lm_deluge.response import APIResponse
+from lm_deluge.response import APIResponse
 
 __all__ = ["Executor", "Interactive"]
 
+_log = logging.getLogger("lm_deluge")
+
 _MOST_FOR_EACH_SLOT = 4
 _MOST_WAITING_FOR_EACH_SLOT = 64
+_LEAST_PATIENCE = 300.0  # seconds, with others who fetch the same answer
 _ENDED = "The call for this prompt was ended from outside, before it had an answer. Run it again."
 
 
@@ -107,18 +114,26 @@ class Interactive:
         parameters: Mapping[str, Parameters],
     ) -> None:
         self._state = state
+        self._options = options
+        self._local = local
         self._outbox = outbox
-        self._caller = Caller(
+        self._counters = counters
+        self._warnings = warnings
+        self._targets = Targets(state, options, parameters)
+        self._secrets = state.secrets()
+        self._settler = Settler(state, local, counters, warnings, secrets=self._secrets, emit=emit)
+        self._attempts = Attempts(
             state,
-            options,
             local,
+            self._targets,
+            self._settler,
             counters=counters,
             warnings=warnings,
             emit=emit,
             on_rest=self._on_rest,
             on_wait=self._on_wait,
-            parameters=parameters,
         )
+        self._single_flight = self._make_single_flight(parameters) if state.settings.single_flight else None
         self._most = state.settings.max_concurrent
         self._items: deque[Item] = deque()
         self._room = asyncio.Event()
@@ -128,12 +143,19 @@ class Interactive:
         self._resting = 0
         self._waiting = 0
         self._closing = False
+        self._logged = False
 
     def begin(self) -> None:
-        self._caller.prepare()
+        for target in self._targets:
+            target.warn(self._warnings)
 
     async def learn(self, items: Sequence[Item]) -> None:
-        await self._caller.learn(items)
+        # Duplicates that share one call are one prompt.
+        asked = {item.digest: item for item in items}.values() if self._single_flight is not None else items
+        for item in asked:
+            if not self._state.pace.step():
+                await self._state.pace.turn()
+            self._targets.learn([item.prompt])
 
     def add(self, item: Item) -> None:
         self._items.append(item)
@@ -170,7 +192,14 @@ class Interactive:
 
     async def finish(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._caller.finish()
+        await self._settler.all_stored()
+        for target in self._targets:
+            target.advise(self._warnings)
+        cache = self._options.prompt_cache
+        if cache is not None and not cache.goes_on and self._counters.has_reads:
+            return  # the first prompts of groups, which differ from each other without anything being wrong
+        for reason, answers in self._counters.miss_reasons.items():
+            self._warnings.warn(("miss", reason), why_missed(reason, answers), PromptCacheWarning)
 
     def _hire(self) -> None:
         """Start another worker if there is work and a call more may be in flight."""
@@ -206,29 +235,67 @@ class Interactive:
             self._workers -= 1
 
     async def _execute(self, item: Item) -> None:
-        """Get an item its response. There is exactly one, however the attempt ends."""
+        """Get an item its response. There is exactly one, however the attempts end."""
         task = asyncio.current_task()
         if task is not None:
             self._working[task] = item
         response: APIResponse | None = None
         try:
-            response = await self._caller.answer(item)
-        except asyncio.CancelledError:
-            closed = self._state.lifetime.closed
-            if self._closing or closed is None or task is None:
-                raise
-            task.uncancel()
-            response = self._caller.failed(item, closed)
+            if self._single_flight is not None:
+                response = await self._single_flight.answer(item, self._attempts.answer)
+            else:
+                response = await self._attempts.answer(item)
+        except LMDelugeError as error:
+            if isinstance(error, UnavailableError):
+                self._warnings.warn("gave up", str(error), LimitWarning)
+            response = self._settler.failed(item, str(error))
         except GeneratorExit:
             self._closing = self._closing or not a_loop_runs_here()  # it is gone, and with it all who wait
             raise
         except (KeyboardInterrupt, SystemExit) as error:
             self._outbox.fail(error)  # it ends the run, out of whose caller it comes
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                closed = self._state.lifetime.closed
+                if self._closing or closed is None:
+                    raise
+                task.uncancel()
+                response = self._settler.failed(item, closed)
+            else:
+                response = self._unexpected(item, error)
         finally:
             if task is not None:
                 del self._working[task]
             self._state.pending.remove(item)
             if response is None and not self._closing:
-                response = self._caller.failed(item, _ENDED)
+                response = self._settler.failed(item, _ENDED)
             if response is not None:
                 self._outbox.add(response)
+
+    def _unexpected(self, item: Item, error: BaseException) -> APIResponse:
+        if not self._logged:
+            self._logged = True
+            # As text, without what an exception of a user's transport may repeat.
+            trace = self._secrets.hide("".join(traceback.format_exception(error)))
+            _log.error("prompt %d failed; further failures of this run are not logged\n%s", item.id, trace)
+        said = f": {error}" if str(error) else ", which says nothing more"
+        return self._settler.failed(item, self._secrets.hide(f"Unexpected {type(error).__name__}{said}"))
+
+    def _make_single_flight(self, parameters: Mapping[str, Parameters]) -> SingleFlight:
+        # Without a cache, the prompt alone does not say what is asked; and a run that refreshes must not get what was
+        # asked before it began. So these share among their own calls only.
+        shares = self._local.keeps and self._local.mode == "use"
+        # Prompts of runs with other parameters, or another idea of what is fresh, meet in the cache at the earliest,
+        # where that is noticed.
+        salt = b"".join(each.fingerprint for each in parameters.values())
+        settings = self._state.settings
+        return SingleFlight(
+            self._state.flights if shares else Flights(),
+            self._state.keeper(self._local) if shares else None,
+            self._local,
+            salt=salt + repr(self._options.max_age).encode(),
+            on_wait=self._on_wait,
+            on_hit=self._settler.hit,
+            rng=self._state.rng,
+            patience=max(_LEAST_PATIENCE, 2 * settings.retry.max_attempts * settings.request_timeout),
+        )

@@ -123,6 +123,17 @@ class Settler:
             finally:
                 arrival.settle()
 
+    def hit(self, response: APIResponse) -> None:
+        """Count a hit that was found just before its call, and tell."""
+        self.state.count_hits(self.counters, [response], self._emit, store=self.local.location)
+
+    def failed(self, item: Item, message: str, *, model: Model | None = None, status: int | None = None) -> APIResponse:
+        """Count an item that has no answer, and tell. Returns its response."""
+        response = item.error(message, model=(model or self.state.settings.models[0]).name, status=status)
+        self.counters.add_answer(response)
+        self._emit(AnswerReceived(None, None, message))
+        return response
+
     async def charge(self, model: Model, usage: Usage, tier: str | None, *, was_wanted: bool) -> Rates | None:
         """Put what was paid without an answer on the account. Returns the prices.
 

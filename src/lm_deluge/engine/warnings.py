@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lm_deluge._locks import renewed
@@ -18,9 +18,10 @@ from lm_deluge.errors import PromptCacheWarning
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Advice, CachePlan, Prefix, PromptCache, advise, tools_reordered
+from lm_deluge.text import counted
 from lm_deluge.tool import Tool
 
-__all__ = ["Advisor", "Warnings"]
+__all__ = ["Advisor", "Warnings", "why_missed"]
 
 _log = logging.getLogger("lm_deluge")
 
@@ -66,6 +67,22 @@ def _depth_of_the_caller() -> int:
             return 2  # a thread of ours: no frame outside is on the stack
         depth, frame = depth + 1, frame.f_back
     return depth
+
+
+_MISSED: Mapping[str, str] = {
+    "model_changed": "the model, or its speed, is another than in the request before. Keep to one",
+    "system_changed": "the system text differs from the request before. Move what varies behind it",
+    "tools_changed": "the tools differ from the request before. Keep the same ones in the same order",
+    "messages_changed": "an earlier message differs from the request before. Append, and change nothing that was sent",
+    "previous_message_not_found": "it has no record of the request before. That does not mean that anything changed",
+    "unavailable": "it could not tell. Thinking, effort or tool_choice may differ from the request before",
+}
+
+
+def why_missed(reason: str, answers: int) -> str:
+    """What to say of answers of which the provider read nothing from its cache, for a reason of its own."""
+    prompts = counted(answers, "prompt was", "prompts were")
+    return f"{prompts} not read from the provider's cache, which says {reason}: {_MISSED.get(reason, 'see its guide')}."
 
 
 class _Watched:
