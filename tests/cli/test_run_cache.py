@@ -13,9 +13,9 @@ import pytest
 
 from lm_deluge.cache import SqliteCache
 from lm_deluge.cache.stores.sqlite import SqliteStore
-from lm_deluge.cli.ask import Asking
-from lm_deluge.cli.execution import Job
+from lm_deluge.cli.ask import Asker
 from lm_deluge.cli.results import Results
+from lm_deluge.cli.settings import RunSettings
 from lm_deluge.prompt import Conversation, Message
 from lm_deluge.response import APIResponse
 from lm_deluge.testing import Emulator, Fault
@@ -316,8 +316,9 @@ def test_an_answer_that_arrives_with_the_interruption_is_written(
 ) -> None:
     """The responses wait behind a future; it gets its result in the same pass in which the run is cancelled."""
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    job = Job(source=write_prompts("a", "b"), out=None, progress="none", client={"model_names": ["gpt-4.1-mini"]})
-    asking = Asking(job, [], None)
+    client = {"model_names": ["gpt-4.1-mini"]}
+    settings = RunSettings(source=write_prompts("a", "b"), out=None, progress="none", client=client)
+    asker = Asker(settings, [], None)
 
     async def main(results: Results) -> None:
         arrived: asyncio.Future[APIResponse] = asyncio.get_running_loop().create_future()
@@ -327,9 +328,9 @@ def test_an_answer_that_arrives_with_the_interruption_is_written(
             yield await arrived
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(asking._client, "process_prompts_iter", responses)
-        run = asyncio.create_task(asking.answer(results, None))
-        while not asking._asked:
+        monkeypatch.setattr(asker._client, "process_prompts_iter", responses)
+        run = asyncio.create_task(asker.answer(results, None))
+        while not asker._asked:
             await asyncio.sleep(0.001)
         arrived.set_result(APIResponse(content=Message.ai("just in time")))
         run.cancel()
@@ -340,7 +341,7 @@ def test_an_answer_that_arrives_with_the_interruption_is_written(
         asyncio.run(main(results))
     (row,) = read_rows(tmp_path / "out.jsonl")
     assert row["completion"] == "just in time"
-    assert asking.answered == 1
+    assert asker.answered == 1
 
 
 def test_the_environment_may_set_the_mode(

@@ -1,9 +1,12 @@
 """Durations, sizes, and the words in which the library's messages reach the terminal."""
 
+from pathlib import Path
+
 import pytest
 import typer
 
 from lm_deluge.cli.output import Column, print_table
+from lm_deluge.cli.settings import RunSettings
 from lm_deluge.cli.terminal import shown
 from lm_deluge.cli.values import parse_duration, parse_size
 
@@ -41,6 +44,33 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="such as 800kB"):
         parse_size(text)
+
+
+# Options
+
+
+def test_options_go_where_they_belong_and_those_that_were_not_given_nowhere() -> None:
+    options = {
+        "prompts": Path("-"),
+        "out": None,
+        "model": ["m"],
+        "temperature": 0.0,
+        "top_p": None,
+        "json_mode": False,
+        "max_attempts": 3,
+        "cache": "my.db",
+        "scope": "request",
+        "ttl": None,
+        "tag": [],
+        "max_age": 7.0,
+        "with_prompt": True,
+    }
+    settings = RunSettings.of(options)
+    assert settings.source is None
+    assert settings.with_prompt
+    assert settings.client == {"model_names": ["m"], "temperature": 0.0, "max_attempts": 3}
+    assert (settings.cache, settings.cache_options) == ("my.db", {"scope": "request"})
+    assert settings.call == {"max_age": 7.0}
 
 
 # Printing

@@ -14,6 +14,7 @@ from lm_deluge.cli.display import Display
 from lm_deluge.cli.prompts import ToolsNote, conversation_of
 from lm_deluge.cli.results import Results, result_line
 from lm_deluge.cli.rows import Row, RowReader, read_blocks
+from lm_deluge.cli.settings import RunSettings
 from lm_deluge.errors import CacheMissError, ConfigError
 from lm_deluge.models import credential, resolve
 from lm_deluge.prompt import Conversation
@@ -21,10 +22,9 @@ from lm_deluge.response import APIResponse
 from lm_deluge.tool import Tool
 
 if TYPE_CHECKING:
-    from lm_deluge.cli.execution import Job
     from lm_deluge.events import RunReport
 
-__all__ = ["Asking"]
+__all__ = ["Asker"]
 
 _LAST_PASSES = 10
 _CACHE_ALONE = {"cache_mode": "offline", "on_miss": "raise"}
@@ -38,7 +38,7 @@ class _Asked(msgspec.Struct):
     left: int
 
 
-class Asking:
+class Asker:
     """One pass over the prompts.
 
     Attributes:
@@ -53,28 +53,29 @@ class Asking:
         ConfigError: a setting has no meaning, or there is no key for a model that will be asked.
     """
 
-    def __init__(self, job: "Job", tools: Sequence[Tool], cache: Any) -> None:
-        self._job = job
+    def __init__(self, settings: RunSettings, tools: Sequence[Tool], cache: Any) -> None:
+        self._settings = settings
         self._tools = tools
         self._cache = cache
-        self._system = None if job.system is None else Conversation.system(job.system)
+        self._system = None if settings.system is None else Conversation.system(settings.system)
         if self._system is not None:
             _ = self._system.digest  # computed once, and extended by each prompt that starts with it
-        self._tools_note = ToolsNote(sends_tools=job.tools is not None)
-        self._samples = job.samples or 1
+        self._tools_note = ToolsNote(sends_tools=settings.tools is not None)
+        self._samples = settings.samples or 1
         # A cache, and the sharing of calls, tell samples apart by their numbers, so there the client counts, and gives
         # those that are known already again. Without either, each missing sample is simply asked as one more prompt.
-        self._as_duplicates = cache is None and not job.client.get("single_flight")
+        self._as_duplicates = cache is None and not settings.client.get("single_flight")
         self._asked: dict[int, _Asked] = {}
         self._known: list[float] = []  # dollars avoided by hits for samples that the output has already
-        self._display = None if job.progress == "none" else Display(job.progress, beside_results=job.out is None)
+        style, beside_results = settings.progress, settings.out is None
+        self._display = None if style == "none" else Display(style, beside_results=beside_results)
         listeners = [] if self._display is None else [self._display]
-        names = job.client["model_names"]
+        names = settings.client["model_names"]
         self._keyless = self._find_keyless(names)
         self._cache_alone = len(self._keyless) == len(set(names))
-        self._call = {**job.call, **_CACHE_ALONE} if self._cache_alone else job.call
+        self._call = {**settings.call, **_CACHE_ALONE} if self._cache_alone else settings.call
         # Errors that are no model's fault bear the name of the first, so one that can be asked comes first.
-        client = {**job.client, "model_names": sorted(names, key=self._keyless.__contains__)}
+        client = {**settings.client, "model_names": sorted(names, key=self._keyless.__contains__)}
         self._client = LLMClient(**client, cache=cache, listeners=listeners)
         self.rows = self.answered = self.errors = self.unusable = 0
         self.first_error: str | None = None
@@ -120,7 +121,7 @@ class Asking:
                 self._prompts(results),
                 show_progress=False,
                 tools=self._tools,
-                cache=self._job.prompt_cache,
+                cache=self._settings.prompt_cache,
                 samples=self.responses,
                 **self._call,
             )
@@ -160,9 +161,9 @@ class Asking:
 
     async def _prompts(self, results: Results) -> AsyncIterator[Conversation]:
         """Prompts to ask, in order. Rows that cannot be asked become results here."""
-        reader = RowReader(field=self._job.field, limit=self._job.limit)
+        reader = RowReader(field=self._settings.field, limit=self._settings.limit)
         position = 0
-        async for block in read_blocks(sys.stdin.fileno() if self._job.source is None else self._job.source):
+        async for block in read_blocks(sys.stdin.fileno() if self._settings.source is None else self._settings.source):
             for row in reader.feed(block):
                 self.rows += 1
                 missing = results.missing(row, self._samples)
@@ -185,8 +186,8 @@ class Asking:
             self._write(results, row, APIResponse(is_error=True, error_message=problem), sample)
 
     def _write(self, results: Results, row: Row, response: APIResponse, sample: int) -> None:
-        numbered = None if self._job.samples is None else sample
-        line = result_line(row, response, sample=numbered, with_prompt=self._job.with_prompt)
+        numbered = None if self._settings.samples is None else sample
+        line = result_line(row, response, sample=numbered, with_prompt=self._settings.with_prompt)
         results.write(row, line)
         if line["error"] is None:
             self.answered += 1
@@ -200,16 +201,16 @@ class Asking:
         Raises:
             ConfigError: there are some, and nothing else could give an answer.
         """
-        if self._job.cache_mode == "offline":
+        if self._settings.cache_mode == "offline":
             return {}
-        given = self._job.client
+        given = self._settings.client
         models = [resolve(name, base_url=given.get("base_url"), environ=os.environ) for name in names]
         keyless = {
             model.name: " or ".join(model.service.key_env)
             for model in models
             if model.service.key_required and credential(model.service, os.environ) is None
         }
-        if keyless and (self._cache is None or self._job.cache_mode != "use"):
+        if keyless and (self._cache is None or self._settings.cache_mode != "use"):
             raise ConfigError(_not_set(keyless))
         return keyless
 

@@ -4,14 +4,11 @@ Help has to be there at once, so nothing of the library is imported here before 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from lm_deluge.cli.values import parse_duration
-
-if TYPE_CHECKING:
-    from lm_deluge.prompt_cache import PromptCache
 
 __all__ = [
     "CACHING",
@@ -42,10 +39,6 @@ __all__ = [
     "Tools",
     "TopP",
     "flag",
-    "given",
-    "need",
-    "prompt_cache",
-    "unless_dash",
 ]
 
 MODEL = "Model"
@@ -166,9 +159,6 @@ CacheWarm = Annotated[
     ),
 ]
 
-_WARM: dict[str, bool | Literal["prefill"]] = {"always": True, "never": False, "prefill": "prefill"}
-"""What the client calls them."""
-
 # Limits
 
 MaxConcurrentRequests = Annotated[
@@ -181,50 +171,3 @@ MaxRequestsPerMinute = Annotated[
 MaxTokensPerMinute = Annotated[
     int | None, typer.Option(help="Tokens in a minute.", rich_help_panel=LIMITS, metavar="N", show_default="100000")
 ]
-
-
-def given(**values: Any) -> dict[str, Any]:
-    """Those of the values that the user gave; for the others, the library's own defaults hold."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def need(option: str, value: object, **others: object) -> None:
-    """Refuse options that mean nothing without another one.
-
-    Args:
-        option: the one that they need.
-        value: what the user gave for it.
-        others: the options that need it, by name.
-
-    Raises:
-        ConfigError: one of them is given without it.
-    """
-    if value is None and (needless := given(**others)):
-        from lm_deluge.errors import ConfigError
-
-        raise ConfigError(f"--{next(iter(needless)).replace('_', '-')} needs {option}.")
-
-
-def prompt_cache(
-    pattern: str | None, *, lifetime: str | None, warm: str | None, diagnostics: bool = False
-) -> "PromptCache | None":
-    """What these options ask of the provider's prompt cache; None without a pattern.
-
-    Raises:
-        ConfigError: the pattern is not known.
-    """
-    if pattern is None:
-        return None
-    if pattern == "none":
-        from lm_deluge.errors import ConfigError
-
-        raise ConfigError("'none' is no pattern: it is what happens without --cache-pattern.")
-    from lm_deluge.prompt_cache import PromptCache
-
-    how = None if warm is None else _WARM[warm]
-    return PromptCache(**given(pattern=pattern, ttl=lifetime, warm=how, diagnostics=diagnostics))
-
-
-def unless_dash(path: Path) -> Path | None:
-    """A path; None for ``-``, which stands for standard input or output."""
-    return None if str(path) == "-" else path

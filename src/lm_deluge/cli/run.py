@@ -186,67 +186,19 @@ def run(
       deluge run prompts.jsonl -m gpt-4.1-mini --cache my.db --offline
       deluge run prompts.jsonl -m claude-haiku-4-5 --cache-pattern shared_prefix
     """
-    from lm_deluge.cli.execution import Job, execute
+    given = locals()
+    from lm_deluge.cli.execution import execute
+    from lm_deluge.cli.settings import RunSettings, check_needs, prompt_cache
     from lm_deluge.errors import ConfigError
 
     if offline and cache_mode not in (None, "offline"):
         raise ConfigError(f"--offline and --cache-mode {cache_mode} contradict each other.")
-    options.need(
-        "--cache",
-        cache,
-        base=base,
-        max_bytes=max_bytes,
-        cache_key=cache_key,
-        scope=scope,
-        admit=admit,
-        ttl=ttl,
-        offline=offline or None,
-        cache_mode=cache_mode,
-        max_age=max_age,
-        run_name=run_name,
-        tag=tag or None,
+    check_needs(given, "cache", "cache_pattern")
+    if offline:
+        given["cache_mode"] = "offline"
+    settings = RunSettings.of(
+        given,
+        out=None if str(out) == "-" else out,
+        prompt_cache=prompt_cache(cache_pattern, given),
     )
-    options.need(
-        "--cache-pattern",
-        cache_pattern,
-        cache_lifetime=cache_lifetime,
-        cache_warm=cache_warm,
-        cache_diagnostics=cache_diagnostics or None,
-    )
-    job = Job(
-        source=options.unless_dash(prompts),
-        out=None if out is None else options.unless_dash(out),
-        overwrite=overwrite,
-        field=field,
-        limit=limit,
-        with_prompt=with_prompt,
-        system=system,
-        tools=tools,
-        samples=samples,
-        prompt_cache=options.prompt_cache(
-            cache_pattern, lifetime=cache_lifetime, warm=cache_warm, diagnostics=cache_diagnostics
-        ),
-        cache=cache,
-        store=options.given(base=base, max_bytes=max_bytes, cache_key=cache_key, scope=scope, admit=admit, ttl=ttl),
-        progress=progress,
-        client=options.given(
-            model_names=model,
-            temperature=temperature,
-            top_p=top_p,
-            max_new_tokens=max_new_tokens,
-            json_mode=json_mode or None,
-            reasoning_effort=reasoning_effort,
-            base_url=base_url,
-            max_concurrent_requests=max_concurrent_requests,
-            max_requests_per_minute=max_requests_per_minute,
-            max_tokens_per_minute=max_tokens_per_minute,
-            max_attempts=max_attempts,
-            request_timeout=request_timeout,
-            give_up_after=give_up_after,
-            single_flight=single_flight or None,
-        ),
-        call=options.given(
-            cache_mode="offline" if offline else cache_mode, max_age=max_age, run_name=run_name, tags=tag or None
-        ),
-    )
-    raise typer.Exit(execute(job))
+    raise typer.Exit(execute(settings))

@@ -70,41 +70,14 @@ def simulate(
       deluge simulate prompts.jsonl -m claude-haiku-4-5 --output-tokens 300
       deluge simulate prompts.jsonl -m gpt-5.6 --cache-pattern shared_prefix
     """
+    given = locals()
+    from lm_deluge.cli.settings import check_needs, prompt_cache
     from lm_deluge.cli.simulation import Simulation, carry_out
     from lm_deluge.errors import ConfigError
     from lm_deluge.prompt_cache import PATTERNS
 
     if len(model) > 1:
         raise ConfigError("A bill is that of one model: give --model once, and simulate each by itself.")
-    options.need("--cache", cache, cache_key=cache_key, scope=scope, max_age=max_age)
-    caches = (
-        options.prompt_cache(pattern, lifetime=cache_lifetime, warm=cache_warm)
-        for pattern in dict.fromkeys(cache_pattern or PATTERNS)
-    )
-    simulation = Simulation(
-        source=options.unless_dash(prompts),
-        field=field,
-        limit=limit,
-        system=system,
-        tools=tools,
-        output_tokens=output_tokens,
-        patterns=tuple(filter(None, caches)),
-        cache=cache,
-        store=options.given(cache_key=cache_key, scope=scope),
-        client=options.given(
-            model_names=model,
-            temperature=temperature,
-            top_p=top_p,
-            max_new_tokens=max_new_tokens,
-            json_mode=json_mode or None,
-            reasoning_effort=reasoning_effort,
-            base_url=base_url,
-            max_concurrent_requests=max_concurrent_requests,
-            max_requests_per_minute=max_requests_per_minute,
-            max_tokens_per_minute=max_tokens_per_minute,
-            single_flight=single_flight or None,
-        ),
-        call=options.given(samples=samples, max_age=max_age),
-        as_json=as_json,
-    )
-    raise typer.Exit(carry_out(simulation))
+    check_needs(given, "cache")
+    caches = (prompt_cache(pattern, given) for pattern in dict.fromkeys(cache_pattern or PATTERNS))
+    raise typer.Exit(carry_out(Simulation.of(given, patterns=tuple(filter(None, caches)))))

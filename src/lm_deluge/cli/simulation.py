@@ -2,9 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from lm_deluge.cli.bills import IMAGE_TOKENS, are_same, price_list, print_bills
 from lm_deluge.cli.output import plain, print_json
 from lm_deluge.cli.prompts import ToolsNote, conversation_of, read_tools
 from lm_deluge.cli.rows import read_rows
+from lm_deluge.cli.settings import Settings
 from lm_deluge.cli.stores import open_cache_to_read
 from lm_deluge.cli.terminal import say
 from lm_deluge.errors import PromptCacheWarning
@@ -30,35 +30,17 @@ from lm_deluge.tool import Tool
 __all__ = ["Simulation", "carry_out"]
 
 
-class Simulation(msgspec.Struct, frozen=True, kw_only=True):
+class Simulation(Settings, frozen=True, kw_only=True):
     """A ``deluge simulate``, as it was asked for.
 
     Attributes:
-        source: the prompts; None for standard input.
-        field: the field that holds the prompt.
-        limit: the most rows to read.
-        system: a system message for prompts that have none.
-        tools: a file of tools.
         output_tokens: tokens of an answer; None to leave answers out.
         patterns: the ways of caching to compare with none at all.
-        cache: the local cache: a path or a URL.
-        store: arguments of that cache; those that were not given are absent.
-        client: arguments of ``LLMClient``, in the same way.
-        call: arguments of ``LLMClient.estimate``, in the same way.
         as_json: one object of JSON.
     """
 
-    source: Path | None
-    field: str | None = None
-    limit: int | None = None
-    system: str | None = None
-    tools: Path | None = None
     output_tokens: int | None = None
     patterns: Sequence[PromptCache] = ()
-    cache: str | None = None
-    store: Mapping[str, Any] = {}
-    client: Mapping[str, Any] = {}
-    call: Mapping[str, Any] = {}
     as_json: bool = False
 
 
@@ -76,10 +58,11 @@ def carry_out(asked: Simulation) -> int:
         ConfigError, CacheError, OSError: it cannot be done as asked.
     """
     tools = [] if asked.tools is None else read_tools(asked.tools)
+    samples = asked.samples or 1
     model = _model_of(asked)
     for advice in filter(None, [lifetime_differs(pattern, model) for pattern in asked.patterns[:1]]):
         warnings.warn(advice.message, PromptCacheWarning, stacklevel=2)
-    local = None if asked.cache is None else open_cache_to_read(asked.cache, asked.store)
+    local = None if asked.cache is None else open_cache_to_read(asked.cache, asked.cache_options)
     if local is None and asked.cache is not None:
         say("The local cache is not there yet, so nothing is answered from it.")
     rows = _Rows()
@@ -89,10 +72,11 @@ def carry_out(asked: Simulation) -> int:
             patterns=asked.patterns,
             output_tokens=asked.output_tokens,
             tools=tools,
+            samples=samples,
             **asked.call,
         )
     if rows.problems:
-        unusable = len(rows.problems) * asked.call.get("samples", 1)
+        unusable = len(rows.problems) * samples
         estimate = msgspec.structs.replace(
             estimate,
             prompts=estimate.prompts + unusable,
@@ -102,10 +86,10 @@ def carry_out(asked: Simulation) -> int:
     if asked.as_json:
         print_json(_as_data(estimate))
     elif not estimate.prompts:
-        say(f"No prompts in {'standard input' if asked.source is None else asked.source}.")
+        say(f"No prompts in {asked.source_name}.")
     else:
         why_alike = _why_alike(estimate, model, tools, longest=rows.longest)
-        print_bills(estimate, asked.client, samples=asked.call.get("samples", 1), why_alike=why_alike)
+        print_bills(estimate, asked.client, samples=samples, why_alike=why_alike)
     if estimate.unusable:
         cannot = counted(estimate.unusable, "prompt cannot be asked and is", "prompts cannot be asked and are")
         say(f"{cannot} left out{'. One of them' if estimate.unusable > 1 else ''}: {estimate.problem}")

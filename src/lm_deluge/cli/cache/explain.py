@@ -68,33 +68,10 @@ def explain(
       deluge cache explain my_cache.db --prompt 'What is 2+2?'
       deluge cache explain my_cache.db prompts.jsonl --misses --limit 10
     """
+    given = locals()
     from lm_deluge.cli.cache.explanation import Question, answer
+    from lm_deluge.errors import ConfigError
 
-    answer(
-        Question(
-            store=store,
-            source=prompts,
-            prompt=prompt,
-            field=field,
-            limit=limit,
-            system=system,
-            models=tuple(model or ()),
-            client=options.given(
-                temperature=temperature,
-                top_p=top_p,
-                max_new_tokens=max_new_tokens,
-                json_mode=json_mode or None,
-                reasoning_effort=reasoning_effort,
-                base_url=base_url,
-            ),
-            tools=tools,
-            namespace=cache_key or "default",
-            scope=scope or "conversation",
-            sample=sample,
-            max_age=max_age,
-            misses=misses,
-            nearest=nearest,
-            search=search,
-            as_json=as_json,
-        )
-    )
+    if (prompts is None) == (prompt is None):
+        raise ConfigError("Give either a file of prompts or --prompt TEXT.")
+    answer(Question.of(given, cache=store))

@@ -1,0 +1,185 @@
+"""What the options of a command mean to the library: which of them go to the client, to the local cache, and to a call.
+
+An option that was not given is absent everywhere, so that the library's own defaults hold.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import msgspec
+
+from lm_deluge import canonical
+from lm_deluge.cli.prompts import read_json
+from lm_deluge.errors import ConfigError
+from lm_deluge.prompt_cache import PromptCache
+
+__all__ = ["RunSettings", "Settings", "check_needs", "prompt_cache"]
+
+_SHAPES_ANSWERS = (
+    "model_names",
+    "base_url",
+    "temperature",
+    "top_p",
+    "max_new_tokens",
+    "json_mode",
+    "reasoning_effort",
+)
+"""Those of the client's arguments that change what is answered; results of different ones do not mix in one file."""
+
+_CLIENT = {
+    "model": "model_names",
+    **{name: name for name in _SHAPES_ANSWERS[1:]},
+    "max_concurrent_requests": "max_concurrent_requests",
+    "max_requests_per_minute": "max_requests_per_minute",
+    "max_tokens_per_minute": "max_tokens_per_minute",
+    "max_attempts": "max_attempts",
+    "request_timeout": "request_timeout",
+    "give_up_after": "give_up_after",
+    "single_flight": "single_flight",
+}
+_CACHE = {name: name for name in ("base", "max_bytes", "cache_key", "scope", "admit", "ttl")}
+_CALL = {"cache_mode": "cache_mode", "max_age": "max_age", "run_name": "run_name", "tag": "tags"}
+"""Arguments of the library by the options that give them."""
+
+_NEEDS = {
+    "cache": (*_CACHE, "offline", *_CALL),
+    "cache_pattern": ("cache_lifetime", "cache_warm", "cache_diagnostics"),
+}
+"""Options that mean nothing without another one."""
+
+_WARM: dict[str, bool | Literal["prefill"]] = {"always": True, "never": False, "prefill": "prefill"}
+"""What ``PromptCache`` calls the values of ``--cache-warm``."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the commands that read prompts have in common.
+
+    Attributes:
+        source: the file of prompts; None for standard input.
+        field: the field that holds the prompt.
+        limit: the most rows to read.
+        system: a system message for prompts that have none.
+        tools: a file of tools.
+        samples: answers for each row; None for one, without a number.
+        cache: the local cache: a path or a URL.
+        cache_options: arguments of that cache.
+        client: arguments of ``LLMClient``, without the cache.
+        call: arguments of a call of the client.
+    """
+
+    source: Path | None = None
+    field: str | None = None
+    limit: int | None = None
+    system: str | None = None
+    tools: Path | None = None
+    samples: int | None = None
+    cache: str | None = None
+    cache_options: Mapping[str, Any] = {}
+    client: Mapping[str, Any] = {}
+    call: Mapping[str, Any] = {}
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], **more: Any) -> Self:
+        """The settings that a command was given.
+
+        Args:
+            options: the command's parameters by name.
+            more: fields that are no option of the same name.
+        """
+        prompts = options.get("prompts")
+        fields = {
+            "source": None if prompts is None or str(prompts) == "-" else prompts,
+            "cache_options": _arguments(options, _CACHE),
+            "client": _arguments(options, _CLIENT),
+            "call": _arguments(options, _CALL),
+        }
+        same = {name: options[name] for name in cls.__struct_fields__ if name in options}
+        return cls(**{**same, **fields, **more})
+
+    @property
+    def source_name(self) -> str:
+        """The source, for messages."""
+        return "standard input" if self.source is None else str(self.source)
+
+
+class RunSettings(Settings, frozen=True, kw_only=True):
+    """A ``deluge run``, as it was asked for.
+
+    Attributes:
+        out: the file of results; None for standard output.
+        overwrite: forget what ``out`` holds.
+        with_prompt: repeat the prompt in each result.
+        prompt_cache: what is asked of the provider's prompt cache.
+        progress: how progress is shown.
+    """
+
+    out: Path | None
+    overwrite: bool = False
+    with_prompt: bool = False
+    prompt_cache: PromptCache | None = None
+    progress: Literal["rich", "tqdm", "manual", "none"] = "rich"
+
+    @property
+    def cache_mode(self) -> str:
+        """How the local cache is used."""
+        return str(self.call.get("cache_mode") or os.environ.get("LM_DELUGE_CACHE_MODE") or "use")
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that stand for all that shapes the answers beside the prompts."""
+        shape = {name: self.client[name] for name in _SHAPES_ANSWERS if name in self.client}
+        tools = [] if self.tools is None else read_json(self.tools)
+        return hashlib.sha256(canonical.encode([shape, self.system, tools])).hexdigest()[:8]
+
+
+def check_needs(options: Mapping[str, Any], *needed: str) -> None:
+    """Refuse options that mean nothing without another one.
+
+    Args:
+        options: the command's parameters by name.
+        needed: the options that others may need: ``cache``, ``cache_pattern``.
+
+    Raises:
+        ConfigError: one of the others is given without it.
+    """
+    for option in needed:
+        if options[option] is None:
+            for name in _given(options, _NEEDS[option]):
+                raise ConfigError(f"--{name.replace('_', '-')} needs --{option.replace('_', '-')}.")
+
+
+def prompt_cache(pattern: str | None, options: Mapping[str, Any]) -> PromptCache | None:
+    """What is asked of the provider's prompt cache; None without a pattern.
+
+    Args:
+        pattern: the pattern.
+        options: the command's parameters by name.
+
+    Raises:
+        ConfigError: the pattern is not known.
+    """
+    if pattern is None:
+        return None
+    if pattern == "none":
+        raise ConfigError("'none' is no pattern: it is what happens without --cache-pattern.")
+    names = {"cache_lifetime": "ttl", "cache_warm": "warm", "cache_diagnostics": "diagnostics"}
+    arguments = _arguments(options, names)
+    if "warm" in arguments:
+        arguments["warm"] = _WARM[arguments["warm"]]
+    return PromptCache(**{"pattern": pattern, **arguments})
+
+
+def _arguments(options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names[option]: options[option] for option in _given(options, names)}
+
+
+def _given(options: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Those of the options that the user gave. A flag that was not given is False, a list None or empty; 0 is given."""
+    return [name for name in names if name in options and not _is_absent(options[name])]
+
+
+def _is_absent(value: object) -> bool:
+    return value is None or value is False or value == []
