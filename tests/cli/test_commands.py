@@ -20,7 +20,7 @@ from rich.console import Console
 
 from lm_deluge._version import __version__
 from lm_deluge.cli import demo
-from lm_deluge.cli.report import report_table
+from lm_deluge.cli.report import print_reports
 from lm_deluge.events import RunReport
 from lm_deluge.usage import Usage
 
@@ -205,7 +205,7 @@ REPORT = RunReport(
 def printed(reports: dict[str, RunReport], *, tall: bool, width: int) -> list[str]:
     console = Console(width=width)
     with console.capture() as captured:
-        console.print(report_table(reports, tall=tall))
+        print_reports(reports, console, tall=tall)
     return [line.rstrip() for line in captured.get().splitlines()]
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from lm_deluge.cli.output import Column, print_table
 from lm_deluge.cli.settings import RunSettings
+from lm_deluge.cli.table import Column, print_table
 from lm_deluge.cli.terminal import shown
 from lm_deluge.cli.values import parse_duration, parse_size
 

@@ -7,18 +7,18 @@ from inspect import signature
 from typing import Any
 
 from lm_deluge import LLMClient
-from lm_deluge.cli.output import Column, make_console, print_table
+from lm_deluge.cli.output import make_console
+from lm_deluge.cli.table import Column, filled, numbers, print_table
 from lm_deluge.cli.terminal import shown
 from lm_deluge.prompt_cache import PATTERNS
 from lm_deluge.prompt_cache.estimate import Bill, Estimate, Forecast
-from lm_deluge.text import counted, duration, money
+from lm_deluge.text import NOTHING, counted, duration, money
 
 __all__ = ["IMAGE_TOKENS", "are_same", "price_list", "print_bills"]
 
 IMAGE_TOKENS = 1_600
 """What an estimate counts for an image."""
 
-_NOTHING = "–"
 _PRICES = "genai-prices"
 _WORTH_TELLING = 0.005  # of a bill; less than that is below what can be known
 _SHORT = 60  # seconds
@@ -87,11 +87,11 @@ def _priced(estimate: Estimate) -> list[Column]:
 def _unpriced(estimate: Estimate) -> list[Column]:
     usages = [each.cold.usage for each in estimate.forecasts]
     tokens = [
-        _numbers("input", [usage.input_tokens for usage in usages], rank=1),
-        _numbers("written", [usage.cache_write_tokens for usage in usages]),
-        _numbers("read", [usage.cache_read_tokens for usage in usages]),
+        numbers("input", [usage.input_tokens for usage in usages], rank=1),
+        numbers("written", [usage.cache_write_tokens for usage in usages]),
+        numbers("read", [usage.cache_read_tokens for usage in usages]),
     ]
-    return [_names(estimate.forecasts), _changes(estimate), *_filled(tokens), *_counts(estimate.forecasts)]
+    return [_names(estimate.forecasts), _changes(estimate), *filled(tokens), *_counts(estimate.forecasts)]
 
 
 def _names(forecasts: Sequence[Forecast]) -> Column:
@@ -101,31 +101,22 @@ def _names(forecasts: Sequence[Forecast]) -> Column:
 def _changes(estimate: Estimate) -> Column:
     none = estimate[None].cold
     changes = [each.cold.weight / none.weight - 1 if none.weight else 0.0 for each in estimate.forecasts]
-    cells = [f"{change:+.1%}" if abs(change) >= 0.0005 else _NOTHING for change in changes]
+    cells = [f"{change:+.1%}" if abs(change) >= 0.0005 else NOTHING for change in changes]
     return Column(name="vs none", cells=cells, right=True)
 
 
 def _counts(forecasts: Sequence[Forecast]) -> list[Column]:
-    shares = [f"{min(each.cold.hit_ratio, _MOST):.1%}" if each.cold.reads else _NOTHING for each in forecasts]
+    shares = [f"{min(each.cold.hit_ratio, _MOST):.1%}" if each.cold.reads else NOTHING for each in forecasts]
     counts = [
-        _numbers("writes", [each.cold.writes for each in forecasts], rank=2),
-        _numbers("reads", [each.cold.reads for each in forecasts], rank=3),
+        numbers("writes", [each.cold.writes for each in forecasts], rank=2),
+        numbers("reads", [each.cold.reads for each in forecasts], rank=3),
         Column(name="read share", cells=shares, right=True),
     ]
-    return _filled(counts)
+    return filled(counts)
 
 
-def _filled(columns: Sequence[Column]) -> list[Column]:
-    """Those that have anything to tell."""
-    return [column for column in columns if set(column.cells) != {_NOTHING}]
-
-
-def _numbers(name: str, values: Sequence[int], *, rank: int = 0) -> Column:
-    return Column(name=name, cells=[f"{value:,}" if value else _NOTHING for value in values], right=True, rank=rank)
-
-
-def _dollars(bill: Bill) -> str:
-    return _NOTHING if bill.cost is None else money(bill.cost)
+def _money(bill: Bill) -> str:
+    return NOTHING if bill.cost is None else money(bill.cost)
 
 
 def _verdict(best: Forecast, none: Forecast) -> str:
@@ -135,12 +126,12 @@ def _verdict(best: Forecast, none: Forecast) -> str:
     if best.cold.cost is None or none.cold.cost is None:
         return f"Best: {best.name} saves about {share:.1%} of what the prompts cost."
     saved = f"Best: {best.name} saves {money(none.cold.cost - best.cold.cost)} ({share:.1%})"
-    again = f"; the same again, while it is warm, costs {_dollars(best.warm)}"
-    again += "." if best.warm.weight <= none.warm.weight else f", and {_dollars(none.warm)} without a pattern."
+    again = f"; the same again, while it is warm, costs {_money(best.warm)}"
+    again += "." if best.warm.weight <= none.warm.weight else f", and {_money(none.warm)} without a pattern."
     if best.unwarmed is None or best.unwarmed.weight < best.cold.weight * (1 + _WORTH_TELLING):
         return saved + again
     return (
-        f"{saved}{again} With --cache-warm never it would cost {_dollars(best.unwarmed)}{_beside(best.unwarmed, none)}."
+        f"{saved}{again} With --cache-warm never it would cost {_money(best.unwarmed)}{_beside(best.unwarmed, none)}."
     )
 
 
@@ -161,8 +152,8 @@ def _one_bill(estimate: Estimate) -> str:
         whatever, nothing = f"with {names} as without", f"With {names} it costs the same"
     if none.cold.cost is None:
         return nothing
-    again = "" if are_same(none.warm, none.cold) else f" ({_dollars(none.warm)} for the same again, right after)"
-    return f"It costs {_dollars(none.cold)}{again}, {whatever}"
+    again = "" if are_same(none.warm, none.cold) else f" ({_money(none.warm)} for the same again, right after)"
+    return f"It costs {_money(none.cold)}{again}, {whatever}"
 
 
 def _pace(estimate: Estimate, given: Mapping[str, Any]) -> str | None:

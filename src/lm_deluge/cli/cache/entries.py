@@ -12,18 +12,18 @@ from lm_deluge.cache.entry import Facts, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.cli.cache.quarantine import choose
-from lm_deluge.cli.output import Column, make_console, print_json, print_table
+from lm_deluge.cli.output import make_console, print_json
+from lm_deluge.cli.table import Column, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.response import APIResponse
-from lm_deluge.text import date, day, money
+from lm_deluge.text import NOTHING, date, day, money
 
 __all__ = ["facts_of", "print_entries", "print_quarantined"]
 
 _KEY_DIGITS = 8
 _SNIPPET = 200
 _NAME_WIDTH = 24  # of a model
-_NOTHING = "–"
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ def _columns(rows: Sequence[_Row]) -> Iterator[Column]:
     yield _times("stored", [each.created for each in facts])
     if len(set(namespaces)) > 1:
         yield Column(name="cache key", cells=namespaces, share=1)
-    yield Column(name="model", cells=[_cut(shown(each.model or each.asked or _NOTHING)) for each in facts], share=1)
+    yield Column(name="model", cells=[_cut(shown(each.model or each.asked or NOTHING)) for each in facts], share=1)
     yield Column(name="tokens", cells=list(map(_tokens, facts)), right=True, rank=3)
     yield Column(name="paid", cells=[_paid(each) for each in facts], right=True, rank=2)
     if set(samples) != {"0"}:
@@ -76,7 +76,7 @@ def _columns(rows: Sequence[_Row]) -> Iterator[Column]:
 def _times(name: str, times: Sequence[float]) -> Column:
     """Days; or, where all are of one day, the times of it."""
     days = {day(when) for when in times}
-    if len(days) == 1 and days != {_NOTHING}:
+    if len(days) == 1 and days != {NOTHING}:
         return Column(name=f"{days.pop()[5:]} UTC", cells=[date(when)[-len("14:03") :] for when in times], rank=1)
     return Column(name=f"{name}, UTC", cells=[day(when) for when in times], rank=1)
 
@@ -86,7 +86,7 @@ def _cut(name: str) -> str:
 
 
 def _paid(facts: Facts) -> str:
-    return _NOTHING if facts.cost is None else money(facts.cost)
+    return NOTHING if facts.cost is None else money(facts.cost)
 
 
 def _tokens(facts: Facts) -> str:
@@ -165,12 +165,12 @@ def print_quarantined(store: Store, filter: Filter, *, limit: int | None, as_jso
         say("No entries match." if filter != Filter() else "No entries are quarantined.")
         return
     rows = [_row(one.stored, whole) for one in quarantined]
-    models = [row.stored.facts.model or row.stored.facts.asked or _NOTHING for row in rows]
+    models = [row.stored.facts.model or row.stored.facts.asked or NOTHING for row in rows]
     columns = [
         Column(name="key", cells=[row.stored.key.hex()[:_KEY_DIGITS] for row in rows]),
         _times("quarantined", [one.entry.when for one in quarantined]),
         Column(name="model", cells=[_cut(shown(model)) for model in models], share=1, rank=2),
-        Column(name="prompt", cells=[shown((row.prompt or _NOTHING)[:_SNIPPET]) for row in rows], share=1),
+        Column(name="prompt", cells=[shown((row.prompt or NOTHING)[:_SNIPPET]) for row in rows], share=1),
         Column(name="why", cells=[shown(one.entry.reason) for one in quarantined], share=1, breaks=True),
     ]
     print_table(make_console(), columns)

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from lm_deluge.cache.admin.housekeeping import Drift, Group, Ledger, Stats
 from lm_deluge.cache.runs import Run
-from lm_deluge.cli.output import Column, make_console, print_sentence, print_table
+from lm_deluge.cli.output import make_console, print_sentence
+from lm_deluge.cli.table import Column, amounts, filled, numbers, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.events import RunReport
-from lm_deluge.text import ago, counted, date, day, money, size
+from lm_deluge.text import NOTHING, ago, counted, date, day, money, size
 from lm_deluge.usage import Usage
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["print_drift", "print_stats"]
 
-_NOTHING = "–"
 _MOST_GROUPS = 20
 
 
@@ -52,18 +52,18 @@ def _headline(stats: Stats, location: str, place: str) -> str:
 def _print_groups(console: "Console", what: str, all_groups: Sequence[Group]) -> None:
     groups = all_groups[:_MOST_GROUPS]
     columns = [
-        Column(name=what, cells=[shown(group.name or _NOTHING) for group in groups], share=1),
-        _numbers("entries", [group.entries for group in groups]),
+        Column(name=what, cells=[shown(group.name or NOTHING) for group in groups], share=1),
+        numbers("entries", [group.entries for group in groups]),
         Column(name="size", cells=[size(group.bytes) for group in groups], right=True, rank=3),
-        _numbers("input", [group.usage.input_tokens for group in groups]),
-        _numbers("cache read", [group.usage.cache_read_tokens for group in groups], rank=1),
-        _numbers("cache write", [group.usage.cache_write_tokens for group in groups], rank=2),
-        _numbers("output", [group.usage.output_tokens for group in groups]),
-        _dollars("paid", [group.cost for group in groups]),
-        _numbers("unpriced", [group.unpriced for group in groups], rank=1),
+        numbers("input", [group.usage.input_tokens for group in groups]),
+        numbers("cache read", [group.usage.cache_read_tokens for group in groups], rank=1),
+        numbers("cache write", [group.usage.cache_write_tokens for group in groups], rank=2),
+        numbers("output", [group.usage.output_tokens for group in groups]),
+        amounts("paid", [group.cost for group in groups]),
+        numbers("unpriced", [group.unpriced for group in groups], rank=1),
         Column(name="newest, UTC", cells=[date(group.newest) for group in groups], rank=4),
     ]
-    print_table(console, [column for column in columns if set(column.cells) != {_NOTHING}])
+    print_table(console, filled(columns))
     if len(all_groups) > _MOST_GROUPS:
         console.print(f"and {len(all_groups) - _MOST_GROUPS:,} more; --json has all of them.")
 
@@ -91,19 +91,19 @@ def _print_ledger(console: "Console", ledger: Ledger, runs: Sequence[Run], locat
     columns = [
         Column(name="latest runs, UTC", cells=[date(run.started) for run in runs]),
         Column(name="name", cells=[_name(run) for run in runs], share=1),
-        Column(name="tags", cells=[shown(", ".join(run.tags)) or _NOTHING for run in runs], share=1, rank=1),
-        _numbers("prompts", [report.prompts for report in reports]),
-        _numbers("hits", [report.hits for report in reports]),
-        _numbers("calls", [report.calls for report in reports]),
-        _numbers("errors", [report.errors for report in reports]),
-        _dollars("paid", [report.cost for report in reports]),
-        _dollars("avoided", [report.cost_avoided for report in reports]),
+        Column(name="tags", cells=[shown(", ".join(run.tags)) or NOTHING for run in runs], share=1, rank=1),
+        numbers("prompts", [report.prompts for report in reports]),
+        numbers("hits", [report.hits for report in reports]),
+        numbers("calls", [report.calls for report in reports]),
+        numbers("errors", [report.errors for report in reports]),
+        amounts("paid", [report.cost for report in reports]),
+        amounts("avoided", [report.cost_avoided for report in reports]),
     ]
-    print_table(console, [column for column in columns if set(column.cells) != {_NOTHING}])
+    print_table(console, filled(columns))
 
 
 def _name(run: Run) -> str:
-    return " ".join(filter(None, [shown(run.name or ""), "(imported)" if run.imported else ""])) or _NOTHING
+    return " ".join(filter(None, [shown(run.name or ""), "(imported)" if run.imported else ""])) or NOTHING
 
 
 def _hit_places(total: RunReport, location: str) -> dict[str, int]:
@@ -126,14 +126,6 @@ def _tokens(usage: Usage) -> dict[str, int]:
     }
 
 
-def _numbers(name: str, values: Sequence[int], *, rank: int = 0) -> Column:
-    return Column(name=name, cells=[f"{value:,}" if value else _NOTHING for value in values], right=True, rank=rank)
-
-
-def _dollars(name: str, values: Sequence[float]) -> Column:
-    return Column(name=name, cells=[money(value) if value else _NOTHING for value in values], right=True)
-
-
 def print_drift(found: Sequence[Drift]) -> None:
     """A row for each model that answered under a name."""
     if not found:
@@ -146,7 +138,7 @@ def print_drift(found: Sequence[Drift]) -> None:
         [
             Column(name="asked", cells=[shown(asked) for asked, _ in rows], share=1),
             Column(name="answered by", cells=[shown(one.model) for _, one in rows], share=1),
-            _numbers("entries", [one.entries for _, one in rows]),
+            numbers("entries", [one.entries for _, one in rows]),
             Column(name="from, UTC", cells=[day(one.first) for _, one in rows], rank=1),
             Column(name="to, UTC", cells=[day(one.last) for _, one in rows], rank=1),
         ],

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_deluge.cache.admin.housekeeping import Problem, PruneReport, VerifyReport
-from lm_deluge.cli.output import Column, make_console, print_table
+from lm_deluge.cli.output import make_console
+from lm_deluge.cli.table import Column, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.text import counted, money, size
 
