@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from lm_deluge.errors import TransportError
-    from lm_deluge.transport._connection import Exchange
+    from lm_deluge.transport._connection import Connection, Exchange
     from lm_deluge.transport._pool import Pool
 
 __all__ = ["AsyncioTransport"]
@@ -55,33 +55,22 @@ class AsyncioTransport(BaseTransport["Pool"]):
         pool = self._pools.current()
         target, head = self._prepared(request, pool)
         exchange = pool.exchange(target.origin, limit=self._settings.max_body_bytes, streamed=False)
-        connection = pool.from_idle(target.origin)
-        if connection is None:
-            started = pool.loop.time()
-            try:
-                async with asyncio.timeout(limit):
-                    connection = await pool.take(target.origin)
-            except TimeoutError:
-                pass
-            if connection is None:
-                raise unfinished(target.origin.label, limit)
-            left = max(limit - (pool.loop.time() - started), 0.0)
-        else:
-            left = limit
-        # A timer of its own costs half of what asyncio.timeout() does.
-        timer = pool.loop.call_later(left, _expire, exchange, limit)
+        connection = None
+        pool.deadlines.begin(exchange, limit)
         try:
+            connection = pool.from_idle(target.origin) or await self._connected(pool, target, limit)
             connection.send(head, request.body, exchange)
             body = await exchange.body()
         except asyncio.CancelledError:
             if not exchange.complete:
                 raise
-            # Its last byte has come, so it is paid for. Whoever awaits this is still told of the cancellation, by
+            # Its last byte has come, so it is paid for. The caller still learns of the cancellation, by
             # Task.cancelling().
             body = exchange.whole()
         finally:
-            timer.cancel()
-            pool.give_back(target.origin, connection)
+            pool.deadlines.end(exchange, limit)
+            if connection is not None:
+                pool.give_back(target.origin, connection)
         return HttpResponse(status=exchange.status, headers=ResponseHeaders(exchange.fields), body=body)
 
     @asynccontextmanager
@@ -113,6 +102,14 @@ class AsyncioTransport(BaseTransport["Pool"]):
             if connection is not None:
                 pool.give_back(target.origin, connection)
 
+    async def _connected(self, pool: "Pool", target: Target, limit: float) -> "Connection":
+        try:
+            async with asyncio.timeout(limit):
+                return await pool.take(target.origin)
+        except TimeoutError:
+            pass
+        raise unfinished(target.origin.label, limit)
+
     def _prepared(self, request: HttpRequest, pool: "Pool") -> tuple[Target, bytes]:
         """Where a request goes, and its head. Requests in a row differ in their bodies alone, most of the time."""
         key = (request.method, request.url, tuple(request.headers.items()))
@@ -142,10 +139,6 @@ class AsyncioTransport(BaseTransport["Pool"]):
             loop, trust=settings.trust, proxies=settings.proxies, connect_timeout=settings.connect_timeout
         )
         return Pool(loop, dialler)
-
-
-def _expire(exchange: "Exchange", limit: float) -> None:
-    exchange.fail(unfinished(exchange.host, limit))  # and so its connection is not given back, but closed
 
 
 async def _chunks(exchange: "Exchange", limit: float, ends: float) -> "AsyncIterator[bytes]":

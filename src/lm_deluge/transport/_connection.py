@@ -229,6 +229,8 @@ class Connection(asyncio.Protocol):
         if transport is None:
             return exchange.fail(dropped(exchange.host, None))
         self._exchange = exchange
+        if exchange.ended:
+            return None  # its time was over while it was being connected: nothing is sent that nobody waits for
         self._head_size = self._trailers = 0
         self._fields = exchange.fields
         self._parser = httptools.HttpResponseParser(self)  # nothing of an answer before it can be left in a new one

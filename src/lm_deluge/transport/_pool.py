@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from lm_deluge.errors import TransportError
 from lm_deluge.transport._base import IDLE
 from lm_deluge.transport._connection import Connection, Exchange
+from lm_deluge.transport._deadlines import Deadlines
 from lm_deluge.transport._dial import Dialler
 from lm_deluge.transport._target import Origin
 from lm_deluge.transport._words import transport_closed
@@ -33,6 +34,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, dialler: Dialler) -> None:
         self.loop = loop
         self.dialler = dialler
+        self.deadlines = Deadlines(loop)
         self._idle: dict[Origin, list[Connection]] = {}
         self._open: set[Connection] = set()
         self._dialling = asyncio.Semaphore(_DIALLED_AT_ONCE)
