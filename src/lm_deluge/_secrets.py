@@ -1,13 +1,15 @@
 """Credentials: which values are secret, and how they are kept out of what is said.
 
-Servers repeat what they were sent: a gateway quotes the key that it refused, with its slashes escaped, in capitals, or
-in two pieces. So a text is compared as a reader would read it (escapes undone, case and white space ignored), and each
-piece of a secret that is long enough to give it away is masked.
+Servers repeat what they were sent: a gateway quotes the key that it refused, with its slashes escaped, in capitals, in
+two pieces, or in Base64 as part of a dumped header. So a text is compared as a reader would read it (escapes undone,
+case and white space ignored), and each piece of a secret, plain or encoded, that is long enough to give it away is
+masked. ``docs/security.md`` says which encodings are covered.
 """
 
 import html
 import re
-from collections.abc import Iterable
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
 
 __all__ = ["MASK", "NO_SECRETS", "Secrets", "says_what_is_asked"]
 
@@ -37,7 +39,7 @@ _ASKING = frozenset(
 
 # One character as it may be written: escaped as in JSON or Python, in percent-encoding, as an HTML entity, or as it is.
 _SPELLING = re.compile(
-    r"\\+u00(?P<u>[0-9a-f]{2})|\\+x(?P<x>[0-9a-f]{2})|\\+(?P<escaped>[^\\])|%(?P<percent>[0-9a-f]{2})"
+    r"\\+u00(?P<u>[0-9a-f]{2})|\\+x(?P<x>[0-9a-f]{2})|\\+(?P<escaped>[^\\])|%(?:25)*(?P<percent>[0-9a-f]{2})"
     r"|(?P<entity>&#?[0-9a-z]{1,8};)|(?P<plain>.)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -95,9 +97,14 @@ class _Parts:
         if len(secret) < (letters if secret.isalpha() else _SHORTEST):
             return
         if len(secret) < _WHOLE:
-            self._words.add(secret)
+            self._words.update([secret, *(text for text, _ in _encoded(value, parts=False))])
             return
         size = min(_PIECE, max(_WHOLE, len(secret) // 2))
+        self._add_pieces(secret, size)
+        for text, longer in _encoded(value, parts=True):
+            self._add_pieces(text, size * longer)
+
+    def _add_pieces(self, secret: str, size: int) -> None:
         starts = range(len(secret) - size + 1)
         self._pieces.setdefault(size, set()).update(secret[start : start + size] for start in starts)
 
@@ -124,6 +131,23 @@ class _Parts:
             shown += text[end : read[run.start()][1]], MASK
             end = read[run.end() - 1][2]
         return "".join(shown) + text[end:]
+
+
+def _encoded(value: str, *, parts: bool) -> Iterator[tuple[str, int]]:
+    """A secret in hexadecimal and in Base64, in small letters, and how many whole times longer that is.
+
+    Args:
+        value: as it is sent.
+        parts: also as a part of something longer that was encoded. Base64 then depends on its place there, modulo 3.
+    """
+    secret = value.encode("utf-8", "replace")
+    wholes = [secret, b"Bearer " + secret]
+    for whole in wholes:
+        yield whole.hex(), 2
+    for whole in [*wholes, *([b" " + secret, b"  " + secret] if parts else [])]:
+        text = b64encode(whole).decode().rstrip("=").lower()
+        yield text, 1
+        yield text.replace("+", "-").replace("/", "_"), 1
 
 
 def _read(text: str) -> list[tuple[str, int, int]]:

@@ -1,5 +1,6 @@
 """Servers repeat credentials in many ways; none of them gets one into a message, and the message stays readable."""
 
+import base64
 import html
 import json
 import threading
@@ -28,6 +29,9 @@ SPELLINGS = {
     "letters as numbers": "".join(f"\\u{ord(letter):04x}" for letter in KEY),
     "letters as numbers of Python": "".join(f"\\x{ord(letter):02x}" for letter in KEY),
     "percent": quote(KEY, safe=""),
+    "percent twice": quote(quote(KEY, safe=""), safe=""),
+    "percent three times": quote(quote(quote(KEY, safe=""), safe=""), safe=""),
+    "each letter by percent": "".join(f"%{ord(letter):02x}" for letter in KEY),
     "percent in small letters": quote(KEY, safe="").lower(),
     "entities": "".join(f"&#{ord(letter)};" for letter in KEY),
     "hexadecimal entities": "".join(f"&#x{ord(letter):x};" for letter in KEY),
@@ -42,6 +46,18 @@ SPELLINGS = {
     "the second half": KEY[len(KEY) // 2 :],
     "without its end": KEY[:-3],
     "again and again": KEY * 3,
+    "hex": KEY.encode().hex(),
+    "hex in capitals": KEY.encode().hex().upper(),
+    "hex in pairs": KEY.encode().hex(" "),
+    "hex of the header": f"Bearer {KEY}".encode().hex(),
+    "half of its hex": KEY.encode().hex()[:32],
+    "Base64": base64.b64encode(KEY.encode()).decode().rstrip("="),
+    "Base64 for URLs": base64.urlsafe_b64encode(KEY.encode()).decode().rstrip("="),
+    "Base64 of the header": base64.b64encode(f"Bearer {KEY}".encode()).decode().rstrip("="),
+    "Base64 of the header for URLs": base64.urlsafe_b64encode(f"Bearer {KEY}".encode()).decode().rstrip("="),
+    "Base64, percent-encoded": quote(base64.b64encode(KEY.encode()).decode().rstrip("="), safe=""),
+    "Base64, escaped": base64.b64encode(KEY.encode()).decode().rstrip("=").replace("/", r"\/"),
+    "Base64 in two lines": "\n".join([(coded := base64.b64encode(KEY.encode()).decode().rstrip("="))[:20], coded[20:]]),
 }
 
 
@@ -57,6 +73,41 @@ def test_a_key_is_masked_however_it_is_written(spelling: str) -> None:
     assert shown.endswith(" of yours")
     assert_hidden(shown)
     assert len(shown) < 60
+
+
+@pytest.mark.parametrize("alphabet", [base64.b64encode, base64.urlsafe_b64encode], ids=["standard", "for URLs"])
+@pytest.mark.parametrize("before", ["", "u", "u:", "u:p", "x-pwd: ", '{"authorization": "Bearer '])
+def test_a_key_in_something_longer_that_was_encoded_is_masked(before: str, alphabet: Any) -> None:
+    """What is left beside the mask gives at most a letter of the key away."""
+    coded = alphabet(f'{before}{KEY}"}} and more'.encode()).decode()
+    shown = SECRETS.hide(f"refused: {coded}")
+    assert shown.startswith("refused: ")
+    first, mask, last = shown.removeprefix("refused: ").partition("***")
+    assert mask
+    left = [
+        base64.urlsafe_b64decode(
+            (each.rstrip("=")[start:].translate({43: 45, 47: 95}) + "A" * 8)[: 4 * (len(each) // 4)]
+        )
+        for each in (first, last)
+        for start in range(4)
+    ]
+    assert not any(KEY[at : at + 3].encode() in each for each in left for at in range(len(KEY) - 2)), shown
+
+
+@pytest.mark.parametrize("secret", ["12345", "hunter2"])
+def test_short_secrets_are_masked_where_their_encoding_stands_by_itself(secret: str) -> None:
+    for data in (secret.encode(), f"Bearer {secret}".encode()):
+        coded = base64.b64encode(data).decode().rstrip("=")
+        assert Secrets([secret]).hide(f"got {coded}.") == "got ***."
+        assert Secrets([secret]).hide(f"got {data.hex()}.") == "got ***."
+        assert Secrets([secret]).hide(f"got x{coded}.") == f"got x{coded}."
+
+
+def test_what_is_not_covered_is_what_the_document_says() -> None:
+    """Were one of these covered, ``docs/security.md`` would have to be corrected."""
+    twice = base64.b64encode(base64.b64encode(KEY.encode())).decode()
+    for coded in (KEY[::-1], KEY.encode().hex(":"), base64.b32encode(KEY.encode()).decode(), twice):
+        assert "***" not in SECRETS.hide(coded), coded
 
 
 def test_halves_that_stand_apart_are_masked() -> None:
