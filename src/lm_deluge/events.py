@@ -46,9 +46,9 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         damaged_entries: stored entries that did not decode; each was treated as a miss and quarantined.
         not_stored: answers that were not stored because they are refused, filtered, empty or not admitted.
         prompt_cache_hits: answers of which the provider read part of the prompt from its own cache, by provider.
-        lost_to_writes: US dollars, at least, paid for writing to the provider's prompt cache what was there already, or
-            what no other prompt of the run read. Providers do not say which tokens they wrote, so what is not certain
-            is left out. Patterns for prompts that go on from each other count the first kind alone.
+        wasted_write_cost: US dollars, at least, paid for writing to the provider's prompt cache what was there already,
+            or what no other prompt of the run read. Providers do not say which tokens they wrote, so what is not
+            certain is left out. Patterns for prompts that go on from each other count the first kind alone.
         cache_miss_reasons: answers for which the provider said why it read nothing from its cache, by its word for the
             reason. Only where that was asked with ``PromptCache(diagnostics=True)``.
         waited_for_prefix: prompts that waited until another had written the prefix that they share.
@@ -73,7 +73,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     damaged_entries: int = 0
     not_stored: int = 0
     prompt_cache_hits: dict[str, int] = {}
-    lost_to_writes: float = 0.0
+    wasted_write_cost: float = msgspec.field(default=0.0, name="lost_to_writes")  # as cache files have it
     cache_miss_reasons: dict[str, int] = {}
     waited_for_prefix: int = 0
     longest_wait_for_prefix: float = 0.0

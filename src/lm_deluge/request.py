@@ -1,4 +1,4 @@
-"""One request to a model, before any provider's format: what is asked, of which model, and where its cache marks go."""
+"""One request to a model, before any provider's format: what is asked, of which model, and where its breakpoints go."""
 
 import hashlib
 import re
@@ -37,6 +37,11 @@ class Breakpoint(msgspec.Struct, frozen=True):
     index: int
     part: int = 0
     ttl: str | None = None
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Section, index and part."""
+        return self.section, self.index, self.part
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -196,7 +196,7 @@ REPORT = RunReport(
     cost=12_345.6,
     cost_avoided=2.345,
     cost_without_prompt_caching=99_999.1,
-    lost_to_writes=0.125,
+    wasted_write_cost=0.125,
     unpriced=3,
     seconds=8_123.4,
 )
@@ -217,14 +217,14 @@ def test_a_tall_table_of_large_runs_fits_into_80_columns() -> None:
     assert ("cache read", "20,000,000,000", "20,000,000,000", "–") in cells
     assert ("read share", "87.0%", "87.0%", "–") in cells
     assert ("saved by prompt cache", "$87,654", "$87,654", "–") in cells
-    assert ("lost to avoidable writes", "$0.1250", "$0.1250", "–") in cells
+    assert ("wasted on avoidable writes", "$0.1250", "$0.1250", "–") in cells
     assert ("unpriced", "3", "3", "–") in cells
     assert not any(cell[0] in ("errors", "cache write") for cell in cells), "nothing to tell"
 
 
 def test_numbers_stay_whole_where_six_runs_have_80_columns() -> None:
     usage = Usage(input_tokens=12_212, cache_read_tokens=3_251_660, cache_write_tokens=16_340)
-    report = RunReport(usage=usage, cost=0.4296, cost_without_prompt_caching=3.3, lost_to_writes=0.0204)
+    report = RunReport(usage=usage, cost=0.4296, cost_without_prompt_caching=3.3, wasted_write_cost=0.0204)
     lines = printed({f"run number {number}": report for number in range(6)}, tall=True, width=80)
     assert max(map(len, lines)) <= 80
     for number in ("12,212", "3,251,660", "16,340", "99.1%", "$0.4296", "$2.87", "$0.0204"):

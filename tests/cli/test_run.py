@@ -482,7 +482,7 @@ def test_the_provider_is_asked_why_nothing_was_read(
     done = deluge("run", "prompts.jsonl", "-o", "out.jsonl", *model, "--cache-diagnostics", *FAST)
     assert done.returncode == 0, done.stderr
     assert "Why prompts were not read from the provider's cache, by its own account: 2 system_changed." in done.stderr
-    assert re.search(r"lost to avoidable writes +\$0\.\d+", done.stderr)
+    assert re.search(r"wasted on avoidable writes +\$0\.\d+", done.stderr)
     again = deluge("run", "prompts.jsonl", "-o", "again.jsonl", *model, *FAST)
     assert "by its own account" not in again.stderr
     assert re.search(r"read share +100\.0%", again.stderr)

@@ -23,7 +23,7 @@ from lm_deluge.cache.stores.sqlite import file as _sqlite_file
 from lm_deluge.engine.warnings import Advisor
 from lm_deluge.models import resolve
 from lm_deluge.prompt_cache.prefix_index import PrefixIndex, PrefixIndexes
-from lm_deluge.prompt_cache.routing_keys import Sharding
+from lm_deluge.prompt_cache.routing_keys import RoutingKeys
 from lm_deluge.prompt_cache.write_audit import WriteLog
 from lm_deluge.schedule.limits import Limits
 from lm_deluge.schedule.prefixes import Prefix, PrefixScheduler
@@ -109,9 +109,9 @@ def _write_log(_: Path) -> Any:
 
 
 @lock
-def _sharding(_: Path) -> Any:
-    sharding = Sharding()
-    return sharding._lock, lambda: sharding.pick("key", 1.0, 0.0)
+def _routing_keys(_: Path) -> Any:
+    keys = RoutingKeys()
+    return keys._lock, lambda: keys.pick("key", 1.0, 0.0)
 
 
 @lock

@@ -125,7 +125,7 @@ def test_what_is_known_ahead_is_said_before_anything_is_sent(make_client, emulat
 
 
 @pytest.mark.parametrize("pattern", ["system_and_tools", "tools_only"])
-def test_behind_a_mark_of_the_user_nothing_is_written(make_client, emulator, pattern):
+def test_behind_a_breakpoint_of_the_user_nothing_is_written(make_client, emulator, pattern):
     block = {"type": "text", "text": LONG, "prompt_cache_breakpoint": {"mode": "explicit"}}
     prompts = [Conversation([Message("user", [ProviderBlock("openai-chat", block), Text(f"{n}")])]) for n in range(9)]
     client = make_client("gpt-6-sol")
@@ -148,29 +148,29 @@ def test_tools_in_another_order_lose_the_cache(make_client, emulator):
     assert emulator.stats().cache_writes == 2
 
 
-def marked(text, ttl="5m"):
+def with_breakpoint(text, ttl="5m"):
     return ProviderBlock(
         "anthropic", {"type": "text", "text": text, "cache_control": {"type": "ephemeral", "ttl": ttl}}
     )
 
 
-def test_too_many_marks_are_told_before_the_provider_refuses_them(make_client, emulator):
+def test_too_many_breakpoints_are_told_before_the_provider_refuses_them(make_client, emulator):
     client = make_client(MODEL)
-    own = Conversation([Message("user", [marked(f"{n} " * 20) for n in range(4)])])
+    own = Conversation([Message("user", [with_breakpoint(f"{n} " * 20) for n in range(4)])])
     base = Conversation([*Conversation.system(LONG).messages, *own.messages])
     (advice,) = advice_of(lambda: in_one_loop(client, [base], cache="system_and_tools"))
-    assert "5 cache marks are asked for, and a request takes 4" in advice
-    five = Conversation([Message("user", [marked(LONG) for _ in range(5)])])
+    assert "5 cache breakpoints are asked for, and a request takes 4" in advice
+    five = Conversation([Message("user", [with_breakpoint(LONG) for _ in range(5)])])
     other = make_client(MODEL)
     found = advice_of(lambda: other.process_prompts_sync([five], cache="tools_only", show_progress=False))
-    assert any("own blocks hold 5 cache marks" in each and "refuses" in each for each in found)
+    assert any("own blocks hold 5 cache breakpoints" in each and "refuses" in each for each in found)
 
 
 def test_lifetimes_in_the_wrong_order_are_told(make_client, emulator):
     client = make_client(MODEL)
-    prompt = Conversation([Message("user", [marked(LONG, "5m"), marked("More.", "1h"), Text("Go")])])
+    prompt = Conversation([Message("user", [with_breakpoint(LONG, "5m"), with_breakpoint("More.", "1h"), Text("Go")])])
     found = advice_of(lambda: client.process_prompts_sync([prompt], cache="tools_only", show_progress=False))
-    assert any("A cache mark of 1h stands behind one of 5m" in each for each in found)
+    assert any("A cache breakpoint of 1h stands behind one of 5m" in each for each in found)
 
 
 # The provider's own word

@@ -305,7 +305,7 @@ def test_many_shot_gsm8k_costs_the_least_possible(emulator, make_client, model, 
     assert paid == pytest.approx(least(emulator, model, prefix=prefix), rel=0.02)
     report = client.last_report
     assert report.cost == pytest.approx(paid, rel=1e-6)
-    assert report.lost_to_writes == 0
+    assert report.wasted_write_cost == 0
     assert report.prompt_cache_hit_ratio > 0.98
 
 
@@ -317,7 +317,7 @@ def test_eight_interleaved_prefixes_cost_the_least_possible(emulator, make_clien
     ask(client, [bases[n % 8].user(row["question"]) for n, row in enumerate(rows)], cache="shared_prefix")
     assert (writes(emulator), reads(emulator)) == (8, 392)
     assert emulator.bill().cost == pytest.approx(least(emulator, model, prefix=prefix, groups=8), rel=0.02)
-    assert client.last_report.lost_to_writes == 0
+    assert client.last_report.wasted_write_cost == 0
 
 
 def run_in_parts(client, clock, base, gaps):
@@ -362,6 +362,6 @@ def test_one_run_that_outlives_the_entry(gaps, written):
         run_in_parts(client, clock, prefix_of(6_000), gaps)
         client.close()
         assert (writes(emulator), reads(emulator)) == (written, 100 - written)
-        assert client.last_report.lost_to_writes == 0
+        assert client.last_report.wasted_write_cost == 0
         ratio = (100 - written) * 6_000 / sum(each.uncached + each.read + each.write_5m for each in outcomes(emulator))
         assert client.last_report.prompt_cache_hit_ratio == pytest.approx(ratio)

@@ -1,4 +1,4 @@
-"""Warm fan-out where things go wrong, or are not what they seem: streams, limits, failures, marks of the user."""
+"""Warm fan-out where things go wrong, or are not what they seem: streams, limits, failures, breakpoints of the user."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -145,19 +145,19 @@ def test_what_failed_in_one_run_is_forgotten_in_the_next(emulator, make_client):
     assert writes(emulator) == 1
 
 
-def own_mark(text):
+def own_breakpoint(text):
     return ProviderBlock("anthropic", {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}})
 
 
 @pytest.mark.parametrize("pattern", ["system_and_tools", "last_3_user_messages", "conversation", "tools_only"])
-def test_marks_of_the_user_are_waited_for(emulator, make_client, pattern):
-    document = own_mark("A long document. " * 2_000)
+def test_breakpoints_of_the_user_are_waited_for(emulator, make_client, pattern):
+    document = own_breakpoint("A long document. " * 2_000)
     asked = [Conversation([Message("user", [document, Text(f"Question {n}")])]) for n in range(40)]
     client = make_client(ANTHROPIC)
     ask(client, asked, cache=pattern)
     read = sum(request.cache.read > 0 for request in emulator.requests)
     assert read == 39
-    assert client.last_report.lost_to_writes == 0
+    assert client.last_report.wasted_write_cost == 0
 
 
 def test_what_many_single_prompts_share_is_found_too(emulator, make_client):
@@ -172,20 +172,20 @@ def test_what_many_single_prompts_share_is_found_too(emulator, make_client):
     assert writes(emulator) == 1
 
 
-def test_asking_the_same_again_marks_no_tails(emulator, make_client):
+def test_asking_the_same_again_caches_no_tails(emulator, make_client):
     client = make_client(ANTHROPIC)
     for _ in range(3):
         ask(client, prompts(20), cache="shared_prefix")
     assert writes(emulator) == 1
-    marked = {str(request.json["messages"]).count("cache_control") for request in emulator.requests}
-    assert marked == {0}
+    breakpoints = {str(request.json["messages"]).count("cache_control") for request in emulator.requests}
+    assert breakpoints == {0}
 
 
 def test_duplicates_that_share_a_call_are_one_prompt(emulator, make_client):
     client = make_client(ANTHROPIC, single_flight=True)
     ask(client, [prompt for prompt in prompts(20) for _ in range(5)], cache="shared_prefix")
     assert (emulator.calls, writes(emulator)) == (20, 1)
-    assert client.last_report.lost_to_writes == 0
+    assert client.last_report.wasted_write_cost == 0
 
 
 # Prefixes written without an answer
@@ -278,7 +278,7 @@ def test_a_herd_of_single_prompts_shows_as_lost(emulator, make_client):
     asyncio.run(main())
     written = writes(emulator)
     tokens = client.report().usage.cache_write_tokens // written
-    assert client.report().lost_to_writes == pytest.approx((written - 1) * tokens * 1.15e-6, rel=1e-6)
+    assert client.report().wasted_write_cost == pytest.approx((written - 1) * tokens * 1.15e-6, rel=1e-6)
 
 
 def test_tools_of_synchronous_calls_are_compared(emulator, make_client):
@@ -292,7 +292,7 @@ def test_tools_of_synchronous_calls_are_compared(emulator, make_client):
 def test_ends_that_a_whole_batch_wrote_and_nobody_read_are_told(emulator, make_client):
     client = make_client(OPENAI)
     with pytest.warns(
-        UserWarning, match=r"gpt-6-sol wrote [\d,]+ tokens of 20 prompts .* pattern 'shared_prefix' marks"
+        UserWarning, match=r"gpt-6-sol wrote [\d,]+ tokens of 20 prompts .* pattern 'shared_prefix' caches"
     ):
         ask(client, prompts(20))
     ask(client, [BASE.user(f"Another {n}") for n in range(20)])  # once is enough

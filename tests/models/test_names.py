@@ -133,7 +133,7 @@ def test_a_given_address(name, service, wire, api_name):
 def test_a_given_address_keeps_what_the_family_needs():
     assert resolved("gpt-5", base_url=LOCAL).service.max_tokens_field == "max_completion_tokens"
     assert resolved("my-finetune", base_url=LOCAL).service.max_tokens_field == "max_tokens"
-    assert resolved("claude-opus-5", base_url=LOCAL).service.caching.marks == "cache_control"
+    assert resolved("claude-opus-5", base_url=LOCAL).service.caching.breakpoint_field == "cache_control"
     assert resolved("my-finetune", base_url=LOCAL).service.price_provider is None
 
 

@@ -12,7 +12,7 @@ from lm_deluge.prompt_cache.advice import (
     advise_ahead,
     lifetimes_out_of_order,
     retired,
-    too_many_marks,
+    too_many_breakpoints,
     tools_reordered,
 )
 from lm_deluge.request import Breakpoint
@@ -80,7 +80,7 @@ def test_a_chat_that_begins_is_not_told_that_it_is_short(pattern):
     assert said(turns[:1], pattern=pattern, seen={"answers": 10}).keys() == {"too_short"}, "one of many"
 
 
-def test_a_mark_on_what_varies_names_the_first_character_that_does():
+def test_a_breakpoint_on_what_varies_names_the_first_character_that_does():
     clock = [Conversation.system(f"{RULES}It is 12:0{number}.").user("Hi") for number in range(4)]
     message = said(clock)["nothing_shared"]
     assert "differs in every one of the latest 4 prompts" in message
@@ -109,9 +109,9 @@ def test_turns_of_which_none_reads_the_one_before_are_told_where_they_part(patte
     assert said(others, pattern=pattern) == {}, "first turns of several conversations"
 
 
-def test_what_is_shared_inside_a_block_takes_no_mark():
+def test_what_is_shared_inside_a_block_takes_no_breakpoint():
     alike = [Conversation.user(f"{RULES} {number}") for number in range(4)]
-    message = said(alike, pattern="shared_prefix")["nothing_marked"]
+    message = said(alike, pattern="shared_prefix")["no_breakpoint"]
     assert "messages[0] (user) at character 9,001" in message
     assert "Put what the prompts share into a message" in message
 
@@ -132,7 +132,7 @@ def test_two_prompts_prove_nothing():
         (CLAUDE, (), "system_and_tools", "neither a system message nor tools"),
         (CLAUDE, (), "tools_only", "have no tools"),
         (CLAUDE, (), "shared_prefix", "what the prompts begin with alike is too short. The first two part"),
-        (GPT, TOOLS, "tools_only", "takes no cache mark on tools.*'system_and_tools'"),
+        (GPT, TOOLS, "tools_only", "takes no cache breakpoint on tools.*'system_and_tools'"),
         (OLD, (), "tools_only", "have no tools"),
     ],
 )
@@ -140,8 +140,8 @@ def test_a_pattern_that_finds_nothing(model, tools, pattern, words):
     import re
 
     found = said(prompts(system=None), model, tools, pattern=pattern)
-    assert found.keys() == {"nothing_marked"}
-    assert re.search(words, found["nothing_marked"])
+    assert found.keys() == {"no_breakpoint"}
+    assert re.search(words, found["no_breakpoint"])
 
 
 def test_nothing_is_said_where_nothing_can_be_done():
@@ -159,11 +159,11 @@ def test_tools_in_another_order():
     assert "schema of tool 'f'" in tools_reordered(shuffled[:1], shuffled[1:]).message
 
 
-def test_more_marks_than_are_taken():
-    marks = [Breakpoint("messages", number) for number in range(4)]
-    assert too_many_marks(marks, CLAUDE.caching) is None
-    assert too_many_marks(marks, CLAUDE.caching, reserved=1).message.startswith("5 cache marks")
-    assert too_many_marks([*marks, marks[0]], OLD.caching) is None
+def test_more_breakpoints_than_are_taken():
+    breakpoints = [Breakpoint("messages", number) for number in range(4)]
+    assert too_many_breakpoints(breakpoints, CLAUDE.caching) is None
+    assert too_many_breakpoints(breakpoints, CLAUDE.caching, reserved=1).message.startswith("5 cache breakpoints")
+    assert too_many_breakpoints([*breakpoints, breakpoints[0]], OLD.caching) is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where the documented patterns put their marks."""
+"""Where the documented patterns put their breakpoints."""
 
 import pytest
 from hypothesis import given
@@ -56,7 +56,7 @@ TABLE = [
     # tools_only
     ("tools_only", [system(), user()], LAST_TOOL),
     ("tools_only", [], LAST_TOOL),
-    # last_user_message: the last block that may carry a mark
+    # last_user_message: the last block that may carry a breakpoint
     ("last_user_message", [user()], at((0, 0))),
     ("last_user_message", [system(), user(), ai(), user()], at((3, 0))),
     ("last_user_message", [user(), ai()], at((0, 0))),
@@ -122,7 +122,7 @@ def test_the_table(pattern, messages, expected):
 
 
 @pytest.mark.parametrize("pattern", ["system_and_tools", "tools_only"])
-def test_without_tools_there_is_none_to_mark(pattern):
+def test_without_tools_there_is_no_place(pattern):
     assert plan(pattern, Conversation.user("u")) == ()
     assert plan(pattern, Conversation.user("u"), ()) == ()
 
@@ -161,23 +161,23 @@ answers = st.builds(Message, st.just("assistant"), st.lists(st.sampled_from([Tex
 
 
 @given(patterns, conversations, tools)
-def test_marks_are_few_ordered_and_on_parts_that_may_carry_one(pattern, conversation, tools):
-    marks = plan(pattern, conversation, tools)
-    assert len(marks) <= 4
-    assert len(set(marks)) == len(marks)
+def test_breakpoints_are_few_ordered_and_on_parts_that_may_carry_one(pattern, conversation, tools):
+    breakpoints = plan(pattern, conversation, tools)
+    assert len(breakpoints) <= 4
+    assert len(set(breakpoints)) == len(breakpoints)
 
-    def in_order(mark):
-        is_said = mark.section == "messages" and conversation.messages[mark.index].role != "system"
-        return mark.section == "messages", is_said, mark.index, mark.part
+    def in_order(point):
+        is_said = point.section == "messages" and conversation.messages[point.index].role != "system"
+        return point.section == "messages", is_said, point.index, point.part
 
-    assert list(marks) == sorted(marks, key=in_order)
-    for mark in marks:
-        assert mark.ttl is None
-        if mark.section == "tools":
-            assert (mark.index, mark.part) == (len(tools) - 1, 0)
+    assert list(breakpoints) == sorted(breakpoints, key=in_order)
+    for point in breakpoints:
+        assert point.ttl is None
+        if point.section == "tools":
+            assert (point.index, point.part) == (len(tools) - 1, 0)
             continue
-        message = conversation.messages[mark.index]
-        part = message.parts[mark.part]
+        message = conversation.messages[point.index]
+        part = message.parts[point.part]
         assert not isinstance(part, (Thinking, ProviderBlock))
         assert not (isinstance(part, Text) and not part.text.strip())
         assert message.role != "assistant"
@@ -186,22 +186,22 @@ def test_marks_are_few_ordered_and_on_parts_that_may_carry_one(pattern, conversa
 
 
 @given(conversations, st.lists(messages.filter(lambda message: message.role != "system"), max_size=4), tools)
-def test_marks_on_the_fixed_part_stay_when_the_history_grows(conversation, later, tools):
+def test_breakpoints_on_the_fixed_part_stay_when_the_history_grows(conversation, later, tools):
     longer = Conversation((*conversation.messages, *later))
     for pattern in ("system_and_tools", "tools_only", "shared_prefix"):
         assert plan(pattern, longer, tools) == plan(pattern, conversation, tools)
 
 
 @given(conversations, st.lists(answers, max_size=2))
-def test_what_the_model_says_moves_no_mark(conversation, said):
+def test_what_the_model_says_moves_no_breakpoint(conversation, said):
     longer = Conversation((*conversation.messages, *said))
     for pattern in PATTERNS:
         assert plan(pattern, longer, TOOLS) == plan(pattern, conversation, TOOLS)
 
 
 @given(conversations)
-def test_the_next_turn_finds_the_marks_of_the_one_before(conversation):
-    """A provider reads where the request before wrote: those marks stay among those of the next turn."""
+def test_the_next_turn_finds_the_breakpoints_of_the_one_before(conversation):
+    """A provider reads where the request before wrote: those breakpoints stay among those of the next turn."""
     longer = conversation.ai("answer").user("next question")
     new = Breakpoint("messages", len(longer.messages) - 1, 0)
     assert plan("last_user_message", longer) == (new,)
@@ -213,13 +213,13 @@ turns = st.lists(st.sampled_from([Text("a"), CALL, RESULT, THINKING, BLOCK, Text
 
 
 @given(conversations, st.lists(st.tuples(turns, turns), min_size=1, max_size=4))
-def test_each_turn_of_a_conversation_marks_the_end_of_the_one_before(conversation, rounds):
+def test_each_turn_of_a_conversation_has_a_breakpoint_where_the_one_before_ended(conversation, rounds):
     conversation = conversation.user("first")
     for said, given_back in rounds:
         last = plan("conversation", conversation)[-1]
         assert last.index == len(conversation.messages) - 1 or last.index > 0
         conversation = conversation.add(Message("assistant", said)).add(Message("user", (*given_back, Text("next"))))
-        marks = plan("conversation", conversation)
-        assert len(marks) <= 4
-        assert last in marks[-3:], "what the last turn wrote has a mark"
-        assert marks[-1] == Breakpoint("messages", len(conversation.messages) - 1, len(given_back))
+        breakpoints = plan("conversation", conversation)
+        assert len(breakpoints) <= 4
+        assert last in breakpoints[-3:], "what the last turn wrote has a breakpoint"
+        assert breakpoints[-1] == Breakpoint("messages", len(conversation.messages) - 1, len(given_back))

@@ -32,9 +32,9 @@ PROMPT = BASE.user("One").ai("1").user("Two")
 TOOLS = (Tool(name="f", description="Does."),)
 
 
-def prefix(conversation, tools, marks, *, model):
-    """The longest of the prefixes that some marks stand for."""
-    found = prefixes(Reader(model, tools), conversation, marks, model=model)
+def prefix(conversation, tools, breakpoints, *, model):
+    """The longest of the prefixes that some breakpoints stand for."""
+    found = prefixes(Reader(model, tools), conversation, breakpoints, model=model)
     return found[-1] if found else None
 
 
@@ -53,7 +53,7 @@ def planned(pattern: str, model=CLAUDE, conversation=PROMPT, tools=TOOLS, **opti
         ("automatic", []),
     ],
 )
-def test_marks_and_lifetimes(pattern, places):
+def test_breakpoints_and_lifetimes(pattern, places):
     plan = planned(pattern, ttl="1h")
     assert plan.breakpoints == tuple(Breakpoint("messages", *place, "1h") for place in places)
     assert plan.automatic_cache == (pattern == "automatic")
@@ -95,7 +95,7 @@ def test_requests_wait_wherever_something_can_be_done_for_the_providers_cache(mo
 # Prefixes
 
 
-def test_a_prefix_is_what_stands_before_the_mark_and_nothing_else():
+def test_a_prefix_is_what_stands_before_the_breakpoint_and_nothing_else():
     def of(conversation, tools=TOOLS, model=CLAUDE):
         return planned("system_and_tools", model, conversation, tools).prefixes[-1]
 
@@ -123,7 +123,7 @@ def test_the_order_of_a_schemas_properties_is_part_of_the_prefix():
     assert planned("tools_only", tools=(one,)).prefixes != planned("tools_only", tools=(two,)).prefixes
 
 
-def test_marks_nest():
+def test_breakpoints_nest():
     plan = planned("conversation")
     again = planned("conversation", conversation=PROMPT.ai("2").user("Three"))
     assert [each.tokens for each in plan.prefixes] == sorted(each.tokens for each in plan.prefixes)
@@ -140,11 +140,11 @@ def test_system_text_anywhere_belongs_to_the_prefix_where_it_is_read_first():
 
 
 def test_a_prefix_by_itself():
-    marks = (Breakpoint("messages", 0),)
-    assert prefix(PROMPT, TOOLS, marks, model=CLAUDE) == planned("system_and_tools").prefixes[0]
+    breakpoints = (Breakpoint("messages", 0),)
+    assert prefix(PROMPT, TOOLS, breakpoints, model=CLAUDE) == planned("system_and_tools").prefixes[0]
     assert prefix(PROMPT, TOOLS, (), model=CLAUDE) is None
     image = Conversation([Message("user", (Image(data=b"\x89PNG\r\n\x1a\n", media_type="image/png"),))])
-    assert prefix(image, (), marks, model=CLAUDE).tokens == pytest.approx(1_600, abs=10)
+    assert prefix(image, (), breakpoints, model=CLAUDE).tokens == pytest.approx(1_600, abs=10)
 
 
 @pytest.mark.parametrize(("length", "cacheable"), [(700, False), (800, True), (2_000, True)])
@@ -158,12 +158,12 @@ def test_a_prefix_below_the_minimum_is_told_with_some_leeway(length, cacheable):
 # Other providers
 
 
-def test_no_mark_on_a_tool_where_none_is_taken():
+def test_no_breakpoint_on_a_tool_where_none_is_taken():
     assert planned("tools_only", GPT_6).prefixes == ()
     assert planned("tools_only", CLAUDE).prefixes != ()
 
 
-def test_three_marks_beside_the_one_that_the_provider_sets():
+def test_three_breakpoints_beside_the_one_that_the_provider_sets():
     many = [Text(str(number)) for number in range(30)]
     long = Conversation(
         [*BASE.user("One").messages, Message("assistant", many), *BASE.user("x").ai("y").user("z").messages[1:]]
@@ -190,7 +190,7 @@ def test_a_key_is_all_there_is_to_automatic_caching_where_keys_are_taken():
 
 
 @pytest.mark.parametrize("name", ["anthropic/claude-sonnet-4.5", "google/gemini-2.5-flash", "qwen/qwen3-max"])
-def test_where_the_provider_places_no_mark_automatic_is_one_on_the_last_block(name):
+def test_where_the_provider_places_no_breakpoint_automatic_is_one_on_the_last_block(name):
     model = resolve(f"openrouter/{name}", environ={})
     plan = planned("automatic", model, ttl="1h")
     assert (plan.breakpoints, plan.automatic_cache) == ((Breakpoint("messages", 3, 0, "1h"),), False)
@@ -225,12 +225,12 @@ def test_prompts_that_go_on_from_each_other_keep_their_key(pattern, base):
 
 def test_shards_are_caches_of_their_own():
     plan = Planner(PromptCache(), GPT_4).plan(PROMPT)
-    plans = [plan.sharded(number) for number in range(3)]
+    plans = [plan.with_shard(number) for number in range(3)]
     assert len({plan.prompt_cache_key for plan in plans}) == 3
     assert len({plan.prefixes[0].id for plan in plans}) == 3
     assert plans[0] == plan
     keyless = Planner(PromptCache(), CLAUDE).plan(PROMPT)
-    assert keyless.sharded(2) == keyless
+    assert keyless.with_shard(2) == keyless
 
 
 def test_keys_are_the_same_in_every_process():
@@ -243,18 +243,22 @@ def test_keys_are_the_same_in_every_process():
 # Marks that the user set
 
 
-def marked(ttl=None) -> ProviderBlock:
-    mark = {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": ttl}
-    return ProviderBlock("anthropic", {"type": "text", "text": "theirs", "cache_control": mark})
+def with_breakpoint(ttl=None) -> ProviderBlock:
+    breakpoint_ = {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": ttl}
+    return ProviderBlock("anthropic", {"type": "text", "text": "theirs", "cache_control": breakpoint_})
 
 
-def test_their_marks_count():
+def test_their_breakpoints_count():
     theirs = Conversation(
-        [Message.system(SYSTEM), Message("user", (marked(), marked(), Text("x"))), *PROMPT.messages[2:]]
+        [
+            Message.system(SYSTEM),
+            Message("user", (with_breakpoint(), with_breakpoint(), Text("x"))),
+            *PROMPT.messages[2:],
+        ]
     )
-    assert [mark.index for mark in planned("conversation", conversation=theirs).breakpoints] == [0, 3]
+    assert [point.index for point in planned("conversation", conversation=theirs).breakpoints] == [0, 3]
     planner = Planner(PromptCache(pattern="conversation"), CLAUDE, reserved=3)
-    assert [mark.index for mark in planner.plan(PROMPT).breakpoints] == [3]
+    assert [point.index for point in planner.plan(PROMPT).breakpoints] == [3]
     planner = Planner(PromptCache(pattern="conversation"), CLAUDE, reserved=4)
     assert planner.plan(PROMPT).breakpoints == ()
 
@@ -265,41 +269,43 @@ def test_their_marks_count():
 )
 def test_lifetimes_never_get_longer_along_the_prompt(theirs, ours, before, after):
     prompt = Conversation(
-        [Message.system(SYSTEM), Message("user", (marked(theirs),)), Message.ai("x"), Message.user("y")]
+        [Message.system(SYSTEM), Message("user", (with_breakpoint(theirs),)), Message.ai("x"), Message.user("y")]
     )
     first, *_, last = planned("conversation", conversation=prompt, ttl=ours).breakpoints
     assert (first.index, last.index) == (0, 3)
     assert (first.ttl, last.ttl) == (before, after)
 
 
-def test_blocks_of_other_providers_are_not_marks():
+def test_blocks_of_other_providers_are_not_breakpoints():
     block = ProviderBlock("elsewhere", {"cache_control": {"type": "ephemeral", "ttl": "5m"}})
     prompt = Conversation([Message("user", (block,)), *PROMPT.messages])
-    assert {mark.ttl for mark in planned("conversation", conversation=prompt, ttl="1h").breakpoints} == {"1h"}
+    assert {point.ttl for point in planned("conversation", conversation=prompt, ttl="1h").breakpoints} == {"1h"}
 
 
 @pytest.mark.parametrize("pattern", ["system_and_tools", "tools_only"])
-def test_behind_their_mark_nothing_is_cached_either(pattern):
+def test_behind_their_breakpoint_nothing_is_cached_either(pattern):
     block = {"type": "text", "text": SYSTEM, "prompt_cache_breakpoint": {"mode": "explicit"}}
     prompt = Conversation([Message("user", (ProviderBlock("openai-chat", block), Text("varies")))])
     assert planned(pattern, GPT_6, prompt).cache_tail is False
     assert planned("conversation", GPT_6, prompt).cache_tail is True
-    assert planned(pattern, GPT_6, Conversation.user("varies")).cache_tail is None, "without a mark that is no caching"
+    assert planned(pattern, GPT_6, Conversation.user("varies")).cache_tail is None, (
+        "without a breakpoint that is no caching"
+    )
 
 
 def test_an_impossible_lifetime_of_theirs_is_named():
-    prompt = Conversation([Message.system(SYSTEM), Message("user", (marked("2h"),))])
+    prompt = Conversation([Message.system(SYSTEM), Message("user", (with_breakpoint("2h"),))])
     with pytest.raises(ConfigError, match="'2h'"):
         planned("system_and_tools", conversation=prompt)
 
 
 def test_the_results_of_an_agents_turn_open_it_in_the_prefix_too():
-    """Anthropic is sent results first, so a mark on the text before them covers the results."""
+    """Anthropic is sent results first, so a breakpoint on the text before them covers the results."""
     turn = [Message.user("Go"), Message("assistant", (ToolCall("1", "f"),))]
     text_first = Conversation([*turn, Message("user", (Text("Now"), ToolResult("1", "r" * 5_000)))])
-    marks = (Breakpoint("messages", 2, 0),)
-    assert prefix(text_first, (), marks, model=CLAUDE).tokens > 1_000
-    assert prefix(text_first, (), marks, model=resolve("openrouter/x/y", environ={})).tokens > 1_000
+    breakpoints = (Breakpoint("messages", 2, 0),)
+    assert prefix(text_first, (), breakpoints, model=CLAUDE).tokens > 1_000
+    assert prefix(text_first, (), breakpoints, model=resolve("openrouter/x/y", environ={})).tokens > 1_000
 
 
 def test_where_nothing_is_shared_nothing_is_written():
@@ -318,7 +324,7 @@ def test_where_nothing_is_shared_nothing_is_written():
     ("model", "wire", "name"),
     [(CLAUDE, "anthropic", "cache_control"), (GPT_6, "openai-chat", "prompt_cache_breakpoint")],
 )
-def test_marks_of_the_user_take_their_places(model, wire, name):
+def test_breakpoints_of_the_user_take_their_places(model, wire, name):
     own = [ProviderBlock(wire, {"type": "text", "text": f"{n}", name: {"type": "ephemeral"}}) for n in range(3)]
     prompt = Conversation([*BASE.messages, Message("user", own), *BASE.user("x").ai("y").user("z").messages[1:]])
     found = planned("last_3_user_messages", model, prompt).breakpoints

@@ -1,4 +1,4 @@
-"""Prefixes that prompts share: which blocks get a mark, and that marks stay where they are."""
+"""Prefixes that prompts share: which blocks get a breakpoint, and that breakpoints stay where they are."""
 
 import random
 
@@ -38,10 +38,10 @@ def at(*places: tuple[int, int]) -> tuple[Breakpoint, ...]:
     return tuple(Breakpoint("messages", *place) for place in places)
 
 
-def test_the_last_shared_block_is_marked_and_not_the_tail():
+def test_the_last_shared_block_is_cached_and_not_the_tail():
     prompts = [prompt(user(words("a"), words("b"), f"question {number}")) for number in range(5)]
     found = index(*prompts)
-    assert {found.marks(each) for each in prompts} == {at((0, 1))}
+    assert {found.breakpoints(each) for each in prompts} == {at((0, 1))}
 
 
 def test_messages_and_blocks_of_any_kind_count():
@@ -52,10 +52,10 @@ def test_messages_and_blocks_of_any_kind_count():
         Message("user", (image,)),
     ]
     prompts = [prompt(Message.system("Rules"), *shots, user(f"question {number}")) for number in range(3)]
-    assert index(*prompts).marks(prompts[0]) == at((3, 0))
+    assert index(*prompts).breakpoints(prompts[0]) == at((3, 0))
     other = Image(data=b"\x89PNG\r\n\x1a\n.", media_type="image/png")  # one byte more is another prefix
     prompts[0] = prompt(Message.system("Rules"), *shots[:2], Message("user", (other,)), user("question 0"))
-    assert index(*prompts).marks(prompts[0]) == at((2, 1))
+    assert index(*prompts).breakpoints(prompts[0]) == at((2, 1))
 
 
 def test_several_groups_at_once():
@@ -64,83 +64,85 @@ def test_several_groups_at_once():
     ]
     random.Random(1).shuffle(prompts)
     found = index(*prompts)
-    assert {found.marks(each) for each in prompts} == {at((0, 0))}
+    assert {found.breakpoints(each) for each in prompts} == {at((0, 0))}
 
 
-def test_groups_inside_groups_get_a_mark_each_the_outermost_first():
+def test_groups_inside_groups_get_a_breakpoint_each_the_outermost_first():
     prompts = [
         prompt(Message.system(words("s")), user(words(document)), Message.ai("Yes?"), user(f"{document} {number}"))
         for document in "abc"
         for number in range(2)
     ]
     found = index(*prompts)
-    assert found.marks(prompts[0]) == at((0, 0), (2, 0))
-    assert found.marks(prompts[0], most=1) == at((0, 0))
-    assert found.marks(prompts[0], most=0) == ()
+    assert found.breakpoints(prompts[0]) == at((0, 0), (2, 0))
+    assert found.breakpoints(prompts[0], most=1) == at((0, 0))
+    assert found.breakpoints(prompts[0], most=0) == ()
 
 
-def test_where_prompts_part_in_what_takes_no_mark_the_block_before_gets_one():
+def test_where_prompts_part_in_what_takes_no_breakpoint_the_block_before_gets_one():
     said = [Message("assistant", (Text(words("x")), *map(Thinking, thoughts, "ss"))) for thoughts in ("a", "ab", "ac")]
     prompts = [prompt(user("Hi"), each, user(f"question {number}")) for each in said for number in range(2)]
     found = index(*prompts)
-    assert {found.marks(each) for each in prompts} == {at((1, 0))}
+    assert {found.breakpoints(each) for each in prompts} == {at((1, 0))}
 
 
-def test_four_marks_are_enough():
+def test_four_breakpoints_are_enough():
     chain = [user(words(name)) for name in "abcdefg"]
     prompts = [prompt(*chain[:depth], user(f"{depth} {number}")) for depth in range(1, 8) for number in range(2)]
     found = index(*prompts)
-    assert found.marks(prompts[-1]) == at((0, 0), (1, 0), (2, 0), (3, 0))
+    assert found.breakpoints(prompts[-1]) == at((0, 0), (1, 0), (2, 0), (3, 0))
 
 
-@pytest.mark.parametrize(("tokens", "marks"), [(700, ()), (1_024, at((0, 0)))])
-def test_a_prefix_that_the_model_would_not_cache_gets_no_mark(tokens, marks):
+@pytest.mark.parametrize(("tokens", "breakpoints"), [(700, ()), (1_024, at((0, 0)))])
+def test_a_prefix_that_the_model_would_not_cache_gets_no_breakpoint(tokens, breakpoints):
     prompts = [prompt(user(words("a", tokens)), user(f"question {number}")) for number in range(2)]
-    assert index(*prompts).marks(prompts[0]) == marks
+    assert index(*prompts).breakpoints(prompts[0]) == breakpoints
 
 
 def test_one_prompt_alone_shares_nothing_and_equal_ones_share_all():
     alone = prompt(user(words("a")), user("question"))
-    assert index(alone).marks(alone) == ()
-    assert index(alone, alone).marks(alone) == at((1, 0))
+    assert index(alone).breakpoints(alone) == ()
+    assert index(alone, alone).breakpoints(alone) == at((1, 0))
 
 
 def test_a_prompt_that_was_not_added_reads_what_others_share():
     prompts = [prompt(user(words("a")), user(f"question {number}")) for number in range(2)]
-    assert index(*prompts).marks(prompt(user(words("a")), user("new"))) == at((0, 0))
-    assert index(*prompts).marks(prompt(user(words("b")), user("new"))) == ()
+    assert index(*prompts).breakpoints(prompt(user(words("a")), user("new"))) == at((0, 0))
+    assert index(*prompts).breakpoints(prompt(user(words("b")), user("new"))) == ()
 
 
 def test_tools_are_the_first_thing_that_is_shared():
     tools = [Tool(name="a", description=words("t")), Tool(name="b")]
     prompts = [prompt(user(f"question {number}")) for number in range(2)]
-    assert index(*prompts, tools=tools).marks(prompts[0]) == (Breakpoint("tools", 1),)
-    assert index(*prompts, tools=tools, model=GPT).marks(prompts[0]) == (), "no mark can stand on a tool there"
+    assert index(*prompts, tools=tools).breakpoints(prompts[0]) == (Breakpoint("tools", 1),)
+    assert index(*prompts, tools=tools, model=GPT).breakpoints(prompts[0]) == (), (
+        "no breakpoint can stand on a tool there"
+    )
 
 
 def test_system_text_is_read_first_where_the_provider_does_so():
     prompts = [prompt(user(f"question {number}"), Message.system(words("s"))) for number in range(2)]
-    assert index(*prompts).marks(prompts[0]) == at((1, 0))
-    assert index(*prompts, model=GPT).marks(prompts[0]) == ()
+    assert index(*prompts).breakpoints(prompts[0]) == at((1, 0))
+    assert index(*prompts, model=GPT).breakpoints(prompts[0]) == ()
 
 
-def test_a_later_chunk_leaves_marks_where_they_are():
+def test_a_later_chunk_leaves_breakpoints_where_they_are():
     long = [prompt(user(words("a")), user(words("b")), user(f"question {number}")) for number in range(3)]
     found = index(*long)
-    assert found.marks(long[0]) == at((1, 0))
+    assert found.breakpoints(long[0]) == at((1, 0))
     short = [prompt(user(words("a")), user(f"other {number}")) for number in range(3)]
     found.add(short)
-    assert found.marks(short[0]) == at((0, 0))
-    assert at((1, 0))[0] in found.marks(long[1])
+    assert found.breakpoints(short[0]) == at((0, 0))
+    assert at((1, 0))[0] in found.breakpoints(long[1])
 
 
-def test_marks_in_use_come_before_new_ones():
+def test_breakpoints_in_use_come_before_new_ones():
     chain = [user(words(name)) for name in "abcdef"]
     deep = [prompt(*chain, user(f"question {number}")) for number in range(2)]
     found = index(*deep)
-    assert found.marks(deep[0]) == at((5, 0))
+    assert found.breakpoints(deep[0]) == at((5, 0))
     found.add([prompt(*chain[:depth], user(f"{depth} {number}")) for depth in range(1, 6) for number in range(2)])
-    assert found.marks(deep[1]) == at((0, 0), (1, 0), (2, 0), (5, 0))
+    assert found.breakpoints(deep[1]) == at((0, 0), (1, 0), (2, 0), (5, 0))
 
 
 def test_memory_is_bounded_and_what_is_shared_is_remembered():
@@ -149,18 +151,18 @@ def test_memory_is_bounded_and_what_is_shared_is_remembered():
     for number in range(2_000):
         found.add([prompt(shared, user(f"question {number}"), Message.ai("?"), user("x"))])
         assert len(found) <= 104
-    assert found.marks(prompt(shared, user("new"))) == at((0, 0))
+    assert found.breakpoints(prompt(shared, user("new"))) == at((0, 0))
 
 
-def test_what_is_marked_is_forgotten_last():
-    """Two prompts made a mark; meanwhile other prefixes, shared by more, have filled the memory."""
+def test_what_is_cached_is_forgotten_last():
+    """Two prompts made a breakpoint; meanwhile other prefixes, shared by more, have filled the memory."""
     found = PrefixIndex(CLAUDE, capacity=100)
     pair = [prompt(user(words("a")), user(f"question {number}")) for number in range(2)]
     found.add(pair)
-    assert found.marks(pair[0]) == at((0, 0))
+    assert found.breakpoints(pair[0]) == at((0, 0))
     for number in range(200):
         found.add([prompt(user(f"other {number}"))] * 3)
-    assert found.marks(pair[1]) == at((0, 0))
+    assert found.breakpoints(pair[1]) == at((0, 0))
 
 
 texts = st.sampled_from(["", " ", "Q", words("a"), words("b"), words("c", 300)])
@@ -175,26 +177,26 @@ batches = st.lists(st.lists(messages, min_size=1, max_size=5).map(Conversation),
 
 
 @given(batches, st.integers(1, 11), st.sampled_from([CLAUDE, GPT]))
-def test_every_mark_stands_on_what_two_prompts_share_and_never_moves(batch, cut, model):
+def test_every_breakpoint_stands_on_what_two_prompts_share_and_never_moves(batch, cut, model):
     from lm_deluge.prompt_cache.layout import Reader
 
     reader = Reader(model)
     chains = [{block.place: digest for block, digest, _ in reader.chain(each)} for each in batch]
     found = index(*batch[:cut], model=model)
-    early = [found.marks(each) for each in batch[:cut]]
+    early = [found.breakpoints(each) for each in batch[:cut]]
     found.add(batch[cut:])
-    late = [found.marks(each) for each in batch]
-    for chain, marks in zip(chains, late, strict=True):
-        assert len(set(marks)) == len(marks) <= 4
-        for mark in marks:
-            digest = chain[mark.section, mark.index, mark.part]
+    late = [found.breakpoints(each) for each in batch]
+    for chain, breakpoints in zip(chains, late, strict=True):
+        assert len(set(breakpoints)) == len(breakpoints) <= 4
+        for point in breakpoints:
+            digest = chain[point.section, point.index, point.part]
             assert sum(digest in other.values() for other in chains) >= 2
     for before, after in zip(early, late, strict=False):
         assert set(before) <= set(after) or len(after) == 4
 
 
 def planned(indexes: PrefixIndexes, *prompts: Conversation) -> set[tuple[Breakpoint, ...]]:
-    """Where a run of one client sets marks."""
+    """Where a run of one client sets breakpoints."""
     planner = Planner(PromptCache("shared_prefix"), CLAUDE, indexes=indexes)
     planner.learn(prompts)
     return {planner.plan(prompt).breakpoints for prompt in prompts}
@@ -215,10 +217,10 @@ def test_what_runs_ask_at_the_same_time_counts_together():
     for _ in range(2):
         for run in (1, 2):
             found.add([alone], run=run)
-    assert found.marks(alone) == at((1, 0))
+    assert found.breakpoints(alone) == at((1, 0))
 
 
-def test_prompts_that_come_again_do_not_move_marks():
+def test_prompts_that_come_again_do_not_move_breakpoints():
     """In a second run of the same prompts nothing is shared by more of them than in the first."""
     indexes = PrefixIndexes()
     prompts = [prompt(user(words("a")), user(f"question {number}")) for number in range(3)]

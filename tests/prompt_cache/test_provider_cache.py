@@ -205,8 +205,10 @@ def test_breakpoints_of_any_place_are_predicted_too(data, model):
         chosen = sorted(data.draw(st.lists(st.sampled_from(places), max_size=3, unique=True)))
         chosen.sort(key=lambda place: prompt.messages[place[0]].role != "system")
         hours = data.draw(st.integers(0, 3))
-        marks = [Breakpoint("messages", *place, "1h" if at < hours else None) for at, place in enumerate(chosen)]
-        plans.append(CachePlan(breakpoints=tuple(marks), cache_tail=data.draw(st.sampled_from([None, True, False]))))
+        breakpoints = [Breakpoint("messages", *place, "1h" if at < hours else None) for at, place in enumerate(chosen)]
+        plans.append(
+            CachePlan(breakpoints=tuple(breakpoints), cache_tail=data.draw(st.sampled_from([None, True, False])))
+        )
     compare(model, "system_and_tools", prompts, [0.0] * len(prompts), plans=plans)
 
 
@@ -214,7 +216,7 @@ def test_breakpoints_of_any_place_are_predicted_too(data, model):
 @pytest.mark.parametrize("between", [17, 18, 19, 20, 21])
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
 def test_how_far_back_a_read_looks(model, between, run):
-    """A mark, so many blocks, and a mark: with the marked ones two more positions, or three for a run of any length."""
+    """So many blocks between two breakpoints: with theirs two more positions, or three for a run of any length."""
     first = Conversation([Message("user", (Text(words("a", 2_000)),))])
     if run:
         calls = [ToolCall(f"c{number}", "f") for number in range(between)]
@@ -222,8 +224,8 @@ def test_how_far_back_a_read_looks(model, between, run):
         second = first.add(Message("assistant", calls)).add(Message("tool", results)).user("end")
     else:
         second = first.add(Message("assistant", [Text(str(number)) for number in range(between)])).user("end")
-    marks = [Breakpoint("messages", 0)], [Breakpoint("messages", len(second.messages) - 1)]
-    plans = [CachePlan(breakpoints=tuple(each), cache_tail=False) for each in marks]
+    breakpoints = [Breakpoint("messages", 0)], [Breakpoint("messages", len(second.messages) - 1)]
+    plans = [CachePlan(breakpoints=tuple(each), cache_tail=False) for each in breakpoints]
     _, outcome = compare(model, "conversation", [first, second], [0.0, 1.0], plans=plans)
     assert (outcome.read > 0) == (model is CLAUDE and (run or between <= 18))
 
@@ -237,7 +239,7 @@ def test_how_many_ends_of_messages_are_read(more, reads):
     assert (outcome.read > 0) == reads
 
 
-def test_marks_beyond_what_one_request_writes_are_dropped_oldest_first():
+def test_breakpoints_beyond_what_one_request_writes_are_dropped_oldest_first():
     whole = Conversation([Message("user", [Text(words(name, 2_000)) for name in "abcd"])]).user("end")
     begun = Conversation([Message("user", [Text(words("a", 2_000)), Text("x")])])
     four = CachePlan(breakpoints=tuple(Breakpoint("messages", 0, part) for part in range(4)), cache_tail=True)
@@ -262,7 +264,7 @@ def test_a_shared_prefix_is_written_once_and_read_by_all_others():
         assert [(each.write, each.read, each.uncached) for each in outcomes] == [(whole, 0, 1), *[(0, whole, 1)] * 19]
 
 
-def test_a_read_renews_the_shorter_prefixes_that_are_marked():
+def test_a_read_renews_the_shorter_prefixes_that_are_cached():
     system = Conversation.system(words("s", 2_000))
     prompts = [system.user(words("a", 2_000)), system.user(words("a", 2_000)), system.user(words("b", 2_000))]
     last = compare(CLAUDE, "conversation", prompts, [0.0, 200.0, 400.0])[-1]

@@ -4,28 +4,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_deluge.prompt_cache import Sharding
+from lm_deluge.prompt_cache import RoutingKeys
 
 
 def test_a_minute_fills_one_key_after_the_other():
-    sharding = Sharding()
-    assert [sharding.pick("key", 3, now) for now in range(8)] == [0, 0, 0, 1, 1, 1, 2, 2]
+    keys = RoutingKeys()
+    assert [keys.pick("key", 3, now) for now in range(8)] == [0, 0, 0, 1, 1, 1, 2, 2]
 
 
 def test_the_next_minute_begins_with_the_first_key_again():
-    sharding = Sharding()
-    assert [sharding.pick("key", 2, now) for now in (0, 1, 2, 59.9, 60, 61, 62)] == [0, 0, 1, 1, 0, 0, 1]
+    keys = RoutingKeys()
+    assert [keys.pick("key", 2, now) for now in (0, 1, 2, 59.9, 60, 61, 62)] == [0, 0, 1, 1, 0, 0, 1]
 
 
 def test_each_prefix_has_its_own_count():
-    sharding = Sharding()
-    assert [sharding.pick(key, 1, 0) for key in "abab"] == [0, 0, 1, 1]
+    keys = RoutingKeys()
+    assert [keys.pick(key, 1, 0) for key in "abab"] == [0, 0, 1, 1]
 
 
 def test_without_a_limit_one_key_takes_all():
-    sharding = Sharding()
-    assert {sharding.pick("key", None, now) for now in range(1_000)} == {0}
-    assert len(sharding) == 0
+    keys = RoutingKeys()
+    assert {keys.pick("key", None, now) for now in range(1_000)} == {0}
+    assert len(keys) == 0
 
 
 @given(
@@ -33,12 +33,12 @@ def test_without_a_limit_one_key_takes_all():
     st.integers(1, 20),
 )
 def test_no_key_gets_more_in_its_minute_than_it_takes(gaps, limit):
-    sharding, now, began, given_out = Sharding(), 0.0, None, {}
+    keys, now, began, given_out = RoutingKeys(), 0.0, None, {}
     for gap in gaps:
         now += gap
         if began is None or now - began >= 60:
             began, given_out = now, {}
-        shard = sharding.pick("key", limit, now)
+        shard = keys.pick("key", limit, now)
         given_out[shard] = given_out.get(shard, 0) + 1
         assert given_out[shard] <= limit
         assert sorted(given_out) == list(range(len(given_out)))
@@ -46,7 +46,7 @@ def test_no_key_gets_more_in_its_minute_than_it_takes(gaps, limit):
 
 @pytest.mark.parametrize("step", [0.0, 1.0])
 def test_memory_is_bounded(step):
-    sharding = Sharding()
+    keys = RoutingKeys()
     for number in range(40_000):
-        sharding.pick(str(number), 15, number * step)
-    assert len(sharding) <= 16_384
+        keys.pick(str(number), 15, number * step)
+    assert len(keys) <= 16_384

@@ -10,7 +10,7 @@ from lm_deluge.models import Rates
 from lm_deluge.models.rates import Band
 from lm_deluge.prompt import ProviderBlock, Text
 from lm_deluge.prompt_cache import Prefix
-from lm_deluge.prompt_cache.write_audit import WriteLog, Writes
+from lm_deluge.prompt_cache.write_audit import WriteAudit, WriteLog
 from lm_deluge.testing import Answer, Emulator, gsm8k
 from lm_deluge.usage import Usage
 
@@ -43,10 +43,10 @@ def tail(number, tokens=3_000):
 
 
 def lost(*answers, goes_on=False):
-    writes = Writes(WriteLog(), goes_on=goes_on)
+    writes = WriteAudit(WriteLog(), goes_on=goes_on)
     for prefixes, usage, started, *prompt in answers:
         writes.add(prefixes, usage, RATES, started=started, prompt=prompt[0] if prompt else None)
-    return writes.lost()
+    return writes.wasted_cost()
 
 
 def test_a_write_that_is_read_is_not_lost():
@@ -122,31 +122,31 @@ def test_a_file_whose_length_cannot_be_estimated_blames_nobody():
 
 def test_memory_is_bounded_and_what_is_forgotten_stays_counted():
     log = WriteLog()
-    writes, again = Writes(log, goes_on=False), Writes(log, goes_on=True)
+    writes, again = WriteAudit(log, goes_on=False), WriteAudit(log, goes_on=True)
     for number in range(70_000):
         prefixes = [Prefix(number.to_bytes(4, "big"), 1_000, 1_000)]
         writes.add(prefixes, wrote(1_000), RATES, started=0)
         if number == 65_535:
-            assert writes.lost() == pytest.approx(65_536 * 250)
+            assert writes.wasted_cost() == pytest.approx(65_536 * 250)
     assert len(log) == len(writes._unread) == 65_536
-    assert writes.lost() == pytest.approx(70_000 * 250)
+    assert writes.wasted_cost() == pytest.approx(70_000 * 250)
     for number in range(70_000):
         prefixes = [Prefix(number.to_bytes(4, "little") + b"2", 1_000, 1_000)]
         again.add(prefixes, wrote(1_000), RATES, started=0)
         again.add(prefixes, wrote(1_000), RATES, started=0)
     assert len(log) == len(again._again) == 65_536
-    assert again.lost() == pytest.approx(70_000 * 1_150)
+    assert again.wasted_cost() == pytest.approx(70_000 * 1_150)
 
 
 # Against a provider that knows all lengths, while the estimates of them err
 
 
 MINIMUM = 1_024
-ENDS = ("listed", "unseen", "plain")
+TAILS = ("listed", "unseen", "plain")
 
 
 class Provider:
-    """Writes and reads at marks, as real ones do, and knows what each write was good for."""
+    """Writes and reads at breakpoints, as real ones do, and knows what each write was good for."""
 
     def __init__(self, rng):
         self.rng = rng
@@ -160,14 +160,14 @@ class Provider:
         self.lengths[name] = tokens
         self.estimates[name] = round(tokens * self.rng.uniform(0.72, 1.28))
 
-    def ask(self, names, at, *, marked, latency):
-        """``marked`` segments are listed prefixes; the end of the last may be marked unseen, or be plain input."""
+    def ask(self, names, at, *, tail, latency):
+        """``tail``: whether the end of the last segment is a listed prefix, is cached unseen, or is plain input."""
         ends, estimates, total, estimate = [], [], 0, 0
         for name in names:
             total, estimate = total + self.lengths[name], estimate + self.estimates[name]
             ends.append(total)
             estimates.append(estimate)
-        cached = names if marked != "plain" else names[:-1]
+        cached = names if tail != "plain" else names[:-1]
         cached = [at for at in range(len(cached)) if ends[at] >= MINIMUM]
         read = max((ends[n] for n in cached if self.readable.get(tuple(names[: n + 1]), 1e9) <= at), default=0)
         reached = max([read, *(ends[n] for n in cached)])
@@ -177,7 +177,7 @@ class Provider:
             if ends[n] > read:
                 self.readable[key] = min(at + latency, self.readable.get(key, 1e9))
         self.written += reached - read
-        listed = len(names) if marked == "listed" else len(names) - 1
+        listed = len(names) if tail == "listed" else len(names) - 1
         prefixes = [Prefix("/".join(names[: n + 1]).encode(), estimates[n], MINIMUM) for n in range(listed)]
         usage = Usage(input_tokens=total - reached, cache_read_tokens=read, cache_write_tokens=reached - read)
         took = latency + self.rng.choice((0, self.rng.uniform(0, 100)))
@@ -195,8 +195,8 @@ class Provider:
         return lost(*(answer for _, answer in sorted(self.answers, key=lambda each: each[0])), goes_on=goes_on)
 
 
-@pytest.mark.parametrize("marked", ENDS)
-def test_one_write_a_group_is_no_loss_however_estimates_err(marked):
+@pytest.mark.parametrize("tail", TAILS)
+def test_one_write_a_group_is_no_loss_however_estimates_err(tail):
     for seed in range(100):
         rng = random.Random(seed)
         provider = Provider(rng)
@@ -208,16 +208,16 @@ def test_one_write_a_group_is_no_loss_however_estimates_err(marked):
             document = number % 3
             at = 0 if number == 0 else 5 + rng.random() if number < 3 else 20 + rng.random()
             names = ["system", f"document {document}", f"end {number}"]
-            provider.ask(names, at, marked=marked, latency=4)
+            provider.ask(names, at, tail=tail, latency=4)
         assert provider.again() == 0
         assert provider.lost(goes_on=True) == 0, seed
-        if marked == "plain":
+        if tail == "plain":
             assert provider.lost(goes_on=False) == 0, seed
 
 
-@pytest.mark.parametrize("marked", ENDS)
+@pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("somebody_reads", [True, False])
-def test_of_many_writers_at_once_all_but_one_are_a_loss(marked, somebody_reads):
+def test_of_many_writers_at_once_all_but_one_are_a_loss(tail, somebody_reads):
     for seed in range(60):
         rng = random.Random(seed)
         provider = Provider(rng)
@@ -225,9 +225,9 @@ def test_of_many_writers_at_once_all_but_one_are_a_loss(marked, somebody_reads):
         writers = rng.randint(2, 30)
         for number in range(writers + somebody_reads):
             # How long the system text is can be told if somebody reads just that, or if it is nearly all of the prompt.
-            long = 30_000 if somebody_reads or marked == "plain" else provider.lengths["system"] // 100
+            long = 30_000 if somebody_reads or tail == "plain" else provider.lengths["system"] // 100
             provider.segment(f"end {number}", rng.randint(20, long))
-            provider.ask(["system", f"end {number}"], 10 * (number >= writers), marked=marked, latency=5)
+            provider.ask(["system", f"end {number}"], 10 * (number >= writers), tail=tail, latency=5)
         expected = (writers - 1) * provider.lengths["system"] * 1.15
         assert 0.95 * expected <= provider.lost(goes_on=True) <= expected * (1 + 1e-9), seed
 
@@ -238,16 +238,16 @@ def test_nothing_is_said_to_be_lost_that_is_not(goes_on):
         rng = random.Random(seed)
         provider = Provider(rng)
         mixed = rng.random() < 0.3
-        marked = rng.choice(ENDS)
+        tail = rng.choice(TAILS)
         for name in ("a", "b", "a0", "a1", "b0", "b1"):
             provider.segment(name, rng.choice((rng.randint(100, 2_000), rng.randint(2_000, 30_000))))
         for number in range(60):
             provider.segment(f"end {number}", rng.choice((rng.randint(20, 100), rng.randint(100, 20_000))))
             system = rng.choice("ab")
             names = [system, *([system + rng.choice("01")] if rng.random() < 0.7 else []), f"end {number}"]
-            how = rng.choice(ENDS) if mixed else marked
+            how = rng.choice(TAILS) if mixed else tail
             for _ in range(rng.choice((1, 1, 1, 2))):
-                provider.ask(names, rng.uniform(0, 40), marked=how, latency=rng.uniform(1, 10))
+                provider.ask(names, rng.uniform(0, 40), tail=how, latency=rng.uniform(1, 10))
         most = provider.again() * 1.15 + (0 if goes_on else provider.unread() * 0.25)
         assert provider.lost(goes_on=goes_on) <= most * (1 + 1e-9), seed
 
@@ -278,7 +278,7 @@ def test_a_herd_shows_in_the_report(emulator, make_client):
     asyncio.run(main())
     report = client.last_report
     written = report.usage.cache_write_tokens // 20
-    assert report.lost_to_writes == pytest.approx(19 * written * (1.25 - 0.1) * 1e-6, rel=1e-6)
+    assert report.wasted_write_cost == pytest.approx(19 * written * (1.25 - 0.1) * 1e-6, rel=1e-6)
     assert report.prompt_cache_hit_ratio == 0
     assert report.saved_by_prompt_cache == pytest.approx(-20 * written * 0.25e-6, rel=1e-6)
 
@@ -288,12 +288,12 @@ def test_warm_fan_out_loses_nothing(emulator, make_client):
     client = make_client(MODEL)
     for _ in range(2):
         client.process_prompts_sync([base.user(f"{n}") for n in range(20)], cache="shared_prefix", show_progress=False)
-        assert client.last_report.lost_to_writes == 0
+        assert client.last_report.wasted_write_cost == 0
     assert client.last_report.prompt_cache_hit_ratio > 0.99
     assert client.report().saved_by_prompt_cache > 0
 
 
-def test_marks_on_what_varies_show_as_lost(emulator, make_client):
+def test_breakpoints_on_what_varies_show_as_lost(emulator, make_client):
     base = many_shot()
     client = make_client(MODEL)
     with pytest.warns(UserWarning, match="differs in every one of the latest 5 prompts"):
@@ -303,20 +303,20 @@ def test_marks_on_what_varies_show_as_lost(emulator, make_client):
             show_progress=False,
         )
     report = client.last_report
-    assert report.lost_to_writes == pytest.approx(report.usage.cache_write_tokens * 0.25e-6, rel=1e-6)
+    assert report.wasted_write_cost == pytest.approx(report.usage.cache_write_tokens * 0.25e-6, rel=1e-6)
 
 
-def own_mark(model, text):
-    mark = {"prompt_cache_breakpoint": {"mode": "explicit"}}
+def own_breakpoint(model, text):
+    breakpoint_ = {"prompt_cache_breakpoint": {"mode": "explicit"}}
     if model == MODEL:
         return ProviderBlock("anthropic", {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}})
-    return ProviderBlock("openai-chat", {"type": "text", "text": text, **mark})
+    return ProviderBlock("openai-chat", {"type": "text", "text": text, **breakpoint_})
 
 
 @pytest.mark.parametrize("model", [MODEL, "gpt-6-sol"])
 @pytest.mark.parametrize("pattern", ["conversation", "last_2_user_messages", "automatic"])
 def test_a_leader_that_ends_after_its_followers_has_lost_nothing(model, pattern):
-    shared = Message("user", [own_mark(model, "First. " * 9_000)])
+    shared = Message("user", [own_breakpoint(model, "First. " * 9_000)])
     prompts = [Conversation([shared, Message.ai("ok"), Message.user(f"{n} " + "word " * 200)]) for n in range(20)]
     long = "word " * 60_000
 
@@ -329,7 +329,7 @@ def test_a_leader_that_ends_after_its_followers_has_lost_nothing(model, pattern)
             client.process_prompts_sync(prompts, cache=pattern, show_progress=False)
             report = client.last_report
     assert report.usage.cache_read_tokens > 19 * 15_000
-    assert report.lost_to_writes == 0
+    assert report.wasted_write_cost == 0
 
 
 @pytest.mark.parametrize("model", [MODEL, "gpt-6-sol"])
@@ -344,7 +344,7 @@ def test_a_chat_has_lost_nothing(make_client, model):
 
     asyncio.run(main())
     assert client.report().usage.cache_write_tokens > 0
-    assert client.report().lost_to_writes == 0
+    assert client.report().wasted_write_cost == 0
 
 
 @pytest.mark.filterwarnings("ignore::lm_deluge.errors.PromptCacheWarning")
@@ -352,8 +352,8 @@ def test_a_chat_has_lost_nothing(make_client, model):
     ("model", "pattern", "extra", "prompt", "price"),
     [
         # A growing pattern does not count unread ends; others count what they cost above plain input.
-        (MODEL, "automatic", False, "own mark", 0),
-        ("gpt-6-sol", "automatic", False, "own mark", 0),
+        (MODEL, "automatic", False, "own breakpoint", 0),
+        ("gpt-6-sol", "automatic", False, "own breakpoint", 0),
         (MODEL, "system_and_tools", True, "system", 0.25e-6),
         ("gpt-6-sol", "system_and_tools", False, "no system", 0.5e-6),
         ("gpt-6-sol", "system_and_tools", False, "half", 0.5e-6),
@@ -367,8 +367,8 @@ def test_ends_that_nobody_reads_cost_their_surcharge(make_client, model, pattern
 
     def ask(number):
         end = f"{number} " + "tail " * 2_000
-        if prompt == "own mark":
-            return Conversation([Message("user", [own_mark(model, "doc " * 8_000), Text(end)])])
+        if prompt == "own breakpoint":
+            return Conversation([Message("user", [own_breakpoint(model, "doc " * 8_000), Text(end)])])
         return (system if prompt == "system" or (prompt == "half" and number % 2) else Conversation()).user(end)
 
     tools = [Tool(name="look", description="Look. " * 2_000, parameters={})] if pattern == "tools_only" else None
@@ -378,4 +378,4 @@ def test_ends_that_nobody_reads_cost_their_surcharge(make_client, model, pattern
     unread = report.usage.cache_write_tokens
     if report.usage.cache_read_tokens:  # the first write of what was read is not one of them
         unread -= report.usage.cache_read_tokens // (report.prompt_cache_hits[next(iter(report.prompt_cache_hits))])
-    assert report.lost_to_writes == pytest.approx(unread * price, rel=1e-6)
+    assert report.wasted_write_cost == pytest.approx(unread * price, rel=1e-6)

@@ -119,28 +119,31 @@ _USERS_BLOCKS: dict[tuple[str, str], dict[str, Any]] = {
 
 
 @st.composite
-def marked_conversations(draw: st.DrawFn, wire: str, field: str, files: st.SearchStrategy[File]) -> Conversation:
-    """Conversations in which the user has set up to four marks, in blocks that only one wire format knows.
+def conversations_with_breakpoints(
+    draw: st.DrawFn, wire: str, field: str, files: st.SearchStrategy[File]
+) -> Conversation:
+    """Conversations in which the user has set up to four breakpoints, in blocks that only one wire format knows.
 
     Args:
         wire: the wire format of the blocks.
-        field: how a mark is written there, as ``Caching.marks`` names it.
+        field: how a breakpoint is written there, as ``Caching.breakpoint_field`` names it.
         files: the files among the messages.
     """
     messages: list[tuple[Any, list[Any]]] = [
         (message.role, list(message.parts)) for message in draw(conversations(files)).messages
     ]
     homes = [parts for role, parts in messages if role in ("user", "assistant")]
-    marks = draw(st.integers(0, 4))
-    for _ in range(marks):
+    breakpoints = draw(st.integers(0, 4))
+    for _ in range(breakpoints):
         parts = draw(st.sampled_from(homes))
         parts.insert(draw(st.integers(0, len(parts))), None)
-    lasting = draw(st.integers(0, marks))  # the longest lifetimes come first, or the user's own marks would be refused
+    # The longest lifetimes come first, or the user's own breakpoints would be refused.
+    lasting = draw(st.integers(0, breakpoints))
     for role, parts in messages:
         for place in (place for place, part in enumerate(parts) if part is None):
-            mark: dict[str, str] = {"type": "ephemeral"} if field == "cache_control" else {"mode": "explicit"}
+            breakpoint_: dict[str, str] = {"type": "ephemeral"} if field == "cache_control" else {"mode": "explicit"}
             if field == "cache_control" and lasting > 0:
-                mark["ttl"] = "1h"
+                breakpoint_["ttl"] = "1h"
             lasting -= 1
-            parts[place] = ProviderBlock(wire, {**_USERS_BLOCKS[wire, role], field: mark})
+            parts[place] = ProviderBlock(wire, {**_USERS_BLOCKS[wire, role], field: breakpoint_})
     return Conversation([Message(role, parts) for role, parts in messages])

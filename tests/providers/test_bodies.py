@@ -42,7 +42,7 @@ def requests(draw, models, files) -> Request:
         ttl = draw(st.sampled_from([None, "5m", "30m", "1h", "12h"]))
         planner = Planner(PromptCache(pattern=pattern, ttl=ttl), model, tools)
         planner.learn([conversation] * draw(st.integers(0, 2)))
-        planned = msgspec.structs.asdict(planner.plan(conversation).sharded(draw(st.integers(0, 2))))
+        planned = msgspec.structs.asdict(planner.plan(conversation).with_shard(draw(st.integers(0, 2))))
         caching = {name: value for name, value in planned.items() if name != "prefixes"}
         if draw(st.booleans()):  # breakpoints of any place are carried as well as planned ones
             caching["breakpoints"] = draw(some_breakpoints(conversation, tools))
@@ -121,12 +121,12 @@ def test_anthropic_bodies(request: Request) -> None:
         assert all(block["text"].strip() for block in blocks if block["type"] == "text")
 
     allowed = {"text", "image", "document", "tool_use", "tool_result", None}
-    assert all(block.get("type") in allowed for block in every_marked_block(body))
-    # Fewer than asked for where a mark on blank text moved back to a block that has one.
+    assert all(block.get("type") in allowed for block in every_block_with_breakpoint(body))
+    # Fewer than asked for where a breakpoint on blank text moved back to a block that has one.
     assert len(taken(body, "cache_control")) <= len(request.breakpoints) + request.automatic_cache <= 4
 
 
-def every_marked_block(body: dict[str, Any]) -> list[dict]:
+def every_block_with_breakpoint(body: dict[str, Any]) -> list[dict]:
     blocks = [*body.get("tools", ()), *as_blocks(body.get("system", []))]
     for message in body["messages"]:
         blocks += as_blocks(message["content"])
@@ -140,14 +140,14 @@ def test_openai_bodies(request: Request) -> None:
     openai_body().validate_json(json.dumps(body), strict=True)
     judge_by_document(body)
     assert not taken(body, "cache_control")
-    has_marks = request.model.caching.takes_marks
-    assert "prompt_cache_key" not in body or not has_marks
+    has_breakpoints = request.model.caching.takes_breakpoints
+    assert "prompt_cache_key" not in body or not has_breakpoints
     assert all(not taken(tool, "prompt_cache_breakpoint") for tool in body.get("tools", ()))
-    marks = len(taken(body, "prompt_cache_breakpoint"))
-    assert marks <= (len(request.breakpoints) if has_marks else 0)
+    breakpoints = len(taken(body, "prompt_cache_breakpoint"))
+    assert breakpoints <= (len(request.breakpoints) if has_breakpoints else 0)
     options = body.get("prompt_cache_options", {})
-    tail = marks == 0 if request.cache_tail is None else request.cache_tail
-    assert (options.get("mode") == "explicit") == (has_marks and not tail)
+    tail = breakpoints == 0 if request.cache_tail is None else request.cache_tail
+    assert (options.get("mode") == "explicit") == (has_breakpoints and not tail)
 
     said = [
         block["text"]
@@ -170,20 +170,20 @@ def test_openai_bodies(request: Request) -> None:
 @given(requests([ROUTED], some.loaded_files))
 def test_openrouter_bodies(request: Request) -> None:
     body = body_of(request)
-    marked = [
+    carriers = [
         block
         for message in body["messages"]
         for block in as_blocks(message.get("content", []))
         if "cache_control" in block
     ]
-    assert all(block["type"] == "text" and block["text"] for block in marked)
+    assert all(block["type"] == "text" and block["text"] for block in carriers)
     assert len(taken(body, "cache_control")) <= 4
     openai_body().validate_json(json.dumps(body), strict=True)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_every_pattern_marks_a_long_agent_conversation(pattern: str) -> None:
-    """The patterns on a prompt where each has something to mark: so many marks, and nothing but marks differs."""
+def test_every_pattern_has_places_in_a_long_agent_conversation(pattern: str) -> None:
+    """The patterns on a prompt where each finds a place: so many breakpoints, and nothing else differs."""
     conversation = (
         Conversation.system("Rules.").user("One").ai("1").user("Two").ai("2").user("Three").with_tool_result("c", "r")
     )

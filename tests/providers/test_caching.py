@@ -1,4 +1,4 @@
-"""What each provider is told about caching: golden rows of marks, options and keys."""
+"""What each provider is told about caching: golden rows of breakpoints, options and keys."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ def planned(name: str, pattern: str, conversation: Conversation = PROMPT, tools=
 
 
 def said(body: dict[str, Any]) -> dict[str, Any]:
-    """What the body says about caching: the marks by their text, and the fields at the top."""
+    """What the body says about caching: the breakpoints by their text, and the fields at the top."""
     found: dict[str, Any] = {name: value for name, value in body.items() if "cache" in name}
     blocks = list(body.get("system", ())) if isinstance(body.get("system"), list) else []
     for message in body["messages"]:
@@ -64,13 +64,13 @@ GOLDEN = [
     ("openrouter/anthropic/claude-sonnet-4.5", "conversation", "1h", {"S": HOUR, "One": HOUR, "Two": HOUR}),
     ("openrouter/anthropic/claude-sonnet-4.5", "tools_only", None, {"tool": HERE}),
     ("openrouter/openai/gpt-6.1-sol", "system_and_tools", None, {"S": HERE}),
-    # A tail that varies would be written each time, at a price, so the provider's own mark is turned off.
+    # A tail that varies would be written each time, at a price, so the provider's own breakpoint is turned off.
     (GPT, "system_and_tools", None, {"S": EXPLICIT, "prompt_cache_options": EXPLICIT}),
     (GPT, "system_and_tools", "1h", {"S": HALF_HOUR, "prompt_cache_options": EXPLICIT}),
     # Turns of a conversation are read where messages end.
     (GPT, "conversation", None, {"S": EXPLICIT, "One": EXPLICIT, "Two": EXPLICIT}),
     (GPT, "last_user_message", "30m", {"Two": HALF_HOUR, "prompt_cache_options": {"ttl": "30m"}}),
-    # No mark can stand on a tool, and "explicit" without a mark would turn all caching off.
+    # No breakpoint can stand on a tool, and "explicit" without a breakpoint would turn all caching off.
     (GPT, "tools_only", None, {}),
     (GPT, "automatic", None, {}),
     (GPT, "automatic", "30m", {"prompt_cache_options": {"ttl": "30m"}}),
@@ -111,7 +111,7 @@ def test_what_the_user_says_in_the_body_wins():
     assert body["prompt_cache_key"] == "theirs"
 
 
-def test_marks_of_openai_stand_on_every_part_that_takes_one():
+def test_breakpoints_of_openai_stand_on_every_part_that_takes_one():
     image = Image(data=b"\x89PNG\r\n\x1a\n", media_type="image/png")
     file = File(data=b"%PDF-", media_type="application/pdf")
     messages = [
@@ -120,8 +120,8 @@ def test_marks_of_openai_stand_on_every_part_that_takes_one():
         Message("assistant", (Text("c"), ToolCall("1", "f"))),
         Message("tool", (ToolResult("1", "r"),)),
     ]
-    marks = [Breakpoint("messages", index, index < 3) for index in range(4)]
-    body = json.loads(sent(GPT, Conversation(messages), breakpoints=marks).body)
+    breakpoints = [Breakpoint("messages", index, index < 3) for index in range(4)]
+    body = json.loads(sent(GPT, Conversation(messages), breakpoints=breakpoints).body)
     assert [[part.get("prompt_cache_breakpoint") for part in each["content"]] for each in body["messages"]] == [
         [None, EXPLICIT],
         [None, EXPLICIT],
@@ -133,7 +133,7 @@ def test_marks_of_openai_stand_on_every_part_that_takes_one():
 
 def test_support():
     supported = {
-        name: (model.caching.takes_marks, model.caching.takes_instructions)
+        name: (model.caching.takes_breakpoints, model.caching.takes_instructions)
         for name in (CLAUDE, GPT, "gpt-4.1", "xai/grok-4", "groq/x")
         for model in [resolve(name, environ={})]
     }

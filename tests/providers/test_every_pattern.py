@@ -1,7 +1,8 @@
 """Every pattern on every service that takes prompt caching, planned as in a run, judged by types and by rules.
 
-The types are those of the services' own SDKs. The rules are what their guides say and no type can: how many marks there
-are, in which order their lifetimes come, what they stand on, and what a request without an answer may not ask for.
+The types are those of the services' own SDKs. The rules are what their guides say and no type can: how many breakpoints
+there are, in which order their lifetimes come, what they stand on, and what a request without an answer may not ask
+for.
 """
 
 import json
@@ -76,7 +77,7 @@ def planned(draw: st.DrawFn, service: str, pattern: Pattern) -> tuple[Request, b
     cache = PromptCache(pattern=pattern, ttl=draw(st.sampled_from(TTLS)))
     planner = Planner(cache, model, tools)
     planner.learn(neighbors(conversation, draw(st.integers(0, len(conversation.messages)))))
-    plan = msgspec.structs.asdict(planner.plan(conversation).sharded(draw(st.integers(0, 2))))
+    plan = msgspec.structs.asdict(planner.plan(conversation).with_shard(draw(st.integers(0, 2))))
     del plan["prefixes"]
     request = Request(
         conversation=conversation,
@@ -95,11 +96,11 @@ def planned(draw: st.DrawFn, service: str, pattern: Pattern) -> tuple[Request, b
 @st.composite
 def prompts(draw: st.DrawFn, model: Model, pattern: Pattern) -> Conversation:
     wire = model.service.wire
-    marks = model.caching.marks if model.caching.takes_marks else "cache_control"
-    found = draw(some.marked_conversations(wire, marks, FILES.get(model.service.name, FILES[wire])))
+    field = model.caching.breakpoint_field or "cache_control"
+    found = draw(some.conversations_with_breakpoints(wire, field, FILES.get(model.service.name, FILES[wire])))
     if pattern != "shared_prefix" and draw(st.booleans()):
         return found
-    # Enough to be worth a mark, and a turn that is longer than any look-back.
+    # Enough to be worth a breakpoint, and a turn that is longer than any look-back.
     turn = [Message.user("First"), Message("assistant", [Text(f"{n}.") for n in range(25)])]
     return Conversation([Message.system("Long ago. " * 2_500), *turn, Message.user("Second"), *found.messages])
 
@@ -120,21 +121,21 @@ def as_blocks(content: str | list[Body]) -> list[Body]:
 
 
 def blocks_of(body: Body) -> Iterator[Body]:
-    """The blocks that may carry a mark, in the order in which the provider reads them."""
+    """The blocks that may carry a breakpoint, in the order in which the provider reads them."""
     yield from body.get("tools", ())
     yield from as_blocks(body.get("system", []))
     for message in body["messages"]:
         yield from as_blocks(message.get("content", []))
 
 
-def without_marks(value: Any) -> Any:
+def without_breakpoints(value: Any) -> Any:
     """The same with every content an array, and nothing that speaks of caching."""
     if isinstance(value, list):
-        return [without_marks(item) for item in value]
+        return [without_breakpoints(item) for item in value]
     if not isinstance(value, dict):
         return value
     plain = {
-        name: without_marks(item)
+        name: without_breakpoints(item)
         for name, item in value.items()
         if name != "cache_control" and not name.startswith("prompt_cache_")
     }
@@ -144,14 +145,14 @@ def without_marks(value: Any) -> Any:
     return plain
 
 
-def check_only_marks_differ(request: Request, body: Body, *, stream: bool) -> None:
+def check_only_breakpoints_differ(request: Request, body: Body, *, stream: bool) -> None:
     uncached = msgspec.structs.replace(
         request, breakpoints=(), automatic_cache=False, cache_ttl=None, prompt_cache_key=None
     )
-    assert without_marks(body) == without_marks(body_of(uncached, stream=stream))
+    assert without_breakpoints(body) == without_breakpoints(body_of(uncached, stream=stream))
 
 
-def check_marks_of_the_user(request: Request, body: Body, field: str) -> int:
+def check_breakpoints_of_the_user(request: Request, body: Body, field: str) -> int:
     """They are all there, as they were set: so many."""
     theirs = [
         part.block
@@ -159,8 +160,8 @@ def check_marks_of_the_user(request: Request, body: Body, field: str) -> int:
         for part in message.parts
         if isinstance(part, ProviderBlock) and part.wire == request.model.service.wire and field in part.block
     ]
-    marked = [block for block in blocks_of(body) if field in block]
-    assert all(block in marked for block in theirs)
+    carriers = [block for block in blocks_of(body) if field in block]
+    assert all(block in carriers for block in theirs)
     return len(theirs)
 
 
@@ -178,8 +179,8 @@ def test_anthropic(pattern: Pattern, data: st.DataObject) -> None:
     request, stream = data.draw(planned("anthropic", pattern))
     body = body_of(request, stream=stream)
     openrouter_messages_body().validate_json(json.dumps(body), strict=True)
-    check_only_marks_differ(request, body, stream=stream)
-    check_marks_of_the_user(request, body, "cache_control")
+    check_only_breakpoints_differ(request, body, stream=stream)
+    check_breakpoints_of_the_user(request, body, "cache_control")
     check_anthropic_rules(body)
     for parameter in ("temperature", "top_p"):  # gone from the newest version of the API, which the SDK's types follow
         body.pop(parameter, None)
@@ -189,12 +190,12 @@ def test_anthropic(pattern: Pattern, data: st.DataObject) -> None:
 def check_anthropic_rules(body: Body) -> None:
     """Prompt caching guide."""
     blocks = list(blocks_of(body))
-    marked = [block for block in blocks if "cache_control" in block]
+    carriers = [block for block in blocks if "cache_control" in block]
     automatic = body.get("cache_control")
-    assert len(marked) + (automatic is not None) <= 4
-    assert not any(is_blank(block) or "thinking" in block.get("type", "") for block in marked)
-    lifetimes = [SECONDS[block["cache_control"].get("ttl")] for block in marked]
-    if automatic is not None:  # it goes on the last block that takes one; a mark that is there already has to agree
+    assert len(carriers) + (automatic is not None) <= 4
+    assert not any(is_blank(block) or "thinking" in block.get("type", "") for block in carriers)
+    lifetimes = [SECONDS[block["cache_control"].get("ttl")] for block in carriers]
+    if automatic is not None:  # it goes on the last block that takes one, and agrees with a breakpoint that is there
         last = next(block for block in reversed(blocks) if "thinking" not in block.get("type", ""))
         lifetimes.append(SECONDS[automatic.get("ttl")])
         assert "cache_control" not in last or lifetimes[-2] == lifetimes[-1]
@@ -206,10 +207,10 @@ def check_anthropic_rules(body: Body) -> None:
         assert body.get("tool_choice", {"type": "auto"})["type"] in ("auto", "none")
 
 
-def one_marked_prompt(lifetimes: list[str], *, end: bool) -> Conversation:
+def prompt_with_breakpoints(lifetimes: list[str], *, end: bool) -> Conversation:
     found = {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "Here"}]}
-    marks = [{**found, "cache_control": {"type": "ephemeral", "ttl": ttl}} for ttl in lifetimes]
-    parts = [ProviderBlock("anthropic", block) for block in marks]
+    breakpoints = [{**found, "cache_control": {"type": "ephemeral", "ttl": ttl}} for ttl in lifetimes]
+    parts = [ProviderBlock("anthropic", block) for block in breakpoints]
     return Conversation([Message("user", [Text("So?"), *parts] if end else [*parts, Text("So?")])])
 
 
@@ -217,12 +218,12 @@ def one_marked_prompt(lifetimes: list[str], *, end: bool) -> Conversation:
     ("ttl", "lifetimes", "end"),
     [
         ("5m", ["5m"] * 4, False),  # one too many
-        ("1h", ["5m"], False),  # outlives the mark before it
+        ("1h", ["5m"], False),  # outlives the breakpoint before it
         ("5m", ["1h"], True),  # disagrees with the one on the same block
     ],
 )
-def test_automatic_beside_marks_of_the_user(ttl: Ttl, lifetimes: list[str], end: bool) -> None:
-    conversation = one_marked_prompt(lifetimes, end=end)
+def test_automatic_beside_breakpoints_of_the_user(ttl: Ttl, lifetimes: list[str], end: bool) -> None:
+    conversation = prompt_with_breakpoints(lifetimes, end=end)
     plan = Planner(PromptCache(pattern="automatic", ttl=ttl), MODELS["anthropic"][1]).plan(conversation)
     fields = {name: value for name, value in msgspec.structs.asdict(plan).items() if name != "prefixes"}
     request = Request(conversation=conversation, model=MODELS["anthropic"][1], **fields)
@@ -238,20 +239,20 @@ def test_automatic_beside_marks_of_the_user(ttl: Ttl, lifetimes: list[str], end:
 def test_openai(pattern: Pattern, data: st.DataObject) -> None:
     request, stream = data.draw(planned("openai", pattern))
     body = body_of(request, stream=stream)
-    check_only_marks_differ(request, body, stream=stream)
+    check_only_breakpoints_differ(request, body, stream=stream)
     field = "prompt_cache_breakpoint"
-    if request.model.caching.marks == field:
-        theirs = check_marks_of_the_user(request, body, field)
+    if request.model.caching.breakpoint_field == field:
+        theirs = check_breakpoints_of_the_user(request, body, field)
         check_openai_rules(body, theirs, pattern)
         assert "prompt_cache_key" not in body
         judge(openai_body, body)
     else:
         assert ("prompt_cache_key" in body) == (request.prompt_cache_key is not None)
         assert "prompt_cache_options" not in body
-        body = unmarked(body, "cache_control")  # what the user wrote, for other models
+        body = without_field(body, "cache_control")  # what the user wrote, for other models
         judge(openai_body, body)
     judge_by_document(body)
-    # OpenRouter's document takes marks on text alone, and a lifetime of the whole beside the mode "explicit" alone.
+    # OpenRouter's document takes breakpoints on text alone, and a lifetime of the whole beside "explicit" alone.
     for block in blocks_of(body):
         if block["type"] != "text":
             block.pop(field, None)
@@ -262,15 +263,15 @@ def test_openai(pattern: Pattern, data: st.DataObject) -> None:
 
 def check_openai_rules(body: Body, theirs: int, pattern: Pattern) -> None:
     """Prompt caching guide, GPT-5.6 and later. Marks beyond the fourth are dropped there, not refused."""
-    marked = [block for block in blocks_of(body) if "prompt_cache_breakpoint" in block]
+    carriers = [block for block in blocks_of(body) if "prompt_cache_breakpoint" in block]
     options = body.get("prompt_cache_options", {})
     explicit = options.get("mode") == "explicit"
-    # Without a mark it turns all caching off, which is right only for prompts that share nothing.
-    assert marked or not explicit or pattern == "shared_prefix"
-    assert len(marked) - theirs + (not explicit) <= 4  # the end of the prompt is one of the four
-    assert {block["type"] for block in marked} <= {"text", "image_url", "file"}
-    assert not any(block.get("text") == "" for block in marked)
-    ours = [block["prompt_cache_breakpoint"].get("ttl") for block in marked]
+    # Without a breakpoint it turns all caching off, which is right only for prompts that share nothing.
+    assert carriers or not explicit or pattern == "shared_prefix"
+    assert len(carriers) - theirs + (not explicit) <= 4  # the end of the prompt is one of the four
+    assert {block["type"] for block in carriers} <= {"text", "image_url", "file"}
+    assert not any(block.get("text") == "" for block in carriers)
+    ours = [block["prompt_cache_breakpoint"].get("ttl") for block in carriers]
     assert {*ours, options.get("ttl")} <= {None, "30m"}  # Chat Completions refuses 12h
 
 
@@ -281,14 +282,14 @@ def test_openrouter(pattern: Pattern, data: st.DataObject) -> None:
     request, stream = data.draw(planned("openrouter", pattern))
     body = body_of(request, stream=stream)
     judge(openrouter_body, body)
-    judge(openai_body, unmarked(body, "cache_control"))
-    judge_by_document(unmarked(body, "cache_control"))
-    check_only_marks_differ(request, body, stream=stream)
-    check_marks_of_the_user(request, body, "cache_control")
-    marked = [block for block in blocks_of(body) if "cache_control" in block]
-    assert len(marked) <= 4
-    assert {block["type"] for block in marked} <= {"text", "function"}
-    assert not any(block.get("text") == "" for block in marked)
+    judge(openai_body, without_field(body, "cache_control"))
+    judge_by_document(without_field(body, "cache_control"))
+    check_only_breakpoints_differ(request, body, stream=stream)
+    check_breakpoints_of_the_user(request, body, "cache_control")
+    carriers = [block for block in blocks_of(body) if "cache_control" in block]
+    assert len(carriers) <= 4
+    assert {block["type"] for block in carriers} <= {"text", "function"}
+    assert not any(block.get("text") == "" for block in carriers)
     check_longest_first(body)
 
 
@@ -297,13 +298,13 @@ def check_longest_first(body: Body) -> None:
     assert lifetimes == sorted(lifetimes, reverse=True)
 
 
-def test_a_mark_that_moves_stays_behind_those_of_the_user() -> None:
+def test_a_breakpoint_that_moves_stays_behind_those_of_the_user() -> None:
     theirs = {"type": "text", "text": "Here", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
     image = Image(url="https://example.com/a.png")
     conversation = Conversation([Message("user", [Text("So?"), ProviderBlock("openai-chat", theirs), image])])
     model = MODELS["openrouter"][0]
-    marks = Planner(PromptCache(pattern="last_user_message"), model).plan(conversation).breakpoints
-    check_longest_first(body_of(Request(conversation=conversation, model=model, breakpoints=marks), stream=False))
+    breakpoints = Planner(PromptCache(pattern="last_user_message"), model).plan(conversation).breakpoints
+    check_longest_first(body_of(Request(conversation=conversation, model=model, breakpoints=breakpoints), stream=False))
 
 
 @every_pattern
@@ -311,9 +312,9 @@ def test_a_mark_that_moves_stays_behind_those_of_the_user() -> None:
 @given(data=st.data())
 def test_mistral(pattern: Pattern, data: st.DataObject) -> None:
     request, stream = data.draw(planned("mistral", pattern))
-    body = unmarked(body_of(request, stream=stream), "cache_control")
+    body = without_field(body_of(request, stream=stream), "cache_control")
     assert body.get("prompt_cache_key") == request.prompt_cache_key
-    check_only_marks_differ(request, body, stream=stream)
+    check_only_breakpoints_differ(request, body, stream=stream)
     judge(mistral_body, body)
 
 
@@ -330,20 +331,20 @@ def test_xai(pattern: Pattern, data: st.DataObject) -> None:
     request, stream = data.draw(planned("xai", pattern))
     sent = build(request, credential="key", stream=stream)
     assert sent.headers.get("x-grok-conv-id") == request.prompt_cache_key
-    body = unmarked(json.loads(sent.body), "cache_control")
+    body = without_field(json.loads(sent.body), "cache_control")
     assert not any(name.startswith("prompt_cache") for name in body)
     judge(openai_body, body)
     judge_by_document(body)
-    check_only_marks_differ(request, body, stream=stream)
+    check_only_breakpoints_differ(request, body, stream=stream)
 
 
 def judge(types: Callable[[], Any], body: Body) -> None:
     types().validate_json(json.dumps(body), strict=True)
 
 
-def unmarked(value: Any, field: str) -> Any:
+def without_field(value: Any, field: str) -> Any:
     if isinstance(value, list):
-        return [unmarked(item, field) for item in value]
+        return [without_field(item, field) for item in value]
     if isinstance(value, dict):
-        return {name: unmarked(item, field) for name, item in value.items() if name != field}
+        return {name: without_field(item, field) for name, item in value.items() if name != field}
     return value

@@ -1,4 +1,4 @@
-"""What goes into a request besides the messages: address, headers, parameters, marks; and what is refused."""
+"""What goes into a request besides the messages: address, headers, parameters, breakpoints; and what is refused."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ from lm_deluge.tool import Tool
 from lm_deluge.wire import HttpRequest
 
 HI = Conversation.user("Hi")
-MARK = {"type": "ephemeral"}
+EPHEMERAL = {"type": "ephemeral"}
 
 
 def sent(name: str, conversation: Conversation = HI, *, base_url: str | None = None, **fields: Any) -> HttpRequest:
@@ -286,55 +286,57 @@ def test_what_anthropic_refuses_or_cannot_know_is_left_out() -> None:
 # Marks
 
 
-def test_marks_land_on_tool_system_and_result() -> None:
+def test_breakpoints_land_on_tool_system_and_result() -> None:
     conversation = Conversation.system("S").user("Go").ai("x").with_tool_result("a", "1")
-    marks = [Breakpoint("tools", 0), Breakpoint("messages", 0, 0, "1h"), Breakpoint("messages", 3)]
-    written = body("claude-sonnet-4-5", conversation, tools=[Tool(name="f")], breakpoints=marks)
-    assert written["tools"][0]["cache_control"] == MARK
+    breakpoints = [Breakpoint("tools", 0), Breakpoint("messages", 0, 0, "1h"), Breakpoint("messages", 3)]
+    written = body("claude-sonnet-4-5", conversation, tools=[Tool(name="f")], breakpoints=breakpoints)
+    assert written["tools"][0]["cache_control"] == EPHEMERAL
     assert written["system"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
-    assert written["messages"][2]["content"][0]["cache_control"] == MARK
+    assert written["messages"][2]["content"][0]["cache_control"] == EPHEMERAL
 
 
 @pytest.mark.parametrize("name", ["claude-sonnet-4-5", "openrouter/anthropic/claude-sonnet-4.5"])
-def test_a_mark_on_what_is_not_sent_moves_back(name: str) -> None:
+def test_a_breakpoint_on_what_is_not_sent_moves_back(name: str) -> None:
     conversation = Conversation([Message.system("S"), Message("user", (Text(""),)), Message.user("Go")])
     written = body(name, conversation, breakpoints=[Breakpoint("messages", 1)])
-    marked = {"type": "text", "text": "S", "cache_control": MARK}
-    assert (written["system"] if "system" in written else written["messages"][0]["content"]) == [marked]
+    block = {"type": "text", "text": "S", "cache_control": EPHEMERAL}
+    assert (written["system"] if "system" in written else written["messages"][0]["content"]) == [block]
 
 
-def test_a_mark_on_thinking_moves_back_and_the_longer_life_wins() -> None:
+def test_a_breakpoint_on_thinking_moves_back_and_the_longer_life_wins() -> None:
     turn = Message("assistant", (Text("a"), Thinking("b", signature="s")))
     conversation = Conversation([Message.user("Go"), turn])
-    marks = [Breakpoint("messages", 1, 0, "1h"), Breakpoint("messages", 1, 1)]
-    written = body("claude-sonnet-4-5", conversation, breakpoints=marks)["messages"][1]["content"]
+    breakpoints = [Breakpoint("messages", 1, 0, "1h"), Breakpoint("messages", 1, 1)]
+    written = body("claude-sonnet-4-5", conversation, breakpoints=breakpoints)["messages"][1]["content"]
     assert [block.get("cache_control") for block in written] == [{"type": "ephemeral", "ttl": "1h"}, None]
 
 
-def test_a_mark_with_nothing_before_it_vanishes() -> None:
+def test_a_breakpoint_with_nothing_before_it_vanishes() -> None:
     conversation = Conversation([Message("user", (Text(" "), Text("Go")))])
     assert body("claude-sonnet-4-5", conversation, breakpoints=[Breakpoint("messages", 0, 0)])["messages"] == [
         {"role": "user", "content": "Go"}
     ]
 
 
-def test_openrouter_marks_the_text_before_an_image_and_the_tool() -> None:
+def test_openrouter_has_breakpoints_on_the_text_before_an_image_and_on_the_tool() -> None:
     conversation = Conversation([Message("user", (Text("See"), Image(url="https://example.com/a.png")))])
-    marks = [Breakpoint("tools", 0), Breakpoint("messages", 0, 1)]
-    written = body("openrouter/anthropic/claude-sonnet-4.5", conversation, tools=[Tool(name="f")], breakpoints=marks)
-    assert written["tools"][0]["cache_control"] == MARK
-    assert [part.get("cache_control") for part in written["messages"][0]["content"]] == [MARK, None]
+    breakpoints = [Breakpoint("tools", 0), Breakpoint("messages", 0, 1)]
+    written = body(
+        "openrouter/anthropic/claude-sonnet-4.5", conversation, tools=[Tool(name="f")], breakpoints=breakpoints
+    )
+    assert written["tools"][0]["cache_control"] == EPHEMERAL
+    assert [part.get("cache_control") for part in written["messages"][0]["content"]] == [EPHEMERAL, None]
 
 
 def test_breakpoints_are_ignored_where_they_mean_nothing() -> None:
-    marks = [Breakpoint("messages", 0, 0)]
-    assert body("gpt-4.1", breakpoints=marks, automatic_cache=True) == body("gpt-4.1")
-    assert not resolve("gpt-4.1", environ={}).caching.takes_marks
-    assert resolve("claude-sonnet-4-5", environ={}).caching.takes_marks
+    breakpoints = [Breakpoint("messages", 0, 0)]
+    assert body("gpt-4.1", breakpoints=breakpoints, automatic_cache=True) == body("gpt-4.1")
+    assert not resolve("gpt-4.1", environ={}).caching.takes_breakpoints
+    assert resolve("claude-sonnet-4-5", environ={}).caching.takes_breakpoints
 
 
 def test_automatic_caching_is_asked_for_at_the_top() -> None:
-    assert body("claude-sonnet-4-5", automatic_cache=True)["cache_control"] == MARK
+    assert body("claude-sonnet-4-5", automatic_cache=True)["cache_control"] == EPHEMERAL
 
 
 # Refusals

@@ -40,7 +40,7 @@ _SECTIONS: tuple[tuple[tuple[str, _Cell], ...], ...] = (
         ("unpriced", lambda report: number(report.unpriced)),
         ("avoided by hits", lambda report: amount(report.cost_avoided)),
         ("saved by prompt cache", lambda report: amount(report.saved_by_prompt_cache)),
-        ("lost to avoidable writes", lambda report: amount(report.lost_to_writes)),
+        ("wasted on avoidable writes", lambda report: amount(report.wasted_write_cost)),
     ),
     (
         ("seconds", lambda report: f"{report.seconds:.2g}" if report.seconds < 1 else f"{report.seconds:,.1f}"),

@@ -21,8 +21,8 @@ from lm_deluge.models import Model, resolve
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Estimate, PromptCache
 from lm_deluge.prompt_cache.advice import lifetime_differs
+from lm_deluge.prompt_cache.blocks import rough_tokens
 from lm_deluge.prompt_cache.estimate import Bill
-from lm_deluge.prompt_cache.layout import rough_tokens
 from lm_deluge.providers import wire_format
 from lm_deluge.text import counted
 from lm_deluge.tool import Tool

@@ -16,7 +16,7 @@ from lm_deluge._per_process import PerProcess
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.writer import Write
 from lm_deluge.events import RunReport, count_word
-from lm_deluge.prompt_cache.write_audit import WriteLog, Writes
+from lm_deluge.prompt_cache.write_audit import WriteAudit, WriteLog
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 
@@ -62,8 +62,8 @@ class Counters:
         writes: the run's writes to the provider's prompt cache; None where there will be none.
     """
 
-    def __init__(self, writes: Writes | None = None) -> None:
-        self.writes = Writes(WriteLog(), goes_on=True) if writes is None else writes
+    def __init__(self, writes: WriteAudit | None = None) -> None:
+        self.writes = WriteAudit(WriteLog(), goes_on=True) if writes is None else writes
         self._lock = renewed(threading.Lock())
         self._hits = self._answers = self._errors = self._unpriced = 0
         self._cost = self._cost_avoided = self._cost_uncached = 0.0
@@ -158,7 +158,7 @@ class Counters:
             damaged_entries=self.damaged_entries,
             not_stored=self.not_stored,
             prompt_cache_hits=dict(self._prompt_cache_hits),
-            lost_to_writes=self.writes.lost(),
+            wasted_write_cost=self.writes.wasted_cost(),
             cache_miss_reasons=dict(self.miss_reasons),
             waited_for_prefix=self._waited,
             longest_wait_for_prefix=self._longest_wait,

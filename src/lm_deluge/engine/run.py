@@ -26,7 +26,7 @@ from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import CacheMissError
 from lm_deluge.events import AnswerReceived, Event, RunFinished, RunReport, RunStarted
 from lm_deluge.prompt import Conversation, PromptLike
-from lm_deluge.prompt_cache.write_audit import Writes
+from lm_deluge.prompt_cache.write_audit import WriteAudit
 from lm_deluge.response import APIResponse
 
 __all__ = ["Run"]
@@ -72,7 +72,7 @@ class Run:
         self._outbox = Outbox()
         self._emit = self._guarded(emit)
         self._counters = Counters(
-            Writes(
+            WriteAudit(
                 state.write_log,
                 goes_on=options.prompt_cache is None or options.prompt_cache.goes_on,
                 tools=options.tools,

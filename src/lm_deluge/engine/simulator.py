@@ -22,7 +22,7 @@ from lm_deluge.prompt_cache import (
     Planner,
     Predictor,
     PromptCache,
-    Sharding,
+    RoutingKeys,
 )
 from lm_deluge.providers import wire_format
 from lm_deluge.schedule import FairQueue, Limits, PrefixScheduler, PrefixTicket
@@ -121,7 +121,7 @@ class _Client:
         per_message = wire_format(run.model).tokens_per_message
         self.provider = Predictor(run.model, run.tools, scope=run.scope, tokens_per_message=per_message)
         self.warmth: PrefixScheduler[_Prompt] = PrefixScheduler()
-        self.sharding = Sharding()
+        self.routing_keys = RoutingKeys()
         self.limits = Limits(requests_per_minute=run.requests_per_minute, tokens_per_minute=run.tokens_per_minute)
         self.now = 0.0
 
@@ -172,7 +172,7 @@ class _Rehearsal:
         limit = run.model.caching.key_limit
         for conversation, tokens, share, plan in zip(run.prompts, run.tokens, run.shares, plans, strict=True):
             rate = client.limits.calls_per_minute(tokens)
-            spread = client.sharding.spread(plan, limit, client.now, rate=rate)
+            spread = client.routing_keys.spread(plan, limit, client.now, rate=rate)
             yield _Prompt(conversation, spread, tokens, share)
 
     def _later(self, seconds: float, event: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ from lm_deluge.engine.warnings import Advisor
 from lm_deluge.errors import ClosedError
 from lm_deluge.events import CoolDown, Event, HitsServed
 from lm_deluge.models import Model, Rates, credential, rates_for
-from lm_deluge.prompt_cache import PrefixIndexes, Sharding
+from lm_deluge.prompt_cache import PrefixIndexes, RoutingKeys
 from lm_deluge.prompt_cache.write_audit import WriteLog
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Choice, Gate, Limits, PrefixScheduler
@@ -57,7 +57,7 @@ class ProviderCaching:
     def __init__(self) -> None:
         self.warmth: PrefixScheduler[Waiter] = PrefixScheduler()
         self.leading: set[WarmTurn] = set()
-        self.sharding = Sharding()
+        self.routing_keys = RoutingKeys()
         self.indexes = PrefixIndexes()
         self.advisor = Advisor()
         self.write_log = WriteLog()
@@ -169,7 +169,7 @@ class EngineState:
         self.runs: weakref.WeakSet[Closable] = weakref.WeakSet()
         self.pending = Pending()
         self.flights = Flights()
-        self.sharding = caching.sharding
+        self.routing_keys = caching.routing_keys
         self.advisor = caching.advisor
         self.write_log = caching.write_log
         self.indexes = caching.indexes

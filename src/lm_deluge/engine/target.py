@@ -71,7 +71,7 @@ class Target:
         plan = self._planner.plan(prompt)
         self._state.advisor.see(self.model, self._planner.cache, self._options.tools, prompt, plan)
         rate = self._state.limits.calls_per_minute(prompt.count_tokens())
-        return self._state.sharding.spread(plan, self.model.caching.key_limit, now, rate=rate)
+        return self._state.routing_keys.spread(plan, self.model.caching.key_limit, now, rate=rate)
 
     def prefixes(self, plan: CachePlan) -> tuple[Prefix, ...]:
         """The prefixes that requests wait for until the first of them has written it."""

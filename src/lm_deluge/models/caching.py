@@ -23,24 +23,24 @@ USUAL_MINIMUM = 1_024
 """Tokens below which most models cache nothing: for models whose provider does not say."""
 
 EVERYTHING = frozenset({"tool", "text", "image", "file", "tool_call", "tool_result"})
-"""What a mark may stand on anywhere."""
+"""What a breakpoint may stand on anywhere."""
 
 
 class Caching(msgspec.Struct, frozen=True, kw_only=True):
     """How prompt caching is asked for, and what is known of it. The defaults are those of a service without any.
 
     Attributes:
-        marks: how a breakpoint is written; ``"none"`` where none is taken.
-        max_marks: breakpoints in one request.
-        markable: what takes one: ``"tool"``, and parts by their tags. A breakpoint on anything else moves to the
+        breakpoint_field: the field of a block that holds a breakpoint; None where none is taken.
+        max_breakpoints: breakpoints in one request.
+        carriers: what takes one: ``"tool"``, and parts by their tags. A breakpoint on anything else moves to the
             nearest block before it that does, and is left out where there is none.
         lifetimes: what a breakpoint's ``ttl`` may be, the shortest first.
         default_lifetime: seconds that an entry lives after its last use, where no ``ttl`` is named.
         caches_tail: whether the end of each prompt is cached too unless the request says otherwise.
-        places_marks: whether the provider marks the end of a prompt itself where that is left to it.
+        places_breakpoint: whether the provider sets one at the end of a prompt itself where that is left to it.
         lookback: how many blocks back from a breakpoint an entry is found; None for entries at breakpoints alone.
         message_lookback: at how many of the last ends of messages an entry is found too, where the end is cached.
-        renews_shorter: whether a read renews the shorter marked prefixes too that are inside the one that is read.
+        renews_shorter: whether a read renews the shorter prefixes too that are inside the one that is read.
         runs_count_once: whether calls that follow each other count as one block of the look-back, and so do results.
         key_field: the body's field for a key that keeps prompts with one prefix together.
         key_header: the header for it.
@@ -49,13 +49,13 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
         diagnostics: whether the provider says, on request, why a prompt was not read from its cache.
     """
 
-    marks: Literal["none", "cache_control", "prompt_cache_breakpoint"] = "none"
-    max_marks: int = 4
-    markable: frozenset[str] = EVERYTHING
+    breakpoint_field: Literal["cache_control", "prompt_cache_breakpoint"] | None = None
+    max_breakpoints: int = 4
+    carriers: frozenset[str] = EVERYTHING
     lifetimes: tuple[str, ...] = ()
     default_lifetime: float = 300.0
     caches_tail: bool = False
-    places_marks: bool = False
+    places_breakpoint: bool = False
     lookback: int | None = None
     message_lookback: int = 0
     renews_shorter: bool = True
@@ -67,9 +67,9 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
     diagnostics: bool = False
 
     @property
-    def takes_marks(self) -> bool:
+    def takes_breakpoints(self) -> bool:
         """Whether breakpoints reach the provider."""
-        return self.marks != "none"
+        return self.breakpoint_field is not None
 
     @property
     def takes_key(self) -> bool:
@@ -79,7 +79,7 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def takes_instructions(self) -> bool:
         """Whether anything can be asked of the provider's cache: a breakpoint, or a routing key."""
-        return self.takes_marks or self.takes_key
+        return self.takes_breakpoints or self.takes_key
 
     def ttl(self, asked: str | None) -> str | None:
         """The provider's own lifetime for the one that was asked for; None for its default.
@@ -118,9 +118,9 @@ def lifetime(ttl: str) -> float:
 # Anthropic, prompt caching guide. One copy of it counts a run of calls, or of results, as one position. Diagnostics
 # (cache diagnostics guide) are on Anthropic's own API alone.
 ANTHROPIC = Caching(
-    marks="cache_control",
+    breakpoint_field="cache_control",
     lifetimes=("5m", "1h"),
-    places_marks=True,
+    places_breakpoint=True,
     lookback=LOOKBACK,
     runs_count_once=True,
     diagnostics=True,
@@ -128,13 +128,13 @@ ANTHROPIC = Caching(
 
 # OpenAI, prompt caching guide, GPT-5.6 and later. Chat Completions takes 30m alone. The newest copy of the guide says
 # that a routing key only separates accounts there, older copies recommend one, so none is sent; extra_body can.
-OPENAI_MARKS = Caching(
-    marks="prompt_cache_breakpoint",
-    markable=frozenset({"text", "image", "file", "tool_result"}),
+OPENAI_BREAKPOINTS = Caching(
+    breakpoint_field="prompt_cache_breakpoint",
+    carriers=frozenset({"text", "image", "file", "tool_result"}),
     lifetimes=("30m",),
     default_lifetime=1_800.0,
     caches_tail=True,
-    places_marks=True,
+    places_breakpoint=True,
     message_lookback=21,  # the last message and up to 20 before it
     renews_shorter=False,  # the guide does not say
 )
@@ -142,12 +142,12 @@ OPENAI_MARKS = Caching(
 # The same guide, earlier models: cached by itself, for five to ten minutes; a key keeps requests on one machine.
 OPENAI_KEYS = Caching(key_field="prompt_cache_key", key_limit=15.0)
 
-# OpenRouter, prompt caching guide: marks on text are passed to Anthropic and others. Who answers may change between
-# requests, so nothing is certain, and a run of calls is not counted as one block everywhere. A mark at the top of the
-# body works for Claude alone, and keeps its requests from everybody but Anthropic, so the place is not left to it.
+# OpenRouter, prompt caching guide: breakpoints on text are passed to Anthropic and others. Who answers may change
+# between requests, so nothing is certain, and a run of calls is not counted as one block everywhere. One at the top of
+# the body works for Claude alone, and keeps its requests from all but Anthropic, so the place is not left to it.
 OPENROUTER = Caching(
-    marks="cache_control",
-    markable=frozenset({"tool", "text", "tool_result"}),
+    breakpoint_field="cache_control",
+    carriers=frozenset({"tool", "text", "tool_result"}),
     lifetimes=("5m", "1h"),
     lookback=LOOKBACK,
 )

@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from lm_deluge.models.caching import OPENAI_MARKS, Caching
+from lm_deluge.models.caching import OPENAI_BREAKPOINTS, Caching
 
 __all__ = ["Traits", "traits_of"]
 
@@ -47,7 +47,7 @@ _OPENAI_RULES = (
     (r"o\d", msgspec.structs.replace(_REASONS, sampling_efforts=frozenset())),  # they always reason
     (r"gpt-5(\.5)?(?![.\d])", _REASONS),
     # OpenAI, prompt caching guide: breakpoints, and 1,024 tokens, from GPT-5.6 on; before, the minimum varies.
-    (r"gpt-([5-9]|\d\d)", msgspec.structs.replace(_REASONS, min_cache_tokens=1_024, caching=OPENAI_MARKS)),
+    (r"gpt-([5-9]|\d\d)", msgspec.structs.replace(_REASONS, min_cache_tokens=1_024, caching=OPENAI_BREAKPOINTS)),
 )
 
 _CLAUDE_SAMPLING = frozenset({"temperature", "top_p", "top_k"})

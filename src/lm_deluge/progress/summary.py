@@ -34,7 +34,7 @@ def summary(report: RunReport) -> str:
         f"{money(-report.saved_by_prompt_cache)} more than without prompt cache"
         if report.saved_by_prompt_cache < -_CENT and report.usage.has_cache_write
         else "",
-        f"{money(report.lost_to_writes)} lost to avoidable writes" if report.lost_to_writes > _CENT else "",
+        f"{money(report.wasted_write_cost)} wasted on avoidable writes" if report.wasted_write_cost > _CENT else "",
         counted(report.damaged_entries, "damaged cache entry", "damaged cache entries")
         if report.damaged_entries
         else "",

@@ -9,15 +9,15 @@ from lm_deluge.prompt_cache.advice import (
     tools_reordered,
     unsupported,
 )
+from lm_deluge.prompt_cache.blocks import Block
 from lm_deluge.prompt_cache.estimate import ANSWERED_AFTER, Bill, Estimate, Forecast
-from lm_deluge.prompt_cache.layout import Block
 from lm_deluge.prompt_cache.options import PromptCache, as_prompt_cache
 from lm_deluge.prompt_cache.patterns import PATTERNS, Pattern, check_pattern, plan
 from lm_deluge.prompt_cache.planner import CachePlan, Planner
 from lm_deluge.prompt_cache.prefix import Prefix, cache_key, prefixes
 from lm_deluge.prompt_cache.prefix_index import PrefixIndex, PrefixIndexes
 from lm_deluge.prompt_cache.provider_cache import Entries, Predictor
-from lm_deluge.prompt_cache.routing_keys import Sharding
+from lm_deluge.prompt_cache.routing_keys import RoutingKeys
 
 __all__ = [
     "ANSWERED_AFTER",
@@ -36,7 +36,7 @@ __all__ = [
     "PrefixIndex",
     "PrefixIndexes",
     "PromptCache",
-    "Sharding",
+    "RoutingKeys",
     "advise",
     "advise_ahead",
     "as_prompt_cache",

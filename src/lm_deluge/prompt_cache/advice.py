@@ -1,18 +1,20 @@
 """What is wrong with how prompts are cached, in words: what happens, why, and what to do about it.
 
-Providers say none of this. A mark on a prefix that is too short, or on a block that changes, costs money in silence.
+Providers say none of this. A breakpoint behind a prefix that is too short, or on a block that changes, costs money in
+silence.
 """
 
 from collections.abc import Sequence
 from datetime import date
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from lm_deluge.models import Caching, Model
-from lm_deluge.prompt import Conversation, Message, Text
-from lm_deluge.prompt_cache.layout import Block, Reader
+from lm_deluge.prompt import Conversation, Message
+from lm_deluge.prompt_cache.divergence import divergence
+from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.planner import CachePlan
 from lm_deluge.prompt_cache.prefix import Prefix
@@ -26,13 +28,13 @@ __all__ = [
     "advise_ahead",
     "lifetime_differs",
     "lifetimes_out_of_order",
+    "no_breakpoint",
     "nothing_continued",
-    "nothing_marked",
     "nothing_read",
     "nothing_shared",
     "prefix_too_short",
     "retired",
-    "too_many_marks",
+    "too_many_breakpoints",
     "tools_reordered",
     "unsupported",
 ]
@@ -41,8 +43,6 @@ Planned: TypeAlias = tuple[Conversation, CachePlan]
 
 _ENOUGH = 3  # prompts; two that differ may be an accident
 _BATCH = 10  # so many answers at once are no single conversation, and so many turns are a long one
-_SHOWN = 24  # characters of each side, and so many before them
-_LEAD = 12
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class Advice(msgspec.Struct, frozen=True):
     kind: Literal[
         "unsupported",
         "too_short",
-        "nothing_marked",
+        "no_breakpoint",
         "nothing_shared",
         "nothing_read",
         "tools_reordered",
@@ -88,18 +88,18 @@ def advise(
         model: where the prompts go.
         tools: the tools that all of them have.
         planned: some of the prompts with their plans, no prompt twice.
-        reserved: marks that requests carry besides, for example in ``extra_body``.
+        reserved: breakpoints that requests carry besides, for example in ``extra_body``.
         answers: how many answers the run had that is over.
         longest: the longest prefix of all of them; None for what ``planned`` tells.
         is_read: whether any prompt was seen to read what another wrote.
     """
-    found: list[Advice | None] = [*_of_own_marks(cache, model, tools, planned, reserved=reserved)]
+    found: list[Advice | None] = [*_of_own_breakpoints(cache, model, tools, planned, reserved=reserved)]
     prefixes = [plan.prefixes[-1] for _, plan in planned if plan.prefixes]
     if longest is not None:
         prefixes.append(longest)
     if not prefixes:
         if not any(each is not None and each.kind == "too_many" for each in found):
-            found.append(nothing_marked(cache, model, tools, planned))
+            found.append(no_breakpoint(cache, model, tools, planned))
         if not is_read and any(_is_enough(prompt.count_tokens(), model) for prompt, _ in planned):
             found.append(nothing_continued(model, tools, planned) if cache.row.leaves_place else None)
     elif not is_read:
@@ -126,52 +126,50 @@ def prefix_too_short(prefix: Prefix, model: Model) -> Advice | None:
     return Advice(
         "too_short",
         f"The cached part of the prompts has about {prefix.tokens:,} tokens, and {model.name} caches nothing below "
-        f"{prefix.minimum:,}. Put more of what the prompts share before the mark, or use no pattern.",
+        f"{prefix.minimum:,}. Put more of what the prompts share before the breakpoint, or use no pattern.",
     )
 
 
-def nothing_marked(
-    cache: PromptCache, model: Model, tools: Sequence[Tool], planned: Sequence[Planned]
-) -> Advice | None:
-    """A pattern that finds nothing to mark, in any of the prompts."""
+def no_breakpoint(cache: PromptCache, model: Model, tools: Sequence[Tool], planned: Sequence[Planned]) -> Advice | None:
+    """A pattern that finds no place for a breakpoint, in any of the prompts."""
     caching = model.caching
     if cache.row.leaves_place or not planned or not caching.takes_instructions:
         return None
     if any(plan.prefixes for _, plan in planned):
         return None
-    has_tool_marks = any(mark.section == "tools" for _, plan in planned for mark in plan.breakpoints)
-    if has_tool_marks and "tool" not in caching.markable:
+    is_on_tools = any(each.section == "tools" for _, plan in planned for each in plan.breakpoints)
+    if is_on_tools and "tool" not in caching.carriers:
         return Advice(
-            "nothing_marked",
-            f"{model.name} takes no cache mark on tools, so the pattern {cache.pattern!r} has no effect. "
+            "no_breakpoint",
+            f"{model.name} takes no cache breakpoint on tools, so the pattern {cache.pattern!r} has no effect. "
             "Give the prompts a system message and use 'system_and_tools', which covers the tools too.",
         )
     if cache.row.learns and len(planned) > 1:
-        parting = _parting(Reader(model, tools), planned[0][0], planned[1][0])
+        parting = divergence(Reader(model, tools), planned[0][0], planned[1][0])
         if _is_enough(parting.tokens + parting.tokens_inside, model):
             return Advice(
-                "nothing_marked",
-                f"The pattern 'shared_prefix' has no effect. {parting.where} A mark stands behind a whole block. Put "
-                "what the prompts share into a message, or a part of one, of its own.",
+                "no_breakpoint",
+                f"The pattern 'shared_prefix' has no effect. {parting.where} A breakpoint stands behind a whole block. "
+                "Put what the prompts share into a message, or a part of one, of its own.",
             )
         return Advice(
-            "nothing_marked",
+            "no_breakpoint",
             f"The pattern 'shared_prefix' has no effect: what the prompts begin with alike is too short. "
             f"{parting.where} Move what varies behind what they share, or use no pattern.",
         )
     return Advice(
-        "nothing_marked",
+        "no_breakpoint",
         f"The pattern {cache.pattern!r} has no effect: {cache.row.lacking}. Use another one.",
     )
 
 
 def nothing_shared(model: Model, tools: Sequence[Tool], planned: Sequence[Planned]) -> Advice | None:
-    """A mark on what varies: every prompt writes a prefix of its own, and none reads another's."""
-    marked = [each for each in planned if each[1].prefixes and each[1].prefixes[-1].is_cacheable]
-    ids = [prefix.id for _, plan in marked for prefix in plan.prefixes if prefix.is_cacheable]
-    if len(marked) < _ENOUGH or len(set(ids)) < len(ids):
+    """A breakpoint on what varies: every prompt writes a prefix of its own, and none reads another's."""
+    cached = [each for each in planned if each[1].prefixes and each[1].prefixes[-1].is_cacheable]
+    ids = [prefix.id for _, plan in cached for prefix in plan.prefixes if prefix.is_cacheable]
+    if len(cached) < _ENOUGH or len(set(ids)) < len(ids):
         return None
-    parting = _parting(Reader(model, tools), marked[0][0], marked[1][0])
+    parting = divergence(Reader(model, tools), cached[0][0], cached[1][0])
     if _is_enough(parting.tokens, model):
         remedy = "Move what varies behind what they share, or use the pattern 'shared_prefix'."
     elif _is_enough(parting.tokens + parting.tokens_inside, model):
@@ -180,7 +178,7 @@ def nothing_shared(model: Model, tools: Sequence[Tool], planned: Sequence[Planne
         remedy = "Move what varies behind what they share."
     return Advice(
         "nothing_shared",
-        f"The cached part differs in every one of the latest {len(marked)} prompts, so none reads what another has "
+        f"The cached part differs in every one of the latest {len(cached)} prompts, so none reads what another has "
         "written. "
         f"{parting.where} {remedy}",
     )
@@ -194,7 +192,7 @@ def nothing_continued(model: Model, tools: Sequence[Tool], planned: Sequence[Pla
     longest = max(turns.values(), key=len, default=[])
     if len(longest) < _ENOUGH or not any(_turns(prompt) for prompt in longest):
         return None
-    parting = _parting(Reader(model, tools), longest[0], longest[1])
+    parting = divergence(Reader(model, tools), longest[0], longest[1])
     if parting.goes_on:
         return None
     return Advice(
@@ -221,12 +219,12 @@ def nothing_read(cache: PromptCache | None, model: Model, used: Usage, answers: 
         "nothing_read",
         f"{model.name} wrote {used.cache_write_tokens:,} tokens of {answers:,} prompts to its cache, which costs more "
         "than plain input, and none of the prompts has read any. Where prompts do not go on from each other, the "
-        "pattern 'shared_prefix' marks what they share; `deluge simulate` and client.estimate() compare the patterns.",
+        "pattern 'shared_prefix' caches what they share; `deluge simulate` and client.estimate() compare the patterns.",
     )
 
 
 def unsupported(cache: PromptCache, model: Model) -> Advice:
-    """A provider that takes neither marks nor keys."""
+    """A provider that takes neither breakpoints nor keys."""
     return Advice(
         "unsupported",
         f"{model.name} ({model.service.name}) takes no cache breakpoints, so the pattern {cache.pattern!r} has no "
@@ -252,32 +250,32 @@ def tools_reordered(before: Sequence[Tool], after: Sequence[Tool]) -> Advice | N
     )
 
 
-def too_many_marks(breakpoints: Sequence[Breakpoint], caching: Caching, *, reserved: int = 0) -> Advice | None:
-    """More marks than the provider takes."""
+def too_many_breakpoints(breakpoints: Sequence[Breakpoint], caching: Caching, *, reserved: int = 0) -> Advice | None:
+    """More breakpoints than the provider takes."""
     asked = len(breakpoints) + reserved
-    if not caching.takes_marks or asked <= caching.max_marks:
+    if not caching.takes_breakpoints or asked <= caching.max_breakpoints:
         return None
-    if reserved > caching.max_marks:
+    if reserved > caching.max_breakpoints:
         return Advice(
             "too_many",
-            f"The prompts' own blocks hold {reserved} cache marks, and a request takes {caching.max_marks}, so the "
-            "provider refuses it. Remove some.",
+            f"The prompts' own blocks hold {reserved} cache breakpoints, and a request takes "
+            f"{caching.max_breakpoints}, so the provider refuses it. Remove some.",
         )
     return Advice(
         "too_many",
-        f"{asked} cache marks are asked for, and a request takes {caching.max_marks}. "
+        f"{asked} cache breakpoints are asked for, and a request takes {caching.max_breakpoints}. "
         "Those in the prompts' own blocks come first, and some of the pattern's are left out. Set fewer of your own.",
     )
 
 
 def lifetimes_out_of_order(breakpoints: Sequence[Breakpoint], caching: Caching) -> Advice | None:
-    """A lasting mark behind a short-lived one, which Anthropic refuses. Marks in the order in which they are read."""
+    """A lasting breakpoint behind a short-lived one, which Anthropic refuses. They come in the order of reading."""
     for before, after in pairwise(breakpoints):
         if caching.seconds(caching.ttl(before.ttl)) < caching.seconds(caching.ttl(after.ttl)):
             return Advice(
                 "ttl_order",
-                f"A cache mark of {after.ttl} stands behind one of {before.ttl or 'the default lifetime'}; providers "
-                f"want the longest first. Give the first one a lifetime of {after.ttl} too.",
+                f"A cache breakpoint of {after.ttl} stands behind one of {before.ttl or 'the default lifetime'}; "
+                f"providers want the longest first. Give the first one a lifetime of {after.ttl} too.",
             )
     return None
 
@@ -312,24 +310,24 @@ def retired(model: Model, today: date) -> Advice | None:
     )
 
 
-def _of_own_marks(
+def _of_own_breakpoints(
     cache: PromptCache, model: Model, tools: Sequence[Tool], planned: Sequence[Planned], *, reserved: int
 ) -> list[Advice]:
-    """What is wrong with marks that the user set, alone or beside ours."""
+    """What is wrong with breakpoints that the user set, alone or beside ours."""
     reader = Reader(model, tools)
     found: list[Advice | None] = []
     for conversation, plan in planned[:_ENOUGH]:
         theirs = [
-            Breakpoint("messages", index, part, ttl=block.users_mark)
+            Breakpoint("messages", index, part, ttl=block.own_breakpoint)
             for block in reader.blocks(conversation)
-            if block.users_mark is not None
+            if block.own_breakpoint is not None
             for _, index, part in [block.place]
         ]
         if theirs or reserved:
             # Where one prompt alone does not tell, the plan does.
             one_tells = not (cache.row.learns or cache.row.leaves_place)
             wanted = cache.row.places(conversation, tools) if one_tells else plan.breakpoints
-            found.append(too_many_marks(wanted, model.caching, reserved=reserved + len(theirs)))
+            found.append(too_many_breakpoints(wanted, model.caching, reserved=reserved + len(theirs)))
             found.append(lifetimes_out_of_order(theirs, model.caching))
     return [each for each in found if each is not None]
 
@@ -338,55 +336,8 @@ def _turns(conversation: Conversation) -> int:
     return sum(message.role == "assistant" for message in conversation.messages)
 
 
-class _Parting(NamedTuple):
-    """Where two prompts part.
-
-    Attributes:
-        where: a sentence.
-        tokens: about how many they have in common in whole blocks.
-        tokens_inside: about how many more inside the block in which they part.
-        goes_on: whether they do not part, but one goes on where the other ends.
-    """
-
-    where: str
-    tokens: int
-    tokens_inside: int = 0
-    goes_on: bool = False
-
-
-def _parting(reader: Reader, one: Conversation, two: Conversation) -> _Parting:
-    shared = 0
-    for first, second in zip(reader.chain(one), reader.chain(two), strict=False):
-        if first.block == second.block:
-            shared += first.tokens
-            continue
-        texts = first.block.value, second.block.value
-        where = f"The first two part in {_place(first.block)}"
-        if not isinstance(texts[0], Text) or not isinstance(texts[1], Text):
-            return _Parting(f"{where}.", shared)
-        at, shown = _difference(texts[0].text, texts[1].text)
-        return _Parting(f"{where} at character {at:,}: {shown}.", shared, at // 4)
-    return _Parting("One of the first two ends where the other goes on.", shared, goes_on=True)
-
-
 def _is_enough(tokens: int, model: Model) -> bool:
     return Prefix(b"", tokens, model.cache_minimum).is_cacheable
-
-
-def _place(block: Block) -> str:
-    section, index, part = block.place
-    if section == "tools":
-        return f"tools[{index}]"
-    return f"messages[{index}] ({block.role})" + (f", part {part}" if part else "")
-
-
-def _difference(first: str, second: str) -> tuple[int, str]:
-    """The first character that differs, and both texts from a little before it."""
-    pairs = zip(first, second, strict=False)
-    at = next((at for at, (one, two) in enumerate(pairs) if one != two), min(len(first), len(second)))
-    begin = max(0, at - _LEAD)
-    shown = (("…" if begin else "") + repr(text[begin : at + _SHOWN]) for text in (first, second))
-    return at, " and ".join(shown)
 
 
 def _is_shuffled(one: Tool, two: Tool) -> bool:

@@ -1,6 +1,6 @@
-"""What providers refuse: more than a few marks, and a lasting mark behind a short-lived one.
+"""What providers refuse: more than a few breakpoints, and a lasting one behind a short-lived one.
 
-A user can set marks of their own, in blocks that only one provider knows. They count, and ours give way.
+Users can set breakpoints of their own, in blocks that only one provider knows. They count, and ours give way.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,39 +9,41 @@ import msgspec
 
 from lm_deluge.models import Caching
 from lm_deluge.prompt import Conversation, ProviderBlock, Thinking
-from lm_deluge.prompt_cache.layout import Block, Place
+from lm_deluge.prompt_cache.blocks import Block
 from lm_deluge.request import Breakpoint
 
-__all__ = ["at_the_end", "fewer", "longest_first", "may_have_marks"]
+__all__ = ["at_the_end", "fewer", "longest_first", "may_hold_breakpoints"]
 
 
-def may_have_marks(conversation: Conversation) -> bool:
-    """Whether the prompt holds blocks in which a user can have set a mark."""
+def may_hold_breakpoints(conversation: Conversation) -> bool:
+    """Whether the prompt holds blocks in which a user can have set a breakpoint."""
     return any(type(part) is ProviderBlock for message in conversation.messages for part in message.parts)
 
 
-def fewer(marks: Sequence[Breakpoint], most: int) -> tuple[Breakpoint, ...]:
-    """At most so many marks: the outermost, which most prompts share, and the innermost ones."""
-    if len(marks) <= most:
-        return tuple(marks)
+def fewer(breakpoints: Sequence[Breakpoint], most: int) -> tuple[Breakpoint, ...]:
+    """At most so many breakpoints: the outermost, which most prompts share, and the innermost ones."""
+    if len(breakpoints) <= most:
+        return tuple(breakpoints)
     if most <= 1:
-        return tuple(marks[-1:]) if most == 1 else ()
-    return (marks[0], *marks[len(marks) - most + 1 :])
+        return tuple(breakpoints[-1:]) if most == 1 else ()
+    return (breakpoints[0], *breakpoints[len(breakpoints) - most + 1 :])
 
 
-def longest_first(marks: Sequence[Breakpoint], blocks: Iterable[Block], caching: Caching) -> tuple[Breakpoint, ...]:
-    """The marks with lifetimes that never get longer from one to the next, those of the user included.
+def longest_first(
+    breakpoints: Sequence[Breakpoint], blocks: Iterable[Block], caching: Caching
+) -> tuple[Breakpoint, ...]:
+    """The breakpoints with lifetimes that never get longer from one to the next, those of the user included.
 
-    Where a mark of ours stands before a longer one of the user, it lives as long as that; behind a shorter one, as
+    Where one of ours stands before a longer one of the user, it lives as long as that; behind a shorter one, as
     short.
     """
-    ours: dict[Place, Breakpoint] = {(mark.section, mark.index, mark.part): mark for mark in marks}
+    ours = {each.place: each for each in breakpoints}
     order: list[Breakpoint | str] = []
     for block in blocks:
-        if (theirs := block.users_mark) is not None:
+        if (theirs := block.own_breakpoint) is not None:
             order.append(theirs)
-        elif (mark := ours.get(block.place)) is not None:
-            order.append(mark)
+        elif (found := ours.get(block.place)) is not None:
+            order.append(found)
     shortest: float | None = None
     result: list[Breakpoint] = []
     for at, item in enumerate(order):
@@ -57,16 +59,16 @@ def longest_first(marks: Sequence[Breakpoint], blocks: Iterable[Block], caching:
 def at_the_end(
     blocks: Iterable[Block], ttl: str | None, caching: Caching, *, reserved: int = 0
 ) -> tuple[bool, str | None]:
-    """Whether the provider may set a mark of its own behind those of the user, and how long it lives there.
+    """Whether the provider may set a breakpoint of its own behind those of the user, and how long it lives there.
 
-    It counts as one of the marks, it has to agree with one that stands on the same block, and it must not outlive the
-    marks before it.
+    It counts too, it has to agree with one that stands on the same block, and it must not outlive those
+    before it.
     """
-    marks = [block.users_mark for block in blocks if not isinstance(block.value, Thinking)]
-    theirs = [mark for mark in marks if mark is not None]
+    lifetimes = [block.own_breakpoint for block in blocks if not isinstance(block.value, Thinking)]
+    theirs = [each for each in lifetimes if each is not None]
     if not theirs:
         return True, ttl
-    if marks[-1] is not None or len(theirs) + reserved >= caching.max_marks:
+    if lifetimes[-1] is not None or len(theirs) + reserved >= caching.max_breakpoints:
         return False, ttl
     return True, min((ttl, *theirs), key=lambda each: caching.seconds(caching.ttl(each)))
 
@@ -77,7 +79,7 @@ def _seconds(item: Breakpoint | str, caching: Caching) -> float:
     return caching.seconds(ttl if known else caching.ttl(ttl))
 
 
-def _name(seconds: float, mark: Breakpoint, caching: Caching) -> str | None:
-    if seconds == _seconds(mark, caching):
-        return mark.ttl
-    return next((ttl for ttl in caching.lifetimes if caching.seconds(ttl) == seconds), mark.ttl)
+def _name(seconds: float, asked: Breakpoint, caching: Caching) -> str | None:
+    if seconds == _seconds(asked, caching):
+        return asked.ttl
+    return next((ttl for ttl in caching.lifetimes if caching.seconds(ttl) == seconds), asked.ttl)

@@ -1,38 +1,25 @@
 """A prompt in the order in which a provider reads it: block after block, each with the digest of all up to it.
 
-That order is the order of the provider's cache, so marks, shared prefixes and predictions are statements about it.
+That order is the order of the provider's cache, so breakpoints, shared prefixes and predictions are statements about
+it.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from lm_deluge import canonical
 from lm_deluge.models import Model
-from lm_deluge.prompt import (
-    Conversation,
-    File,
-    Image,
-    Message,
-    Part,
-    ProviderBlock,
-    Text,
-    ToolCall,
-    ToolResult,
-)
-from lm_deluge.prompt_cache.trunks import DIGEST_BYTES, LongTexts, Trunk, Trunks, digest_of
-from lm_deluge.providers import WireFormat, is_blank, wire_format
+from lm_deluge.prompt import Conversation, File, Image, Message, Part, Text, ToolResult
+from lm_deluge.prompt_cache.blocks import Block, Link, can_carry_breakpoint, rough_tokens
+from lm_deluge.prompt_cache.trunks import LongTexts, Trunk, Trunks, digest_of
+from lm_deluge.providers import wire_format
 from lm_deluge.tool import Tool
 
-__all__ = ["DIGEST_BYTES", "Block", "Link", "Place", "Reader", "can_carry_breakpoint", "rough_tokens"]
+__all__ = ["Reader"]
 
-Place: TypeAlias = tuple[str, int, int]
-"""Section, index and part, as in a breakpoint."""
-
-_IMAGE_TOKENS = 1_600  # Anthropic, vision guide: a picture at full size
-_MARKS = {"cache_control": "5m", "prompt_cache_breakpoint": "30m"}  # how a mark is written, and how long it lives
 _LONG = 256  # characters; below it, hashing is quicker than remembering
 
 # How blocks come into a digest. Each digest has the same length, and no role begins like what may stand before it.
@@ -42,69 +29,6 @@ _SIDES = {"system": "system", "user": "user", "assistant": "assistant", "tool": 
 _ROLES = ("system", "user", "assistant")
 _TEXT = {role: f"{role} text\n".encode() for role in _ROLES}
 _LONG_TEXT = {role: f"{role} long text\n".encode() for role in _ROLES}
-
-
-class Block(NamedTuple):
-    """One piece of a prompt that a provider reads.
-
-    Attributes:
-        place: where it stands, as in a breakpoint.
-        role: ``"tools"``, ``"system"``, ``"user"`` or ``"assistant"``; tool results count as the user's.
-        value: the tool or the part.
-    """
-
-    place: Place
-    role: str
-    value: Tool | Part
-
-    @property
-    def message(self) -> Place:
-        """Which message of Chat Completions it belongs to, by the place of one of its blocks: results have one each."""
-        section, index, part = self.place
-        if isinstance(self.value, ToolResult):
-            return (section, index, part)
-        return (section, -1 if section == "tools" else index, -1)
-
-    @property
-    def run(self) -> str | None:
-        """What kind of run it may belong to that counts as one block: calls, or results."""
-        if isinstance(self.value, ToolCall):
-            return "calls"
-        return "results" if isinstance(self.value, ToolResult) else None
-
-    @property
-    def users_mark(self) -> str | None:
-        """The lifetime of a mark that the user wrote into a provider's own block; None where there is none."""
-        if not isinstance(self.value, ProviderBlock):
-            return None
-        for name, usual in _MARKS.items():
-            if isinstance(mark := self.value.block.get(name), dict):
-                return str(mark.get("ttl") or usual)
-        return None
-
-
-def can_carry_breakpoint(part: Part) -> bool:
-    """Whether a provider takes a mark on this part: not on thinking, and not on empty text.
-
-    Anthropic, prompt caching guide. A block that only one provider knows gets none either, for most of those take none.
-    """
-    if isinstance(part, Text):
-        return not is_blank(part.text)  # providers count blank text as empty
-    return isinstance(part, (Image, File, ToolCall, ToolResult))
-
-
-class Link(NamedTuple):
-    """A block in its place in the chain.
-
-    Attributes:
-        block: the block.
-        digest: ``DIGEST_BYTES`` of all up to it, itself included.
-        tokens: about how many it has.
-    """
-
-    block: Block
-    digest: bytes
-    tokens: int
 
 
 _Place: TypeAlias = tuple[int, int, Part]
@@ -126,8 +50,8 @@ class Reader:
     def __init__(self, model: Model, tools: Sequence[Tool] = (), *, scope: bytes = b"") -> None:
         self._format = wire_format(model)
         self._is_sent = self._format.is_sent
-        self._markable = model.caching.markable
-        self._takes_text = "text" in self._markable
+        self._carriers = model.caching.carriers
+        self._takes_text = "text" in self._carriers
         self._texts = LongTexts()
         self._trunks: Trunks[Link] = Trunks()
         self._start = digest_of(b"\n".join((model.base_url.encode(), model.api_name.encode(), scope)))
@@ -137,14 +61,14 @@ class Reader:
             size = rough_tokens(tool, self._format)
             self._tools.append(Link(Block(("tools", index, 0), "tools", tool), self._start, size))
 
-    def takes_mark(self, block: Block) -> bool:
+    def takes_breakpoint(self, block: Block) -> bool:
         """Whether a breakpoint may stand on a block."""
         value = block.value
         if type(value) is Text:
             return self._takes_text and can_carry_breakpoint(value)
         if isinstance(value, Tool):
-            return "tool" in self._markable
-        return value.__struct_config__.tag in self._markable and can_carry_breakpoint(value)
+            return "tool" in self._carriers
+        return value.__struct_config__.tag in self._carriers and can_carry_breakpoint(value)
 
     def blocks(self, conversation: Conversation) -> Iterator[Block]:
         """The blocks of a prompt, tools first. What is not sent is left out."""
@@ -303,13 +227,3 @@ def _tool_digest(tool: Tool) -> bytes:
     # With its keys in their order: a schema whose properties change places is another one to the provider's cache.
     plain = (tool.name, tool.description, tool.strict, tool.parameters)
     return digest_of(msgspec.json.encode(plain))
-
-
-def rough_tokens(value: Tool | Part, form: WireFormat) -> int:
-    """About how many tokens a block has: one for four bytes of text, and of a tool's JSON."""
-    if isinstance(value, Tool):
-        return -(-len(msgspec.json.encode(form.tool_outline(value))) // 4)
-    if isinstance(value, Text):
-        size = len(value.text) if value.text.isascii() else len(value.text.encode("utf-8", "replace"))
-        return -(-size // 4)
-    return Conversation((Message("user", (value,)),)).count_tokens(img_tokens=_IMAGE_TOKENS)

@@ -18,7 +18,7 @@ import msgspec
 from lm_deluge.errors import ConfigError
 from lm_deluge.models.caching import LOOKBACK
 from lm_deluge.prompt import Conversation, Message, ToolCall, ToolResult
-from lm_deluge.prompt_cache.layout import can_carry_breakpoint
+from lm_deluge.prompt_cache.blocks import can_carry_breakpoint
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 

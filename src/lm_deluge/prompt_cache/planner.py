@@ -1,4 +1,4 @@
-"""From the user's wish to the fields of a request: marks, mode, key, and the prefixes that they stand for."""
+"""From the user's wish to the fields of a request: breakpoints, mode, key, and the prefixes that they stand for."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ import msgspec
 
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.breakpoints import at_the_end, fewer, longest_first, may_have_marks
+from lm_deluge.prompt_cache.breakpoints import at_the_end, fewer, longest_first, may_hold_breakpoints
 from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.patterns import beginning, end, plan
@@ -28,7 +28,7 @@ class CachePlan(msgspec.Struct, frozen=True, kw_only=True):
         cache_tail: whether the provider also caches the end of the prompt; None for its default, or no where there are
             breakpoints.
         prompt_cache_key: keeps prompts with one prefix together.
-        prefixes: what the marks stand for, the shortest first; each is a part of the next one.
+        prefixes: what the breakpoints stand for, the shortest first; each is a part of the next one.
     """
 
     breakpoints: tuple[Breakpoint, ...] = ()
@@ -43,7 +43,7 @@ class CachePlan(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a prefix has the model's minimum by our own count, so that writing it alone is worth a request."""
         return any(prefix.tokens >= prefix.minimum for prefix in self.prefixes)
 
-    def sharded(self, shard: int) -> "CachePlan":
+    def with_shard(self, shard: int) -> "CachePlan":
         """The same with another routing key, which is a cache of its own. Without a key nothing changes."""
         if not shard or self.prompt_cache_key is None:
             return self
@@ -60,7 +60,7 @@ class Planner:
         model: where the requests go.
         tools: the tools that all of them have.
         scope: whatever else separates caches, as bytes: ``Parameters.fingerprint`` is enough.
-        reserved: marks that the request carries besides, for example in ``extra_body``.
+        reserved: breakpoints that the request carries besides, for example in ``extra_body``.
         indexes: what earlier runs of the client know of shared prefixes; None for a run by itself.
     """
 
@@ -99,49 +99,49 @@ class Planner:
     def plan(self, conversation: Conversation) -> CachePlan:
         """What the request for a prompt says. Its media have to be loaded."""
         caching = self._model.caching
-        automatic = self.cache.row.leaves_place and caching.places_marks
+        automatic = self.cache.row.leaves_place and caching.places_breakpoint
         ttl: str | None = self.cache.ttl
-        marks = self._marks(conversation) if caching.takes_marks else ()
-        if automatic and caching.marks == "cache_control" and may_have_marks(conversation):
+        breakpoints = self._breakpoints(conversation) if caching.takes_breakpoints else ()
+        if automatic and not caching.caches_tail and may_hold_breakpoints(conversation):
             automatic, ttl = at_the_end(self._reader.blocks(conversation), ttl, caching, reserved=self.reserved)
-        anchors = self._anchors(conversation) if caching.takes_key and not marks else marks
+        anchors = self._anchors(conversation) if caching.takes_key and not breakpoints else breakpoints
         found = prefixes(self._reader, conversation, anchors, model=self._model)
         return CachePlan(
-            breakpoints=marks,
+            breakpoints=breakpoints,
             automatic_cache=automatic,
             cache_ttl=ttl,
-            # What comes behind a mark, the user's too, varies. And where prompts share nothing that can be cached, all
-            # of each would be written, and nobody would read it.
+            # What comes behind a breakpoint, the user's too, varies. And where prompts share nothing that can be
+            # cached, all of each would be written and never read.
             cache_tail=True if self.cache.goes_on else False if found or self._index is not None else None,
             # Of the shortest: prompts that part behind it are neighbors all the same.
             prompt_cache_key=cache_key(found[0].id) if caching.takes_key and found else None,
             prefixes=found,
         )
 
-    def _marks(self, conversation: Conversation) -> tuple[Breakpoint, ...]:
+    def _breakpoints(self, conversation: Conversation) -> tuple[Breakpoint, ...]:
         """Where breakpoints go."""
         caching = self._model.caching
         leaves_place = self.cache.row.leaves_place
-        if leaves_place and caching.places_marks:
+        if leaves_place and caching.places_breakpoint:
             return ()
-        most = caching.max_marks - self.reserved
+        most = caching.max_breakpoints - self.reserved
         if self.cache.goes_on and caching.caches_tail:
             most -= 1  # the end of the prompt is one of them
-        theirs = may_have_marks(conversation)
+        theirs = may_hold_breakpoints(conversation)
         if theirs:
-            most -= sum(block.users_mark is not None for block in self._reader.blocks(conversation))
+            most -= sum(block.own_breakpoint is not None for block in self._reader.blocks(conversation))
         if self._index is not None:
-            marks = self._index.marks(conversation, most=max(0, most))
+            found = self._index.breakpoints(conversation, most=max(0, most))
         else:
             wanted = end(conversation) if leaves_place else plan(self.cache.pattern, conversation, self._tools)
-            marks = fewer(wanted, most)
-        marks = tuple(msgspec.structs.replace(mark, ttl=self.cache.ttl) for mark in marks)
-        return longest_first(marks, self._reader.blocks(conversation), caching) if theirs else marks
+            found = fewer(wanted, most)
+        found = tuple(msgspec.structs.replace(each, ttl=self.cache.ttl) for each in found)
+        return longest_first(found, self._reader.blocks(conversation), caching) if theirs else found
 
     def _anchors(self, conversation: Conversation) -> tuple[Breakpoint, ...]:
         """What a routing key stands for: how prompts that belong together begin, wherever they end by now."""
         if self.cache.goes_on:
             return beginning(conversation, self._tools)
         if self._index is not None:
-            return self._index.marks(conversation)
+            return self._index.breakpoints(conversation)
         return plan(self.cache.pattern, conversation, self._tools)

@@ -1,4 +1,4 @@
-"""What a request's marks stand for: the prefixes that its provider writes or reads."""
+"""What a request's breakpoints stand for: the prefixes that its provider writes or reads."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import msgspec
 from lm_deluge.models import Model
 from lm_deluge.models.caching import USUAL_MINIMUM
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.breakpoints import may_have_marks
-from lm_deluge.prompt_cache.layout import Place, Reader
+from lm_deluge.prompt_cache.breakpoints import may_hold_breakpoints
+from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.request import Breakpoint
 
 __all__ = ["Prefix", "cache_key", "least_of", "prefixes"]
@@ -19,10 +19,10 @@ _ESTIMATE_MAY_BE_LOW = 0.75
 
 
 class Prefix(msgspec.Struct, frozen=True, gc=False):
-    """The part of a prompt up to and including a mark, as one model's cache knows it.
+    """The part of a prompt up to and including a breakpoint, as one model's cache knows it.
 
     Attributes:
-        id: digest of model, tools, system text and messages up to the mark. Equal where the cache has one entry.
+        id: digest of model, tools, system text and messages up to there. Equal where the cache has one entry.
         tokens: about how many tokens it has.
         minimum: the shortest prefix that the model caches, in tokens.
         seconds: how long its entry lives after each use.
@@ -46,24 +46,24 @@ class Prefix(msgspec.Struct, frozen=True, gc=False):
 def prefixes(
     reader: Reader, conversation: Conversation, breakpoints: Sequence[Breakpoint], *, model: Model
 ) -> tuple[Prefix, ...]:
-    """The prefixes of all marks, those of the user included, each a part of the next one."""
+    """The prefixes of all breakpoints, those of the user included, each a part of the next one."""
     minimum = model.cache_minimum
-    theirs = model.caching.takes_marks and may_have_marks(conversation)
-    wanted: dict[Place, str | None] = {(mark.section, mark.index, mark.part): mark.ttl for mark in breakpoints}
+    theirs = model.caching.takes_breakpoints and may_hold_breakpoints(conversation)
+    wanted = {each.place: each.ttl for each in breakpoints}
     found: list[Prefix] = []
-    end, size = b"", 0  # of what ends with a block that takes a mark
+    end, size = b"", 0  # of what ends with a block that takes a breakpoint
     tokens = 0
     for block, digest, more in reader.chain(conversation):
         if not wanted and not theirs:
-            break  # there is more of the prompt than is marked
+            break  # the rest of the prompt is behind the last breakpoint
         tokens += more
-        own = block.users_mark if theirs else None
-        if own is not None or reader.takes_mark(block):
+        own = block.own_breakpoint if theirs else None
+        if own is not None or reader.takes_breakpoint(block):
             end, size = digest, tokens
         if own is not None or block.place in wanted:
             seconds = model.caching.seconds(model.caching.ttl(wanted.pop(block.place, own)))
             if not end:
-                continue  # there is nothing that the mark could stand on
+                continue  # there is nothing that the breakpoint could stand on
             if found and found[-1].id == end:
                 seconds = max(seconds, found.pop().seconds)
             found.append(Prefix(end, size, minimum, seconds, is_renewed=model.caching.renews_shorter))

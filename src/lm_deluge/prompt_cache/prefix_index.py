@@ -1,7 +1,7 @@
 """Prefixes that many prompts share, found while the prompts come in.
 
-Every prompt is a chain of blocks, so prompts form a tree, and a mark belongs where branches part: on the last block
-that several prompts have in common. Behind it each goes its own way, and a mark there would be written and never read.
+Every prompt is a chain of blocks, so prompts form a tree, and a breakpoint belongs where branches part: on the last
+block that several prompts have in common. Behind it each goes its own way, and what is written there is never read.
 """
 
 import itertools
@@ -15,7 +15,8 @@ import msgspec
 from lm_deluge._locks import renewed
 from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.layout import Link, Reader
+from lm_deluge.prompt_cache.blocks import Link
+from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.prompt_cache.prefix import least_of
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
@@ -24,7 +25,7 @@ __all__ = ["PrefixIndex", "PrefixIndexes"]
 
 
 _Place: TypeAlias = tuple[int, Link]
-"""Where a mark may go, behind the tokens up to it."""
+"""Where a breakpoint may go, behind the tokens up to it."""
 
 
 class _Asked(msgspec.Struct, gc=False):
@@ -42,10 +43,10 @@ class _Asked(msgspec.Struct, gc=False):
 
 
 class PrefixIndex:
-    """Knows which prefixes are shared. Prompts are added in chunks, each before its own marks are asked for.
+    """Knows which prefixes are shared. Prompts are added in chunks, each before its own breakpoints are asked for.
 
-    A place that was marked once stays marked, whatever comes later: other requests read what was written there. May be
-    used in several threads.
+    A place that had a breakpoint once keeps it: other requests read what was written there. May be used in several
+    threads.
 
     Args:
         model: who reads the prompts.
@@ -61,7 +62,7 @@ class PrefixIndex:
         self._least = least_of(model)
         self._capacity = max(2, capacity)
         self._prompts: dict[bytes, int] = {}  # how many went through a block, by the digest of all up to it
-        self._used: dict[bytes, None] = {}  # where marks are, in the order in which they were set
+        self._used: dict[bytes, None] = {}  # where breakpoints are, in the order in which they were set
         self._asked: dict[bytes, _Asked] = {}  # whole prompts
         self._lock = renewed(threading.Lock())
 
@@ -100,20 +101,20 @@ class PrefixIndex:
         asked.most = asked.times
         return True
 
-    def marks(self, conversation: Conversation, *, most: int = 4) -> tuple[Breakpoint, ...]:
+    def breakpoints(self, conversation: Conversation, *, most: int = 4) -> tuple[Breakpoint, ...]:
         """Where a prompt leaves prefixes that it shares with others, the outermost first.
 
         Args:
             conversation: one of the prompts that were added.
-            most: marks at most; those that other prompts had before come first, then the outermost.
+            most: breakpoints at most; those that other prompts had before come first, then the outermost.
         """
         with self._lock:
-            return self._marks(self._reader.chain(conversation), most)
+            return self._places(self._reader.chain(conversation), most)
 
-    def _marks(self, chain: Iterable[Link], most: int) -> tuple[Breakpoint, ...]:
+    def _places(self, chain: Iterable[Link], most: int) -> tuple[Breakpoint, ...]:
         new: list[_Place] = []
         used: list[_Place] = []
-        last: _Place | None = None  # the last shared block so far that takes a mark
+        last: _Place | None = None  # the last shared block so far that takes a breakpoint
         tokens = before = 0
         for link in chain:
             prompts = self._prompts.get(link.digest, 0)
@@ -127,7 +128,7 @@ class PrefixIndex:
             if link.digest in self._used:
                 used.append((tokens, link))
                 last = None
-            elif tokens >= self._least and self._reader.takes_mark(link.block):
+            elif tokens >= self._least and self._reader.takes_breakpoint(link.block):
                 last = (tokens, link)
         if last is not None:
             new.append(last)
@@ -136,7 +137,7 @@ class PrefixIndex:
             self._used[link.digest] = None
         while len(self._used) > self._capacity:
             del self._used[next(iter(self._used))]
-        return tuple(_mark_on(link) for _, link in chosen)
+        return tuple(_breakpoint_on(link) for _, link in chosen)
 
     def _forget(self) -> None:
         """Down to half: first what one prompt alone had, then what fewer prompts had, the oldest of them first."""
@@ -177,6 +178,6 @@ class PrefixIndexes:
             return index
 
 
-def _mark_on(link: Link) -> Breakpoint:
+def _breakpoint_on(link: Link) -> Breakpoint:
     section, index, part = link.block.place
     return Breakpoint("tools" if section == "tools" else "messages", index, part)

@@ -1,7 +1,7 @@
 """What a provider's prompt cache will do with planned requests, and so what they will cost.
 
-The rules are those of the providers' guides. Nothing is sent: a request is a chain of blocks with a few marks, and an
-entry is the digest of a chain and a time until which it lives.
+The rules are those of the providers' guides. Nothing is sent: a request is a chain of blocks with a few breakpoints,
+and an entry is the digest of a chain and a time until which it lives.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,8 @@ import msgspec
 
 from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.layout import Block, Place, Reader
+from lm_deluge.prompt_cache.blocks import Block, Place
+from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.prompt_cache.planner import CachePlan
 from lm_deluge.prompt_cache.steps import STEP, Piece, Steps
 from lm_deluge.tool import Tool
@@ -84,7 +85,7 @@ class _Position(msgspec.Struct, gc=False):
     digest: bytes
     end: int
     run: str | None
-    mark: float | None = None  # how long its entry lives, in seconds
+    seconds: float | None = None  # how long an entry lives, where there is a breakpoint
     ends_message: bool = False
 
 
@@ -94,7 +95,7 @@ class _Request(msgspec.Struct, frozen=True):
     Attributes:
         positions: its blocks.
         steps: digests at each whole step, for caches that go by those.
-        caches_tail: whether the end is cached without a mark.
+        caches_tail: whether the end is cached without a breakpoint.
         has_key: whether there is a routing key.
     """
 
@@ -111,11 +112,11 @@ class _Request(msgspec.Struct, frozen=True):
 def _lay_out(
     pieces: Iterable[Piece], plan: CachePlan, reader: Reader, caching: Caching, steps: Steps | None
 ) -> _Request:
-    marks = {(mark.section, mark.index, mark.part): mark.ttl for mark in plan.breakpoints}
+    wanted = {each.place: each.ttl for each in plan.breakpoints}
     salt = (plan.prompt_cache_key or "").encode()
     positions: list[_Position] = []
     stepped: list[bytes] = []
-    markable: _Position | None = None
+    carrier: _Position | None = None
     message: Place | None = None
     for piece in pieces:
         block = piece.block
@@ -125,18 +126,18 @@ def _lay_out(
             positions[-1].ends_message = True
         message = block.message
         positions.append(position := _Position(salt + piece.digest, piece.end, block.run))
-        if reader.takes_mark(block):
-            markable = position
-        if block.users_mark is not None:
-            position.mark = caching.seconds(caching.ttl(block.users_mark))
-        if block.place in marks and markable is not None and caching.takes_marks:
-            markable.mark = max(markable.mark or 0.0, caching.seconds(caching.ttl(marks[block.place])))
+        if reader.takes_breakpoint(block):
+            carrier = position
+        if block.own_breakpoint is not None:
+            position.seconds = caching.seconds(caching.ttl(block.own_breakpoint))
+        if block.place in wanted and carrier is not None and caching.takes_breakpoints:
+            carrier.seconds = max(carrier.seconds or 0.0, caching.seconds(caching.ttl(wanted[block.place])))
     if positions:
         positions[-1].ends_message = True
-    if plan.automatic_cache and markable is not None and caching.marks == "cache_control":
-        markable.mark = markable.mark or caching.seconds(caching.ttl(plan.cache_ttl))
-    has_marks = any(position.mark is not None for position in positions)
-    tail = not has_marks if plan.cache_tail is None else plan.cache_tail
+    if plan.automatic_cache and carrier is not None and not caching.caches_tail:
+        carrier.seconds = carrier.seconds or caching.seconds(caching.ttl(plan.cache_ttl))
+    has_breakpoints = any(position.seconds is not None for position in positions)
+    tail = not has_breakpoints if plan.cache_tail is None else plan.cache_tail
     return _Request(positions, stepped, caching.caches_tail and tail, bool(salt))
 
 
@@ -178,21 +179,21 @@ class _Cache:
 
 
 class _LookBackCache(_Cache):
-    """Anthropic's: written at marks, read at marks and some blocks before them."""
+    """Anthropic's: written at breakpoints, read there and at some blocks before."""
 
     def look_up(self, request: _Request, now: float) -> tuple[Usage, Entries]:
         positions = request.positions
-        marked = [at for at, position in enumerate(positions) if position.mark is not None]
-        hit = max((self._find(positions, at, now) for at in marked), default=-1)
+        ends = [at for at, position in enumerate(positions) if position.seconds is not None]
+        hit = max((self._find(positions, at, now) for at in ends), default=-1)
         if hit >= 0:
-            self.renew([*(positions[at].digest for at in marked if at < hit), positions[hit].digest], now)
+            self.renew([*(positions[at].digest for at in ends if at < hit), positions[hit].digest], now)
         read = reached = positions[hit].end if hit >= 0 else 0
         hours = 0
         entries = {}
-        for at in marked:
+        for at in ends:
             position = positions[at]
             if at > hit and position.end >= self.minimum:
-                seconds = position.mark or 0.0
+                seconds = position.seconds or 0.0
                 hours += (position.end - reached) * (seconds >= _HOUR)
                 reached = position.end
                 entries[position.digest] = seconds
@@ -204,9 +205,9 @@ class _LookBackCache(_Cache):
         )
         return usage, entries
 
-    def _find(self, positions: list[_Position], mark: int, now: float) -> int:
+    def _find(self, positions: list[_Position], end: int, now: float) -> int:
         seen, run = 0, None
-        for at in range(mark, -1, -1):
+        for at in range(end, -1, -1):
             here = positions[at].run if self.caching.runs_count_once else None
             seen += here is None or here != run
             run = here
@@ -218,25 +219,26 @@ class _LookBackCache(_Cache):
 
 
 class _BreakpointCache(_Cache):
-    """OpenAI's from GPT-5.6 on: marks alone, or marks and the ends of messages."""
+    """OpenAI's from GPT-5.6 on: breakpoints alone, or those and the ends of messages."""
 
     def look_up(self, request: _Request, now: float) -> tuple[Usage, Entries]:
         total = request.total
         if total < self.minimum:
             return Usage(input_tokens=total), {}
-        marks = [position for position in request.positions if position.mark is not None]
+        own = [position for position in request.positions if position.seconds is not None]
         ends = [position for position in request.positions if position.ends_message] if request.caches_tail else []
-        found = [each for each in marks + ends[-self.caching.message_lookback :] if self.is_alive(each.digest, now)]
+        found = [each for each in own + ends[-self.caching.message_lookback :] if self.is_alive(each.digest, now)]
         hit = max(found, key=lambda each: each.end, default=None)
         read = 0 if hit is None else hit.end
         if hit is not None:
             self.renew([hit.digest], now)
-        written = marks[-(self.caching.max_marks - 1) :] + ends[-1:] if ends else marks[-self.caching.max_marks :]
+        most = self.caching.max_breakpoints
+        written = own[-(most - 1) :] + ends[-1:] if ends else own[-most:]
         entries = [each for each in written if each.end > read and each.end >= self.minimum]
         reached = max((each.end for each in entries), default=read)
         usage = Usage(input_tokens=total - reached, cache_read_tokens=read, cache_write_tokens=reached - read)
         default = self.caching.default_lifetime
-        return usage, {each.digest: each.mark or default for each in entries}
+        return usage, {each.digest: each.seconds or default for each in entries}
 
 
 class _AutomaticCache(_Cache):
@@ -260,8 +262,8 @@ class _AutomaticCache(_Cache):
 
 def _cache_for(model: Model) -> _Cache:
     caching = model.caching
-    if caching.marks == "prompt_cache_breakpoint":
+    if caching.caches_tail:
         return _BreakpointCache(model)
-    if caching.takes_marks:
+    if caching.takes_breakpoints:
         return _LookBackCache(model)
     return _AutomaticCache(model) if caching.takes_key else _Cache(model)

@@ -1,4 +1,4 @@
-"""Spreading requests over routing keys.
+"""Routing keys, and how requests are spread over them.
 
 A key keeps requests with one prefix on one machine, which takes so many a minute and sends the rest elsewhere. So a
 prefix gets another key for each such many, and no more: every key is a cache of its own that has to be filled.
@@ -10,13 +10,13 @@ import threading
 from lm_deluge._locks import renewed
 from lm_deluge.prompt_cache.planner import CachePlan
 
-__all__ = ["Sharding"]
+__all__ = ["RoutingKeys"]
 
 _SECONDS = 60.0
 _CAPACITY = 16_384
 
 
-class Sharding:
+class RoutingKeys:
     """Counts requests a minute by their key. Shared by a client's runs, in all threads.
 
     Requests of a minute fill the first key, then the second, and so on; the next minute begins with the first again,
@@ -35,7 +35,7 @@ class Sharding:
         """A plan with the routing key whose turn it is; without a key nothing changes. See ``pick``."""
         if plan.prompt_cache_key is None:
             return plan
-        return plan.sharded(self.pick(plan.prompt_cache_key, limit, now, rate=rate))
+        return plan.with_shard(self.pick(plan.prompt_cache_key, limit, now, rate=rate))
 
     def pick(self, key: str, limit: float | None, now: float, *, rate: float = math.inf) -> int:
         """The shard that a request goes to, from 0.

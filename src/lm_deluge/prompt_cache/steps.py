@@ -1,4 +1,4 @@
-"""A prompt in steps of equal length, as the caches read it that take no marks: whatever begins alike can be read.
+"""A prompt in steps of equal length, as caches without breakpoints read it: all that begins alike can be read.
 
 A step may end anywhere, inside a long text too. Where that is in the text goes by four bytes to a token.
 """
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import msgspec
 
 from lm_deluge.prompt import Text, ToolResult
-from lm_deluge.prompt_cache.layout import DIGEST_BYTES, Block
+from lm_deluge.prompt_cache.blocks import Block
+from lm_deluge.prompt_cache.trunks import DIGEST_BYTES
 
 __all__ = ["STEP", "Piece", "Steps"]
 

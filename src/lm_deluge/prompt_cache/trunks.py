@@ -26,7 +26,7 @@ class LongTexts:
     """Digests of the latest few thousand long texts, none of which is kept for it.
 
     A string keeps its hash, so a text is known again by that and its length. Of 2**64 pairs of texts one would be taken
-    for each other, and a mark be out of place.
+    for each other, and a breakpoint be out of place.
     """
 
     _CAPACITY = 4_096

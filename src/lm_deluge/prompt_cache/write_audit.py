@@ -18,12 +18,12 @@ from lm_deluge._locks import renewed
 from lm_deluge.models import Rates
 from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import Prefix
-from lm_deluge.prompt_cache.layout import rough_tokens
+from lm_deluge.prompt_cache.blocks import rough_tokens
 from lm_deluge.providers import FORMATS
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
 
-__all__ = ["WriteLog", "Writes"]
+__all__ = ["WriteAudit", "WriteLog"]
 
 _CAPACITY = 65_536
 
@@ -33,7 +33,7 @@ _FAR_OFF = 2.0  # a whole prompt that is off by more has something that cannot b
 _NEARLY = 0.9  # a read up to here has reached a prefix: what is left is too little to tell from rounding
 
 
-class _Mark(NamedTuple):
+class _Seen(NamedTuple):
     """A prefix in one answer.
 
     Attributes:
@@ -81,33 +81,33 @@ class WriteLog:
         """Entries that are known."""
         return len(self._entries)
 
-    def add(self, marks: Sequence[_Mark], read: int, started: float) -> tuple[int, int]:
+    def add(self, prefixes: Sequence[_Seen], read: int, started: float) -> tuple[int, int]:
         """Take in an answer. Returns how many of its prefixes another request had, and up to which it wrote them again.
 
         Args:
-            marks: its prefixes, the shortest first.
+            prefixes: its own, the shortest first.
             read: how many tokens it read.
             started: when its request was sent.
         """
         known = again = 0
         is_needed = False
         with self._lock:
-            for count, mark in enumerate(marks, start=1):
-                entry, is_new = self._use(mark.prefix, started)
+            for count, seen in enumerate(prefixes, start=1):
+                entry, is_new = self._use(seen.prefix, started)
                 if not is_new:
                     entry.is_shared = True
                     known = count
-                if not mark.is_read:
+                if not seen.is_read:
                     # Answers come in any order. The writer that is seen first counts as the one that was needed; and
                     # one that is needed for a part is not blamed for the rest.
                     is_needed = is_needed or not entry.is_written
                     if not is_needed:
                         again = count
                     entry.is_written = True
-                if mark.may_be_all:
+                if seen.may_be_all:
                     entry.longest = max(read, entry.longest)
-            if known and marks[known - 1].may_be_all and not any(mark.may_be_all for mark in marks[known:]):
-                entry = self._entries[marks[known - 1].prefix.id]
+            if known and prefixes[known - 1].may_be_all and not any(seen.may_be_all for seen in prefixes[known:]):
+                entry = self._entries[prefixes[known - 1].prefix.id]
                 entry.shortest = min(read, entry.shortest or read)
             while len(self._entries) > _CAPACITY:
                 del self._entries[next(iter(self._entries))]
@@ -177,8 +177,8 @@ class _Unread(NamedTuple):
         return self.price * max(0, self.end - self.start)
 
 
-class Writes:
-    """What the writes of one run lost.
+class WriteAudit:
+    """What the writes of one run wasted.
 
     Args:
         log: the client's.
@@ -192,7 +192,7 @@ class Writes:
         self._tools_tokens = sum(rough_tokens(tool, _FORMAT) for tool in tools)
         self._again: dict[bytes, _Again] = {}
         self._unread: dict[bytes, _Unread] = {}  # by the shortest prefix
-        self._ends = 0.0  # dollars of ends of prompts that are no marked prefix, so that who reads them is not seen
+        self._ends = 0.0  # dollars of ends of prompts without a breakpoint, so that who reads them is not seen
         self._end_tokens = self._end_reads = 0  # tokens of those, and of reads that may have been of those
         self._requests = 0
         self._forgotten = 0.0
@@ -209,35 +209,35 @@ class Writes:
         """Take in an answer.
 
         Args:
-            prefixes: what its request had marked, the shortest first.
+            prefixes: those of its breakpoints, the shortest first.
             usage: its tokens.
             rates: its prices.
             started: when it was sent, on the monotonic clock.
-            prompt: what was asked. The provider may have marked its end; without it, nothing but the prefixes was.
+            prompt: what was asked. The provider may have cached its end; without it, nothing but the prefixes was.
         """
         read, written = usage.cache_read_tokens, usage.cache_write_tokens
         if not read and not written:
             return
         self._requests += 1
         whole = self._tokens(prompt) if prompt is not None and prefixes else 0
-        marks = _marks(prefixes, usage, whole)
-        known, again = self._log.add(marks, read, started)
+        seen = _seen(prefixes, usage, whole)
+        known, again = self._log.add(seen, read, started)
         if again:
-            self._add_again(marks[again - 1], usage, rates)
+            self._add_again(seen[again - 1], usage, rates)
         if self._goes_on:
             return
-        if read and not any(mark.may_be_all for mark in marks):
+        if read and not any(each.may_be_all for each in seen):
             self._end_reads += read
         # Others read the prompt up to here. Where that cannot be told, all of it may be read.
-        reach = (self._log.length(marks[known - 1].prefix.id)[1] or read + written) if known else read
-        for mark in marks[:known]:
-            self._is_read(mark.prefix.id, reach)
+        reach = (self._log.length(seen[known - 1].prefix.id)[1] or read + written) if known else read
+        for each in seen[:known]:
+            self._is_read(each.prefix.id, reach)
         if (new := read + written - max(read, reach)) > 0:
             price = (rates.cost(usage) - rates.cost(_moved(usage, new, read=False))) / new
-            ids = tuple(mark.prefix.id for mark in marks[known:])
+            ids = tuple(each.prefix.id for each in seen[known:])
             self._keep(_Unread(read + written - new, read + written, price, ids))
 
-    def lost(self) -> float:
+    def wasted_cost(self) -> float:
         """US dollars that were paid for writes and brought nothing: at least so many, by what is known now."""
         lost = self._forgotten + sum(each.cost(self._log.length(id)[0]) for id, each in self._again.items())
         if self._requests < 2:  # of one request alone nobody could have read
@@ -250,10 +250,10 @@ class Writes:
         parts = (part for message in prompt.messages for part in message.parts)
         return self._tools_tokens + sum(rough_tokens(part, _FORMAT) for part in parts)
 
-    def _add_again(self, mark: _Mark, usage: Usage, rates: Rates) -> None:
+    def _add_again(self, seen: _Seen, usage: Usage, rates: Rates) -> None:
         price = rates.cost(usage) - rates.cost(_moved(usage, 1, read=True))
-        again = self._again.setdefault(mark.prefix.id, _Again())
-        again.least = max(again.least, mark.least)
+        again = self._again.setdefault(seen.prefix.id, _Again())
+        again.least = max(again.least, seen.least)
         again.price += price
         again.spared += price * usage.cache_read_tokens
         while len(self._again) > _CAPACITY:
@@ -284,35 +284,35 @@ class Writes:
         return 0.0 if any(self._log.is_shared(id) for id in unread.ids) else unread.cost
 
 
-def _marks(prefixes: Sequence[Prefix], usage: Usage, whole: int) -> list[_Mark]:
+def _seen(prefixes: Sequence[Prefix], usage: Usage, whole: int) -> list[_Seen]:
     """The bounds of prefixes: of what was read and written, each has its share of the estimates, give or take.
 
     Args:
         prefixes: the shortest first.
         usage: the tokens of the answer.
-        whole: about how many tokens the whole prompt has; 0 if nothing was marked but the prefixes.
+        whole: about how many tokens the whole prompt has; 0 if nothing but the prefixes was cached.
     """
     if not prefixes:
         return []
     read = usage.cache_read_tokens
-    marked = read + usage.cache_write_tokens
-    # What follows the last of them was either charged as plain input, or its end was marked too.
+    cached = read + usage.cache_write_tokens
+    # What follows the last of them was either charged as plain input, or its end was cached too.
     last = prefixes[-1].tokens
     end = last + max(0.0, whole - last - usage.input_tokens / _LOW)
-    is_far_off = not end / _FAR_OFF <= marked <= end * _FAR_OFF
+    is_far_off = not end / _FAR_OFF <= cached <= end * _FAR_OFF
     found = []
     for prefix in prefixes:
-        least = most = float(marked)
+        least = most = float(cached)
         rest = end - prefix.tokens
         if rest > 0:
             ratio = rest / max(1, prefix.tokens)
-            least = 0.0 if is_far_off else marked / (1 + ratio * _HIGH / _LOW)
-            most = marked if is_far_off else marked / (1 + ratio * _LOW / _HIGH)
+            least = 0.0 if is_far_off else cached / (1 + ratio * _HIGH / _LOW)
+            most = cached if is_far_off else cached / (1 + ratio * _LOW / _HIGH)
         if least < prefix.minimum:
             least = 0.0
         is_read = read > 0 and read >= _NEARLY * least
-        may_be_all = is_read and read <= most and (rest > 0 or read == marked)
-        found.append(_Mark(prefix, least, is_read, may_be_all))
+        may_be_all = is_read and read <= most and (rest > 0 or read == cached)
+        found.append(_Seen(prefix, least, is_read, may_be_all))
     return found
 
 

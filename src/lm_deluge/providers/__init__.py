@@ -4,6 +4,7 @@ Each format is one object, ``WireFormat``, and ``wire_format(model)`` finds it. 
 ``build`` writes a call, ``parse`` and ``StreamReader`` read what comes back.
 """
 
+from lm_deluge.providers._breakpoints import BREAKPOINT_STYLES
 from lm_deluge.providers._format import ErrorWords, Fold, WireFormat, is_blank
 from lm_deluge.providers._registry import FORMATS, wire_format
 from lm_deluge.providers._values import Delta, Failure, Reply
@@ -12,6 +13,7 @@ from lm_deluge.providers.call import build, can_prefill, dropped_parameters
 from lm_deluge.providers.stream import StreamReader, as_whole
 
 __all__ = [
+    "BREAKPOINT_STYLES",
     "FORMATS",
     "Delta",
     "ErrorWords",

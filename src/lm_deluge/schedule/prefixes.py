@@ -133,7 +133,7 @@ class PrefixScheduler(Generic[W]):
         Prefixes that are too short for the model's cache are not waited for, and neither are those that are warm.
 
         Args:
-            prefixes: the prefixes of the request's marks, the shortest first.
+            prefixes: the prefixes of the request's breakpoints, the shortest first.
             now: seconds on a clock that only goes forward.
             waiter: what ``began`` and ``failed`` return when it is time to ask again; None never waits.
         """

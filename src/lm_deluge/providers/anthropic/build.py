@@ -23,7 +23,7 @@ from lm_deluge.prompt import (
     ToolCall,
     ToolResult,
 )
-from lm_deluge.providers._marks import Marker, cache_control
+from lm_deluge.providers._breakpoints import BREAKPOINT_STYLES, BreakpointWriter
 from lm_deluge.providers._parameters import is_set
 from lm_deluge.providers._places import check_place
 from lm_deluge.providers.anthropic.layout import is_result, is_sent
@@ -66,21 +66,21 @@ def build_body(request: Request, *, stream: bool) -> dict[str, Any]:
         ConfigError: a breakpoint with an impossible lifetime, or too many of them.
     """
     caching = request.model.caching
-    marker = Marker(caching, request.breakpoints, reserved=1 if request.automatic_cache else 0)
+    breakpoints = BreakpointWriter(caching, request.breakpoints, reserved=1 if request.automatic_cache else 0)
     body: dict[str, Any] = {"model": request.model.api_name}
     _add_sampling(body, request)
     if request.prefill:
         body["max_tokens"] = 0
     if request.automatic_cache:
-        body["cache_control"] = cache_control(caching.ttl(request.cache_ttl))
+        body["cache_control"] = BREAKPOINT_STYLES["cache_control"].write(caching.ttl(request.cache_ttl))
     # In the order in which the provider reads them, which is the order of its cache: tools, system, messages.
     if request.tools:
-        body["tools"] = [_tool(tool, index, marker) for index, tool in enumerate(request.tools)]
+        body["tools"] = [_tool(tool, index, breakpoints) for index, tool in enumerate(request.tools)]
         if request.tool_choice is not None:
             body["tool_choice"] = _tool_choice(request.tool_choice)
-    system = _system(request.conversation, marker)
-    messages = _messages(request.conversation, marker)
-    if system:  # shortened only now, because a mark may have moved back into it
+    system = _system(request.conversation, breakpoints)
+    messages = _messages(request.conversation, breakpoints)
+    if system:  # shortened only now, because a breakpoint may have moved back into it
         body["system"] = _shortest(system)
     body["messages"] = [{"role": role, "content": _shortest(blocks)} for role, blocks in messages]
     if request.diagnose and caching.diagnostics:
@@ -128,13 +128,13 @@ def _left_out(model: Model, params: SamplingParams, *, thinks: bool) -> frozense
     return rejected | {"temperature", "top_p"} if thinks else rejected
 
 
-def _tool(tool: Tool, index: int, marker: Marker) -> Block:
+def _tool(tool: Tool, index: int, breakpoints: BreakpointWriter) -> Block:
     block: Block = {"name": tool.name, "input_schema": tool.parameters}
     if tool.description:
         block["description"] = tool.description
     if tool.strict is not None:
         block["strict"] = tool.strict
-    marker.visit("tools", index, 0, block)
+    breakpoints.visit("tools", index, 0, block)
     return block
 
 
@@ -146,22 +146,22 @@ def _tool_choice(choice: str) -> dict[str, str]:
     return {"type": known} if known else {"type": "tool", "name": choice}
 
 
-def _system(conversation: Conversation, marker: Marker) -> list[Block]:
+def _system(conversation: Conversation, breakpoints: BreakpointWriter) -> list[Block]:
     """System text stands apart from the messages, wherever in the conversation it was given."""
     return [
         block
         for index, message in enumerate(conversation.messages)
         if message.role == "system"
-        for _, block in _written(message, index, marker)
+        for _, block in _written(message, index, breakpoints)
     ]
 
 
-def _messages(conversation: Conversation, marker: Marker) -> list[tuple[str, list[Block]]]:
+def _messages(conversation: Conversation, breakpoints: BreakpointWriter) -> list[tuple[str, list[Block]]]:
     turns: list[tuple[str, list[_Written]]] = []
     for index, message in enumerate(conversation.messages):
         if message.role == "system":
             continue
-        written = _written(message, index, marker)
+        written = _written(message, index, breakpoints)
         if not written:
             continue
         role = "assistant" if message.role == "assistant" else "user"
@@ -187,7 +187,7 @@ def _shortest(blocks: list[Block]) -> str | list[Block]:
     return blocks
 
 
-def _written(message: Message, index: int, marker: Marker) -> list[_Written]:
+def _written(message: Message, index: int, breakpoints: BreakpointWriter) -> list[_Written]:
     """The parts of a message that are sent, each with its block."""
     written: list[_Written] = []
     for position, part in enumerate(message.parts):
@@ -195,7 +195,7 @@ def _written(message: Message, index: int, marker: Marker) -> list[_Written]:
         block = _WRITERS[type(part)](part) if is_sent(part) else None
         if block is not None:
             written.append((part, block))
-        marker.visit("messages", index, position, block if marker.takes(part, block) else None)
+        breakpoints.visit("messages", index, position, block if breakpoints.takes(part, block) else None)
     return written
 
 

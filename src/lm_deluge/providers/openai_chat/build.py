@@ -13,7 +13,7 @@ from lm_deluge.config import SamplingParams
 from lm_deluge.errors import PromptError
 from lm_deluge.models import Model
 from lm_deluge.prompt import File, Image, Message, Part, ProviderBlock, Text, ToolCall, ToolResult
-from lm_deluge.providers._marks import Marker
+from lm_deluge.providers._breakpoints import BreakpointWriter
 from lm_deluge.providers._parameters import is_set
 from lm_deluge.providers._places import check_place
 from lm_deluge.providers.openai_chat.layout import is_sent
@@ -42,17 +42,17 @@ def build_body(request: Request, *, stream: bool) -> dict[str, Any]:
         PromptError: the prompt holds something that the API has no place for.
         ConfigError: a breakpoint with an impossible lifetime, or too many of them.
     """
-    marker = Marker(request.model.caching, request.breakpoints)
+    breakpoints = BreakpointWriter(request.model.caching, request.breakpoints)
     body: dict[str, Any] = {"model": request.model.api_name}
     _add_sampling(body, request)
     if request.tools:
-        body["tools"] = [_tool(tool, index, marker) for index, tool in enumerate(request.tools)]
+        body["tools"] = [_tool(tool, index, breakpoints) for index, tool in enumerate(request.tools)]
         if request.tool_choice is not None:
             body["tool_choice"] = _tool_choice(request.tool_choice)
-    body["messages"] = _messages(request.conversation.messages, marker)
-    for message in body["messages"]:  # at the end, because a mark may still move back to an earlier message
+    body["messages"] = _messages(request.conversation.messages, breakpoints)
+    for message in body["messages"]:  # at the end, because a breakpoint may still move back to an earlier message
         _shorten(message)
-    _add_cache_options(body, request, marks=marker.count)
+    _add_cache_options(body, request, breakpoints=breakpoints.count)
     if stream:
         body["stream"] = True
         if request.model.service.takes_stream_options:
@@ -75,16 +75,16 @@ def _add_sampling(body: dict[str, Any], request: Request) -> None:
         body["response_format"] = {"type": "json_object"}
 
 
-def _add_cache_options(body: Block, request: Request, *, marks: int) -> None:
+def _add_cache_options(body: Block, request: Request, *, breakpoints: int) -> None:
     """Options of models that also cache the end of each prompt, unless that is turned off (prompt caching guide)."""
     caching = request.model.caching
-    if caching.marks != "prompt_cache_breakpoint":
+    if not caching.caches_tail:
         return
     options: Block = {}
-    tail = not marks if request.cache_tail is None else request.cache_tail
-    if not tail:  # without a mark this turns all caching off
+    tail = not breakpoints if request.cache_tail is None else request.cache_tail
+    if not tail:  # without a breakpoint this turns all caching off
         options["mode"] = "explicit"
-    elif marks or request.automatic_cache:
+    elif breakpoints or request.automatic_cache:
         ttl = caching.ttl(request.cache_ttl)
         if ttl is not None:
             options["ttl"] = ttl
@@ -98,7 +98,7 @@ def _left_out(model: Model, params: SamplingParams) -> frozenset[str]:
     return rejected | {"reasoning_effort"} if model.known and not model.reasoning else rejected
 
 
-def _tool(tool: Tool, index: int, marker: Marker) -> Block:
+def _tool(tool: Tool, index: int, breakpoints: BreakpointWriter) -> Block:
     function: Block = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
@@ -106,7 +106,7 @@ def _tool(tool: Tool, index: int, marker: Marker) -> Block:
     if tool.strict is not None:
         function["strict"] = tool.strict
     block: Block = {"type": "function", "function": function}
-    marker.visit("tools", index, 0, block)
+    breakpoints.visit("tools", index, 0, block)
     return block
 
 
@@ -123,9 +123,9 @@ class _Writer:
         written: the messages so far, every content an array.
     """
 
-    def __init__(self, marker: Marker) -> None:
+    def __init__(self, breakpoints: BreakpointWriter) -> None:
         self.written: list[Block] = []
-        self._marker = marker
+        self._breakpoints = breakpoints
         self._images: list[Block] = []  # of tool results, until the user message after them
 
     def add(self, index: int, message: Message) -> None:
@@ -142,9 +142,9 @@ class _Writer:
                 calls.append(_tool_call(part))
             elif is_sent(part):
                 content.append(block := _WRITERS[type(part)](part))
-            # Empty text takes no mark anywhere.
-            takes_mark = self._marker.takes(part, block) and block is not None and block.get("text") != ""
-            self._marker.visit("messages", index, position, block if takes_mark else None)
+            # Empty text takes no breakpoint anywhere.
+            takes_breakpoint = self._breakpoints.takes(part, block) and block is not None and block.get("text") != ""
+            self._breakpoints.visit("messages", index, position, block if takes_breakpoint else None)
         if calls:
             self.written.append({"role": "assistant", "content": content, "tool_calls": calls})
         elif content or any(type(part) is Text for part in message.parts):
@@ -172,8 +172,8 @@ class _Writer:
         return content[-1]
 
 
-def _messages(messages: Sequence[Message], marker: Marker) -> list[Block]:
-    writer = _Writer(marker)
+def _messages(messages: Sequence[Message], breakpoints: BreakpointWriter) -> list[Block]:
+    writer = _Writer(breakpoints)
     for index, message in enumerate(messages):
         writer.add(index, message)
     writer.flush()
