@@ -4,6 +4,7 @@
 What it calls may take no lock there, for that code may hold it, and may not block, for it may be an event loop's.
 """
 
+import asyncio
 import atexit
 import itertools
 import logging
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["at_exit", "close_dropped", "close_when_dropped"]
+__all__ = ["at_exit", "close_dropped", "close_when_dropped", "is_in_use", "used_on"]
 
 _methods: "dict[int, weakref.WeakMethod[Any]]" = {}
 _numbers = itertools.count()
@@ -20,6 +21,7 @@ _dropped: deque[Callable[[], None]] = deque()
 _INTERRUPTS = 4
 _log = logging.getLogger("lm_deluge")
 _registered: list[bool] = []
+_loops: "weakref.WeakSet[asyncio.AbstractEventLoop]" = weakref.WeakSet()
 
 
 def at_exit(method: Callable[[], Any]) -> None:
@@ -29,6 +31,16 @@ def at_exit(method: Callable[[], Any]) -> None:
         atexit.register(_call_all)
     number = next(_numbers)
     _methods[number] = weakref.WeakMethod(method, lambda _: _methods.pop(number, None))
+
+
+def used_on(loop: asyncio.AbstractEventLoop) -> None:
+    """An event loop uses what is closed when the interpreter ends."""
+    _loops.add(loop)
+
+
+def is_in_use() -> bool:
+    """Whether such a loop runs still, in a daemon thread: it goes on until the interpreter is gone."""
+    return any(loop.is_running() for loop in list(_loops))
 
 
 def close_when_dropped(owner: object, close: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol
 from lm_deluge._per_process import PerProcess
 from lm_deluge._threads import start_daemon
 
-__all__ = ["Settling", "announce", "flush", "settle_abandoned"]
+__all__ = ["Settling", "announce", "flush", "settle_abandoned", "waits_elsewhere"]
 
 _log = logging.getLogger("lm_deluge")
 
@@ -70,6 +70,14 @@ def flush() -> None:
     state = _announced.get()
     while _settle_first(state):
         pass
+
+
+def waits_elsewhere() -> bool:
+    """Whether other event loops than the running one have something to do."""
+    here = asyncio.get_running_loop()
+    state = _announced.get()
+    with state.changed:
+        return any(loop is not here and not settling.is_settled for _, loop, settling in state.waiting)
 
 
 def settle_abandoned() -> None:

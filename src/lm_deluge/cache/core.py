@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 
 from lm_deluge._clock import Clock, SystemClock
+from lm_deluge._exit import used_on
 from lm_deluge._threads import Threads
 from lm_deluge.cache.admission import Admit, policy
 from lm_deluge.cache.assembly import entry_of
@@ -127,6 +128,7 @@ class Core:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """A run on this event loop uses the cache."""
         self._loops.add(loop)
+        used_on(loop)
 
     def close(self) -> None:
         """Write what has arrived, and release the store."""

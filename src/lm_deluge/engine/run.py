@@ -13,6 +13,7 @@ from typing import Self
 from lm_deluge import _overdue as overdue
 from lm_deluge._interrupts import deferred
 from lm_deluge._loops import a_loop_runs_here
+from lm_deluge._threads import in_thread
 from lm_deluge.cache.found import RunContext
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.chunks import Outbox, chunked, prepare
@@ -144,7 +145,8 @@ class Run:
 
     async def __aenter__(self) -> Self:
         self._state.lifetime.check()
-        overdue.settle_abandoned()  # so that what a loop that has ended received is found
+        if overdue.waits_elsewhere():
+            await in_thread(overdue.flush)  # so that what other loops have received is found
         self._ending.enter_context(deferred(self))
         self._state.runs.add(self)
         self._ending.callback(self._finished)

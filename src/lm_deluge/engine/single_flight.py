@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
+from lm_deluge import _overdue as overdue
 from lm_deluge.cache.leases import LEASE_SECONDS, LeaseKeeper
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache, raise_if_cancelled
@@ -179,7 +180,10 @@ class SingleFlight:
             return await ask(item)
         holds = True
         try:
-            # Between the first look and the lease another may have asked, and stored what it got.
+            # Between the first look and the lease another may have asked, and stored what it got; or its loop has ended
+            # before it could.
+            if lease == "waited":
+                overdue.settle_abandoned()
             found = await self._local.look_again(item)
             if found is not None:
                 return self._hit(found)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from lm_deluge._clock import Clock, SystemClock
-from lm_deluge._exit import at_exit, close_dropped, close_when_dropped
+from lm_deluge._exit import at_exit, close_dropped, close_when_dropped, is_in_use
 from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
@@ -79,7 +79,7 @@ class SqliteStore:
         self._database = Database(resolved(path), synchronous=synchronous, read_only=read_only)
         self._touches = Touches(self._database)
         close_when_dropped(self, self._touches.close)
-        at_exit(self.close)
+        at_exit(self._end)
 
     # As every store
 
@@ -116,6 +116,13 @@ class SqliteStore:
 
     def close(self) -> None:
         self._touches.close()
+
+    def _end(self) -> None:
+        """The interpreter ends. What a daemon thread stores from now on is kept too, so the file stays open for it."""
+        if is_in_use():
+            self._touches.flush()
+        else:
+            self.close()
 
     @property
     def location(self) -> str:

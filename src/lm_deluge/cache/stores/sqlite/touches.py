@@ -63,14 +63,18 @@ class Touches:
         while self.write_some():
             pass
 
+    def flush(self) -> None:
+        """Write all of them if that is possible."""
+        database = self._database
+        if self._held and not database.closed and not database.read_only and database.is_in_place:
+            self.write()
+
     def close(self) -> None:
         """Write all of them if that is possible, and close the file."""
-        database = self._database
         try:
-            if self._held and not database.closed and not database.read_only and database.is_in_place:
-                self.write()
+            self.flush()
         finally:
-            database.close()
+            self._database.close()
 
     def _write(self, some: Sequence[tuple[bytes, float]]) -> None:
         # Looked at first, so that no caller waits for the writer where there is nothing to write.
