@@ -87,7 +87,12 @@ class Settler:
         arrival = item.arrival
         if not isinstance(arrival, Arrival):
             raise TypeError("no answer has arrived")
-        await self._settled(arrival)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # in the moment in which the answer came
+            arrival.settle()
+            raise asyncio.CancelledError
+        if not arrival.is_settled:
+            await self._settle(arrival)
         target, reply = arrival.target, arrival.reply
         model = target.model
         refilled = rate_limit_pause(model, arrival.received.headers, now=self.state.clock.time())
@@ -109,15 +114,11 @@ class Settler:
         self._emit(AnswerReceived(answer.cost, usage))
         return answer
 
-    async def _settled(self, arrival: "Arrival") -> None:
-        """Return once it is settled: here if the loop has time, and else in a thread."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():  # in the moment in which the answer came
-            arrival.settle()
-            raise asyncio.CancelledError
+    async def _settle(self, arrival: "Arrival") -> None:
+        """Settle an answer when the loop has time, or in a thread if that takes long."""
         if arrival.is_large:
             await in_thread(arrival.settle)
-        elif not arrival.is_settled:
+        else:
             try:
                 await self.state.pace.turn()
             finally:
