@@ -151,7 +151,7 @@ def test_a_prompt_that_no_limit_lets_through_is_counted_and_told():
     with LLMClient(MODELS[0], max_tokens_per_minute=3_000) as client:
         estimate = client.estimate([*prompts, "Hello"])
         assert (estimate.prompts, estimate.unusable, estimate.best.cold.usage.total_input_tokens) == (3, 2, 2)
-        assert "max_tokens_per_minute=3,000, so it can never be sent" in estimate.problem
+        assert "max_tokens_per_minute is 3,000, so it can never be sent" in estimate.problem
         assert str(estimate).splitlines()[-2].startswith("2 cannot be sent: The prompt has about ")
         assert str(client.estimate(prompts)).startswith(
             "Nothing to pay: of 2 prompts the local cache answers 0, 2 cannot"
