@@ -9,12 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_deluge.schedule import Gate, Limits
+from lm_deluge.prompt_cache import Prefix
+from lm_deluge.schedule import Attempt, Gate, Limits, PrefixScheduler, Stage, Ticket
 from lm_deluge.testing import FakeClock
 
 
 def limits(requests: float = 60, tokens: float = 6_000) -> Limits:
     return Limits(requests_per_minute=requests, tokens_per_minute=tokens)
+
+
+def gate_of(shared: Limits, *, slots: int, clock, rng=None) -> Gate:
+    """A gate whose prefixes a to d are in the provider's cache for ever."""
+    prefixes: PrefixScheduler[Ticket] = PrefixScheduler()
+    for name in (b"a", b"b", b"c", b"d"):
+        prefixes.began(prefixes.enter([prefix_of(name)], 0.0), started=0.0, now=0.0)
+    return Gate(shared, prefixes, max_concurrent=slots, clock=clock, rng=rng or random.Random(1))
+
+
+def prefix_of(id: bytes) -> Prefix:
+    return Prefix(id, 5_000, 1_024, 1e12)
+
+
+def attempt(tokens: float = 1, prefixes: tuple[Prefix, ...] = ()) -> Attempt:
+    return Attempt(model="m", tokens=tokens, prefixes=prefixes)
+
+
+def may_enter(gate: Gate) -> bool:
+    """Whether an attempt may go at once. It does not leave."""
+    return gate.scheduler.enter(attempt(), gate.now()).stage is Stage.READY
 
 
 async def settle() -> None:
@@ -29,14 +51,26 @@ class Arrivals:
         self.gate = gate
         self.entered: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.inside: list[asyncio.Event] = []
 
     async def come(self, name: str, group: bytes | None = None) -> None:
+        """Come to read a prefix, or to write one of its own."""
+
         async def enter() -> None:
-            await self.gate.enter("m", 1, group=group)
-            self.entered.append(name)
+            prefix = prefix_of(f"own {name}".encode() if group is None else group)
+            async with self.gate.admission(attempt(prefixes=(prefix,))) as ticket:
+                ticket.sent()
+                self.entered.append(name)
+                over = asyncio.Event()
+                self.inside.append(over)
+                await over.wait()
 
         self.tasks[name] = asyncio.create_task(enter())
         await settle()
+
+    def leave(self) -> None:
+        """The one that has been inside for longest leaves."""
+        self.inside.pop(0).set()
 
     async def cancel(self, name: str) -> None:
         self.tasks[name].cancel()
@@ -46,17 +80,16 @@ class Arrivals:
 
 def test_the_gate_never_lets_more_calls_in_than_it_has_slots(instant_clock):
     async def main() -> None:
-        gate = Gate(limits(1e6, 1e9), max_concurrent=3, clock=instant_clock, rng=random.Random(1))
+        gate = gate_of(limits(1e6, 1e9), slots=3, clock=instant_clock)
         inside = most = 0
 
         async def call() -> None:
             nonlocal inside, most
-            await gate.enter("m", 1)
-            inside += 1
-            most = max(most, inside)
-            await asyncio.sleep(0)
-            inside -= 1
-            gate.leave()
+            async with gate.admission(attempt()):
+                inside += 1
+                most = max(most, inside)
+                await asyncio.sleep(0)
+                inside -= 1
 
         await asyncio.gather(*(call() for _ in range(50)))
         assert most == 3
@@ -66,13 +99,13 @@ def test_the_gate_never_lets_more_calls_in_than_it_has_slots(instant_clock):
 
 def test_the_gate_waits_out_limits_in_order(instant_clock):
     async def main() -> list[tuple[int, float]]:
-        gate = Gate(limits(requests=2, tokens=1e9), max_concurrent=100, clock=instant_clock, rng=random.Random(1))
+        gate = gate_of(limits(requests=2, tokens=1e9), slots=100, clock=instant_clock)
         entered: list[tuple[int, float]] = []
 
         async def call(number: int) -> None:
-            await gate.enter("m", 1)
-            entered.append((number, instant_clock.monotonic()))
-            gate.leave()
+            async with gate.admission(attempt()) as ticket:
+                entered.append((number, instant_clock.monotonic()))
+                ticket.sent()
 
         await asyncio.gather(*(call(number) for number in range(6)))
         return entered
@@ -85,13 +118,13 @@ def test_the_gate_waits_out_limits_in_order(instant_clock):
 def test_the_gate_waits_out_a_pause_and_spreads_what_it_held_back(instant_clock):
     async def main() -> list[float]:
         shared = limits(1e6, 1e9)
-        gate = Gate(shared, max_concurrent=100, clock=instant_clock, rng=random.Random(1))
+        gate = gate_of(shared, slots=100, clock=instant_clock)
         begin = instant_clock.monotonic()
         shared.pause("m", 20, begin)
 
         async def call() -> float:
-            await gate.enter("m", 1)
-            gate.leave()
+            async with gate.admission(attempt()) as ticket:
+                ticket.sent()
             return instant_clock.monotonic() - begin
 
         return await asyncio.gather(*(call() for _ in range(5)))
@@ -101,30 +134,30 @@ def test_the_gate_waits_out_a_pause_and_spreads_what_it_held_back(instant_clock)
 
 def test_a_cancelled_waiter_takes_no_slot(instant_clock):
     async def main() -> None:
-        gate = Gate(limits(), max_concurrent=1, clock=instant_clock, rng=random.Random(1))
-        await gate.enter("m", 1)
-        waiting = asyncio.create_task(gate.enter("m", 1))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        gate.leave()
-        await asyncio.wait_for(gate.enter("m", 1), 60)
+        gate = gate_of(limits(), slots=1, clock=instant_clock)
+        async with gate.admission(attempt()):
+            waiting = asyncio.create_task(gate.admission(attempt()).__aenter__())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        async with asyncio.timeout(60), gate.admission(attempt()):
+            pass
 
     asyncio.run(main())
 
 
 def test_slots_go_to_one_of_each_group_in_turn(instant_clock):
     async def main() -> list[str]:
-        calls = Arrivals(Gate(limits(1e6, 1e9), max_concurrent=1, clock=instant_clock, rng=random.Random(1)))
+        calls = Arrivals(gate_of(limits(1e6, 1e9), slots=1, clock=instant_clock))
         await calls.come("first")
         for name in ("x1", "x2", "a1", "a2", "a3", "b1", "x3", "c1", "b2"):
             await calls.come(name, None if name[0] == "x" else name[:1].encode())
         for _ in range(3):
-            calls.gate.leave()
+            calls.leave()
             await settle()
         await calls.come("d1", b"d")  # behind those whose turn it is already
         for _ in range(7):
-            calls.gate.leave()
+            calls.leave()
             await settle()
         return calls.entered
 
@@ -136,7 +169,7 @@ def test_the_limits_go_to_those_who_read_before_those_who_write():
 
     async def main() -> list[str]:
         clock = FakeClock()
-        calls = Arrivals(Gate(limits(1, 1e9), max_concurrent=100, clock=clock, rng=random.Random(1)))
+        calls = Arrivals(gate_of(limits(1, 1e9), slots=100, clock=clock))
         for name in ("now", "x1", "x2", "x3", "a1", "a2", "a3"):
             await calls.come(name, None if name[0] not in "ab" else name[:1].encode())
         assert calls.entered == ["now"]
@@ -156,7 +189,7 @@ def test_the_limits_go_to_those_who_read_before_those_who_write():
 def test_whoever_leaves_the_line_at_the_limits_blocks_nobody_behind():
     async def main() -> None:
         clock = FakeClock()
-        calls = Arrivals(Gate(limits(1, 1e9), max_concurrent=4, clock=clock, rng=random.Random(1)))
+        calls = Arrivals(gate_of(limits(1, 1e9), slots=4, clock=clock))
         for name in ("now", "x1", "x2", "x3"):
             await calls.come(name, None)
         await calls.come("a1", b"a")  # there is no slot
@@ -169,9 +202,9 @@ def test_whoever_leaves_the_line_at_the_limits_blocks_nobody_behind():
         await settle()
         assert calls.entered == ["now", "x3", "a1"]
         for _ in range(3):
-            calls.gate.leave()
+            calls.leave()
         clock.advance(600.0)
-        assert calls.gate.try_enter("m", 1)
+        assert may_enter(calls.gate)
 
     asyncio.run(main())
 
@@ -179,11 +212,11 @@ def test_whoever_leaves_the_line_at_the_limits_blocks_nobody_behind():
 @pytest.mark.parametrize("group", [None, b"a"])
 def test_a_slot_that_was_handed_over_in_the_moment_of_a_cancellation_is_passed_on(instant_clock, group):
     async def main() -> list[str]:
-        calls = Arrivals(Gate(limits(), max_concurrent=1, clock=instant_clock, rng=random.Random(1)))
+        calls = Arrivals(gate_of(limits(), slots=1, clock=instant_clock))
         await calls.come("now")
         await calls.come("gone", group)
         await calls.come("next", group)
-        calls.gate.leave()  # hands over to "gone"
+        calls.leave()  # hands over to "gone"
         await calls.cancel("gone")
         return calls.entered
 
@@ -192,14 +225,14 @@ def test_a_slot_that_was_handed_over_in_the_moment_of_a_cancellation_is_passed_o
 
 def test_who_gave_up_costs_its_group_no_turn(instant_clock):
     async def main() -> list[str]:
-        calls = Arrivals(Gate(limits(1e6, 1e9), max_concurrent=1, clock=instant_clock, rng=random.Random(1)))
+        calls = Arrivals(gate_of(limits(1e6, 1e9), slots=1, clock=instant_clock))
         await calls.come("now")
         for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
             await calls.come(name, name[:1].encode())
         for name in ("a1", "a2", "c1"):
             await calls.cancel(name)
         for _ in range(3):
-            calls.gate.leave()
+            calls.leave()
             await settle()
         return calls.entered
 
@@ -221,7 +254,7 @@ STEPS = st.lists(
 def test_whoever_comes_and_goes_the_order_holds_and_no_slot_is_lost(steps, slots, rng):
     async def main() -> None:
         clock = FakeClock()
-        calls = Arrivals(Gate(limits(1e6, 1e9), max_concurrent=slots, clock=clock, rng=rng))
+        calls = Arrivals(gate_of(limits(1e6, 1e9), slots=slots, clock=clock, rng=rng))
         waiting: dict[str, bytes | None] = {}  # in the order of their arrival
         passed_over: dict[
             bytes | None, dict[bytes | None, int]
@@ -248,7 +281,7 @@ def test_whoever_comes_and_goes_the_order_holds_and_no_slot_is_lost(steps, slots
                 await calls.come(str(number), which)
             elif what == "leave" and inside:
                 inside -= 1
-                calls.gate.leave()
+                calls.leave()
                 await settle()
             elif what == "cancel" and waiting:
                 name = list(waiting)[which % len(waiting)]
@@ -260,10 +293,10 @@ def test_whoever_comes_and_goes_the_order_holds_and_no_slot_is_lost(steps, slots
             assert inside == slots or not waiting, "nobody waits while a slot is free"
         while inside:
             seen, inside = len(calls.entered), inside - 1
-            calls.gate.leave()
+            calls.leave()
             await settle()
             took(calls.entered[seen:])
         assert not waiting
-        assert [calls.gate.try_enter("m", 1) for _ in range(slots + 1)] == [True] * slots + [False]
+        assert [may_enter(calls.gate) for _ in range(slots + 1)] == [True] * slots + [False]
 
     asyncio.run(main())

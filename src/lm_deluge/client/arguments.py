@@ -145,7 +145,7 @@ def _tool_choice(choice: str | None, tools: Sequence[Tool]) -> str | None:
 def _cache_mode(mode: CacheMode | None, *, has_cache: bool) -> CacheMode:
     name = "cache_mode"
     if mode is None:
-        mode = cast(CacheMode, os.environ.get(_MODE_VARIABLE, "").strip() or "use")
+        mode = cast("CacheMode", os.environ.get(_MODE_VARIABLE, "").strip() or "use")
         name = _MODE_VARIABLE if mode != "use" else name
     _one_of(name, mode, CacheMode)
     if mode == "offline" and not has_cache:

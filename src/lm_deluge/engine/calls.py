@@ -1,6 +1,5 @@
 """The attempts that get an item its answer: limits, build, send, and again if that may help."""
 
-import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -8,12 +7,11 @@ from lm_deluge._threads import in_thread
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache
 from lm_deluge.engine.report import Counters
-from lm_deluge.engine.sending import Sender
+from lm_deluge.engine.sending import Sender, Unheard
 from lm_deluge.engine.settings import held_back_by, share_of, too_large
 from lm_deluge.engine.settle import BREATHER, Settler
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import Target, Targets
-from lm_deluge.engine.warming import Warming, WarmTurn
 from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import ClosedError, LimitWarning
 from lm_deluge.events import CoolDown, Event, RetryScheduled
@@ -21,6 +19,7 @@ from lm_deluge.models import Model
 from lm_deluge.prompt_cache import CachePlan
 from lm_deluge.providers import Failure, parse
 from lm_deluge.response import APIResponse
+from lm_deluge.schedule import Admission, Attempt
 from lm_deluge.wire import HttpRequest, HttpResponse
 
 __all__ = ["Attempts"]
@@ -63,7 +62,6 @@ class Attempts:
         self._emit = emit
         self._on_rest = on_rest
         self._on_wait = on_wait
-        self._warming = Warming(state.warmth, state.leading, state.clock, on_wait=on_wait)
         self._secrets = settler.secrets
         self._sender = Sender(
             state.transport, state.clock, timeout=self._settings.request_timeout, secrets=self._secrets
@@ -141,16 +139,11 @@ class Attempts:
 
     async def _rest(self, model: Model, seconds: float) -> None:
         """Wait before another attempt, but no longer than the model is asked at all."""
-        clock = self._state.clock
-        until = clock.monotonic() + seconds
-        self._on_rest(1)
-        try:
-            while (left := until - clock.monotonic()) > 0:
-                self._state.limits.check(model.name, clock.monotonic())
-                most = self._state.limits.gives_up_in(model.name, clock.monotonic())
-                await clock.sleep(min(left, most or left))
-        finally:
-            self._on_rest(-1)
+
+        def on_wait(change: int, _: float | None) -> None:
+            self._on_rest(change)
+
+        await self._state.gate.rest(Attempt(model=model.name, tokens=0, on_wait=on_wait), seconds)
 
     def _tokens(self, item: Item) -> int | str:
         """About how many tokens a call takes from the budget, or why it never can."""
@@ -163,60 +156,52 @@ class Attempts:
     ) -> APIResponse | Failure:
         """One call, or the answer that another request stored meanwhile."""
         item.arrival = None
-        prefilled = False
-        while item.arrival is None:
-            # Before the gate, so that a prompt which waits for its prefix holds no slot.
-            turn = await self._warming.enter(target.prefixes(plan))
-            if turn.waited:
-                self._counters.add_wait(turn.waited, is_first=not item.waited)
+
+        def on_wait(change: int, seconds: float | None) -> None:
+            self._on_wait(change)
+            if seconds:
+                self._counters.add_wait(seconds, is_first=not item.waited)
                 item.waited = True
-            try:
-                if turn.leads:
-                    await asyncio.sleep(0)  # the prompts that came with this one begin to wait
-                if turn.is_awaited and target.prefills and not prefilled:
-                    prefilled = await self._prefill(item, target, plan, turn)
-                    if prefilled:
-                        continue  # the prefix is warm, and the prompt takes its turn with those that read it
-                outcome = await self._exchange(item, target, tokens, plan, turn, may_stream=may_stream)
-            finally:
-                turn.close()
-            if outcome is not None:
-                return outcome
-        return await self._settler.conclude(item)
+
+        attempt = Attempt(
+            model=target.model.name,
+            tokens=tokens,
+            prefixes=target.prefixes(plan),
+            prefill=item.prompt.count_tokens() if target.can_prefill(item.prompt, plan) else None,
+            on_wait=on_wait,
+        )
+        async with self._state.gate.admission(attempt) as ticket:
+            while ticket.is_prefill:
+                await self._prefill(item, target, plan, ticket)
+                await ticket.resume()
+            outcome = await self._exchange(item, target, tokens, plan, ticket, may_stream=may_stream)
+        return await self._settler.conclude(item) if outcome is None else outcome
 
     async def _exchange(
-        self, item: Item, target: Target, tokens: int, plan: CachePlan, turn: WarmTurn, *, may_stream: bool
+        self, item: Item, target: Target, tokens: int, plan: CachePlan, ticket: Admission, *, may_stream: bool
     ) -> APIResponse | Failure | None:
-        """A hit, or why there is no answer. None if the answer has arrived, which ``item`` then has, or if the prefix
-        has ended while the call waited for the limits."""
-        gate, limits = self._state.gate, self._state.limits
-        if not gate.try_enter(target.model.name, tokens):
-            arrived = self._state.clock.monotonic()
-            await gate.enter(target.model.name, tokens, group=turn.group)
-            now = self._state.clock.monotonic()
-            if now - arrived > _LONG_WAIT and (what := held_back_by(limits, tokens, now=now)):
-                self._warnings.warn("held back", what, LimitWarning)
-        sent = False
+        """A hit, or why there is no answer. None if the answer has arrived, which ``item`` then has."""
+        limits, clock = self._state.limits, self._state.clock
+        if ticket.queued > _LONG_WAIT and (what := held_back_by(limits, tokens, now=clock.monotonic())):
+            self._warnings.warn("held back", what, LimitWarning)
+        if self._local.may_know_by_now(item):
+            hit = await self._local.look_again(item)
+            if hit is not None:
+                self._settler.hit(hit)
+                return hit
+        # Others wait for its beginning, which does not show in an answer that comes as a whole.
+        streams = may_stream and ticket.may_be_awaited
+        request = await self._build(item, target, plan, stream=streams)
+        self.check_open()
+        item.is_sent = True
         try:
-            if self._local.may_know_by_now(item):
-                hit = await self._local.look_again(item)
-                if hit is not None:
-                    self._settler.hit(hit)
-                    return hit
-            if not turn.holds:
-                return None
-            # Others wait for its beginning, which does not show in an answer that comes as a whole.
-            streams = may_stream and turn.may_be_awaited
-            request = await self._build(item, target, plan, stream=streams)
-            self.check_open()
-            sent = item.is_sent = True
-            item.sent = self._state.clock.monotonic()
+            item.sent = clock.monotonic()
             self._counters.calls += 1
             self._state.look_up_rates(target.model)  # meanwhile
             failure = await self._sender.send(
                 target.model,
                 request,
-                turn,
+                ticket,
                 lambda received: self._settler.arrived(item, target, plan, received, tokens),
                 stream=streams,
             )
@@ -225,47 +210,29 @@ class Attempts:
             return failure
         finally:
             item.is_sent = False
-            if not sent:
-                limits.give_back(tokens)
-            gate.leave()
 
-    async def _prefill(self, item: Item, target: Target, plan: CachePlan, turn: WarmTurn) -> bool:
-        """Have the prefix written without an answer, for others wait for it. Returns whether it was.
-
-        Where that fails, the prompt leads.
-        """
+    async def _prefill(self, item: Item, target: Target, plan: CachePlan, ticket: Admission) -> None:
+        """Have the prefix written without an answer, for others wait for it. Where that fails, the item leads."""
         request = target.build_prefill(item.prompt, plan)
-        if request is None:
-            return False
-        tokens = item.prompt.count_tokens()
-        await self._state.gate.enter(target.model.name, tokens, group=turn.group)
-        try:
-            if not turn.is_awaited:  # meanwhile another has written it
-                self._state.limits.give_back(tokens)
-                return False
-            self.check_open()
-            started = self._state.clock.monotonic()
-            turn.sent()
-            self._counters.calls += 1
-            received: list[HttpResponse] = []
-            failure = await self._sender.send(
-                target.model, request, self._warming.alone(), received.append, stream=False
-            )
-        finally:
-            self._state.gate.leave()
+        self.check_open()
+        started = self._state.clock.monotonic()
+        ticket.sent()
+        self._counters.calls += 1
+        received: list[HttpResponse] = []
+        failure = await self._sender.send(target.model, request, Unheard(), received.append, stream=False)
+        ticket.done()
         now = self._state.clock.time()
         reply = failure if failure is not None else parse(target.model, received[0], now=now, secrets=self._secrets)
         if isinstance(reply, Failure):
             if reply.status in _ASKS_FOR_A_PAUSE:
                 self._pause(target.model, reply.retry_after or BREATHER, reply.message)
-            return False
-        turn.began(started=started)
+            return
+        ticket.began(started=started)
         if reply.usage is not None:
-            self._state.limits.settle(tokens, reply.usage.total_tokens)
+            self._state.limits.settle(item.prompt.count_tokens(), reply.usage.total_tokens)
             rates = await self._settler.charge(target.model, reply.usage, reply.service_tier, was_wanted=False)
             if rates is not None:
                 self._counters.writes.add(plan.prefixes, reply.usage, rates, started=started, prompt=item.prompt)
-        return True
 
     async def _build(self, item: Item, target: Target, plan: CachePlan, *, stream: bool) -> HttpRequest:
         if not self._state.pace.step():

@@ -8,20 +8,33 @@ import msgspec
 
 from lm_deluge._clock import Clock
 from lm_deluge._secrets import Secrets
-from lm_deluge.engine.warming import WarmTurn
 from lm_deluge.errors import ConnectError, ConnectionDropped, RequestTimeout, TransportError
 from lm_deluge.models import Model
 from lm_deluge.providers import Failure, StreamReader, as_whole
+from lm_deluge.schedule import Admission
 from lm_deluge.transport import Transport
 from lm_deluge.wire import HttpRequest, HttpResponse, host_of
 
-__all__ = ["Sender"]
+__all__ = ["Sender", "Unheard"]
 
 _WORTH_ANOTHER_TRY = (ConnectError, ConnectionDropped, RequestTimeout)
 
 
+class Unheard:
+    """In the place of the ticket of a request whose beginning says nothing."""
+
+    def sent(self) -> None:
+        """It goes out."""
+
+    def began(self, *, started: float) -> None:
+        """Its answer has begun."""
+
+    def failed(self) -> None:
+        """It has no answer."""
+
+
 class Sender:
-    """Sends requests and tells their turns how that went.
+    """Sends requests and tells their tickets how that went.
 
     Args:
         timeout: seconds for one call, from connecting to the last byte.
@@ -38,7 +51,7 @@ class Sender:
         self,
         model: Model,
         request: HttpRequest,
-        turn: WarmTurn,
+        ticket: Admission | Unheard,
         arrived: Callable[[HttpResponse], None],
         *,
         stream: bool,
@@ -48,40 +61,40 @@ class Sender:
         Args:
             model: which model is asked.
             request: what to send.
-            turn: told when the answer has begun, or that it will not.
+            ticket: told when the answer has begun, or that it will not.
             arrived: called with the response right after its last byte, before anything is awaited.
             stream: whether ``request`` asks for an answer in pieces. It is put together again.
         """
         started = self._clock.monotonic()
-        turn.sent()
+        ticket.sent()
         try:
             if stream:
-                return await self._stream(model, request, turn, arrived, started)
+                return await self._stream(model, request, ticket, arrived, started)
             response = await self._transport.send(request, timeout=self._timeout)
         except TransportError as error:
-            turn.failed()
+            ticket.failed()
             return Failure(
                 status=0, message=self._secrets.hide(str(error)), retryable=isinstance(error, _WORTH_ANOTHER_TRY)
             )
         if response.status == HTTPStatus.OK:
             body = as_whole(model, response.body, secrets=self._secrets)
             if isinstance(body, Failure):
-                turn.failed()
+                ticket.failed()
                 return body
             if body is not response.body:
                 response = msgspec.structs.replace(response, body=body)
         arrived(response)
         if response.status == HTTPStatus.OK and response.body.lstrip()[:1] == b"{":
-            turn.began(started=started)
+            ticket.began(started=started)
         else:
-            turn.failed()  # the page of a proxy is no answer, whatever its status
+            ticket.failed()  # the page of a proxy is no answer, whatever its status
         return None
 
     async def _stream(
         self,
         model: Model,
         request: HttpRequest,
-        turn: WarmTurn,
+        ticket: Admission | Unheard,
         arrived: Callable[[HttpResponse], None],
         started: float,
     ) -> Failure | None:
@@ -91,7 +104,7 @@ class Sender:
                 self._transport.stream(request, timeout=self._timeout) as response,
             ):
                 if response.status != HTTPStatus.OK:
-                    turn.failed()
+                    ticket.failed()
                     body = await response.read()
                     arrived(HttpResponse(status=response.status, headers=response.headers, body=body))
                     return None
@@ -99,13 +112,13 @@ class Sender:
                 async for chunk in response.chunks:
                     reader.feed(chunk)
                     if reader.has_begun:  # and not only a comment that keeps the connection open
-                        turn.began(started=started)
+                        ticket.began(started=started)
                 outcome = reader.result()
                 if isinstance(outcome, Failure):
-                    turn.failed()
+                    ticket.failed()
                     return outcome
                 arrived(HttpResponse(status=response.status, headers=response.headers, body=reader.body()))
-                turn.began(started=started)  # where it came at once, only now
+                ticket.began(started=started)  # where it came at once, only now
                 return None
         except TimeoutError as error:
             if isinstance(error, TransportError):

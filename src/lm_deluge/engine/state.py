@@ -27,14 +27,11 @@ from lm_deluge.models import Model, Rates, credential, rates_for
 from lm_deluge.prompt_cache import PrefixIndexes, RoutingKeys
 from lm_deluge.prompt_cache.write_audit import WriteLog
 from lm_deluge.response import APIResponse
-from lm_deluge.schedule import Choice, Gate, Limits, PrefixScheduler
-from lm_deluge.schedule.pace import Pace
+from lm_deluge.schedule import Choice, Gate, Limits, Pace, PrefixScheduler, Ticket
 from lm_deluge.transport import Transport
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-    from lm_deluge.engine.warming import Waiter, WarmTurn
 
 __all__ = ["ClientState", "EngineState", "Lifetime", "ProviderCaching"]
 
@@ -55,8 +52,7 @@ class ProviderCaching:
     """What a client knows of its providers' prompt caches. Shared by its runs, in all threads."""
 
     def __init__(self) -> None:
-        self.warmth: PrefixScheduler[Waiter] = PrefixScheduler()
-        self.leading: set[WarmTurn] = set()
+        self.prefixes: PrefixScheduler[Ticket] = PrefixScheduler()
         self.routing_keys = RoutingKeys()
         self.indexes = PrefixIndexes()
         self.advisor = Advisor()
@@ -173,11 +169,11 @@ class EngineState:
         self.advisor = caching.advisor
         self.write_log = caching.write_log
         self.indexes = caching.indexes
-        self.warmth = caching.warmth
-        self.leading = caching.leading
         self.told = caching.told
         self._keeper: LeaseKeeper | None = None
-        self.gate = Gate(self.limits, max_concurrent=self.settings.max_concurrent, clock=self.clock, rng=rng)
+        self.gate = Gate(
+            self.limits, caching.prefixes, max_concurrent=self.settings.max_concurrent, clock=self.clock, rng=rng
+        )
         self.pace = Pace()
         self._choice = client.choice
         self._rates: dict[str, Future[Rates | None]] = {}

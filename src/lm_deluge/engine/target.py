@@ -81,17 +81,16 @@ class Target:
         """The HTTP request for a prompt."""
         return build(self._request(prompt, plan), credential=self.credential, stream=stream)
 
-    @property
-    def prefills(self) -> bool:
-        """Whether prefixes are to be written by requests without an answer."""
-        return self._planner is not None and self._planner.cache.warm == "prefill"
+    def can_prefill(self, prompt: Conversation, plan: CachePlan) -> bool:
+        """Whether a prompt's prefix is to be written by a request without an answer, if others wait for it."""
+        if self._planner is None or self._planner.cache.warm != "prefill" or not plan.is_long_enough:
+            return False
+        return can_prefill(self._request(prompt, plan))
 
-    def build_prefill(self, prompt: Conversation, plan: CachePlan) -> HttpRequest | None:
-        """The HTTP request that only writes a prompt's prefix, if supported and if the prefix is long enough."""
-        request = self._request(prompt, plan)
-        if not can_prefill(request) or not plan.is_long_enough:
-            return None
-        return build(msgspec.structs.replace(request, prefill=True), credential=self.credential)
+    def build_prefill(self, prompt: Conversation, plan: CachePlan) -> HttpRequest:
+        """The HTTP request that only writes a prompt's prefix."""
+        request = msgspec.structs.replace(self._request(prompt, plan), prefill=True)
+        return build(request, credential=self.credential)
 
     def _request(self, prompt: Conversation, plan: CachePlan) -> Request:
         settings, options = self._settings, self._options

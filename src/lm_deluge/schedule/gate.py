@@ -1,122 +1,215 @@
-"""The one place where calls wait: for a pause to end, for the limits, and for a free slot.
+"""The one place where attempts wait: for their prefix, a slot, the end of a pause, the limits, or the time of a retry.
 
-Who is next of those that wait is decided in ``schedule.fair_queue``.
+The scheduler decides (``schedule.scheduler``); the gate lends it an event loop and a clock.
 """
 
 import asyncio
+import contextlib
 import random
+from types import TracebackType
+from typing import Self
 
 from lm_deluge._clock import Clock
-from lm_deluge.schedule.fair_queue import APART, FairQueue
 from lm_deluge.schedule.limits import Limits
+from lm_deluge.schedule.prefixes import PrefixScheduler
+from lm_deluge.schedule.scheduler import Scheduler
+from lm_deluge.schedule.ticket import Attempt, Stage, Ticket
 
-__all__ = ["Gate"]
+__all__ = ["Admission", "Gate"]
+
+_LOOK_SECONDS = 2.0  # real ones, between two looks at the leaders while there are followers
 
 
 class Gate:
-    """Lets calls through as the limits allow. Belongs to one event loop; the limits behind it may be shared.
+    """Lets attempts through as the scheduler decides. Belongs to one event loop; limits and prefixes may be shared.
 
     Args:
         limits: requests and tokens per minute, and pauses.
-        max_concurrent: calls under way at once.
+        prefixes: who leads and who follows.
+        max_concurrent: requests in flight at once.
         clock: time.
-        rng: spreads the calls that a common pause held back.
+        rng: spreads the attempts that a common pause held back.
     """
 
-    def __init__(self, limits: Limits, *, max_concurrent: int, clock: Clock, rng: random.Random) -> None:
-        self._limits = limits
-        self._slots = _Slots(max_concurrent, clock)
-        self._turn = _Slots(1, clock)
+    def __init__(
+        self,
+        limits: Limits,
+        prefixes: PrefixScheduler[Ticket],
+        *,
+        max_concurrent: int,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
         self._clock = clock
-        self._rng = rng
+        self._loop = asyncio.get_running_loop()
+        self.scheduler = Scheduler(
+            limits,
+            prefixes,
+            slots=max_concurrent,
+            rng=rng,
+            driver=self,
+        )
+        self._followers: set[Ticket] = set()
+        self._look: asyncio.TimerHandle | None = None
 
-    def try_enter(self, model: str, tokens: float) -> bool:
-        """Whether a call of about ``tokens`` tokens to ``model`` may start at once. If so, call ``leave`` after it."""
-        if not self._turn.free or not self._slots.try_acquire():
-            return False
-        if self._limits.acquire(model, tokens, self._clock.monotonic()):
-            self._slots.release()
-            return False
-        return True
-
-    async def enter(self, model: str, tokens: float, *, group: bytes | None = APART) -> None:
-        """Return when a call of about ``tokens`` tokens to ``model`` may start. Call ``leave`` when it is over.
-
-        Args:
-            model: whose pauses count.
-            tokens: the call's share of the limit.
-            group: the prefix that the call reads; None if it writes one, and ``APART`` if it does neither.
+    def admission(self, attempt: Attempt) -> "Admission":
+        """``async with`` it: in the block the request of the attempt may be sent.
 
         Raises:
-            UnavailableError: the model has not answered for too long.
+            UnavailableError: on entering the block, the model has not answered for too long.
         """
-        await self._slots.acquire(group)
+        return Admission(self, attempt)
+
+    async def rest(self, attempt: Attempt, seconds: float) -> None:
+        """Return when the time has come to retry an attempt.
+
+        Raises:
+            UnavailableError: meanwhile the model has not answered for too long.
+        """
+        ticket = self.scheduler.rest(attempt, seconds, self.now())
         try:
-            await self._wait(model, tokens, group)
-        except BaseException:
-            self._slots.release()
-            raise
+            await self.until_ready(ticket)
+        finally:
+            self.leave(ticket)
 
-    def leave(self) -> None:
-        """Free the slot of a call."""
-        self._slots.release()
+    def now(self) -> float:
+        """The time that the scheduler goes by."""
+        return self._clock.monotonic()
 
-    async def _wait(self, model: str, tokens: float, group: bytes | None) -> None:
-        while True:
-            now = self._clock.monotonic()
-            self._limits.check(model, now)
-            paused = self._limits.paused_for(model, now)
-            if paused:
-                # A little apart, so the calls that were held back do not all come in the same instant.
-                apart = paused + self._rng.uniform(0, min(1.0, paused / 4))
-                await self._clock.sleep(min(apart, self._limits.gives_up_in(model, now) or apart))
-                continue
-            # One call at a time waits for the limits, so a large call is not overtaken for ever by small ones.
-            await self._turn.acquire(group)
-            try:
-                while wait := self._limits.acquire(model, tokens, self._clock.monotonic()):
-                    if self._limits.paused_for(model, self._clock.monotonic()):
-                        break  # not here, where calls to other models stand behind
-                    await self._clock.sleep(wait)
-                else:
-                    return
-            finally:
-                self._turn.release()
+    async def until_ready(self, ticket: Ticket) -> None:
+        """Return when a ticket may go."""
+        while ticket.stage is not Stage.READY and ticket.problem is None:
+            if ticket.stage is Stage.LEADER:
+                await asyncio.sleep(0)  # the prompts that came with it become followers
+            elif ticket.stage is Stage.FOLLOWER:
+                await self._woken_or_impatient(ticket)
+            elif ticket.until is not None:
+                await self._clock.sleep(ticket.until - self.now())
+            else:
+                await self._woken(ticket)
+            self.scheduler.move(ticket, self.now())
+        if ticket.problem is not None:
+            raise ticket.problem
+
+    async def _woken(self, ticket: Ticket) -> None:
+        ticket.waiter = waiter = self._loop.create_future()
+        if not ticket.is_woken:
+            await waiter
+
+    async def _woken_or_impatient(self, ticket: Ticket) -> None:
+        self._followers.add(ticket)
+        if self._look is None:
+            self._look_soon()
+        try:
+            await self._woken(ticket)
+        finally:
+            self._followers.discard(ticket)
+
+    def leave(self, ticket: Ticket) -> None:
+        """A ticket is over."""
+        self.scheduler.leave(ticket, self.now())
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the event loop does not run, so that nothing becomes of the requests."""
+        return not self._loop.is_running()
+
+    def wake(self, ticket: Ticket) -> None:
+        """Let the task of a ticket go on."""
+        if isinstance(ticket.waiter, asyncio.Future) and not ticket.waiter.done():
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so none waits
+                ticket.waiter.set_result(None)
+
+    def wake_followers(self, tickets: list[Ticket]) -> None:
+        """Let the tasks of tickets go on. From any thread."""
+        with contextlib.suppress(RuntimeError):  # as above
+            self._loop.call_soon_threadsafe(self._wake_all, tickets)
+
+    def _wake_all(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            self.wake(ticket)
+
+    def _look_at_leaders(self) -> None:
+        """Wake the followers whose patience is over. Leaders whose event loop has stopped are not waited for."""
+        self._look = None
+        self.scheduler.cancel_abandoned()
+        now = self.now()
+        for ticket in self._followers:
+            if ticket.until is not None and ticket.until <= now:
+                self.wake(ticket)
+        if self._followers:
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        left = min((ticket.until - self.now() for ticket in self._followers if ticket.until is not None), default=0.0)
+        self._look = self._loop.call_later(max(0.01, min(left, _LOOK_SECONDS)), self._look_at_leaders)
 
 
-class _Slots:
-    """A semaphore with a line of those who wait, whose cost does not grow with their number.
+class Admission:
+    """One attempt at the gate, from its wait to the end of its requests.
 
-    ``asyncio.Semaphore`` looks at every waiter whenever it is released, which for hundreds of waiters is more work than
-    the rest of a call.
+    What is not told ends with the block: then the slot is free, and a request whose answer has not begun is cancelled.
     """
 
-    def __init__(self, count: int, clock: Clock) -> None:
-        self.free = count
-        self._clock = clock
-        self._line: FairQueue[asyncio.Future[None]] = FairQueue(asyncio.Future.done)
+    __slots__ = ("_attempt", "_gate", "_ticket")
 
-    def try_acquire(self) -> bool:
-        if self.free:
-            self.free -= 1
-            return True
-        return False
+    def __init__(self, gate: Gate, attempt: Attempt) -> None:
+        self._gate = gate
+        self._attempt = attempt
 
-    async def acquire(self, group: bytes | None) -> None:
-        if self.try_acquire():
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._line.push(turn, group, self._clock.monotonic())
+    async def __aenter__(self) -> Self:
+        self._ticket = self._gate.scheduler.enter(self._attempt, self._gate.now())
+        await self._until_ready()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gate.leave(self._ticket)
+
+    async def _until_ready(self) -> None:
         try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.release()  # the slot was handed over in the moment of the cancellation
+            await self._gate.until_ready(self._ticket)
+        except BaseException:
+            self._gate.leave(self._ticket)
             raise
 
-    def release(self) -> None:
-        turn = self._line.pop(self._clock.monotonic())
-        if turn is None:
-            self.free += 1
-        else:
-            turn.set_result(None)  # handed over, so nobody who comes later gets in first
+    @property
+    def queued(self) -> float:
+        """Seconds that it waited for a slot, for pauses and for the limits."""
+        return self._ticket.queued
+
+    @property
+    def is_prefill(self) -> bool:
+        """Whether what is to be sent now is a request without an answer: others wait for the prefix."""
+        return self._ticket.is_prefill
+
+    @property
+    def may_be_awaited(self) -> bool:
+        """Whether others wait for the answer to begin, or may come to."""
+        return self._gate.scheduler.may_be_awaited(self._ticket)
+
+    def sent(self) -> None:
+        """The request goes out."""
+        self._gate.scheduler.sent(self._ticket, self._gate.now())
+
+    def began(self, *, started: float) -> None:
+        """The answer has begun to the request that was sent at ``started``, on the monotonic clock."""
+        self._gate.scheduler.began(self._ticket, started=started, now=self._gate.now())
+
+    def failed(self) -> None:
+        """The request has ended without an answer."""
+        self._gate.scheduler.failed(self._ticket)
+
+    def done(self) -> None:
+        """The exchange is over, and its slot is free."""
+        self._gate.scheduler.done(self._ticket, self._gate.now())
+
+    async def resume(self) -> None:
+        """Return when the attempt itself may be sent, after its prefill.
+
+        Raises:
+            UnavailableError: meanwhile the model has not answered for too long.
+        """
+        self._gate.scheduler.resume(self._ticket, self._gate.now())
+        await self._until_ready()

@@ -115,6 +115,7 @@ class PrefixScheduler(Generic[W]):
         self._groups: dict[bytes, _Group[W]] = {}
         self._forget_at = _CAPACITY
         self._unsent: set[PrefixTicket] = set()  # those that lead
+        self._leaders: dict[PrefixTicket, W] = {}
         renewed(self)
 
     def _at_fork_reinit(self) -> None:
@@ -122,6 +123,7 @@ class PrefixScheduler(Generic[W]):
         self._lock = threading.Lock()
         self._groups.clear()
         self._unsent.clear()
+        self._leaders.clear()
 
     def __len__(self) -> int:
         """Prefixes that are known."""
@@ -135,15 +137,14 @@ class PrefixScheduler(Generic[W]):
         Args:
             prefixes: the prefixes of the request's breakpoints, the shortest first.
             now: seconds on a clock that only goes forward.
-            waiter: what ``began`` and ``failed`` return when it is time to ask again; None never waits.
+            waiter: who asks. ``began`` and ``failed`` return it when it is time to ask again. None never waits.
         """
         with self._lock:
             chain = [(prefix, self._group(prefix.id)) for prefix in prefixes if prefix.is_cacheable]
             for _, group in chain:
                 if group.failures and group.is_idle:
                     group.failures = 0
-                if waiter is not None:  # it may ask again without having been woken
-                    group.waiting.pop(waiter, None)
+                if waiter is not None:
                     group.returning.pop(waiter, None)
             # The longest prefix that can be read covers the shorter ones. Those of them that have ended stay so.
             warm = [at for at, (_, group) in enumerate(chain) if now < group.warm_until]
@@ -152,9 +153,15 @@ class PrefixScheduler(Generic[W]):
             if cold and waiter is not None:
                 first, group = cold[0]
                 if not self._may_lead(group, now):
-                    group.waiting[waiter] = None
+                    group.waiting.setdefault(waiter)  # one that asks again, without having been woken, keeps its place
+                    for _, other in chain:
+                        if other is not group:
+                            other.waiting.pop(waiter, None)
                     until = now + self._patience if group.unsent else group.deadline
                     return PrefixTicket(role="wait", prefixes=(first,), until=until)
+            if waiter is not None:
+                for _, group in chain:
+                    group.waiting.pop(waiter, None)
             read = [chain[at] for at in warm if at == warm[-1] or chain[at][0].is_renewed]
             led = [each for each in read if self._ends_soon(each[1], now) and self._may_lead(each[1], now)] + cold
             ticket = PrefixTicket(
@@ -166,6 +173,8 @@ class PrefixScheduler(Generic[W]):
             )
             if led:
                 self._unsent.add(ticket)
+                if waiter is not None:
+                    self._leaders[ticket] = waiter
                 for _, group in led:
                     group.leaders += 1
                     group.unsent += 1
@@ -189,6 +198,11 @@ class PrefixScheduler(Generic[W]):
         """Whether others wait for what a ticket leads."""
         with self._lock:
             return any(self._groups[id].waiting for id in ticket.leads)
+
+    def leaders(self) -> list[tuple[PrefixTicket, W]]:
+        """The tickets that lead now, and whose they are."""
+        with self._lock:
+            return list(self._leaders.items())
 
     def began(self, ticket: PrefixTicket, *, started: float, now: float) -> list[W]:
         """The answer of a request has begun: what it wrote can be read, and what it read lives again.
@@ -262,6 +276,7 @@ class PrefixScheduler(Generic[W]):
     def _step_down(self, ticket: PrefixTicket) -> list[_Group[W]]:
         """Take a ticket's leader away from its groups, and return them."""
         self._leave_unsent(ticket)
+        self._leaders.pop(ticket, None)
         groups = [self._groups[id] for id in ticket.leads]
         for group in groups:
             group.leaders -= 1
