@@ -27,13 +27,12 @@ from lm_deluge.errors import LimitWarning, LMDelugeError, PromptCacheWarning, Un
 from lm_deluge.events import Event
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
+from lm_deluge.schedule import Window
 
 __all__ = ["Executor", "Interactive"]
 
 _log = logging.getLogger("lm_deluge")
 
-_MOST_FOR_EACH_SLOT = 4
-_MOST_WAITING_FOR_EACH_SLOT = 64
 _LEAST_PATIENCE = 300.0  # seconds, with others who fetch the same answer
 _ENDED = "The call for this prompt was ended from outside, before it had an answer. Run it again."
 
@@ -139,9 +138,7 @@ class Interactive:
         self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._working: dict[asyncio.Task[Any], Item] = {}
-        self._workers = 0
-        self._resting = 0
-        self._waiting = 0
+        self._window = Window(self._most)
         self._closing = False
         self._logged = False
 
@@ -203,36 +200,32 @@ class Interactive:
 
     def _hire(self) -> None:
         """Start another worker if there is work and a call more may be in flight."""
-        # A worker that waits for a retry makes no call; another takes its place meanwhile, but not without end. One
-        # that waits for a duplicate's answer holds nothing but its prompt, so there may be many more of those.
-        if self._closing or not self._items:
-            return
-        waiting = min(self._waiting, _MOST_WAITING_FOR_EACH_SLOT * self._most)
-        if self._workers - self._resting < self._most and self._workers - waiting < _MOST_FOR_EACH_SLOT * self._most:
-            self._workers += 1
+        if not self._closing and self._items and self._window.may_begin:
+            self._window.begin()
             task = asyncio.create_task(self._work())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     def _on_rest(self, change: int) -> None:
-        self._resting += change
+        self._window.rest(change)
         if change > 0:
             self._hire()
 
     def _on_wait(self, change: int) -> None:
-        self._waiting += change
-        self._on_rest(change)
+        self._window.wait(change)
+        if change > 0:
+            self._hire()
 
     async def _work(self) -> None:
         try:
-            while self._items and self._workers - self._resting <= self._most:
+            while self._items and self._window.may_go_on:
                 item = self._items.popleft()
                 self._room.set()
                 await self._execute(item)
                 if self._outbox.is_full:
                     await self._outbox.room()
         finally:
-            self._workers -= 1
+            self._window.end()
 
     async def _execute(self, item: Item) -> None:
         """Get an item its response. There is exactly one, however the attempts end."""

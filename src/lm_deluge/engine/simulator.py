@@ -1,11 +1,12 @@
 """A run without a provider: who is sent when, in a time that jumps from one event to the next, and what it costs.
 
-Turns, line and limits are those of real runs, and plans are too; what a provider would read and write is predicted. All
-that is guessed is how long an answer takes.
+The scheduler is that of real runs, and the plans are too; what a provider would read and write is predicted. All that
+is guessed is how long an answer takes.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 
 import msgspec
@@ -25,14 +26,13 @@ from lm_deluge.prompt_cache import (
     RoutingKeys,
 )
 from lm_deluge.providers import wire_format
-from lm_deluge.schedule import FairQueue, Limits, PrefixScheduler, PrefixTicket
+from lm_deluge.schedule import Attempt, Limits, PrefixScheduler, Scheduler, Stage, Ticket, Window
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
 
 __all__ = ["RunPlan", "forecast"]
 
 _NO_PLAN = CachePlan()
-_NO_TURN = PrefixTicket(role="follow")
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,9 +96,9 @@ def forecast(run: RunPlan, cache: PromptCache | None, planner: Planner | None) -
     client = _Client(run)
     warms = planner is not None and planner.warms
     prefills = warms and run.can_prefill and cache is not None and cache.warm == "prefill"
-    cold = _Rehearsal(run, client, plans, warms=warms, prefills=prefills).play()
-    warm = _Rehearsal(run, client, plans, warms=warms, prefills=prefills).play()
-    unwarmed = _Rehearsal(run, _Client(run), plans).play() if warms else None
+    cold = _Simulation(run, client, plans, warms=warms, prefills=prefills).run()
+    warm = _Simulation(run, client, plans, warms=warms, prefills=prefills).run()
+    unwarmed = _Simulation(run, _Client(run), plans).run() if warms else None
     return Forecast(cache=cache, cold=cold, warm=warm, unwarmed=unwarmed)
 
 
@@ -120,26 +120,25 @@ class _Client:
     def __init__(self, run: RunPlan) -> None:
         per_message = wire_format(run.model).tokens_per_message
         self.provider = Predictor(run.model, run.tools, scope=run.scope, tokens_per_message=per_message)
-        self.warmth: PrefixScheduler[_Prompt] = PrefixScheduler()
+        self.prefixes: PrefixScheduler[Ticket] = PrefixScheduler()
         self.routing_keys = RoutingKeys()
         self.limits = Limits(requests_per_minute=run.requests_per_minute, tokens_per_minute=run.tokens_per_minute)
         self.now = 0.0
 
 
-class _Prompt(msgspec.Struct, eq=False):
-    """A prompt on its way. Each is equal to itself only."""
+class _Prompt(msgspec.Struct, frozen=True, eq=False):
+    """A prompt that has begun."""
 
     conversation: Conversation
     plan: CachePlan
     tokens: int
     share: int
-    turn: PrefixTicket = _NO_TURN
-    prefill: bool = False  # what is sent next is a request without an answer
-    prefilled: bool = False
 
 
-class _Rehearsal:
-    """One run."""
+class _Simulation:
+    """One run. The driver of a scheduler whose time is a heap of events."""
+
+    is_abandoned = False
 
     def __init__(
         self, run: RunPlan, client: _Client, plans: Sequence[CachePlan], *, warms: bool = False, prefills: bool = False
@@ -150,21 +149,31 @@ class _Rehearsal:
         self._prefills = prefills
         self._bill = _Adding(run.rates)
         self._prompts = self._begun(plans)
-        self._active = 0  # prompts that have begun and do not wait for another
-        self._slots = run.at_once
-        self._for_slots: FairQueue[_Prompt] = FairQueue()
-        self._turn_is_free = True
-        self._for_turn: FairQueue[_Prompt] = FairQueue()
+        self._window = Window(run.at_once)
+        # Nothing is random here, for there are no pauses.
+        self._scheduler = Scheduler(
+            client.limits, client.prefixes, slots=run.at_once, rng=random.Random(0), driver=self
+        )
+        self._followers: list[Ticket] = []  # those that can move on
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
 
-    def play(self) -> Bill:
+    def run(self) -> Bill:
         """Send all prompts, and add up what they cost."""
-        self._hire()
+        self._begin()
         while self._events:
             self._client.now, _, event = heappop(self._events)
             event()
+            self._move_followers()
         return self._bill.total()
+
+    def wake(self, ticket: Ticket) -> None:
+        """Let a ticket move on, after what happens at this moment already."""
+        self._at(self._client.now, lambda: self._move(ticket))
+
+    def wake_followers(self, tickets: list[Ticket]) -> None:
+        """Let followers move on."""
+        self._followers += tickets
 
     def _begun(self, plans: Sequence[CachePlan]) -> Iterator[_Prompt]:
         """Prompts as they begin, which is when they get their routing keys."""
@@ -175,109 +184,69 @@ class _Rehearsal:
             spread = client.routing_keys.spread(plan, limit, client.now, rate=rate)
             yield _Prompt(conversation, spread, tokens, share)
 
-    def _later(self, seconds: float, event: Callable[[], None]) -> None:
+    def _at(self, time: float, event: Callable[[], None]) -> None:
         self._count += 1
-        heappush(self._events, (self._client.now + seconds, self._count, event))
+        heappush(self._events, (time, self._count, event))
 
-    def _hire(self) -> None:
-        """Begin with prompts as long as more may be under way."""
-        while self._active < self._run.at_once and (prompt := next(self._prompts, None)) is not None:
-            self._active += 1
-            self._enter(prompt)
+    def _begin(self) -> None:
+        """Begin with prompts as long as more may be begun."""
+        while self._window.may_begin and (prompt := next(self._prompts, None)) is not None:
+            self._window.begin()
+            attempt = Attempt(
+                model=self._run.model.name,
+                tokens=prompt.share,
+                prefixes=prompt.plan.prefixes if self._warms else (),
+                prefill=prompt.tokens if self._prefills and prompt.plan.is_long_enough else None,
+                on_wait=lambda change, _: self._window.wait(change),
+            )
+            ticket = self._scheduler.enter(attempt, self._client.now)
+            ticket.waiter = prompt
+            self._go_on(ticket)
 
-    def _enter(self, prompt: _Prompt) -> None:
-        """Take a turn with those that have the same prefix."""
-        prefixes = prompt.plan.prefixes if self._warms else ()
-        turn = prompt.turn = self._client.warmth.enter(prefixes, self._client.now, prompt)
-        if turn.role == "wait":
-            self._active -= 1
-        elif turn.leads:
-            self._later(0.0, lambda: self._lead(prompt))
-        else:
-            self._ask(prompt)
+    def _move(self, ticket: Ticket) -> None:
+        self._scheduler.move(ticket, self._client.now)
+        self._go_on(ticket)
 
-    def _lead(self, prompt: _Prompt) -> None:
-        """Those that came with a leader wait by now, so it is known whether there is something to prefill for."""
-        may_prefill = self._prefills and not prompt.prefilled and prompt.plan.is_long_enough
-        prompt.prefill = may_prefill and self._client.warmth.is_awaited(prompt.turn)
-        self._ask(prompt)
+    def _move_followers(self) -> None:
+        while self._followers:
+            followers, self._followers = self._followers, []
+            for ticket in followers:
+                self._move(ticket)
 
-    def _ask(self, prompt: _Prompt) -> None:
-        """Ask for a slot, and then for the turn at the limits."""
-        if self._slots:
-            self._slots -= 1
-            self._ask_limits(prompt)
-        else:
-            self._for_slots.push(prompt, prompt.turn.group, self._client.now)
+    def _go_on(self, ticket: Ticket) -> None:
+        """Send what may go, and come back to what moves on by itself. An answer never takes a follower's patience."""
+        if ticket.stage is Stage.READY:
+            self._send(ticket)
+        elif ticket.stage is Stage.LEADER:
+            self.wake(ticket)
+        elif ticket.until is not None and ticket.stage is not Stage.FOLLOWER:
+            self._at(ticket.until, lambda: self._move(ticket))
 
-    def _ask_limits(self, prompt: _Prompt) -> None:
-        if self._turn_is_free:
-            self._turn_is_free = False
-            self._acquire(prompt)
-        else:
-            self._for_turn.push(prompt, prompt.turn.group, self._client.now)
-
-    def _acquire(self, prompt: _Prompt) -> None:
-        wait = self._client.limits.acquire(self._run.model.name, self._share(prompt), self._client.now)
-        if wait:
-            self._later(wait, lambda: self._acquire(prompt))
-            return
-        next_one = self._for_turn.pop(self._client.now)
-        if next_one is None:
-            self._turn_is_free = True
-        else:
-            self._later(0.0, lambda: self._acquire(next_one))
-        self._send(prompt)
-
-    def _send(self, prompt: _Prompt) -> None:
-        """Send a request, unless what it was to read has ended meanwhile."""
-        client, turn = self._client, prompt.turn
-        if not client.warmth.holds(turn, client.now):
-            client.limits.give_back(self._share(prompt))
-            prompt.prefill = False
-            self._leave()
-            self._wake(client.warmth.cancelled(turn))
-            self._enter(prompt)
-            return
-        client.warmth.sent(turn, client.now)
+    def _send(self, ticket: Ticket) -> None:
+        client, prompt = self._client, ticket.waiter
+        assert isinstance(prompt, _Prompt)  # noqa: S101 - nothing else is given to a ticket here
+        self._scheduler.sent(ticket, client.now)
         usage, entries = client.provider.look_up(prompt.conversation, prompt.plan, client.now)
-        usage = msgspec.structs.replace(usage, output_tokens=0 if prompt.prefill else self._run.output_tokens)
+        usage = msgspec.structs.replace(usage, output_tokens=0 if ticket.is_prefill else self._run.output_tokens)
         self._bill.add(usage)
         started = client.now
-        self._later(ANSWERED_AFTER, lambda: self._answered(prompt, entries, usage, started=started))
+        self._at(started + ANSWERED_AFTER, lambda: self._answered(ticket, entries, usage, started=started))
 
-    def _answered(self, prompt: _Prompt, entries: Entries, usage: Usage, *, started: float) -> None:
-        client, turn = self._client, prompt.turn
+    def _answered(self, ticket: Ticket, entries: Entries, usage: Usage, *, started: float) -> None:
+        client, scheduler = self._client, self._scheduler
         client.provider.publish(entries, started)
-        client.limits.settle(self._share(prompt), usage.total_tokens)
-        self._leave()
-        woken = client.warmth.began(turn, started=started, now=client.now)
-        if prompt.prefill:
-            prompt.prefill, prompt.prefilled = False, True
-            self._enter(prompt)
+        client.limits.settle(ticket.share, usage.total_tokens)
+        scheduler.done(ticket, client.now)
+        scheduler.began(ticket, started=started, now=client.now)
+        if ticket.is_prefill:
+            scheduler.resume(ticket, client.now)
+            self._go_on(ticket)
         else:
-            self._active -= 1
-        self._hire()  # before those who waited have taken note that they may go
-        self._wake(woken)
-        self._hire()  # again, for some of those may have to wait for another
-
-    def _leave(self) -> None:
-        """Free a slot."""
-        next_one = self._for_slots.pop(self._client.now)
-        if next_one is None:
-            self._slots += 1
-        else:
-            self._later(0.0, lambda: self._ask_limits(next_one))
-
-    def _wake(self, prompts: Iterable[_Prompt]) -> None:
-        for prompt in prompts:
-            self._active += 1
-            self._enter(prompt)
-
-    @staticmethod
-    def _share(prompt: _Prompt) -> int:
-        """What the next request takes from the limit of tokens."""
-        return prompt.tokens if prompt.prefill else prompt.share
+            scheduler.leave(ticket, client.now)
+            self._window.end()
+        self._begin()  # before those who waited have taken note that they may go
+        self._move_followers()
+        self._begin()  # again, for some of those may have to wait for another
 
 
 class _Adding:

@@ -9,6 +9,7 @@ from lm_deluge.schedule.prefixes import PrefixScheduler, PrefixTicket
 from lm_deluge.schedule.retry import RetryPolicy
 from lm_deluge.schedule.scheduler import Scheduler
 from lm_deluge.schedule.ticket import Attempt, Stage, Ticket
+from lm_deluge.schedule.window import Window
 
 __all__ = [
     "APART",
@@ -25,4 +26,5 @@ __all__ = [
     "Scheduler",
     "Stage",
     "Ticket",
+    "Window",
 ]
