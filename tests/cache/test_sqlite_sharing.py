@@ -119,7 +119,7 @@ def test_an_interrupted_run_keeps_what_it_had_handed_over(tmp_path: Path) -> Non
     assert stored(tmp_path / "cache.db") == 201
 
 
-def test_close_stores_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_stores_what_is_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = SqliteCache(tmp_path / "cache.db")
 
     async def main() -> None:

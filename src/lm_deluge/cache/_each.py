@@ -1,4 +1,4 @@
-"""Lookups one by one, in objects of which nothing is known but ``get``. One that fails is one miss."""
+"""Lookups one by one, in objects that have ``get`` and nothing else. A lookup that fails is one miss."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

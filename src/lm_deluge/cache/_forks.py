@@ -1,12 +1,12 @@
 """Closing files before a fork, so that no open file is carried into the child.
 
 SQLite keeps its locks for the whole process. A child that inherits an open connection believes that it holds locks
-which only its parent holds; when the parent then closes the file, what the child commits afterwards is lost, although
-the child opened connections of its own. So each holder of such a file closes it first and opens it again when needed,
-in the parent as in the child.
+which only its parent holds. When the parent then closes the file, what the child commits afterwards is lost, even
+through connections that the child opened itself. So each holder of such a file closes it before a fork and opens it
+again when needed, in the parent and in the child.
 
-A fork does not wait long. A wait for another program gives way to it; and a file that another thread uses all
-the same goes on being used in the parent, and is not used in the child.
+A fork does not wait long. A wait for another program gives way to it. A file that another thread uses all the time
+stays in use in the parent, and is not used in the child.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Which answers are worth keeping. A stored answer is replayed for ever, so a bad one must not get in."""
+"""Which answers are worth keeping. A stored answer is served again and again, so a bad one must not get in."""
 
 import inspect
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Entries, made from answers: everything that stores an answer makes its entry here."""
+"""Entries, made from answers. Everything that stores an answer makes its entry here."""
 
 from lm_deluge.cache.codec import UNKNOWN, encode
 from lm_deluge.cache.entry import Entry, Facts

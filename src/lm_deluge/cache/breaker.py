@@ -26,7 +26,7 @@ Leave = Literal["call", "probe"]
 
 
 class Breaker:
-    """Each caller asks for leave and says how the call went. Callers take turns; times are of one clock.
+    """Each caller asks for leave and says how the call went. Callers hold a lock; times are of one clock.
 
     Attributes:
         state: ``"closed"``, ``"open"`` or ``"half-open"``.

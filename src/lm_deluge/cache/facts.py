@@ -1,4 +1,4 @@
-"""The facts of an answer, as the answer itself tells them."""
+"""The facts of an answer, read from the answer itself."""
 
 from lm_deluge.cache.codec import Decoded
 from lm_deluge.cache.entry import Facts

@@ -162,7 +162,7 @@ class RunCache:
         if not writer.is_idle:
             # What another run has just received and handed to the writer is as good as stored, in a moment.
             for key in keys:
-                if (write := writer.under_way(key)) is not None:
+                if (write := writer.in_flight(key)) is not None:
                     writer.wait(write, seconds=_UNDER_WAY_SECONDS)
         values = store.get_many(keys)
         found = [
@@ -172,7 +172,7 @@ class RunCache:
         return found
 
     async def _fetch(self, key: bytes, oldest: float | None) -> Found:
-        if (write := self._cache.writer.under_way(key)) is not None:
+        if (write := self._cache.writer.in_flight(key)) is not None:
             with contextlib.suppress(Exception):  # its own run hears of it
                 await asyncio.wait_for(_over(write), _UNDER_WAY_SECONDS)
         value = await self._guarded.fetch(key)

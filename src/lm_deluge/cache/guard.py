@@ -1,8 +1,8 @@
-"""A cache that another program keeps, such as a server or an object of the user's, and that may be away.
+"""A cache that may fail to answer: a server, or an object of the user's.
 
-A call that hangs is given up soon. After a few failures nothing is asked for a while
-(``breaker``): lookups and leases fail at once. What could not be stored is kept (``spill``) and handed over when the
-cache answers again, before lookups go on, so that none of it is bought twice.
+A call that hangs is given up soon. After a few failures the cache is not called for a while (``breaker``): lookups and
+leases fail at once. Answers that could not be stored are kept (``spill``). They are handed over when the cache answers
+again, before lookups go on, so that none of them is bought twice.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ def patience_of(store: Any) -> float | None:
 
 class _State:
     def __init__(self, spill: Spill) -> None:
-        self.turn = threading.Lock()
+        self.lock = threading.Lock()
         self.breaker = Breaker()
         self.spill = spill
         self.runs: dict[int, Run] = {}
@@ -154,7 +154,7 @@ class Guard:
     def keep_run(self, run: Run) -> None:
         """Keep the account of a run, in memory."""
         state = self._state.get()
-        with state.turn:
+        with state.lock:
             if len(state.runs) < _MOST_RUNS:
                 state.runs[run.id] = run
 
@@ -176,7 +176,7 @@ class Guard:
         state = self._state.get()
         if self.is_good:
             return
-        with state.turn:
+        with state.lock:
             state.breaker.hasten(self._clock())
             if self._probe is not None:
                 self._leave_or_probe(state)
@@ -205,7 +205,7 @@ class Guard:
             return
         state = self._state.get()
         if state.over.wait(_CLOSE_SECONDS) and (state.spill.kept or state.runs):
-            with state.turn:
+            with state.lock:
                 leave = state.breaker.leave(self._clock())
             if leave is not None:
                 self._hand_over(state, leave)
@@ -215,7 +215,7 @@ class Guard:
 
     def _leave(self) -> Leave:
         state = self._state.get()
-        with state.turn:
+        with state.lock:
             leave = self._leave_or_probe(state)
         if leave is None:
             raise CacheFileError(f"it is left alone until it answers again. {state.why}")
@@ -233,10 +233,10 @@ class Guard:
     def _succeeded(self, leave: Leave) -> None:
         state = self._state.get()
         if not state.spill.kept and not state.runs:
-            with state.turn:
+            with state.lock:
                 state.breaker.succeeded(leave)
         elif leave == "probe" or state.breaker.state == "closed":
-            with state.turn:
+            with state.lock:
                 if self._taker is None:
                     state.breaker.succeeded(leave)
                     return
@@ -254,7 +254,7 @@ class Guard:
             said = f"{self._location}: {error}"
         elif isinstance(error, TimeoutError) and not str(error):
             said = f"{self._location}: it has not answered for {self._patience:g} s"
-        with state.turn:
+        with state.lock:
             state.why = said.rstrip(".") + "."
             state.breaker.failed(leave, self._clock(), at_once=hangs)
         kind = CacheFileError if hangs or isinstance(error, CacheFileError) else CacheError
@@ -267,7 +267,7 @@ class Guard:
         """No caller waits for a call any more, so how it went is not known."""
         if leave == "probe":
             state = self._state.get()
-            with state.turn:
+            with state.lock:
                 state.breaker.failed(leave, self._clock())
 
     def _hand_over(self, state: _State, leave: Leave) -> None:
@@ -283,7 +283,7 @@ class Guard:
                 for run in list(state.runs.values()):
                     self._taker.record_run(run)
                     state.runs.pop(run.id, None)
-                with state.turn:
+                with state.lock:
                     if not state.spill.kept and not state.runs:
                         state.breaker.succeeded(leave)
                         break

@@ -1,4 +1,4 @@
-"""A store behind its guard: every call of a run goes through here."""
+"""A store behind its guard. Every call of a run goes through here."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

@@ -1,4 +1,4 @@
-"""Who fetches an answer, when several want the same one: leases in one process, and keeping those that are held."""
+"""Leases: which of several callers fetches an answer. Those of one process, and the thread that renews leases."""
 
 import asyncio
 import contextlib

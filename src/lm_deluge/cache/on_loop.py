@@ -1,7 +1,7 @@
-"""Awaiting from the writer's thread: on the event loop that a coroutine belongs to, for as long as that runs.
+"""Awaiting from the writer's thread, on the event loop that a coroutine belongs to.
 
-A client of a database may be bound to its loop, so that is tried first. If the loop has ended or stands still, what has
-to be stored is awaited on a loop of its own: better tried there than lost.
+A client of a database may be bound to its loop, so that loop is tried first. If it has ended or does not run, the
+coroutine is awaited on a new loop, so that the answer has a chance to be stored.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
-"""What is stored of the request that led to an answer, so that a miss can be explained, keys made again, files moved.
+"""The stored request of an answer. It explains misses, gives entries new keys, and goes with entries to other stores.
 
-A request is a chain. Messages are gathered into nodes, and each node names the one before it; so requests with the same
-beginning share its nodes, whether that is one message of 80 kB or eighty of one, and a request costs its own end and
-one name. Long messages and media are blobs of their own, shared wherever they stand. Every node, long message and
-medium is stored under its SHA-256.
+A request is a chain. Messages are gathered into nodes, and each node names the one before it. Requests with the same
+beginning share its nodes, whether it is one message of 80 kB or eighty of one, so a request costs its own end and one
+name. Long messages and media are blobs of their own and are shared too. Every node, long message and medium is stored
+under its SHA-256.
 """
 
 import hashlib

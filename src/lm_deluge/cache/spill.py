@@ -1,8 +1,8 @@
-"""Answers that a cache did not take, in a private file on this machine until it does.
+"""Answers that a cache did not take. They are kept in a private file on this machine until it does.
 
-The file is a bundle (``archive/bundle.py``), so ``deluge cache import`` reads it too. It is written at once, and so
-survives the process. Its writer holds a lock on it; a file without a lock was left by a process that has ended,
-and is taken in by the next one that uses the same cache. Without such a file, answers stay in memory, up to a bound.
+The file is a bundle (``admin/archive/bundle.py``), so ``deluge cache import`` reads it too. It is written at once, so
+it survives the process. Its writer holds a lock on it. A file without a lock was left by a process that has ended; the
+next process that uses the same cache takes it in. Without such a file, answers stay in memory, up to a limit.
 """
 
 import contextlib
@@ -108,7 +108,7 @@ class Spill:
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", identity).strip("-.")[:60]
         self._name = f"{readable}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
         self._adopts = adopts
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._path: Path | None = None
         self._file: IO[bytes] | None = None
         self._writer: BundleWriter | None = None
@@ -131,7 +131,7 @@ class Spill:
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Keep entries: in the file, or in memory if that cannot be written."""
-        with self._turn:
+        with self._lock:
             for entry in entries:
                 try:
                     written = self._write(entry)
@@ -154,13 +154,13 @@ class Spill:
         """
         from lm_deluge.cache.admin.archive.load import load
 
-        with self._turn:
+        with self._lock:
             self._finish()
             remembered = list(self._memory)
             files = [*self._finished, *self._left_by_others()]
         for start in range(0, len(remembered), _AT_ONCE):
             taker.put_many(remembered[start : start + _AT_ONCE])
-        with self._turn:
+        with self._lock:
             del self._memory[: len(remembered)]
             self._memory_bytes = sum(map(_size, self._memory))
         try:
@@ -173,7 +173,7 @@ class Spill:
                         one.path.rename(one.path.with_suffix(".refused"))
                     else:
                         one.path.unlink()
-                with self._turn:
+                with self._lock:
                     self._finished = [other for other in self._finished if other is not one]
                     one.file.close()
         finally:
@@ -190,7 +190,7 @@ class Spill:
 
     def close(self) -> None:
         """Leave what is kept to the next process."""
-        with self._turn:
+        with self._lock:
             self._finish()
             for one in self._finished:
                 with contextlib.suppress(OSError):  # of a full disk: its buffer cannot be written now either

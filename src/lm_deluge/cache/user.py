@@ -1,7 +1,7 @@
-"""Any object of the user's with ``get(prompt)`` and ``put(prompt, response)``, as the engine's cache.
+"""Any object with ``get(prompt)`` and ``put(prompt, response)`` as the engine's cache.
 
 Coroutine functions are awaited. Other functions run in one thread that belongs to the object, so it is called by one
-thread at a time and never blocks the event loop. Calls that hang are given up, and an object that fails is left alone
+thread at a time and never blocks the event loop. A call that hangs is given up, and an object that fails is not called
 for a while (``guard``).
 """
 

@@ -1,8 +1,8 @@
 """Writing in the background, many items at a time: while one commit runs, the next items gather behind it.
 
-One thread belongs to each writer. It starts with the first item and ends when there has been nothing to do for a
-moment, so an idle cache holds no thread and a forked child is not left without one. Nothing here needs an event loop:
-what was accepted is written, and its submitter is told, even if the loop that it came from has ended.
+Each writer has one thread. It starts with the first item and ends after a moment without work, so an idle cache has no
+thread, and a forked child starts its own. Nothing here needs an event loop: what was accepted is written, and its
+submitter is told, even if the loop that it came from has ended.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ def written(key: bytes | None = None, failure: Exception | None = None) -> Write
 class _Queue(Generic[T]):
     def __init__(self) -> None:
         self.waiting: deque[tuple[T, Write]] = deque()
-        self.under_way: dict[bytes, Write] = {}
+        self.in_flight: dict[bytes, Write] = {}
         self.changed = threading.Condition()
         self.running = False  # there is a thread that will see what is waiting
         self.writing = False  # the thread gathers or writes a batch, and will look at ``waiting`` after it
@@ -154,19 +154,19 @@ class Writer(Generic[T]):
             queue.waiting.append((item, write))
             queue.accepted += 1
             if key is not None:
-                queue.under_way[key] = write
+                queue.in_flight[key] = write
             if not queue.writing:
                 queue.changed.notify_all()
         return write
 
-    def under_way(self, key: bytes) -> Write | None:
+    def in_flight(self, key: bytes) -> Write | None:
         """The write of an item with this key that is not over yet, if there is one."""
-        return self._queue.get().under_way.get(key)
+        return self._queue.get().in_flight.get(key)
 
     @property
     def is_idle(self) -> bool:
         """Whether no item with a key is in flight."""
-        return not self._queue.get().under_way
+        return not self._queue.get().in_flight
 
     def wait(self, write: Write, *, seconds: float) -> None:
         """Return once it is over, or after a time. Blocks."""
@@ -209,8 +209,8 @@ class Writer(Generic[T]):
             failures = self._try([item for item, _ in batch])
             waiters: list[asyncio.Future[None]] = []
             for (_, write), failure in zip(batch, failures, strict=True):
-                if write.key is not None and queue.under_way.get(write.key) is write:
-                    del queue.under_way[write.key]
+                if write.key is not None and queue.in_flight.get(write.key) is write:
+                    del queue.in_flight[write.key]
                 waiters += _popped(write.finish(failure))
             with queue.changed:
                 queue.writing = False

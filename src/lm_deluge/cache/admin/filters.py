@@ -1,4 +1,4 @@
-"""Which entries: by namespace, model, age, run, tag or key. Used by everything that works on a part of a store."""
+"""Filters of entries and runs, for everything that works on a part of a store."""
 
 import re
 from collections.abc import Iterator, Mapping

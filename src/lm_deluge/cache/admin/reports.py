@@ -1,4 +1,4 @@
-"""What the reports of moving data have in common: what was left out and why, without end."""
+"""What reports of exports and imports have in common: what was left out and why, up to a number."""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""What belongs together in two sequences: messages, their parts, items of JSON arrays."""
+"""Pairs of elements in two sequences that correspond: messages, their parts, items of JSON arrays."""
 
 from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher

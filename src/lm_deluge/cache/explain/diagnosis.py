@@ -1,8 +1,8 @@
-"""Why is this a miss?
+"""Why a prompt is a miss.
 
-The keys are looked up as a run would, but nothing is changed. On a miss, what would have been a hit under another
-namespace, scope or sample index is looked up as well, which finds it however large the store is; then the newest
-entries are searched for those that are nearest, and compared field by field.
+The keys are looked up as a run would, but nothing is changed. On a miss, the keys of other namespaces, scopes and
+sample indexes are looked up too; this takes no longer in a large store. Then the newest entries are searched for the
+nearest ones, which are compared field by field.
 """
 
 import itertools

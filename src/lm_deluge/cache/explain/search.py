@@ -1,9 +1,9 @@
 """Which stored requests resemble one that missed.
 
-An index over the newest entries is made once and serves many misses. It knows each message by its hash, and each chain
-of messages by its name, so it neither loads nor compares what many requests share; and of the last user message and the
-system message it keeps pairs of words that follow each other, a fixed number of them, so that one changed word leaves
-most of them. What it finds this way is then read and compared in full.
+An index over the newest entries is made once and serves many misses. It knows each message by its hash and each chain
+of messages by its name, so it neither loads nor compares what many requests share. Of the last user message and the
+system message it keeps a fixed number of pairs of neighboring words; a changed word leaves most of them as they are.
+The candidates that it finds are then read and compared in full.
 """
 
 import heapq

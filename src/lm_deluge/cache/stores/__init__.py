@@ -1,4 +1,4 @@
-"""Where entries are kept: one file for each backend, behind a protocol that knows bytes and nothing else."""
+"""Where entries are kept: a module or a package for each backend, behind protocols that know bytes alone."""
 
 from lm_deluge.cache.stores._protocol import (
     AwaitableStore,

@@ -6,7 +6,7 @@ __all__ = ["Leases"]
 
 
 class Leases:
-    """Who fetches the answer of which key, and until when. Callers take turns."""
+    """Who fetches the answer of which key, and until when. Callers hold a lock."""
 
     def __init__(self) -> None:
         self._held: dict[bytes, tuple[bytes, float]] = {}

@@ -1,4 +1,6 @@
-"""What every store does, and what some can do besides. All calls are synchronous, from any thread, and may block.
+"""The protocols of stores: what every store does, and what some can do in addition.
+
+Calls are synchronous, come from any thread, and may block.
 
 Stores see bytes and plain values only. ``lm_deluge.testing.StoreConformance`` checks all of this.
 """

@@ -1,6 +1,6 @@
-"""A store of one's own over a base that is only read: a colleague's file, or one that a team shares.
+"""A file of one's own over a base that is only read, such as a colleague's file or one that a team shares.
 
-What the base has is served from there; what is new, and every other change, goes into the own store.
+Answers of the base are served from there. New answers and all other changes go into the own file.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What was used last, up to a number of bytes: a memory for things that many entries share."""
+"""What was used last, up to a number of bytes: a cache for things that many entries share."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence

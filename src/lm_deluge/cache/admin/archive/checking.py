@@ -1,4 +1,4 @@
-"""Whether what a bundle says is something that a store could have held."""
+"""Checks of a bundle: whether a store could have held what a line says."""
 
 from collections.abc import Mapping, Sequence
 
@@ -92,7 +92,7 @@ def sound_facts(facts: Facts) -> Facts:
 
 
 def sound_run(run: Run) -> Run:
-    """A run that every store can keep, without a report, and marked as imported.
+    """A run that every store can keep, without a report, and noted as imported.
 
     Raises:
         DamagedEntryError: a number is out of range.

@@ -1,4 +1,4 @@
-"""From a store to a bundle: chosen entries as checksummed JSON lines that people can read."""
+"""Export from a store to a bundle: chosen entries as checksummed JSON lines that people can read."""
 
 import contextlib
 import gzip
@@ -43,7 +43,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     Attributes:
         entries: written.
-        redacted: how many of those are marked as changed, now or before.
+        redacted: how many of those are noted as changed, now or before.
         dropped: left out because ``redact`` gave None.
         without_request: written without their request, because none was stored or it could not be read. Their keys
             cannot be checked or made again.
@@ -92,7 +92,7 @@ def export(
             when its name ends in ``.gz``, and appears when it is complete.
         filter: which entries; all if not given.
         redact: takes the request and the response of each entry and gives back what to write instead, or None to
-            leave the entry out. An entry that it changed keeps its key and is marked; the provider's body and log
+            leave the entry out. An entry that it changed keeps its key and says so; the provider's body and log
             probabilities repeat much of both, so they are left out unless ``redact`` gave others. Names and tags of
             runs are left out too. The key remains the hash of what was asked: it confirms a right guess.
         now: seconds since the Unix epoch; the system's time if not given.

@@ -1,4 +1,4 @@
-"""Entries from elsewhere on their way into a store: new ones are added, equal ones skipped, others are conflicts."""
+"""Entries that are added to a store: new ones are stored, equal ones skipped, the others are conflicts."""
 
 from typing import Literal, get_args
 

@@ -1,5 +1,8 @@
-"""From a bundle into a store. A bundle may be hostile, so nothing in it is believed: each line is checked by its digest
-and each key by the request that it belongs to. What does not fit is left out and named."""
+"""Import of a bundle into a store.
+
+A bundle may be hostile. Each line is checked by its digest, and each key by the request that it belongs to. What does
+not fit is left out and named.
+"""
 
 import hashlib
 import os

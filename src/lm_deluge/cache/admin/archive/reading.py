@@ -1,4 +1,4 @@
-"""Lines of a bundle from a file that may be hostile: no line and no unpacked file without end."""
+"""The lines of a bundle. The file may be hostile, so the length of a line and of the unpacked file are limited."""
 
 import contextlib
 import gzip

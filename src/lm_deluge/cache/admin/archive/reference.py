@@ -1,8 +1,8 @@
-"""Answers out of a cache of the PyPI package ``lm-deluge``, as its version 0.0.138 writes it.
+"""Import of a cache of the PyPI package ``lm-deluge``, as its version 0.0.138 writes it.
 
-Such a cache keeps the prompt beside each answer, as JSON, so an answer can be given the key that its prompt has here.
-But not all prompts and answers are whole there: images, files and structured tool results are placeholders, thinking
-has lost its signature, log probabilities are gone. An entry is taken only if nothing of it is missing.
+Such a cache keeps the prompt beside each answer, as JSON, so an answer can get the key that its prompt has here. But
+not all prompts and answers are complete there: images, files and structured tool results are placeholders, thinking
+has no signature, log probabilities are missing. Only complete entries are imported.
 """
 
 from collections.abc import Iterator, Mapping

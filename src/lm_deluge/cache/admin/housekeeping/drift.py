@@ -1,7 +1,7 @@
-"""Aliases that have moved: a model asked by the same name, and answered by another than before.
+"""Aliases that have moved: names of models for which another model answers than before.
 
-``gpt-4.1-mini`` is a name for any model that its maker serves under it. A cache that has grown over months may hold
-answers of several models under one such name, and results that mix them are not what they seem.
+A provider may serve another model under a name such as ``gpt-4.1-mini``. A cache that has grown over months may then
+hold answers of several models under one name, and results that mix them are not what they seem.
 """
 
 import msgspec

@@ -1,4 +1,4 @@
-"""Removing what is old or not used, and saying beforehand what that would cost to get back."""
+"""Removing entries that are old or not used. The price of getting them back is told beforehand."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -74,7 +74,7 @@ def prune(
 
     With ``keep_bytes``, only as many of them as it takes to bring the store down to that size, those that were used
     longest ago first. How many these are is estimated from the share that an entry has in all of them; where that
-    proves too few, more go, so a rehearsal may name a few less. What the store keeps free for new entries is not
+    proves too few, more go, so a dry run may name a few less. What the store keeps free for new entries is not
     counted, nor SQLite's write-ahead log.
 
     Args:

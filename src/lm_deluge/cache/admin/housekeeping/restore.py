@@ -1,4 +1,4 @@
-"""Putting an answer back into service that was quarantined."""
+"""Putting a quarantined answer back into service."""
 
 from collections.abc import Iterator
 

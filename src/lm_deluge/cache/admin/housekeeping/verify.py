@@ -1,4 +1,4 @@
-"""Whether all of a store can still be read: itself, each answer, each request; and whether its facts are right."""
+"""Checks of a store: whether each answer and each request can be read, and whether its facts are right."""
 
 import warnings
 from collections import Counter

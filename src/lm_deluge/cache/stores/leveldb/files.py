@@ -1,8 +1,8 @@
 """The files of a LevelDB directory before LevelDB sees them.
 
-LevelDB opens its files by name: it follows links, and writes to what it finds. The names that it uses next can be
-foretold, so a link under one of them would have it write into a file elsewhere. So a directory may hold regular files
-with one name each and nothing else, and a reader gets a copy of them.
+LevelDB opens its files by name: it follows links, and writes to what it finds. Its next names are predictable, so a
+link under one of them would make it write into a file elsewhere. Therefore a directory may hold nothing but regular
+files with one name each, and a reader gets a copy of them.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""Who refers to which blob, in a LevelDB. A blob goes in the same batch as the last that refers to it.
+"""Which entries refer to which blob, in a LevelDB. A blob is removed in the same batch as its last reference.
 
-A batch shows nothing of itself to readers until it is written, so what it adds and drops is remembered beside it.
+A batch is not visible to readers until it is written, so its own changes are remembered beside it.
 """
 
 from collections.abc import Collection, Mapping

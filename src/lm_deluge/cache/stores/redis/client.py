@@ -1,4 +1,4 @@
-"""Talking to a Redis server: each command with the shape that its reply must have, and errors of ours.
+"""A client of a Redis server. Each command checks the shape of its reply, and raises errors of this package.
 
 For any reply of a server, a caller gets what the command can give, or a ``CacheError`` of one line. No message holds a
 credential.

@@ -1,6 +1,6 @@
-"""How long an exchange with a Redis server may take, and how much of its answer is read.
+"""The limits of an exchange with a Redis server: how long it may take, and how much of its reply is read.
 
-redis-py waits a while for each ``recv`` and takes any size that is announced. An exchange has one deadline and one
+redis-py has a timeout for each ``recv`` and takes any size that is announced. An exchange has one deadline and one
 budget, from the first byte sent to the last one read; ``wire`` keeps them.
 """
 

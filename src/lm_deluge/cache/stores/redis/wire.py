@@ -1,8 +1,8 @@
-"""Connections of redis-py that keep the limits of an exchange, and read nothing but replies that can be meant.
+"""Connections of redis-py that keep the limits of an exchange, and read only replies that can be valid.
 
-A reply is refused at the byte that shows that it is none: a size beyond the budget, a line without an end, arrays
-within arrays. Only the second version of the protocol is spoken: it has no maps, no pushes and no endless numbers.
-Imports redis-py, so it is imported by those who have a server.
+An invalid reply is refused at its first wrong byte: a size beyond the budget, a line without an end, arrays within
+arrays. Only version 2 of the protocol is used: it has no maps, no pushes and no endless numbers. This module imports
+redis-py, so it is imported only where there is a server.
 """
 
 import builtins

@@ -1,4 +1,4 @@
-"""What is wrong with a file, in words, as far as it shows without decoding any value."""
+"""Checks of a file: what is wrong with it, as far as it shows without decoding values."""
 
 import hashlib
 import sqlite3

@@ -1,12 +1,12 @@
-"""Every connection to an SQLite file, opened so that the file's author can run nothing by it.
+"""Every connection to an SQLite file. A hostile file can run nothing through it.
 
-SQLite executes what a file's schema says: a view in the place of a table can go on without end, a trigger can take
-away what is stored. So a statement is prepared only after the schema has been looked at, in the same transaction. An
-authorizer sees to that: it forbids all preparing but then. It is asked again whenever the schema has changed, for
-SQLite prepares its statements again; and it costs nothing where a prepared statement is used again.
+SQLite executes what a file's schema says: a view in place of a table can run without end, a trigger can delete what is
+stored. So a statement is prepared only after the schema was checked, in the same transaction. An authorizer enforces
+this. SQLite asks it again when the schema has changed, because it then prepares its statements again. A prepared
+statement that is used again costs nothing.
 
-Beside that, a cell above the limit for one entry is not read, no statement goes on without end, and a journal that
-would have SQLite delete another file is refused.
+In addition, a cell above the limit for one entry is not read, every statement has a time limit, and a journal that
+would make SQLite delete another file is refused.
 """
 
 import os
@@ -44,7 +44,7 @@ _executemany = sqlite3.Connection.executemany
 
 
 class _Guard:
-    """What SQLite asks while it prepares and executes. It does not know the connection, which so is freed at once."""
+    """What SQLite asks while it prepares and executes. It does not refer to the connection, which is freed at once."""
 
     def __init__(self) -> None:
         self.open = False
@@ -69,7 +69,7 @@ class _Guard:
 
 
 class Connection(sqlite3.Connection):
-    """One connection. ``execute`` and ``executemany`` are the only ways to a statement."""
+    """One connection. Use ``execute`` and ``executemany`` for all statements."""
 
     _guard: _Guard
     _path: Path
@@ -77,7 +77,7 @@ class Connection(sqlite3.Connection):
     _damaged: bool
 
     def begin(self, path: Path, *, damaged: bool) -> None:
-        """Close the gate, before the first statement."""
+        """Set the limits, before the first statement."""
         self._guard = _Guard()
         self._guard.path = path
         self._path = path
@@ -131,7 +131,7 @@ class Connection(sqlite3.Connection):
         self._guarded(self._look)
 
     def has_parts(self) -> bool:
-        """Whether there is anything in the schema, whosever it is."""
+        """Whether there is anything in the schema, ours or not."""
         return self._guarded(lambda: _execute(self, "SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()) is not None
 
     def _after_a_look(self, prepare: Callable[[], T]) -> T:

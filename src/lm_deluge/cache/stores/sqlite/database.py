@@ -1,8 +1,7 @@
 """One SQLite file in use: a connection that reads and one that writes, each behind its lock.
 
-The file is in WAL mode: readers never wait for the writer. Before anything is written, the file is looked at without
-opening it for use, so a file that is not ours is never touched. Connections are closed for each fork, and opened again
-when they are needed.
+The file is in WAL mode: readers never wait for the writer. The file is checked before it is opened for use, so a file
+that is not ours is never touched. Connections are closed for each fork, and opened again when they are needed.
 """
 
 import contextlib

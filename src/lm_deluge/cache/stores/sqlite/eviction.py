@@ -1,4 +1,4 @@
-"""Keeping a file below a size: what was used longest ago goes first, a little at a time, so that puts stay short."""
+"""Eviction keeps a file below a size. The least recently used entries go first, a few at a time, so puts stay short."""
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence

@@ -1,8 +1,8 @@
-"""An SQLite file before it is opened for use: is it ours, whole, and of a version that we know? And making a new one.
+"""Checks of an SQLite file before it is opened for use: is it ours, complete, of a known version? And making new files.
 
-SQLite itself does the looking, in its immutable mode, which takes no lock and changes nothing. Reading the file with
+SQLite itself reads the file, in its immutable mode, which takes no lock and changes nothing. Reading the file with
 ``open`` would be simpler and wrong: closing any descriptor of a file ends all POSIX locks that this process has on it,
-those of its other caches in the same file included (SQLite, "How To Corrupt An SQLite Database File", section 2.2).
+also those of its other caches in the same file (SQLite, "How To Corrupt An SQLite Database File", section 2.2).
 """
 
 import contextlib

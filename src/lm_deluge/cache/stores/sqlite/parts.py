@@ -1,7 +1,7 @@
 """Parts of a file that would run with our statements: views, triggers, generated columns, checks, expressions.
 
-Our tables have to be as we make them. Beside them there may be tables and indexes of the user's without any expression,
-so that nothing of them runs, not even when SQLite checks them.
+Our tables have to be as we make them. Users may add tables and indexes without any expression, because nothing of them
+runs, not even when SQLite checks them.
 """
 
 import re

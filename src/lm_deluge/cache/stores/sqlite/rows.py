@@ -1,4 +1,4 @@
-"""Entries as rows, and the writing that keeps the counts of references right: a blob goes with the last of them.
+"""Entries as rows. Each write keeps the counts of references right: a blob is removed with the last of them.
 
 Everything here takes a connection and, where it writes, expects a transaction.
 """

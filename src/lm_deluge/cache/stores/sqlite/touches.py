@@ -1,7 +1,7 @@
-"""When entries were last served: remembered in memory, and written together with something else.
+"""When entries were last served. It is remembered in memory, and written together with other changes.
 
-A lookup must not wait for a writer, so it only leaves its keys here. Only a file with a limit has to know the order of
-use exactly; elsewhere the day is enough, and most entries have been used today already.
+A lookup must not wait for a writer, so it only leaves its keys here. Only a file with a size limit needs the exact
+order of use. Elsewhere the day is enough, and most entries have been used today already.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""Waiting for other users of an SQLite file, and giving way meanwhile to a fork, which wants its connections closed."""
+"""Waiting for other users of an SQLite file. A wait gives way to a fork, which needs the connections closed."""
 
 import contextlib
 import random

@@ -1,6 +1,6 @@
-"""Reading rows of a file that may be damaged: all that can be read, page by page, and the keys that cannot.
+"""Reading rows of a file that may be damaged: all rows that can be read, and the keys of those that cannot.
 
-SQLite gives up a statement at the first damaged page. What lies beyond it is found by asking for rows further on.
+SQLite gives up a statement at the first damaged page. The rows beyond it are found by asking for higher row numbers.
 """
 
 import sqlite3
