@@ -82,6 +82,14 @@ def test_what_is_there_is_told_from_what_is_named() -> None:
     assert find("redis://host").is_of_its_kind
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_row_names_the_class_of_a_store(kind: Kind) -> None:
+    store = kind.load()
+    assert all(callable(getattr(store, name)) for name in ("get_many", "put_many", "quarantine", "delete", "close"))
+    assert kind.is_server == (kind.is_at is None)
+    assert kind.capitalized.startswith("A")
+
+
 def test_a_base_is_opened_first_and_is_for_files() -> None:
     with pytest.raises(CacheFileError, match="no cache file"):
         open_store("own.db", base="absent.db")

@@ -19,7 +19,7 @@ _FAILURES_IN_A_ROW = 3
 def look_up_each(
     look_up: Callable[[T], Found], items: Sequence[T], *, gives_up: Callable[[Exception], bool] = lambda _: False
 ) -> list[Found]:
-    """One after another. After a few failures in a row the rest are not asked: each might be a timeout of its own.
+    """Lookups in sequence. After a few failures in a row the others are not made: each could be another timeout.
 
     Args:
         look_up: gives what there is for an item, or raises.
@@ -45,22 +45,22 @@ def look_up_each(
 
 
 class AllFailed(CacheError):
-    """No lookup of several went well, so it is the cache that fails."""
+    """All of several lookups failed, so the cache itself fails."""
 
     def __init__(self, found: list[Found]) -> None:
         super().__init__(found[0].failure)
         self.found = found
 
     def with_note(self, note: object) -> list[Found]:
-        """The lookups, the first of which says more."""
+        """The lookups, with a note for the first one."""
         return [Found(failure=str(note)), *self.found[1:]]
 
 
 def all_failed_is_failure(found: list[Found]) -> list[Found]:
-    """The same.
+    """The lookups as they are.
 
     Raises:
-        AllFailed: no lookup went well.
+        AllFailed: all lookups failed.
     """
     if found and all(item.failure is not None for item in found):
         raise AllFailed(found)
@@ -68,10 +68,10 @@ def all_failed_is_failure(found: list[Found]) -> list[Found]:
 
 
 def one_went_well(outcomes: list[BaseException | None]) -> list[BaseException | None]:
-    """How calls ended.
+    """The outcomes of calls as they are.
 
     Raises:
-        BaseException: none of them went well; it is that of the first.
+        BaseException: all calls failed; the error of the first one.
     """
     if outcomes and outcomes[0] is not None and all(outcomes):
         raise outcomes[0]
@@ -79,7 +79,7 @@ def one_went_well(outcomes: list[BaseException | None]) -> list[BaseException | 
 
 
 async def look_up_all(look_up: Callable[[T], Awaitable[Found]], items: Sequence[T]) -> list[Found]:
-    """Side by side, a limited number at once."""
+    """Concurrent lookups, a limited number at once."""
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(item: T) -> Found:

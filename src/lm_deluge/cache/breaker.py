@@ -1,4 +1,4 @@
-"""When a cache that fails is left alone, and when it is asked again: a state machine without a clock or a lock.
+"""A circuit breaker: when a cache that fails is not called, and when it is tried again. It has no clock and no lock.
 
 ::
 
@@ -26,7 +26,7 @@ Leave = Literal["call", "probe"]
 
 
 class Breaker:
-    """Each caller asks for leave and says how the call went. Callers hold a lock; times are of one clock.
+    """Callers ask for leave before a call and report its outcome. They hold a lock, and use one clock for all times.
 
     Attributes:
         state: ``"closed"``, ``"open"`` or ``"half-open"``.
@@ -54,12 +54,12 @@ class Breaker:
         return None
 
     def hasten(self, now: float) -> None:
-        """There is a good reason to ask again now, unless that was done a moment ago."""
+        """Allow the probe now, unless the breaker was opened a moment ago."""
         if self.state == "open" and now - self.since >= _PAUSE:
             self.until = min(self.until, now)
 
     def succeeded(self, leave: Leave) -> None:
-        """A call went well. One that began before the last failures says nothing about the time after them."""
+        """A call succeeded. One that began before the last failures does not close the breaker."""
         if leave == "probe":
             self.state = "closed"
             self._pause = _PAUSE

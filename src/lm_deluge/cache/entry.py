@@ -39,7 +39,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 
 class Blob(msgspec.Struct, frozen=True, gc=False):
-    """A piece of requests that is stored once however many share it.
+    """A part of requests that is stored once, for all requests that share it.
 
     Attributes:
         data: its bytes, not compressed; their SHA-256 is its name.

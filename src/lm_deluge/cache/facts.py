@@ -42,12 +42,12 @@ def facts_of(response: APIResponse, *, created: float = 0.0, run: int = 0) -> Fa
 
 
 def corrected(facts: Facts, decoded: Decoded) -> Facts:
-    """Facts with all that the answer tells put right. A value may not tell when it was stored."""
+    """The facts with corrections from the answer. A value may not tell when it was stored."""
     return facts_of(decoded.response, created=decoded.created or facts.created, run=facts.run)
 
 
 def mistaken(facts: Facts, decoded: Decoded) -> list[str]:
-    """Names of the facts that are not what the answer says. Those that a store does not have are no mistakes."""
+    """Names of the facts that differ from the answer. Facts that a store does not have are no mistakes."""
     right = corrected(facts, decoded)
     wrong = [name for name in _TOLD if (noted := getattr(facts, name)) is not None and noted != getattr(right, name)]
     return ["created", *wrong] if facts.created and facts.created != right.created else wrong

@@ -34,8 +34,8 @@ _log = logging.getLogger("lm_deluge")
 
 
 def patience_of(store: Any) -> float | None:
-    """How many seconds a call of a store may show no sign that it goes on; None for a store that needs no guard,
-    because it is on this machine."""
+    """Seconds for which a call of a store may show no progress. None for a store on this machine, which needs no
+    guard."""
     patience: float | None = getattr(store, "patience", _PATIENCE)
     return patience if store.blocks else None
 
@@ -64,7 +64,7 @@ class Guard:
         location: of the cache, for messages.
         taker: takes what was kept, in one thread at a time; None if nothing can be handed over.
         spill: makes what keeps answers; each process has its own.
-        patience: seconds for which a call may show no sign that it goes on.
+        patience: seconds for which a call may show no progress.
         probe: asks the cache for something, to see whether it answers. Without one, the next call has to show it.
         most: how many calls are made at once; None for no limit.
         clock: monotonic.
@@ -93,10 +93,10 @@ class Guard:
     # Calls
 
     def call(self, function: Callable[[], T]) -> T:
-        """What a call of the cache gives.
+        """The result of a call of the cache.
 
         Raises:
-            CacheError: it failed, or hangs, or the cache is left alone for now.
+            CacheError: it failed or hangs, or the cache is not called for now.
         """
         leave = self._leave()
         try:
@@ -140,7 +140,7 @@ class Guard:
         return result
 
     def keep(self, entries: Sequence[Entry]) -> None:
-        """Keep what the cache did not take. Blocks for a short time.
+        """Keep entries that the cache did not take. Blocks for a short time.
 
         Raises:
             CacheFileError: not even that is possible.
@@ -159,7 +159,7 @@ class Guard:
                 state.runs[run.id] = run
 
     def look(self) -> None:
-        """Before the first lookup: hand over what processes left that have ended. Blocks."""
+        """Before the first lookup: hand over what ended processes left. Blocks."""
         state = self._state.get()
         if state.looked:
             return
@@ -170,8 +170,8 @@ class Guard:
                 state.looked = True
 
     def arrive(self) -> None:
-        """A run begins: take the chance to ask a cache again that was left alone, for what is not found is paid. Blocks
-        for a moment, or as long as a cache that answers is taking what was kept for it."""
+        """A run begins: probe a cache that was not called for a while, because a miss costs money. Blocks for a moment,
+        or while a cache that answers again takes what was kept for it."""
         self.look()
         state = self._state.get()
         if self.is_good:
@@ -200,7 +200,7 @@ class Guard:
         await asyncio.wrap_future(self._helpers.submit(function))
 
     def close(self) -> None:
-        """Hand over what is kept if the cache answers, and else leave it to the next process. Blocks."""
+        """Hand over what is kept if the cache answers; otherwise leave it to the next process. Blocks."""
         if not self._state.is_own:
             return
         state = self._state.get()
@@ -218,7 +218,7 @@ class Guard:
         with state.lock:
             leave = self._leave_or_probe(state)
         if leave is None:
-            raise CacheFileError(f"it is left alone until it answers again. {state.why}")
+            raise CacheFileError(f"it is not called until it answers again. {state.why}")
         return leave
 
     def _leave_or_probe(self, state: _State) -> Leave | None:
@@ -264,7 +264,7 @@ class Guard:
         )
 
     def _withdraw(self, leave: Leave) -> None:
-        """No caller waits for a call any more, so how it went is not known."""
+        """The caller no longer waits, so the outcome of the call is not known."""
         if leave == "probe":
             state = self._state.get()
             with state.lock:

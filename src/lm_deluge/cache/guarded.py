@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 
 class GuardedStore:
-    """A store whose calls are bounded in time, and which is left alone while it fails. As ``Store``, and all that
-    the store can do that a run uses.
+    """A store with a time limit for each call, which is not called while it fails. It has the methods of ``Store``, and
+    what else a run uses of the store.
 
     Args:
         store: the store.
         spill: makes what keeps answers.
-        patience: seconds for which a call may show no sign that it goes on.
+        patience: seconds for which a call may show no progress.
     """
 
     blocks = True
@@ -93,7 +93,7 @@ class GuardedStore:
     def put_each(
         self, entries: Sequence[Entry], put: Callable[[], list[BaseException | None]]
     ) -> list[BaseException | None]:
-        """Store entries with ``put``, which awaits the store's own coroutines and says how each ended."""
+        """Store entries with ``put``, which awaits the store's own coroutines and gives the outcome of each."""
         try:
             outcomes = self._guard.call(lambda: one_went_well(put()))
         except CacheError as error:
@@ -111,7 +111,7 @@ class GuardedStore:
 
 
 class _StoreTaker:
-    """Puts what was kept into a store, each call of it bounded in time."""
+    """Puts what was kept into a store, with a time limit for each call."""
 
     def __init__(self, store: Any, patience: float) -> None:
         self._store = store

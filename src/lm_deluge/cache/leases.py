@@ -69,7 +69,7 @@ class _State:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing has to be given back, now or in a moment."""
+        """Whether there is nothing to give back, now or soon."""
         return not (self.wanted or self.returned or self.talking or None in self.held.values())
 
 
@@ -128,14 +128,14 @@ class LeaseKeeper:
             self._wake()
 
     def answered(self, key: bytes) -> None:
-        """The answer has come. Until it is stored and the lease released, it is renewed, even if the loop has ended."""
+        """The answer has arrived. The lease is renewed until the answer is stored, even if the loop has ended."""
         state = self._state.get()
         with state.changed:
             if key in state.held:
                 state.held[key] = None
 
     def close(self) -> None:
-        """Give everything back, and take no lease any more. Blocks until the store has it."""
+        """Give all leases back, and take no more. Blocks until the store has them."""
         _finish(self._state)
 
     def _wake(self) -> None:
@@ -239,7 +239,7 @@ class LeaseKeeper:
 
 
 def _finish(held: PerProcess[_State]) -> None:
-    """Give everything back: the calls will not be made. Those leases whose answers are being stored go last."""
+    """Give all leases back: their calls will not be made. Leases of answers that are being stored come last."""
     if not held.is_own:
         return  # they are the parent's
     state = held.get()

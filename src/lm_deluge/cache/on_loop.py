@@ -17,7 +17,7 @@ Loop = asyncio.AbstractEventLoop
 
 
 def all_on(calls: Sequence[tuple[Loop | None, Callable[[], Awaitable[Any]]]]) -> list[BaseException | None]:
-    """Make all calls, those of one loop side by side, and say how each ended."""
+    """Make all calls, those of one loop concurrently; the outcome of each."""
     outcomes: list[BaseException | None] = [None] * len(calls)
     by_loop: dict[Loop | None, list[int]] = {}
     for position, (loop, _) in enumerate(calls):

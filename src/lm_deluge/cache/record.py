@@ -238,7 +238,7 @@ def refers_of_blob(data: bytes) -> tuple[bytes, ...]:
 
 
 class _Chain:
-    """Messages on their way into nodes."""
+    """Gathers messages into nodes."""
 
     def __init__(self) -> None:
         self.messages: list[msgspec.Raw | bytes] = []
@@ -285,7 +285,7 @@ class _Chain:
 
 
 class _Reader:
-    """Messages out of nodes and blobs."""
+    """Reads messages from nodes and blobs."""
 
     def __init__(self, read_blobs: Callable[[Sequence[bytes]], Mapping[bytes, bytes]]) -> None:
         self._read_blobs = read_blobs

@@ -58,10 +58,10 @@ def spill_directory(place: SpillPlace) -> Path | None:
 
 
 class Taker(Protocol):
-    """Where entries go that were kept.
+    """Takes the entries that were kept.
 
     Attributes:
-        refused: how many it did not take for what they are, though it takes others.
+        refused: how many entries it rejected, though it takes others.
     """
 
     refused: int
@@ -77,7 +77,7 @@ class Taker(Protocol):
 
 
 class _AsStore:
-    """A taker without its accounts: those in a file say nothing new."""
+    """A taker without accounts of runs, which a file does not need to hand over."""
 
     def __init__(self, taker: Taker) -> None:
         self.location = taker.location
@@ -147,7 +147,7 @@ class Spill:
                     self._remember(entry)
 
     def take_in(self, taker: Taker) -> None:
-        """Hand over all that is kept now, that of processes which have ended included.
+        """Hand over all that is kept now, also by processes that have ended.
 
         Raises:
             CacheError: the store cannot be asked or written. What it has not taken is kept.
@@ -285,7 +285,7 @@ def _size(entry: Entry) -> int:
 
 
 def _is_private(directory: Path) -> bool:
-    """Whether no other user can write there. Made so if it is missing."""
+    """Whether no other user can write there. A missing directory is made."""
     try:
         make_private_directories(directory)
         found = directory.stat()
@@ -295,7 +295,7 @@ def _is_private(directory: Path) -> bool:
 
 
 def _is_ours(file: IO[bytes], path: Path) -> bool:
-    """Whether it is a file of this user that no process writes, and still the one of that name."""
+    """Whether it is a file of this user, without a writer, and still the file of that name."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         found, named = os.fstat(file.fileno()), path.lstat()

@@ -50,7 +50,7 @@ Opener = Callable[[RunContext], EngineCache]
 
 
 def adapt(cache: Any) -> Opener | None:
-    """What gives each run its view of the object that was given as ``cache=``.
+    """A function that gives each run its view of the object that was given as ``cache=``.
 
     Raises:
         TypeError: the object has no ``get`` and ``put``.
@@ -170,8 +170,8 @@ class UserCache:
             raise
 
     def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
-        """Have the object's ``put`` called, in every case. The write fails where that fails or hangs, or the object
-        is left alone; the response is kept then."""
+        """Call the object's ``put`` in the background. If that fails or hangs, or the object is not called for now, the
+        write fails and the response is kept."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -235,7 +235,7 @@ class UserCache:
         return lambda: self._cache.put(put.prompt, put.response)
 
     def _put_there(self, puts: "Sequence[_Put]") -> list[BaseException | None]:
-        """In the object's own thread, all with one call of it."""
+        """Call ``put`` for all of them in the object's own thread."""
         promised: list[tuple[int, Any]] = []
 
         def put_each() -> list[BaseException | None]:

@@ -34,7 +34,7 @@ _PATIENCE = 120.0  # for one batch, at the end: a writer that a store holds up f
 
 
 class Write:
-    """One item on its way. Can be awaited: that returns when the item is safe, and raises why it is not.
+    """One item to be written. Awaiting it returns when the item is safe, or raises the reason why it is not.
 
     Attributes:
         key: what the item is found by while it is in flight; None if it is not.
@@ -53,13 +53,13 @@ class Write:
         self._finished: deque[asyncio.Future[None]] = deque()
 
     def when_done(self, callback: Callable[["Write"], None]) -> None:
-        """Have ``callback`` called once: in the writer's thread, or at once if it is over already."""
+        """Call ``callback`` once: in the writer's thread, or now if the write is over already."""
         self._callbacks.append(callback)
         if self.is_done:
             self._tell()
 
     def finish(self, failure: Exception | None) -> "deque[asyncio.Future[None]]":
-        """It is over. Returns the futures of those who await it, to be resolved on their event loops."""
+        """The write is over. Returns the futures that await it, to be resolved on their event loops."""
         self.failure = failure
         self.is_done = True
         self._tell()
@@ -160,7 +160,7 @@ class Writer(Generic[T]):
         return write
 
     def in_flight(self, key: bytes) -> Write | None:
-        """The write of an item with this key that is not over yet, if there is one."""
+        """The write in flight of an item with this key, if there is one."""
         return self._queue.get().in_flight.get(key)
 
     @property
@@ -220,7 +220,7 @@ class Writer(Generic[T]):
             _wake(waiters)
 
     def _try(self, items: Sequence[T]) -> list[Exception | None]:
-        """However ``write`` ends, the thread goes on and each item has its outcome."""
+        """Write items; each has its own outcome, and the thread goes on."""
         try:
             outcomes = self._write(items)
         except CacheFileError as error:

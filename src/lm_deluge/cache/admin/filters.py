@@ -17,7 +17,7 @@ _KEY_PREFIX = re.compile(r"[0-9a-f]{0,64}")
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What entries have to be to be chosen. All that is set must hold; a filter without anything chooses all.
+    """Conditions for entries. All that are set must hold; an empty filter chooses all entries.
 
     Attributes:
         namespace: the ``cache_key`` under which they were stored.
@@ -49,7 +49,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def needs_runs(self) -> bool:
-        """Whether the accounts of runs are needed to tell."""
+        """Whether the accounts of runs are needed."""
         return self.run is not None or self.tag is not None
 
     def matches(self, stored: Stored, runs: Mapping[int, Run] | None = None) -> bool:
@@ -126,7 +126,7 @@ def runs_of(store: Store) -> dict[int, Run]:
 
 
 def scannable(store: Store) -> ScanStore:
-    """The same store, as one that can say what it holds.
+    """The same store, as one that can list its entries.
 
     Raises:
         CacheError: it cannot.

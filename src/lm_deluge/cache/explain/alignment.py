@@ -17,7 +17,7 @@ _MOST = 500  # of more items than that, those between the same beginning and end
 def aligned(
     left: Sequence[Any], right: Sequence[Any], kind: Callable[[Any], str]
 ) -> Iterator[tuple[int | None, int | None, bool]]:
-    """Positions of items that belong together, and whether they are the same; None where the other has no such item.
+    """Positions of corresponding items, and whether these are equal; None where the other sequence has no such item.
 
     The same beginning and the same end are found first. What is left goes by position if it is of the same length,
     and otherwise by kind, so that an item put in between does not move all that follow.

@@ -117,7 +117,7 @@ def explain(
 
 
 class _Explaining:
-    """One request on its way to an explanation."""
+    """The explanation of one request, in progress."""
 
     def __init__(self, store: Store, wanted: Wanted, now: float, searcher: Searcher) -> None:
         self._store = store
@@ -190,7 +190,7 @@ class _Explaining:
         return f"The entry {stored}, and {name} is {age(seconds)}."
 
     def _entry(self, key: bytes, found: Decoded) -> Near:
-        """The entry under one of the keys, and what is no part of its key but differs."""
+        """The entry under one of the keys, with differences that are not part of its key."""
         return _near(key, self._wanted.namespace, found, self._beside_key(key, found))
 
     def _beside_key(self, key: bytes, found: Decoded) -> tuple[Difference, ...]:
@@ -310,7 +310,7 @@ class _Explaining:
 
 
 def _grouped(found: list[Near]) -> list[Near]:
-    """Samples of one prompt in one place: that of the nearest."""
+    """Samples of one prompt as one entry: the nearest of them."""
     groups: dict[tuple[object, ...], Near] = {}
     for near in found:
         others = [difference for difference in near.differences if difference.path != "sample"]

@@ -83,7 +83,7 @@ def differences(asked: StoredRequest, stored: StoredRequest) -> tuple[Difference
 
 
 def parameter_differences(asked: Parameters, stored: Parameters) -> tuple[Difference, ...]:
-    """Where that differs which is asked beside the conversation.
+    """Differences between parameters.
 
     Raises:
         PromptError: something in the parameters has no canonical form.
@@ -174,7 +174,7 @@ def _kind(part: Any) -> str:
 
 
 class _Named(msgspec.Struct, frozen=True):
-    """Something that is compared by one text and shown as another."""
+    """A value that is compared by one text and shown as another."""
 
     identity: str
     shown: str

@@ -93,11 +93,6 @@ class Searcher:
         """Whether the store can say what it holds."""
         return self._store is not None
 
-    @property
-    def searched(self) -> int:
-        """How many entries were looked at."""
-        return self.namespaces.total()
-
     def prepare(self) -> None:
         """Read the store, unless that was done. Blocks.
 

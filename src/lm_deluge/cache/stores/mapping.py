@@ -84,7 +84,7 @@ class MappingStore:
         await self._assign_async(self.name(entry.key), entry.value)
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
-        """Keep the value under a name of its own and take it from its place; there is no room for the reason."""
+        """Move the value to a name of its own. The reason is not kept."""
         name = self.name(key)
         found = self._value(name)
         if found is None or found != value:
@@ -111,7 +111,7 @@ class MappingStore:
         return found
 
     def close(self) -> None:
-        """Use the object no more. It is its owner's, so it stays as it is."""
+        """Stop using the object. It belongs to its owner, so it is not closed."""
         self._closed = True
 
     @property

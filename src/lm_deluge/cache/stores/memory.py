@@ -24,7 +24,7 @@ class _Kept(msgspec.Struct, gc=False):
 
 
 class MemoryStore:
-    """Values are encoded bytes, so what a caller does to a response never reaches the cache.
+    """Entries in dictionaries. Values are encoded bytes, so a change of a response never reaches the cache.
 
     Values have a dictionary of their own, which lookups read without a lock. Everything else is behind one.
     """
@@ -194,7 +194,7 @@ class MemoryStore:
             values.pop(key, None)
 
     def _drop(self, key: bytes) -> bool:
-        """Forget all about an entry but its value, so that a lookup beside a replacement finds the old or the new."""
+        """Drop all of an entry but its value, so that a concurrent lookup finds the old or the new one."""
         kept = self._entries.pop(key, None)
         if kept is None:
             return False
@@ -230,7 +230,7 @@ class _Blobs:
         self._holders: dict[bytes, int] = {}
 
     def hold(self, names: Iterable[bytes], blobs: Mapping[bytes, Blob]) -> None:
-        """Count one more holder of each blob, and take those that are new from ``blobs``."""
+        """Count one holder more of each blob, and take new blobs from ``blobs``."""
         waiting = list(names)
         while waiting:
             name = waiting.pop()
@@ -241,7 +241,7 @@ class _Blobs:
                 waiting.extend(blobs[name].refers)
 
     def release(self, names: Iterable[bytes]) -> None:
-        """Count one holder less of each, and drop those that have none left."""
+        """Count one holder less of each blob, and drop blobs without holders."""
         waiting = list(names)
         while waiting:
             name = waiting.pop()

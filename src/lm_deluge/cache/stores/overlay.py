@@ -92,7 +92,7 @@ class OverlayStore:
         self._own.limit(max_bytes)
 
     def touch(self, keys: Sequence[bytes], *, now: float) -> None:
-        """Entries were served. Of those of the base it is not kept, for the base is never written."""
+        """Entries were served. For entries of the base this is not kept, because the base is never written."""
         self._own.touch(keys, now=now)
 
     def record_run(self, run: Run) -> None:
@@ -135,11 +135,11 @@ class OverlayStore:
         return merge(self._own.quarantined(), self._base.quarantined(), key=lambda quarantined: quarantined.when)
 
     def delete_quarantined(self, keys: Sequence[bytes]) -> int:
-        """Of what was quarantined in the own file; the base stays as it is. What is hidden stays hidden."""
+        """Remove quarantined entries of the own file. The base stays as it is, and what is hidden stays hidden."""
         return self._own.delete_quarantined(keys)
 
     def usage(self) -> Mapping[str, int]:
-        """How much there is in both files together; what is in both counts twice."""
+        """The sum of both files. What is in both counts twice."""
         own, base = self._own.usage(), self._base.usage()
         return {**{name: own[name] + base[name] for name in own}, "on_disk": 1}
 

@@ -44,11 +44,11 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def capitalized(self) -> str:
-        """What it is called, for the beginning of a sentence."""
+        """The same at the beginning of a sentence."""
         return self.called[0].upper() + self.called[1:]
 
     def load(self) -> Any:
-        """The class, whose module is imported now."""
+        """The class. Its module is imported now."""
         module, _, name = self.store.partition(":")
         return getattr(importlib.import_module(module), name)
 
@@ -104,12 +104,12 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is nothing yet where the path leads. Of a server that cannot be told."""
+        """Whether nothing exists at the path. For a server this is not known."""
         return self.path is not None and not self.path.exists()
 
     @property
     def is_of_its_kind(self) -> bool:
-        """Whether what is there looks like a store of this kind. A server is believed."""
+        """Whether what exists there looks like a store of this kind. Servers are not asked."""
         return self.path is None or self.kind.is_at is None or self.kind.is_at(self.path)
 
     def open(self, *, read_only: bool = False) -> Store:

@@ -13,7 +13,7 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """A mapping that forgets what was used longest ago once its values weigh more than ``MAX_BYTES`` together."""
+    """A mapping that drops the least recently used values once all take more than ``MAX_BYTES``."""
 
     def __init__(self) -> None:
         self._bytes = 0
@@ -41,7 +41,7 @@ class Recent(Generic[K, V]):
 def remembering(
     read: Callable[[Sequence[bytes]], Mapping[bytes, bytes]],
 ) -> Callable[[Sequence[bytes]], Mapping[bytes, bytes]]:
-    """A store's ``read_blobs`` that asks it once for what many entries share."""
+    """A store's ``read_blobs`` with a memory: what many entries share is read once."""
     recent: Recent[bytes, bytes] = Recent()
 
     def read_blobs(names: Sequence[bytes]) -> Mapping[bytes, bytes]:

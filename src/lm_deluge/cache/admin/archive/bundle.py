@@ -102,7 +102,7 @@ class ParametersLine(msgspec.Struct, frozen=True, tag="parameters", forbid_unkno
 
 
 class RunLine(msgspec.Struct, frozen=True, tag="run", forbid_unknown_fields=True):
-    """A run, without its report: what it cost stays with the store of those who paid."""
+    """A run without its report: what it cost stays in the store of its owner."""
 
     run: Run
 

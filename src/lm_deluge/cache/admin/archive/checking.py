@@ -23,7 +23,7 @@ _json = msgspec.json.Encoder()
 
 
 def key_in(line: EntryLine) -> bytes:
-    """The key that an entry's line says.
+    """The key in an entry's line.
 
     Raises:
         DamagedEntryError: it is none.
@@ -32,7 +32,7 @@ def key_in(line: EntryLine) -> bytes:
 
 
 def fingerprint_in(line: EntryLine) -> bytes:
-    """The fingerprint that an entry's line says.
+    """The fingerprint in an entry's line.
 
     Raises:
         DamagedEntryError: it is none.
@@ -63,7 +63,7 @@ def response_in(line: EntryLine) -> APIResponse:
 
 
 def check_depth(value: object, left: int = _DEPTH) -> None:
-    """See that plain data are not nested too deeply for those who will work on them.
+    """Check that plain data are not nested too deeply.
 
     Raises:
         DamagedEntryError: they are.
@@ -104,7 +104,7 @@ def sound_run(run: Run) -> Run:
 
 
 def sound_time(seconds: float) -> None:
-    """See that a time is one of the calendar.
+    """Check that a time is within the calendar.
 
     Raises:
         DamagedEntryError: it is not.

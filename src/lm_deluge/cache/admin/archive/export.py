@@ -189,7 +189,7 @@ class _Export:
 
 
 def entry_line(stored: Stored, found: Decoded, response: APIResponse) -> EntryLine:
-    """An entry as a bundle has it, but for its request."""
+    """The line of an entry, without its request."""
     body: str | None = None
     body_base64 = response.raw_body
     if response.raw_body is not None:

@@ -50,7 +50,7 @@ __all__ = ["ImportReport", "load"]
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of a bundle.
+    """The result of an import.
 
     Attributes:
         added: entries that were not there.
@@ -78,7 +78,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     @property
     def is_complete(self) -> bool:
-        """Whether the bundle was read to its end and every line of it was good."""
+        """Whether the whole bundle was read, and every line was good."""
         return self.stopped is None and not self.refused
 
     def __str__(self) -> str:
@@ -133,7 +133,7 @@ def load(
 
 
 class _Load:
-    """One bundle on its way in."""
+    """One import in progress."""
 
     def __init__(
         self, store: Store, incoming: Incoming, shared: SharedLines, *, namespace: str | None, dry_run: bool

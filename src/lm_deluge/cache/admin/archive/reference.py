@@ -52,7 +52,7 @@ _FINISH_REASONS: Mapping[str, str] = MappingProxyType(
 
 
 class ReferenceReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of such a cache.
+    """The result of an import.
 
     Attributes:
         added: entries that were not there.

@@ -22,7 +22,7 @@ _BATCH = 256
 
 
 class RekeyReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of the entries.
+    """The result of a pass.
 
     Attributes:
         right: their key was right already.

@@ -38,7 +38,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def divide(request: StoredRequest, writer: BundleWriter) -> RequestPart:
-    """What an entry's own line says of its request. The rest is written as shared lines.
+    """The request as the entry's own line holds it. The rest is written as shared lines.
 
     Raises:
         DamagedEntryError: a line would be too long.

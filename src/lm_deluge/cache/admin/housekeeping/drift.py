@@ -41,12 +41,12 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def since(self) -> float:
-        """When the model that came last began to answer, in seconds since the Unix epoch."""
+        """When the newest model began to answer, in seconds since the Unix epoch."""
         return self.resolved[-1].first
 
 
 def drift(store: Store, filter: Filter = Filter()) -> tuple[Drift, ...]:  # noqa: B008 - frozen
-    """Every name under which more than one model has answered, those that moved last first.
+    """All names for which more than one model has answered. The latest change comes first.
 
     Args:
         store: the store.

@@ -47,7 +47,7 @@ def key_filter(prefix: str) -> Filter:
 
 
 def only_one(found: Iterable[tuple[bytes, T]], prefix: str, missing: str) -> T:
-    """The last of what was found, if all of it has one key. It is read no further than needed to say otherwise.
+    """What was found, if all of it has one key: the last one. Reading stops when there are too many keys.
 
     Args:
         found: keys, and what is under them.

@@ -19,7 +19,7 @@ _ROOM = 0.01  # by which more has to go where the estimate proved too low, so th
 
 
 class _Candidate(msgspec.Struct, frozen=True, gc=False):
-    """What has to be remembered of an entry that may go: there may be millions."""
+    """What is kept in memory of an entry that may be removed. There may be millions."""
 
     key: bytes
     size: int
@@ -138,7 +138,7 @@ def _candidates(
 
 
 def _longest_unused(may_go: Iterable[_Candidate], excess: float, disk_share: float) -> Iterator[_Candidate]:
-    """Those that were used longest ago, until ``excess`` bytes on disk are made up for."""
+    """The least recently used candidates, until they take ``excess`` bytes on disk."""
     for candidate in sorted(may_go, key=attrgetter("used")):
         if excess <= 0:
             return

@@ -18,7 +18,7 @@ _DEFAULT = "default"
 
 
 def restore(store: Store, key: bytes) -> bool:
-    """Serve an answer again that was quarantined: the newest under a key that can still be read.
+    """Serve a quarantined answer again: of those under a key, the newest that can still be read.
 
     It counts as stored when it was stored first, belongs to no run and never expires. Where it was the only one that
     was quarantined under the key it is not kept there any more; otherwise all of them are, so that nothing is lost.
@@ -66,7 +66,7 @@ def _entry(store: ScanStore, quarantined: Quarantined, found: Decoded) -> Entry:
 
 
 def _namespaces(store: ScanStore) -> Iterator[str]:
-    """Those of the store, each once, the usual one first."""
+    """The namespaces of the store, the default one first."""
     seen = {_DEFAULT}
     yield _DEFAULT
     for stored in store.scan():

@@ -71,7 +71,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is wrong, or what was wrong has been put right."""
+        """Whether nothing is wrong, or all of it was put right."""
         mended = (self.quarantined, self.dropped, self.corrected)
         return not self.store and (self.damaged, self.requests, self.facts) == mended
 

@@ -132,7 +132,7 @@ def _check_regular(path: Path, name: str, about: os.stat_result) -> None:
 
 
 def _check_current(path: Path, directory: int) -> None:
-    """CURRENT names the file that LevelDB opens first, and nothing keeps it from naming one elsewhere."""
+    """Check CURRENT: it names the file that LevelDB opens first, which could be anywhere."""
     with _told(path), contextlib.suppress(FileNotFoundError), _file(path, directory, "CURRENT") as current:
         if not _CURRENT.fullmatch(os.read(current, _MOST_CURRENT)):
             raise CacheFileError(
@@ -152,7 +152,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _file(path: Path, directory: int, name: str) -> Iterator[int]:
-    """A file for reading; never one that a link leads to, and never one that waits for a writer."""
+    """A file for reading. Links are not followed, and a FIFO does not block."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     file = os.open(name, flags, dir_fd=directory)
     try:
@@ -164,7 +164,7 @@ def _file(path: Path, directory: int, name: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _locked(path: Path, directory: int) -> Iterator[None]:
-    """LevelDB's own lock, shared: what is being copied is not written.
+    """Hold LevelDB's own lock, shared: the files are not written while they are copied.
 
     This process must not have the LevelDB open itself: closing any descriptor of a file ends the locks that it has.
     """

@@ -32,7 +32,7 @@ class Links:
         return tuple(names[at : at + _NAME_BYTES] for at in range(0, len(names), _NAME_BYTES))
 
     def replace(self, holder: bytes, names: tuple[bytes, ...], blobs: Mapping[bytes, Blob]) -> None:
-        """Have ``holder`` refer to ``names`` and to nothing else, and store those blobs that are new."""
+        """Make ``holder`` refer to exactly ``names``, and store the blobs that are new."""
         before = self.of(holder)
         if names == before:
             return

@@ -88,7 +88,7 @@ class LevelDBStore:
         self._claim()
 
     def _open(self) -> Any:
-        """The database, in a directory that has been looked at before LevelDB writes its own files into it."""
+        """Open the database. The directory is checked before LevelDB writes its own files into it."""
         if self._path.exists():
             if not self._path.is_dir():
                 raise CacheFileError(f"{self._path} is a file; LevelDBCache needs a directory.")
@@ -108,7 +108,7 @@ class LevelDBStore:
         return database
 
     def _open_copy(self) -> Any:
-        """The database in a copy of the directory: opening a LevelDB changes it."""
+        """Open a copy of the directory, because opening a LevelDB changes it."""
         if not self._path.is_dir():
             raise CacheFileError(f"There is no LevelDB directory {self._path} to read.")
         identity = self._path.stat().st_ino, self._path.stat().st_dev
@@ -322,7 +322,7 @@ class LevelDBStore:
         return found
 
     def _read_part(self, db: Any, key: bytes) -> bytes | None:
-        """What is kept beside a value; if it cannot be read, that is no reason not to give the value."""
+        """What is kept beside a value; None if it cannot be read, because the value is given all the same."""
         try:
             found: bytes | None = db.get(key)
         except self._unreadable:

@@ -34,7 +34,7 @@ DECODERS: dict[bytes, tuple[Any, str]] = {
 
 
 def about_of(packed: bytes | None) -> About:
-    """Facts are for people, so an entry is given without them if they do not decode."""
+    """Namespace, facts and expiry. If they do not decode, defaults, because no lookup depends on them."""
     return decode(FACTS, packed) or About()
 
 

@@ -26,7 +26,7 @@ _SHORTEST_SECRET = 4  # of fewer letters, masking would spoil the message and hi
 
 
 class Address:
-    """Where a server is, and how to be let in.
+    """Where a server is, and its credentials.
 
     Args:
         url: as ``RedisStore`` takes it.
@@ -72,7 +72,7 @@ class Address:
 
     @staticmethod
     def wrong_form() -> ConfigError:
-        """What is raised for a URL that cannot be read."""
+        """The error for a URL that cannot be read."""
         return ConfigError(
             f"The URL of the Redis server cannot be read. It has the form {_FORM}. Characters such as '@', '#' and "
             "'/' in a password are written as %40, %23 and %2F."

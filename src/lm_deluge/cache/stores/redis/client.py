@@ -26,7 +26,7 @@ _ODD = (LookupError, TypeError, ValueError, AttributeError, RecursionError, Memo
 
 
 class RedisClient:
-    """A pool of connections to one server, none of them opened yet.
+    """A pool of connections to one server. They are opened when they are needed.
 
     Raises:
         ImportError: ``redis`` is missing.
@@ -68,7 +68,7 @@ class RedisClient:
         return self._text_or_none(self._ask("GET", name))
 
     def get_many(self, names: Sequence[bytes]) -> list[bytes | None]:
-        """The values of names. If they are more than is read at once, they are asked for in halves."""
+        """The values of names. If the reply is too large, each half of them is asked for by itself."""
         from lm_deluge.cache.stores.redis.wire import ReplyTooLarge
 
         if not names:
@@ -83,7 +83,7 @@ class RedisClient:
         return [self._text_or_none(one) for one in found]
 
     def set_first(self, name: bytes, value: object) -> None:
-        """Set what has no value yet."""
+        """Set a value, unless there is one."""
         self._ask("SET", name, value, "NX")
 
     def set_field(self, name: bytes, field: str, value: bytes) -> None:
@@ -123,7 +123,7 @@ class RedisClient:
             before.add(cursor)
 
     def run(self, script: str, names: Sequence[bytes], arguments: Sequence[object]) -> Any:
-        """What a script gives, which the caller has to look at."""
+        """The result of a script, which the caller has to check."""
         import redis
 
         arguments = [len(names), *names, *arguments]
@@ -135,15 +135,15 @@ class RedisClient:
                 return self._client.execute_command("EVAL", script, *arguments)
 
     def flags(self, script: str, names: Sequence[bytes], arguments: Sequence[object]) -> list[bool]:
-        """What a script gives that says yes or no to each name."""
+        """The result of a script that says yes or no for each name."""
         return [self._number(one) != 0 for one in self._list(self.run(script, names, arguments), len(names))]
 
     def all_or_none(self, commands: Sequence[Command]) -> list[Any]:
-        """Have commands done in one step."""
+        """Run commands in one step: all of them or none."""
         return self._pipeline(commands, transaction=True)
 
     def numbers(self, commands: Sequence[Command]) -> list[int]:
-        """Have commands done that give numbers, one after another."""
+        """Run commands in sequence; each gives a number."""
         return [self._number(one) for one in self._pipeline(commands, transaction=False)]
 
     def _pipeline(self, commands: Sequence[Command], *, transaction: bool) -> list[Any]:
@@ -184,8 +184,8 @@ class RedisClient:
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
-        """Limit an exchange, and turn the client's errors into ours: ``CacheFileError`` where nothing else would fare
-        better."""
+        """Limit an exchange, and convert the client's errors: to ``CacheFileError`` where another call would fail as
+        well."""
         import redis
 
         location = self.location
@@ -227,7 +227,7 @@ class RedisClient:
             raise self._odd("something that its client cannot read") from error
 
     def _said(self, error: Exception) -> str:
-        """One printable line of bounded length. A server may repeat what it was told, and color it."""
+        """One printable line of limited length. A server may repeat what it was sent, with control characters."""
         # A failed pipeline quotes the command, and with it a prompt.
         text = str(error).rpartition("caused error: ")[2][: 4 * _SAID]
         for secret in self._secrets:

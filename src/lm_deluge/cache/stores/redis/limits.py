@@ -18,7 +18,7 @@ _SHORTEST = 0.001  # a timeout of nothing would mean that the socket does not wa
 
 
 class Exchange:
-    """What is left of the limits.
+    """The rest of the limits.
 
     Attributes:
         end: when it is over, on the monotonic clock.
@@ -44,7 +44,7 @@ _current: ContextVar[Exchange | None] = ContextVar("lm_deluge_redis_exchange", d
 
 @contextlib.contextmanager
 def exchange() -> Iterator[None]:
-    """Limit all that is asked inside. An exchange within another one ends with it, and has a budget of its own."""
+    """Limit all calls in the block. A nested exchange ends with the outer one, and has a budget of its own."""
     outer = _current.get()
     end = time.monotonic() + _SECONDS
     token = _current.set(Exchange(end if outer is None else min(end, outer.end)))
@@ -55,5 +55,5 @@ def exchange() -> Iterator[None]:
 
 
 def current_exchange() -> Exchange:
-    """The limits of what is asked now."""
+    """The limits of the current exchange."""
     return _current.get() or Exchange(time.monotonic() + _SECONDS)

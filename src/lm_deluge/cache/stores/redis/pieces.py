@@ -1,4 +1,4 @@
-"""Many keys or entries in pieces: a server does one thing at a time, so none may take long."""
+"""Keys and entries in pieces. A server runs one command at a time, so none may take long."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -14,7 +14,7 @@ _BYTES_AT_ONCE = 8 * 1024 * 1024  # and an exchange has an end
 
 
 def in_pieces(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Pieces of so many items as one command may have."""
+    """Pieces of at most as many items as one command may have."""
     for start in range(0, len(items), KEYS_AT_ONCE):
         yield items[start : start + KEYS_AT_ONCE]
 

@@ -134,7 +134,7 @@ class RedisStore:
 
     @property
     def identity(self) -> str:
-        """What tells this cache from others, prefix included."""
+        """What tells this cache from others, including the prefix."""
         return f"{self.location} {self._prefix.decode(errors='replace')}"
 
     @property
@@ -286,7 +286,7 @@ class RedisStore:
     # Reading and writing
 
     def _blob_commands(self, entries: Sequence[Entry]) -> list[Command]:
-        """What stores blobs: those that are missing whole, the others only if they have to last longer."""
+        """Commands that store blobs: missing ones completely, the others only if they have to last longer."""
         blobs: dict[bytes, tuple[Blob, float | None]] = {}
         for entry in entries:
             for name, blob in entry.blobs.items():

@@ -43,7 +43,7 @@ def pack_blob(blob: Blob) -> bytes:
 
 
 def unpack_blob(packed: bytes | None) -> Blob | None:
-    """What was packed; None if it does not unpack."""
+    """The blob; None if it does not unpack."""
     found = decode(_packed_decoder, packed)
     try:
         return None if found is None else Blob(decompress(found.data), found.refers)

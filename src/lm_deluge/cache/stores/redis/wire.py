@@ -29,7 +29,7 @@ _NUMBER = re.compile(rb"-?[0-9]{1,19}")
 
 
 class ReplyTooLarge(InvalidResponse):
-    """A reply is longer than any that is read."""
+    """A reply is longer than the limit."""
 
 
 class _Parser:
@@ -152,7 +152,7 @@ def _number(digits: bytes) -> int:
 
 
 class _Limited:
-    """Stands before a class of redis-py's connections and replaces what waits in it."""
+    """A mixin for a class of redis-py's connections. It replaces the methods that wait."""
 
     _sock: Any
 

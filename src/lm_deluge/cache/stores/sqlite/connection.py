@@ -59,7 +59,7 @@ class _Guard:
         return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
     def is_too_long(self) -> bool:
-        """Whether the statement that is executed has had its time."""
+        """Whether the current statement has exceeded its time."""
         now = time.monotonic()
         if self.since is None:
             self.since = now
@@ -200,7 +200,7 @@ def connect(path: Path, parameters: str, *, timeout: float = 0.0, damaged: bool 
 
 
 def check_companions(path: Path) -> None:
-    """Refuse a file beside which there is a journal that is not of our making. Nothing is changed.
+    """Refuse a file that has another program's journal beside it. Nothing is changed.
 
     SQLite takes the name of a "super-journal" out of a journal, and deletes the file of that name. Only a transaction
     over several files has one, and ours never are.

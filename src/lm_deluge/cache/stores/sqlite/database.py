@@ -45,7 +45,7 @@ Synchronous = Literal["NORMAL", "FULL"]
 
 
 class Database:
-    """A file and this process's connections to it. What is opened is closed by ``close``, and at each fork.
+    """A file and this process's connections to it. ``close`` closes them, and so does each fork.
 
     Args:
         path: absolute.
@@ -112,7 +112,7 @@ class Database:
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
-        """No connection of this process has the file open until this ends."""
+        """Close all connections of this process for the duration of the block."""
         self.check_open()
         self.check_writable()
         self.pause()
@@ -266,7 +266,7 @@ class Database:
         self._identity = self._log = None
 
     def _empty_log(self, seconds: float) -> bool:
-        """Where the file is not at its place any more, take away its log, which still is. False if that cannot be.
+        """Remove the log of a file that is no longer at its path. False if that is not possible.
 
         SQLite would lay it over the file that has come there. It does not empty it itself when it closes a file that
         has moved.
@@ -352,7 +352,7 @@ class Database:
         return connection
 
     def _reported(self, error: Exception, done: str, damaged: type[CacheError]) -> Exception:
-        """SQLite's errors about the file as ours; those about one entry stay as they are."""
+        """SQLite's errors about the file as errors of this package; those about one entry stay as they are."""
         if isinstance(error, sqlite3.OperationalError):
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                 return CacheFileError(

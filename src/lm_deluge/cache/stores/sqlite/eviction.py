@@ -23,13 +23,13 @@ Transaction = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 
 def used_bytes(connection: sqlite3.Connection) -> int:
-    """Size of the file, without the room in it that is free for new entries."""
+    """Size of the file without its free pages."""
     pages = read_pragma(connection, "page_count") - read_pragma(connection, "freelist_count")
     return pages * read_pragma(connection, "page_size")
 
 
 def shrink(transaction: Transaction) -> None:
-    """Give back to the disk what removed entries have left, in several transactions. A little is kept for new ones."""
+    """Return free pages to the disk, in several transactions. A few are kept for new entries."""
     before = 0
     while True:
         with transaction() as writer:
@@ -66,7 +66,7 @@ def evict(transaction: Transaction, most: int, new: Sequence[bytes]) -> None:
 
 
 def _evict_some(writer: sqlite3.Connection, excess: int, spared: Collection[bytes]) -> int:
-    """Remove a few of the entries that were used longest ago, and what was quarantined before that; how many."""
+    """Remove a few of the least recently used entries, and older quarantined ones; how many."""
     keys: list[bytes] = []
     horizon = float("inf")
     cursor = writer.execute(

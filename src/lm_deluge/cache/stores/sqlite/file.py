@@ -177,7 +177,7 @@ def _is_whole(path: Path, size: int) -> bool:
 
 
 def is_blank(connection: Connection) -> bool:
-    """Whether a file has no tables, and no sign of the program that made it."""
+    """Whether a file has no tables and no identity of a program."""
     if read_pragma(connection, "application_id") or read_pragma(connection, "user_version"):
         return False
     return not connection.has_parts()
@@ -255,7 +255,7 @@ def identity(path: Path) -> tuple[int, ...] | None:
 
 
 def state(path: Path) -> tuple[int, ...] | None:
-    """What differs once the file has been written, or a write has begun."""
+    """A value that changes when the file is written, or when a write begins."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except FileNotFoundError:

@@ -3,13 +3,13 @@
 import sqlite3
 from collections.abc import Sequence
 
-from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, marks
+from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, placeholders
 
 __all__ = ["acquire", "release", "renew"]
 
 
 def acquire(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now: float, expires: float) -> list[bool]:
-    """For each key, whether ``holder`` has its lease, having taken those that are free.
+    """Take leases that are free; for each key, whether ``holder`` has it now.
 
     One that ends later than two lifetimes from now has ended: none is taken for so long, so the clock was set back
     since, or a stranger wrote it. To SQLite, texts and blobs come after all numbers.
@@ -28,11 +28,11 @@ def acquire(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, no
 
 
 def renew(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now: float, expires: float) -> list[bool]:
-    """For each key, whether ``holder`` still had its lease, which has been prolonged then."""
+    """Prolong leases; for each key, whether ``holder`` still had it."""
     writer.execute("DELETE FROM leases WHERE expires <= ?", (now,))
     for some in _groups(keys):
         writer.execute(
-            f"UPDATE leases SET expires = ?2 WHERE holder = ?1 AND key IN ({marks(len(some))})",  # noqa: S608
+            f"UPDATE leases SET expires = ?2 WHERE holder = ?1 AND key IN ({placeholders(len(some))})",  # noqa: S608
             (holder, expires, *some),
         )
     return _has(writer, keys, holder)
@@ -42,7 +42,7 @@ def release(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) ->
     """Give leases back, if they are the holder's."""
     for some in _groups(keys):
         writer.execute(
-            f"DELETE FROM leases WHERE holder = ?1 AND key IN ({marks(len(some))})",  # noqa: S608
+            f"DELETE FROM leases WHERE holder = ?1 AND key IN ({placeholders(len(some))})",  # noqa: S608
             (holder, *some),
         )
 
@@ -53,7 +53,7 @@ def _has(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) -> li
         own.update(
             key
             for (key,) in writer.execute(
-                f"SELECT key FROM leases WHERE holder = ?1 AND key IN ({marks(len(some))})",  # noqa: S608
+                f"SELECT key FROM leases WHERE holder = ?1 AND key IN ({placeholders(len(some))})",  # noqa: S608
                 (holder, *some),
             )
         )

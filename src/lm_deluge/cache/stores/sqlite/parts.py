@@ -29,7 +29,7 @@ Part = tuple[str, str, str]
 
 
 def refuse_foreign_parts(rows: Iterable[Row], path: Path) -> None:
-    """Refuse a file that has such a part.
+    """Refuse a file with parts that would run with our statements.
 
     Args:
         rows: of its schema, with the columns of ``PART``.
@@ -66,7 +66,7 @@ def _parts(rows: Iterable[Row]) -> list[Part]:
 
 
 def _is_harmless(kind: str, name: str, sql: str) -> bool:
-    """What the row says of the kind, the name and the table may be another thing than SQLite reads in the statement."""
+    """Whether a part runs nothing. Its row may name another kind or table than the statement that SQLite reads."""
     ours = _ours()
     if kind == "table":
         if name.lower() in ours:
@@ -94,5 +94,5 @@ def _text(cell: Any) -> str:
 
 
 def _normal(sql: str) -> str:
-    """Without what SQLite and people may write in one way or another."""
+    """The statement without differences in spacing, case and quotes."""
     return re.sub(r"\s*([(),])\s*", r"\1", re.sub(r"\s+", " ", sql.replace('"', "").lower())).strip()

@@ -103,7 +103,7 @@ def _alone(path: Path, *, is_whole: bool) -> Iterator[sqlite3.Connection]:
 
 
 def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
-    """How many entries were copied, and at least how many could not be."""
+    """Copy all that can be read: how many entries were copied, and at least how many could not be."""
     blobs = _Blobs(old)
     # First what was quarantined: on its way it is an entry, in the place of the good one that may have its key.
     for row in walk(old, "set_aside", QUARANTINED):
@@ -157,7 +157,7 @@ def _hide_lost(old: sqlite3.Connection, new: Database) -> int:
 
 
 def _indexed(old: sqlite3.Connection) -> Iterator[bytes]:
-    """Keys of entries by the index alone, which lies on other pages than they: from both ends, as far as it goes."""
+    """Keys of entries, read from the index alone, which is on other pages. It is read from both ends, up to damage."""
     last = b""
     for order in ("ASC", "DESC"):
         select = f"SELECT key FROM entries WHERE key > ? ORDER BY key {order}"  # noqa: S608
@@ -174,7 +174,7 @@ def _indexed(old: sqlite3.Connection) -> Iterator[bytes]:
 
 
 def _facts(one: Stored) -> Facts:
-    """As the answer tells them, for damage may have changed the columns."""
+    """The facts that the answer tells, because damage may have changed the columns."""
     try:
         return corrected(one.facts, decode(one.key, one.value))
     except DamagedEntryError:
@@ -189,7 +189,7 @@ class _Blobs:
         self._given: set[bytes] = set()
 
     def complete(self, entry: Entry) -> Entry:
-        """An entry with the names of its blobs, found again in its request, and those of the blobs that are new."""
+        """An entry with the names of its blobs, which are read from its request, and with the blobs that are new."""
         try:
             refers = refers_of(entry.request) if entry.request else ()
         except DamagedEntryError:

@@ -14,7 +14,7 @@ from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, Facts, Quarantined, Stored
 from lm_deluge.cache.stores.sqlite.connection import MOST_CELL_BYTES
 from lm_deluge.cache.stores.sqlite.schema import names_in
-from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, Page, marks, read_page, select_by_key
+from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, Page, placeholders, read_page, select_by_key
 
 __all__ = [
     "COLUMNS",
@@ -83,12 +83,12 @@ def stored(row: Sequence[Any]) -> Stored:
 
 
 def read_quarantined(reader: sqlite3.Connection, after: int | None) -> Page:
-    """A page of what was quarantined, to be made into values by ``quarantined``."""
+    """A page of quarantined entries, as rows for ``quarantined``."""
     return read_page(reader, "set_aside", QUARANTINED, after=after)
 
 
 def quarantined(row: Sequence[Any]) -> Quarantined:
-    """Something quarantined, from its row."""
+    """A quarantined entry, from its row."""
     _, key, at, reason, response, request = row
     return Quarantined(
         key=_bytes(key),
@@ -108,7 +108,7 @@ def missing_blobs(connection: sqlite3.Connection, blobs: Mapping[bytes, Blob]) -
 
 
 def put(writer: sqlite3.Connection, entries: Collection[Entry], packed: Mapping[bytes, bytes]) -> None:
-    """Store entries with different keys, and their blobs. Blobs that only the replaced entries referred to go.
+    """Store entries with different keys, and their blobs. Blobs that only replaced entries referred to are removed.
 
     Args:
         writer: in a transaction.
@@ -141,7 +141,7 @@ def remove(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
 
 
 def quarantine(writer: sqlite3.Connection, key: bytes, value: object, reason: str, now: float) -> bool:
-    """Move an entry to ``set_aside``, if it still has the value; whether it had. Its blobs are kept for it there."""
+    """Move an entry to the table ``set_aside`` if it still has the value; whether it had. Its blobs are kept."""
     if not value and _quarantine_unread(writer, key, reason, now):
         return True
     # Another process may have stored a good one meanwhile.
@@ -158,7 +158,7 @@ def quarantine(writer: sqlite3.Connection, key: bytes, value: object, reason: st
 
 
 def _quarantine_unread(writer: sqlite3.Connection, key: bytes, reason: str, now: float) -> bool:
-    """Move an entry whose value is longer than a connection gives out. Its length is all that is kept of it."""
+    """Move an entry with a value that is too long to be read. Only its length is kept."""
     moved = writer.execute(
         "INSERT INTO set_aside (key, at, reason, refers) "  # noqa: S608
         f"SELECT key, ?1, ?2 || ': it has ' || length(response) || ' bytes', {_REFERS} FROM entries "
@@ -190,7 +190,7 @@ def hide(writer: sqlite3.Connection, keys: Iterable[bytes]) -> None:
 
 
 def note_quarantined(writer: sqlite3.Connection, entries: Iterable[Stored], reason: str, now: float) -> None:
-    """Note what entries of a base held that were quarantined, and why. Of what is large, its length and its SHA-256."""
+    """Note quarantined entries of a base, and why. Of large cells, the length and the SHA-256 are noted."""
     writer.executemany(
         "INSERT INTO set_aside (key, at, reason, response, request) VALUES (?, ?, ?, ?, ?)",
         (_noted(entry, reason, now) for entry in entries),
@@ -242,7 +242,7 @@ def _discount(writer: sqlite3.Connection, names: Iterable[bytes]) -> None:
 
 
 def _count(writer: sqlite3.Connection, changes: Mapping[bytes, int]) -> None:
-    """Change counts of references; blobs that have none any more go, and then those that only they referred to."""
+    """Change counts of references. Blobs without references are removed, and then those that only they referred to."""
     while changed := [(digest, change) for digest, change in changes.items() if change]:
         _insert(
             writer,
@@ -270,7 +270,7 @@ def _select(connection: sqlite3.Connection, select: str, keys: Sequence[bytes | 
     rows: list[tuple[Any, ...]] = []
     for start in range(0, len(keys), MAX_VARIABLES):
         some = keys[start : start + MAX_VARIABLES]
-        rows += connection.execute(f"{select} ({marks(len(some))})", some).fetchall()
+        rows += connection.execute(f"{select} ({placeholders(len(some))})", some).fetchall()
     return rows
 
 
@@ -279,7 +279,7 @@ def _execute(writer: sqlite3.Connection, statement: str, keys: Sequence[bytes | 
     count = 0
     for start in range(0, len(keys), MAX_VARIABLES):
         some = keys[start : start + MAX_VARIABLES]
-        count += writer.execute(f"{statement} ({marks(len(some))})", some).rowcount
+        count += writer.execute(f"{statement} ({placeholders(len(some))})", some).rowcount
     return count
 
 
@@ -288,7 +288,7 @@ def _insert(writer: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, .
     for size in _ROWS_AT_ONCE:
         while len(rows) - done >= size:
             some = rows[done : done + size]
-            values = ",".join([f"({marks(len(some[0]))})"] * size)
+            values = ",".join([f"({placeholders(len(some[0]))})"] * size)
             writer.execute(f"{insert} VALUES {values} {otherwise}", list(chain.from_iterable(some)))
             done += size
 

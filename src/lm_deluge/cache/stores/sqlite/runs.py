@@ -7,7 +7,7 @@ import msgspec
 
 from lm_deluge._json import JsonReader, NotJson
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores.sqlite.walk import marks, walk
+from lm_deluge.cache.stores.sqlite.walk import placeholders, walk
 from lm_deluge.events import RunReport
 
 __all__ = ["read_runs", "record_run"]
@@ -32,7 +32,7 @@ def record_run(writer: sqlite3.Connection, run: Run) -> None:
     elif run.imported:
         row["report"] = _IMPORTED.decode()
     writer.execute(
-        f"INSERT OR REPLACE INTO runs ({', '.join(row)}) VALUES ({marks(len(row))})",  # noqa: S608
+        f"INSERT OR REPLACE INTO runs ({', '.join(row)}) VALUES ({placeholders(len(row))})",  # noqa: S608
         list(row.values()),
     )
 

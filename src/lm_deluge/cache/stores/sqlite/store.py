@@ -306,7 +306,7 @@ class SqliteStore:
         return {*unreadable, *(key for (key,) in found)}
 
     def _packed(self, blobs: Mapping[bytes, Blob]) -> dict[bytes, bytes]:
-        """Blobs that the file does not have, compressed: before anybody has to wait for it."""
+        """Blobs that the file does not have, compressed before the transaction begins."""
         unknown = {digest: blob for digest, blob in blobs.items() if digest not in self._seen}
         if not unknown:
             return {}

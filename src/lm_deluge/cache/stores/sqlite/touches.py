@@ -22,7 +22,7 @@ _COARSE_SECONDS = 86_400.0
 
 
 class Touches:
-    """Keys of entries that were served, and when, until they are written. Of very many, the last 65,536."""
+    """Keys of served entries and the times, until they are written; the last 65,536 of them."""
 
     def __init__(self, database: Database) -> None:
         self.within = _COARSE_SECONDS
@@ -44,7 +44,7 @@ class Touches:
                 del self._held[key]
 
     def write_some(self) -> int:
-        """Write the next few; how many. What cannot be written is forgotten: it is no reason for anything to fail."""
+        """Write the next few; how many. A use that cannot be written is dropped, and nothing fails."""
         with self._turn.get():
             some = list(islice(self._held.items(), _AT_ONCE))
             for key, _ in some:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
-__all__ = ["MAX_VARIABLES", "Page", "is_damage", "marks", "read_page", "select_by_key", "walk"]
+__all__ = ["MAX_VARIABLES", "Page", "is_damage", "placeholders", "read_page", "select_by_key", "walk"]
 
 MAX_VARIABLES = 500
 """How many keys go into one statement. SQLite's own limit is 32,766; a longer statement is not faster."""
@@ -20,7 +20,7 @@ Row = tuple[Any, ...]
 
 
 class Page(NamedTuple):
-    """Some rows in a row.
+    """Consecutive rows.
 
     Attributes:
         rows: each with its rowid first.
@@ -34,14 +34,14 @@ class Page(NamedTuple):
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether an error is about what is in the file, and not about getting at it or about what was asked.
+    """Whether an error is about the content of the file, and not about access to it or the statement.
 
     A cell that is longer than any of ours is damage too.
     """
     return type(error) is sqlite3.DatabaseError or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG
 
 
-def marks(count: int) -> str:
+def placeholders(count: int) -> str:
     """Placeholders for ``count`` values."""
     return ",".join("?" * count)
 
@@ -59,7 +59,7 @@ def select_by_key(reader: sqlite3.Connection, select: str, keys: Sequence[bytes]
     for start in range(0, len(keys), MAX_VARIABLES):
         some = keys[start : start + MAX_VARIABLES]
         try:
-            rows += reader.execute(f"{select} ({marks(len(some))})", some).fetchall()
+            rows += reader.execute(f"{select} ({placeholders(len(some))})", some).fetchall()
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
