@@ -79,7 +79,7 @@ class Breaker:
         elif self.state != "closed":
             return
         else:
-            if now - self._last >= _APART:  # calls that are made side by side fail together
+            if now - self._last >= _APART:  # concurrent calls fail together
                 self._failures += 1
                 self._last = now
             if self._failures < _FAILURES and not at_once:

@@ -81,7 +81,7 @@ def decode(key: bytes, entry: bytes) -> Decoded:
 def _response(packed: bytes) -> APIResponse:
     response = _decoder.decode(decompress(packed))
     if response.content is not None and not response.content.is_loaded:
-        # Nothing is stored so. A conversation that goes on with a stranger's answer must not send a local file.
+        # This package stores no such answer. A conversation that goes on with one must not send a local file.
         raise DamagedEntryError("the entry names a local file instead of holding its content")
     return response
 

@@ -211,7 +211,7 @@ class Guard:
                 self._hand_over(state, leave)
         state.spill.close()
 
-    # How they went
+    # Outcomes
 
     def _leave(self) -> Leave:
         state = self._state.get()
@@ -224,7 +224,7 @@ class Guard:
     def _leave_or_probe(self, state: _State) -> Leave | None:
         leave = state.breaker.leave(self._clock())
         if leave == "probe" and self._probe is not None:
-            # Made beside the prompts: none of them waits for an answer that may not come.
+            # The probe runs in another thread, so no prompt waits for a reply that may not come.
             state.over.clear()
             self._helpers.submit(lambda: self._hand_over(state, "probe"))
             return None

@@ -59,7 +59,7 @@ class _State:
         self.changed = threading.Condition()
         self.wanted: list[_Waiting] = []
         self.returned: list[bytes] = []
-        self.held: dict[bytes, _Loop | None] = {}  # with the event loop whose call each stands for
+        self.held: dict[bytes, _Loop | None] = {}  # with the event loop that makes the call
         self.running = False
         self.talking = False
         self.over = False  # the interpreter ends, or the keeper is not used any more
@@ -114,7 +114,7 @@ class LeaseKeeper:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None and future.result():
-                self.release(key)  # it came in the moment in which its waiter was cancelled
+                self.release(key)  # the lease arrived just as its waiter was cancelled
             raise
 
     def release(self, key: bytes) -> None:
@@ -192,11 +192,11 @@ class LeaseKeeper:
         try:
             if returned:
                 self._store.release(returned, state.holder)
-            # To the store, all prompts of this client are one holder; between them, the first one has it.
+            # To the store, all prompts of this client are one holder. Among them, the first one has the lease.
             keys = list(dict.fromkeys(key for key, _, _ in wanted if key not in state.held))
             got = self._acquire(state, keys) if keys else []
             if keys and time.monotonic() - began > self._seconds / _RENEWALS:
-                # The store was long in answering, and the leases are as old as the question.
+                # The store was slow, and the leases are as old as the request.
                 got = [had and has for had, has in zip(got, self._acquire(state, keys), strict=True)]
             outcome: set[bytes] | Exception = {key for key, has in zip(keys, got, strict=True) if has}
         except BaseException as error:  # noqa: BLE001 - the waiting caller is told; a lease that is not given back runs out
@@ -212,7 +212,7 @@ class LeaseKeeper:
                 state.renewed = time.monotonic()
             for loop, results in by_loop.items():
                 for (key, renew, _), result in results:
-                    if result is True and state.over:  # since a moment ago, while the store was asked
+                    if result is True and state.over:  # closed while the store was asked
                         state.returned.append(key)
                     elif result is True and renew:
                         state.held[key] = loop

@@ -41,7 +41,7 @@ def _run(loop: Loop | None, calls: Sequence[Callable[[], Awaitable[Any]]]) -> li
         gathering = _gather(calls)
         try:
             future = asyncio.run_coroutine_threadsafe(gathering, loop)
-        except RuntimeError:  # closed in this moment
+        except RuntimeError:  # just closed
             gathering.close()
         else:
             done = False

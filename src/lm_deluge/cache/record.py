@@ -180,7 +180,7 @@ def unpack_request(request: bytes, read_blobs: Callable[[Sequence[bytes]], Mappi
             parameters = _parameters_decoder.decode(reader.blob(parameters))
         conversation = Conversation(messages)
         if not conversation.is_loaded:
-            # Nothing is stored so. A path in a stranger's file must not make us read one of ours.
+            # This package stores nothing like it. A path in a stranger's file must not make us read a local file.
             raise DamagedEntryError("the stored request names a local file instead of holding its content")
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise DamagedEntryError("the stored request has another shape") from error
@@ -295,7 +295,7 @@ class _Reader:
     def messages(self, head: bytes | None, last: Sequence[Message | bytes]) -> list[Message]:
         parts: list[Sequence[Message | bytes]] = [last]
         while head is not None:
-            # A name is the hash of what it names, so a chain cannot run in a circle; but it could be very long.
+            # A name is a hash of the node, so a chain has no loop; but it could be very long.
             if len(parts) > _MOST_NODES:
                 raise DamagedEntryError("the stored request is a chain without end")
             node = node_decoder.decode(self.blob(head))

@@ -166,10 +166,10 @@ class Spill:
         try:
             for one in files:
                 taker.refused = 0
-                # A delayed ``put`` replaces what is there, as one in time would have.
+                # A delayed ``put`` replaces the entry, as a timely one would have.
                 report = load(cast("Store", _AsStore(taker)), one.path, on_conflict="replace")
                 with contextlib.suppress(OSError):
-                    if report.refused or taker.refused:  # not tried for ever, nor thrown away
+                    if report.refused or taker.refused:  # neither tried again nor deleted
                         one.path.rename(one.path.with_suffix(".refused"))
                     else:
                         one.path.unlink()
@@ -193,7 +193,7 @@ class Spill:
         with self._lock:
             self._finish()
             for one in self._finished:
-                with contextlib.suppress(OSError):  # of a full disk: its buffer cannot be written now either
+                with contextlib.suppress(OSError):  # a full disk: the buffer cannot be written
                     one.file.close()
             self._finished.clear()
 

@@ -72,7 +72,7 @@ def adapt(cache: Any) -> Opener | None:
             f"cache= needs an object with get(prompt) and put(prompt, response); "
             f"{type(cache).__name__} has no {' and no '.join(missing)}. {hint}"
         )
-    # One for each object: what is known of its health, and what is kept for it, is the same for all clients.
+    # One for each object: all clients share its health and what is kept for it.
     known = _known.get(id(cache))
     if known is None:
         known = _known[id(cache)] = UserCache(cache)
@@ -103,7 +103,7 @@ class UserCache:
         self._cache = cache
         directory = spill_directory(None)
         identity = f"{type(cache).__module__}.{type(cache).__qualname__}"
-        # Which object it was that a file was left for cannot be told, so files of others are left alone.
+        # A file does not tell for which object it was left, so files of other processes are not used.
         self._guard = Guard(
             self.location,
             None if inspect.iscoroutinefunction(cache.put) else _Taker(cache, lambda: self._guard),
@@ -285,7 +285,7 @@ class UserCache:
             try:
                 return await self._guard.call_async(function)
             except CacheError as error:
-                # Opened for one thread only. Better called there, if that is where we are, than not at all.
+                # The object works in one thread only. If this is that thread, it is called here.
                 if not _is_bound_to_a_thread(error.__cause__) or threading.get_ident() != self._home:
                     raise
             self._now_inline()

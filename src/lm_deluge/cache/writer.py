@@ -30,7 +30,7 @@ _log = logging.getLogger("lm_deluge")
 _IDLE_SECONDS = 2.0
 _MOST = 1024
 _GATHER_SECONDS = 0.003
-_PATIENCE = 120.0  # for one batch, at the end: a writer that a store holds up for longer is left
+_PATIENCE = 120.0  # for one batch, at exit: a writer that is blocked for longer is given up
 
 
 class Write:
@@ -128,8 +128,8 @@ class Writer(Generic[T]):
         self._write = write
         self._idle_seconds = idle_seconds
         self._queue: PerProcess[_Queue[T]] = PerProcess(_Queue)
-        # The thread is a daemon so that waiting for more does not delay the exit; what it still has to write does. It
-        # keeps the writer, so that one that is collected has nothing left to write.
+        # The thread is a daemon, so an idle one does not delay the exit; one with work does. It refers to the writer,
+        # so a writer that is collected has nothing left to write.
         at_exit(self.flush)
 
     def submit(self, item: T, *, key: bytes | None = None) -> Write:
@@ -141,7 +141,7 @@ class Writer(Generic[T]):
         """
         write = Write(key)
         if sys.is_finalizing():
-            write.finish(self._try([item])[0])  # here and now, for there will be no thread to do it
+            write.finish(self._try([item])[0])  # now, because no thread can be started any more
             return write
         queue = self._queue.get()
         with queue.changed:
@@ -200,7 +200,7 @@ class Writer(Generic[T]):
                     queue.running = False
                     return
                 if time.monotonic() - finished < _GATHER_SECONDS:
-                    # Items come one upon another. A few milliseconds for more of them cost little, while each
+                    # Items arrive quickly. Waiting a few milliseconds for more of them costs little, while each
                     # commit takes the interpreter away from the event loop several times.
                     queue.writing = True
                     queue.changed.wait(_GATHER_SECONDS)

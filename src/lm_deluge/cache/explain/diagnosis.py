@@ -30,7 +30,7 @@ _MOST_NAMESPACES = 20  # that are tried in place of the right one
 _MOST_NAMED = 3
 _SENTENCE_WIDTH = 200  # of what is quoted in a sentence
 _MOST_COMPARED = 10  # of the most similar entries, besides those of the same conversation
-_LEAST_SIMILARITY = 0.2  # below that, two prompts have nothing to do with each other
+_LEAST_SIMILARITY = 0.2  # below it, two prompts are unrelated
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,7 +199,7 @@ class _Explaining:
             try:
                 return min((parameter_differences(each, stored) for each in asked), key=len)
             except (PromptError, RecursionError):
-                return ()  # nothing that this package has stored; but the answer is served all the same
+                return ()  # not stored by this package; the answer is served all the same
         if asked and found.fingerprint not in (UNKNOWN, *(each.fingerprint for each in asked)):
             return (Difference("parameters", "others", "others, which this store does not keep"),)
         return ()

@@ -126,7 +126,7 @@ class Searcher:
         if self._store is None:
             return []
         pool = self._index.closest(conversation, _POOL)
-        # Very short prompts may have no words in common with what was meant; so the newest are looked at as well.
+        # Very short prompts may share no words with the right entry, so the newest entries are compared too.
         numbers = dict.fromkeys([*pool, *range(min(_POOL, len(self._keys)))])
         keys = [self._keys[number] for number in itertools.islice(numbers, _POOL)]
         return list(self.candidates(conversation, keys))

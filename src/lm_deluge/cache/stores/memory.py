@@ -71,7 +71,7 @@ class MemoryStore:
                 return False
             self._opened().pop(key)
             self._bytes -= kept.stored.size
-            # It goes on holding its blobs: without them it could not be told what was asked.
+            # It keeps its blobs, so that its request can be read.
             stored = kept.stored
             quarantined = Quarantined(
                 key=key, when=time.time(), reason=reason, value=stored.value, request=stored.request

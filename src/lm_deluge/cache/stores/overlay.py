@@ -59,7 +59,7 @@ class OverlayStore:
         if self._own.quarantine(key, value, reason, hide=True):
             return True
         (entry,) = self._of_base([key])
-        # What the base cannot read has no bytes here either.
+        # An entry that the base cannot read has no bytes here either.
         if entry is None or entry.value != value or self._own.get_many([key]) != [None]:
             return False
         self._own.hide([entry], reason)

@@ -14,7 +14,7 @@ from lm_deluge.response import APIResponse
 __all__ = ["check_depth", "fingerprint_in", "key_in", "response_in", "sound_facts", "sound_run", "sound_time"]
 
 _KEY_BYTES = 32
-_DEPTH = 100  # as deep as prompts may be; far from Python's recursion limit, wherever the entry is used
+_DEPTH = 100  # the limit for prompts too; far below Python's recursion limit
 _MOST = 2**63 - 1  # the largest integer of SQLite
 _LATEST = 253_402_300_800.0  # the year 10000, where dates end
 

@@ -135,7 +135,7 @@ class Incoming:
         try:
             return decode(key, value)
         except DamagedEntryError as error:
-            # It would be a miss, so it is nothing to keep; but its bytes are.
+            # A lookup would be a miss, so the new entry takes its place. The damaged bytes are kept.
             if not self._dry_run:
                 self._store.quarantine(key, value, str(error))
             return None

@@ -163,8 +163,8 @@ class _LeftOutError(Exception):
     """An entry is not taken; the message says why."""
 
 
-# The entries as they are stored. Fields of a message that are not known could change what was asked, so a message that
-# has any is not taken; those of an entry could not.
+# The stored entries. An unknown field of a message could change what was asked, so such a message is not imported. An
+# unknown field of an entry could not.
 
 
 class _Text(msgspec.Struct, tag="text", forbid_unknown_fields=True):
@@ -243,7 +243,7 @@ def _table(path: Path) -> Iterator[Iterator[tuple[bytes, bytes]]]:
             begins = file.read(_WAL + 1)
     except OSError as error:
         raise CacheFileError(f"{path} cannot be read: {error.strerror or error}.") from error
-    # One in WAL mode, such as ours, is another program's; merely opening it would leave files beside it.
+    # A file in WAL mode, such as ours, is not theirs. Opening it would leave files beside it.
     if not begins.startswith(_SQLITE) or begins[_WAL:] == b"\x02":
         raise CacheFileError(f"{path} is no cache of lm-deluge.")
     try:

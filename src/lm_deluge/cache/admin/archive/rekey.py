@@ -114,7 +114,7 @@ class _Rekey:
         self._left: list[Left] = []
 
     def run(self, filter: Filter) -> RekeyReport:
-        # The keys are gathered first, 32 bytes each: a scan of what is being written might meet its own entries.
+        # Keys first, 32 bytes each: a scan of entries that are being written could find the new ones.
         misplaced = [stored.key for stored in entries(self._store, filter) if self._is_misplaced(stored)]
         for keys in _batches(misplaced):
             moves = [self._moving(stored) for stored in self._scan.read(keys) if stored is not None]

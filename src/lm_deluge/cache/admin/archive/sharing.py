@@ -95,7 +95,7 @@ class SharedLines:
     """
 
     def __init__(self) -> None:
-        # Unnamed where the system allows, and never readable by others.
+        # Without a name where the system allows it, and never readable by others.
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by __exit__
         self._shared: dict[bytes, _Shared] = {}
         self._recent: Recent[str, Line] = Recent()
@@ -222,7 +222,7 @@ class SharedLines:
         return line
 
     def _find(self, name: str) -> _Shared:
-        # Names are digests of what they name, and come after it, so no line stands for itself.
+        # A name is the digest of its line and comes after it, so no line refers to itself.
         found = self._shared.get(_digest(name))
         if found is None:
             raise DamagedEntryError(f"it refers to line {name[:16]}…, which is missing before it")

@@ -15,7 +15,7 @@ from lm_deluge.errors import ConfigError
 __all__ = ["PruneReport", "prune"]
 
 _BATCH = 256
-_ROOM = 0.01  # by which more has to go where the estimate proved too low, so that it is not proved so many times
+_ROOM = 0.01  # more to remove where the estimate was too low, so that few rounds are enough
 
 
 class _Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -116,7 +116,7 @@ def prune(
             may_go = _longest_unused(may_go, excess, size / max(_entry_bytes(whole), 1))
         done = _remove(whole, may_go, dry_run=dry_run)
         removed += done
-        # Only stores with limits of their own get smaller at once; others, as LevelDB, must not lose more for it.
+        # Only stores with size limits shrink at once. Others, such as LevelDB, must not lose more entries for it.
         if dry_run or not done.entries or keep_bytes is None or not isinstance(store, BoundedStore):
             return removed
         room = _ROOM * keep_bytes

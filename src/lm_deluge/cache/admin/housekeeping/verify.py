@@ -120,7 +120,7 @@ class _Check:
         self._store = store
         self._scan = scannable(store)
         self._fix = fix
-        self._to_mend: list[bytes] = []  # done at the end, for what is written again comes up in the scan again
+        self._to_mend: list[bytes] = []  # done at the end, because rewritten entries come up in the scan again
         self._counts: Counter[str] = Counter()
         self._problems: list[Problem] = []
 
@@ -134,7 +134,7 @@ class _Check:
                     self._counts["entries"] += 1
                     self._entry(stored)
             except CacheError as error:
-                # What could be read has been checked; that the rest cannot be is what a check is there to find.
+                # All that could be read was checked. Damage to the rest is a finding, not a failure of the check.
                 self._report("store", Problem(str(error)))
         self._mend()
         return VerifyReport(problems=tuple(self._problems), **self._counts)
@@ -166,13 +166,13 @@ class _Check:
         try:
             return unpack_request(stored.request, self._scan.read_blobs) if stored.request else None
         except DamagedEntryError as error:
-            if error.__cause__ is not None:  # what a decoder says of bytes means nothing to people
+            if error.__cause__ is not None:  # the decoder's message means nothing to people
                 return "the stored request does not unpack: it is damaged, or has another shape"
             return str(error).replace("the entry", "the stored request")
 
     def _mend(self) -> None:
         for start in range(0, len(self._to_mend), _AT_ONCE):
-            # Read again, for others may have stored better ones meanwhile.
+            # Read again, because others may have stored better ones meanwhile.
             found = self._scan.read(self._to_mend[start : start + _AT_ONCE])
             mended = [entry for stored in found if stored is not None and (entry := self._mended(stored)) is not None]
             self._store.put_many(mended)

@@ -18,7 +18,7 @@ from lm_deluge.errors import CacheFileError
 
 __all__ = ["check_directory", "copy_privately", "files_in", "in_use", "said_by"]
 
-# From LevelDB's "Files" documentation; a start that was cut off leaves some of them. "lost" is a directory that
+# From LevelDB's "Files" documentation. An interrupted start leaves some of them. "lost" is a directory that
 # repair_db() makes, and that LevelDB itself does not look at.
 _FILES = re.compile(r"CURRENT|LOCK|LOG(\.old)?|MANIFEST-[0-9]+|[0-9]+\.(log|ldb|sst|dbtmp)|lost")
 _DATA = re.compile(r"CURRENT|MANIFEST-[0-9]+|[0-9]+\.(log|ldb|sst)")
@@ -182,7 +182,7 @@ def _locked(path: Path, directory: int) -> Iterator[None]:
 
 def _copy(path: Path, directory: int, name: str, copy: Path) -> None:
     with _told(path), _file(path, directory, name) as source, (copy / name).open("xb") as target:
-        left = os.fstat(source).st_size  # a file that goes on growing ends here
+        left = os.fstat(source).st_size  # a growing file is copied up to here
         room = shutil.disk_usage(copy).free
         if left > room:
             raise CacheFileError(

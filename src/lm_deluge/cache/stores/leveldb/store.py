@@ -99,7 +99,7 @@ class LevelDBStore:
             raise CacheFileError(f"The directory {self._path} cannot be made: {error}.") from error
         database = self._opened_by_leveldb(self._path, create_if_missing=True)
         try:
-            check_directory(self._path)  # what has been put there meanwhile is not used for long
+            check_directory(self._path)  # what was put there meanwhile must not stay in use
             self._identity = self._path.stat().st_ino, self._path.stat().st_dev
         except BaseException:
             database.close()
@@ -190,9 +190,9 @@ class LevelDBStore:
                 value=found,
                 request=self._read_part(db, _REQUEST + key) or b"",
             )
-            place = struct.pack(">d", quarantined.when) + key  # times sort as they are: they are positive
+            place = struct.pack(">d", quarantined.when) + key  # positive times sort by their bytes
             batch.put(QUARANTINED + place, encode(quarantined))
-            # What was quarantined goes on holding its blobs: without them it could not be told what was asked.
+            # A quarantined entry keeps its blobs, so that its request can be read.
             links = Links(db, batch)
             links.replace(place, links.of(key), {})
             self._remove(key, batch, links)
@@ -202,7 +202,7 @@ class LevelDBStore:
         return self.delete_many([key]) > 0
 
     def close(self) -> None:
-        # A child's copy has no threads to stop, and closing it could wait for them without end.
+        # A forked child has no threads to stop, and close() could wait for them without end.
         if self._pid == os.getpid():
             self._db.close()
             _open_here.discard(self)

@@ -21,7 +21,7 @@ Command = tuple[Any, ...]
 """A command's name and its arguments."""
 
 _SAID = 300
-_ROUNDS = 100_000  # of a scan, besides those that what the server holds explains
+_ROUNDS = 100_000  # of a scan, in addition to those that the number of keys explains
 _ODD = (LookupError, TypeError, ValueError, AttributeError, RecursionError, MemoryError)
 
 
@@ -43,7 +43,7 @@ class RedisClient:
 
         self.location = address.location
         self._secrets = address.secrets
-        # Once more, at once, and only where the connection broke: a server that was restarted is there again, while
+        # One retry, at once, and only after a broken connection: a restarted server answers again, while
         # one that does not answer has been waited for already.
         retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
         try:
@@ -51,8 +51,8 @@ class RedisClient:
             options: dict[str, Any] = parse_url(address.url)  # type: ignore[no-untyped-call]
             pool = redis.ConnectionPool(**{**address.credentials, **options, **own})
             self._client = redis.Redis(connection_pool=pool)
-            self._client.response_callbacks.clear()  # they take replies for what they should be
-            pool.make_connection()  # opens nothing, but looks at the options
+            self._client.response_callbacks.clear()  # they do not check replies
+            pool.make_connection()  # checks the options without connecting
         except (redis.RedisError, TypeError, ValueError):
             raise address.wrong_form() from None  # the error could quote the password
 
@@ -116,7 +116,7 @@ class RedisClient:
             yield [self._text(one) for one in self._list(reply[1])]
             if cursor == b"0":
                 return
-            if len(before) >= most:  # a round looks at ``size`` places at least, and most places hold something
+            if len(before) >= most:  # a round looks at ``size`` places or more, and most places are in use
                 most = _ROUNDS + 16 * self._number(self._ask("DBSIZE")) // size
             if cursor in before or len(before) >= most:
                 raise self._odd("it names what it holds without coming to an end")

@@ -14,7 +14,7 @@ __all__ = ["Exchange", "current_exchange", "exchange"]
 _SECONDS = 10.0
 _BYTES = 256 * 1024 * 1024
 _ELEMENTS = 1_000_000
-_SHORTEST = 0.001  # a timeout of nothing would mean that the socket does not wait at all
+_SHORTEST = 0.001  # 0 would mean that the socket does not wait at all
 
 
 class Exchange:

@@ -33,8 +33,8 @@ __all__ = ["RedisStore"]
 
 _FORMAT = 1
 _KEY_BYTES = 32
-_SOON_MS = 60_000  # a blob with less time left is sent again: it could be gone before the entry that needs it arrives
-_FOR_EVER = -1  # what PTTL says of a key without an end
+_SOON_MS = 60_000  # a blob with less time left is sent again: it could expire before its entry arrives
+_FOR_EVER = -1  # PTTL of a key that does not expire
 _LAST_MS = 2**62
 
 
@@ -83,7 +83,7 @@ class RedisStore:
         except CacheFileError as error:
             if not (address.credentials and self._client.needs_no_password(error)):
                 raise
-            # What the environment holds is meant for another server.
+            # The password in the environment is for another server.
             self._client.close()
             self._client = RedisClient(address.as_given())
             self._check_format()
@@ -205,7 +205,7 @@ class RedisStore:
             for one in packed:
                 quarantined = decode(QUARANTINED, one)
                 if quarantined is not None and quarantined.key in unwanted:
-                    removals.append(("LREM", name, 1, one))  # by its bytes: places move
+                    removals.append(("LREM", name, 1, one))  # by its bytes, because positions change
         return sum(sum(self._used.numbers(some)) for some in in_pieces(removals))
 
     def usage(self) -> Mapping[str, int]:
@@ -323,7 +323,7 @@ class RedisStore:
         """Keys of a kind, in pieces. Some may come twice."""
         start = self._name(kind, b"")
         for names in self._used.scan(_literally(start) + b"*", size):
-            # Others may have chosen a prefix that begins as ours does; what follows theirs is longer.
+            # Another prefix may begin with ours. Names under it are longer.
             yield [name[len(start) :] for name in names if len(name) == len(start) + _KEY_BYTES]
 
     def _get(self, kind: bytes, keys: Sequence[bytes]) -> list[bytes | None]:

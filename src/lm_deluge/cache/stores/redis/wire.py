@@ -35,7 +35,7 @@ class ReplyTooLarge(InvalidResponse):
 class _Parser:
     """Reads replies, for a connection of redis-py."""
 
-    # Such as a cluster's client changes; what the words of an error mean is redis-py's affair.
+    # redis-py gives each error its class, by its first word.
     EXCEPTION_CLASSES = DefaultParser.EXCEPTION_CLASSES
 
     def __init__(self, socket_read_size: int = _READ_BYTES) -> None:
@@ -117,7 +117,7 @@ class _Parser:
     def _bytes(self, size: int, limits: Exchange) -> bytes:
         if not 0 <= size <= limits.bytes + len(self._buffer):
             raise ReplyTooLarge(f"a value of {size:,} bytes, more than is read")
-        if self._at > _READ_BYTES:  # so the buffer holds one value and what came behind it, not all of them
+        if self._at > _READ_BYTES:  # so the buffer holds one value and what follows it, not all values
             looked, self._at = self._at, 0
             del self._buffer[:looked]
         end = self._at + size
@@ -158,7 +158,7 @@ class _Limited:
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "parser_class": _Parser, "protocol": 2})
-        # Two questions less for each connection. Set here, as the arguments for it differ among redis-py's versions.
+        # It saves two requests for each connection. Set here, because the arguments differ among versions of redis-py.
         self.driver_info = self.lib_name = self.lib_version = None
 
     @property

@@ -44,7 +44,7 @@ def read_blob(digest: bytes, cell: object) -> bytes:
 
 def _pages(reader: sqlite3.Connection) -> Iterator[str]:
     rows = reader.execute(f"SELECT {PART} FROM sqlite_schema").fetchall()  # noqa: S608
-    # Further tables are none of our business, and may be large.
+    # Tables of the user are not checked. They may be large.
     for what in tables_of_ours(rows) if further_tables(rows) else [_MOST_LINES]:
         for (line,) in reader.execute(f"PRAGMA integrity_check({what})"):
             if line != b"ok":
@@ -59,7 +59,7 @@ def _entries(reader: sqlite3.Connection) -> Iterator[str]:
         holes += 1
 
     kinds = "length(key), typeof(key), typeof(response), typeof(request), length(response), length(request)"
-    # The facts are read to see that they can be.
+    # Reading the facts shows that they can be read.
     facts = COLUMNS.removeprefix("key, ").removesuffix(", response, request")
     for rowid, length, *rest in walk(reader, "entries", f"{kinds}, {facts}", on_damage=count):
         types, sizes = rest[:3], rest[3:5]
@@ -75,7 +75,7 @@ def _blobs(reader: sqlite3.Connection) -> Iterator[str]:
     for (digest,) in reader.execute("SELECT digest FROM blobs").fetchall():
         found = reader.execute("SELECT data FROM blobs WHERE digest = ?", (digest,)).fetchone()
         try:
-            if found is not None:  # else it went meanwhile
+            if found is not None:  # else it was removed meanwhile
                 read_blob(digest, found[0])
         except DamagedEntryError as error:
             yield f"blob {_name(digest)} is damaged: {error}"

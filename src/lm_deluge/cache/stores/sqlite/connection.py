@@ -26,9 +26,9 @@ __all__ = ["MOST_CELL_BYTES", "Connection", "check_companions", "connect"]
 MOST_CELL_BYTES = 256 * 1024 * 1024
 """Length of a cell above which it is damage: no entry has one."""
 
-_SECONDS = 60.0  # for one statement, and a second more for each of so many bytes of the file
+_SECONDS = 60.0  # for one statement; each so many bytes of the file add a second
 _BYTES_PER_SECOND = 1_000_000
-_STEPS = 1_000_000  # of a statement between two looks at the clock: some milliseconds
+_STEPS = 1_000_000  # of a statement between two checks of the time: a few milliseconds
 _STATEMENTS = 64  # that stay prepared
 
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names one; SQLite's "Database File Format", 3
@@ -88,7 +88,7 @@ class Connection(sqlite3.Connection):
         self.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         self.set_authorizer(self._guard.authorize)
         self.set_progress_handler(self._guard.is_too_long, _STEPS)
-        # No function of a stranger's schema is trusted, and damage is looked for where it is cheap.
+        # Functions in a schema are not trusted, and cheap checks for damage are on.
         _execute(self, "PRAGMA trusted_schema = OFF")
         _execute(self, "PRAGMA cell_size_check = ON")
 
@@ -135,7 +135,7 @@ class Connection(sqlite3.Connection):
         return self._guarded(lambda: _execute(self, "SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()) is not None
 
     def _after_a_look(self, prepare: Callable[[], T]) -> T:
-        # What has been looked at is what the statement is prepared for: both see one snapshot.
+        # One transaction, so the statement is prepared for the schema that was checked.
         alone = not self.in_transaction
         if alone:
             _execute(self, "BEGIN")
@@ -158,7 +158,7 @@ class Connection(sqlite3.Connection):
             self._guard.open = False
 
     def _look(self) -> None:
-        # As far as it can be read: SQLite has read no more of it either.
+        # As much as can be read: SQLite has read no more of it.
         rows = [row[1:] for row in walk(self, "sqlite_schema", PART)] if self._damaged else self._rows()
         if rows != self._seen:
             refuse_foreign_parts(rows, self._path)

@@ -33,11 +33,11 @@ from lm_deluge.errors import CacheError, CacheFileError
 
 __all__ = ["Database", "Synchronous"]
 
-_WAL_BYTES = 8 * 1024 * 1024  # to which a WAL that has grown beyond need is cut, once it has been emptied
+_WAL_BYTES = 8 * 1024 * 1024  # size to which a large WAL is cut, once it is empty
 
 _EMPTY_SECONDS = 5.0
 
-# What a child of a fork has of connections that were in use. It must not close them, nor open these files.
+# Connections that were in use at a fork. The child must neither close them nor open their files.
 _abandoned: list[object] = []
 _abandoned_files: set[tuple[int, ...]] = set()
 
@@ -97,7 +97,7 @@ class Database:
                 if hurried:
                     writer.execute("PRAGMA synchronous = NORMAL")
                 try:
-                    # IMMEDIATE waits for other writers here, and not in the middle.
+                    # IMMEDIATE waits for other writers here, and not later in the transaction.
                     when_free(writer, "BEGIN IMMEDIATE", self._wanted)
                 except GivesWay:
                     pass
@@ -243,7 +243,7 @@ class Database:
 
     def _note(self, connection: Connection) -> None:
         """Remember which file is open."""
-        read_pragma(connection, "user_version")  # with the first that it reads, SQLite makes the log
+        read_pragma(connection, "user_version")  # the first read makes SQLite create the log
         self._identity = identity(self.path)
         self._log = identity(self._log_path)
 
@@ -275,13 +275,13 @@ class Database:
         if self.read_only or connection is None or self._identity == identity(self.path):
             return True
         if self._log is None or self._log != identity(self._log_path):
-            return True  # it went with the file, or another user of the old one was faster
+            return True  # it was moved with the file, or another user removed it first
         deadline = time.monotonic() + seconds
         while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.005)
-        # Removed for the sake of those who still have the old file open: they would go on writing to it.
+        # Removed because programs with the old file open would go on writing to it.
         for suffix in ("-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         return True
@@ -311,7 +311,7 @@ class Database:
             before = identity(self.path)
             if before in _abandoned_files:
                 raise CacheFileError(self._busy_at_fork())
-            connection = self._sqlite("mode=rw")  # never makes a file: that is create_private's to do
+            connection = self._sqlite("mode=rw")  # never makes a file; create_private does
             try:
                 prepare(connection, self.path, self._wanted)
                 if before != identity(self.path):

@@ -10,12 +10,12 @@ from lm_deluge.cache.stores.sqlite.rows import remove, remove_quarantined
 __all__ = ["evict", "shrink", "used_bytes"]
 
 _AT_ONCE = 64
-_ROOM = 0.05  # that is made beyond what is needed, so that not every put has to evict
+_ROOM = 0.05  # additional free room, so that not every put has to evict
 _KEPT_PAGES = 64
 _PAGES_AT_ONCE = 256
 _ROW_BYTES = 200  # of an entry, beside its value and its request
 
-# Made when the first entry has to go, so that a file without a limit does without it.
+# Made at the first eviction, so a file without a limit does not have it.
 _ORDER = "CREATE INDEX IF NOT EXISTS entries_by_use ON entries (coalesce(used, created))"
 
 Transaction = Callable[[], AbstractContextManager[sqlite3.Connection]]
@@ -35,7 +35,7 @@ def shrink(transaction: Transaction) -> None:
         with transaction() as writer:
             free = read_pragma(writer, "freelist_count")
             if free == before or free <= _KEPT_PAGES + read_pragma(writer, "page_count") * _ROOM:
-                return  # little enough; or it does not become less, in a file made with other settings
+                return  # few enough; or their number does not fall, in a file with other settings
             for _ in range(_PAGES_AT_ONCE):
                 writer.execute("PRAGMA incremental_vacuum(1)")
             before = free
@@ -86,4 +86,4 @@ def _evict_some(writer: sqlite3.Connection, excess: int, spared: Collection[byte
     before = writer.total_changes
     remove(writer, keys)
     remove_quarantined(writer, [rowid for (rowid,) in rows])
-    return writer.total_changes - before  # not what was asked for: in a hostile file a key may not find its row
+    return writer.total_changes - before  # the real number: in a hostile file a key may not find its row

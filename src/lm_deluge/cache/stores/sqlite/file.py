@@ -54,7 +54,7 @@ def resolved(path: str | Path) -> Path:
     """
     try:
         return Path(path).expanduser().resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links is the one or the other
+    except (OSError, RuntimeError) as error:  # a loop of links raises one or the other
         raise CacheFileError(f"The cache file {path} cannot be found: {error}.") from error
     except ValueError:
         return Path(path).expanduser().absolute()  # a null byte: looking at the file says so
@@ -78,7 +78,7 @@ def check_file(path: Path) -> None:
             )
         if _is_whole(path, size) or is_being_changed(path):
             return
-        # Another process may have been making it, and have finished since; so a look at what is there now decides.
+        # Another process may have finished making it meanwhile, so look again.
         if not looks_left:
             raise CacheFileError(
                 f"{path} is truncated or damaged: it has {size:,} bytes, and its header says otherwise. "
@@ -148,7 +148,7 @@ def _is_whole(path: Path, size: int) -> bool:
     """Whether a file that is ours has all the pages that its header counts."""
     try:
         with closing(connect(path, "mode=ro&immutable=1")) as connection:
-            connection.execute("BEGIN")  # so that all is from one moment, where another process is making the file
+            connection.execute("BEGIN")  # one snapshot, even if another process is making the file
             application_id = read_pragma(connection, "application_id")
             user_version = read_pragma(connection, "user_version")
             whole = read_pragma(connection, "page_count") * read_pragma(connection, "page_size")
@@ -166,8 +166,8 @@ def _is_whole(path: Path, size: int) -> bool:
     except UnicodeError:  # SQLite quotes a damaged schema in its message
         return False
     if blank and not _has_content(path, "-wal"):
-        return size >= whole  # one of ours whose making was cut off, or is in progress: it has nothing to lose
-    # Our identity is written together with the tables, so there is no file of ours that has tables without it.
+        return size >= whole  # a new file of ours, incomplete or in progress: it holds nothing yet
+    # The identity is written in one transaction with the tables, so no file of ours has tables without it.
     if application_id != APPLICATION_ID:
         raise CacheFileError(
             f"{path} is an SQLite file, but not an lm_deluge cache. It was left as it is; give another path."

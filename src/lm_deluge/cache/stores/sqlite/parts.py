@@ -46,7 +46,7 @@ def refuse_foreign_parts(rows: Iterable[Row], path: Path) -> None:
         )
 
 
-@lru_cache(maxsize=8)  # most files have the same schema, and each is looked at for each connection
+@lru_cache(maxsize=8)  # most files have the same schema, which each connection checks
 def _first_foreign(rows: tuple[Row, ...]) -> str | None:
     return next((f"{kind} {name!r}" for kind, name, sql in _parts(rows) if not _is_harmless(kind, name, sql)), None)
 

@@ -56,9 +56,9 @@ def rebuild(path: Path, now: float) -> RebuildReport:
                 new.close()
             new_path.chmod(path.stat().st_mode & 0o777)
             size = path.stat().st_size
-            if not is_whole:  # it is still in WAL mode, and the empty WAL must not come to lie beside the new file
+            if not is_whole:  # it is still in WAL mode, and its empty WAL must not be taken for the new file's
                 path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
-            kept.hardlink_to(path)  # not moved: there is a whole file under the name at every moment
+            kept.hardlink_to(path)  # not moved, so that the name always has a complete file
             new_path.replace(path)
     except OSError as error:
         raise CacheFileError(f"The cache file {path} cannot be replaced: {error}. It was left as it is.") from error
@@ -105,7 +105,7 @@ def _alone(path: Path, *, is_whole: bool) -> Iterator[sqlite3.Connection]:
 def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
     """Copy all that can be read: how many entries were copied, and at least how many could not be."""
     blobs = _Blobs(old)
-    # First what was quarantined: on its way it is an entry, in the place of the good one that may have its key.
+    # Quarantined entries first: each is stored under its key for a moment, where a good entry may belong.
     for row in walk(old, "set_aside", QUARANTINED):
         found = quarantined(row)
         with new.transaction() as writer:
@@ -120,7 +120,7 @@ def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
     entries = (stored(row[1:]) for row in walk(old, "entries", COLUMNS, on_damage=hole))
     while read := list(islice(entries, _AT_ONCE)):
         some = [one for one in read if len(one.key) == _KEY_BYTES]
-        holes += len(read) - len(some)  # no entry: a page that was cut, for example, goes on as zeros
+        holes += len(read) - len(some)  # no entries: the rest of a cut page, for example, is zeros
         with new.transaction() as writer:
             put(writer, [blobs.complete(one.as_entry(_facts(one))) for one in some], {})
             touch(writer, [(one.key, one.used) for one in some if one.used is not None])
@@ -137,7 +137,7 @@ def _copy_rest(old: sqlite3.Connection, new: Database) -> None:
             hide(writer, [key for (key,) in old.execute("SELECT key FROM hidden").fetchall()])
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
-                raise  # else entries of a base show again, and are found to be bad again
+                raise  # else entries of a base are visible again, and are found to be bad again
 
 
 def _hide_lost(old: sqlite3.Connection, new: Database) -> int:

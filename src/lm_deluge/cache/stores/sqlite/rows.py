@@ -45,12 +45,12 @@ QUARANTINED = "key, at, reason, response, request"
 
 _WRITTEN = f"{COLUMNS}, refers"
 
-# sqlite3 lets go of the interpreter for each step of a statement, and where an event loop is busy each return to it
-# can take five milliseconds. So many rows go into one statement; a few sizes serve every batch.
+# sqlite3 releases the GIL for each step of a statement, and with a busy event loop it can take five milliseconds to get
+# it back. So one statement takes many rows; a few sizes serve every batch.
 _ROWS_AT_ONCE = (64, 8, 1)
 
 
-# Of a stranger's file, a cell may be longer than a connection gives out, and would spoil every statement that reads it.
+# In a hostile file, a cell may be longer than a connection reads, and every statement that reads it would fail.
 _REFERS = f"CASE WHEN typeof(refers) = 'blob' AND length(refers) <= {4 * 1024 * 1024} THEN refers END"
 _MOST_NOTED = 1024 * 1024
 _MOST_TEXT = 64 * 1024  # of a name or a reason; a longer one is damage
@@ -116,7 +116,7 @@ def put(writer: sqlite3.Connection, entries: Collection[Entry], packed: Mapping[
         packed: blobs that are compressed already, by their digests. Others are compressed here.
     """
     replaced = list(_names(writer, "entries", "key", [one.key for one in entries]))
-    # Not an update of the row that is there: it would keep its place, and rows are in the order of their storing.
+    # Not an UPDATE: the row would keep its number, and rows are in the order of storing.
     _insert(writer, f"INSERT OR REPLACE INTO entries ({_WRITTEN})", [_row(entry) for entry in entries])
     missing = missing_blobs(writer, {digest: blob for entry in entries for digest, blob in entry.blobs.items()})
     _insert(
@@ -147,7 +147,7 @@ def quarantine(writer: sqlite3.Connection, key: bytes, value: object, reason: st
     # Another process may have stored a good one meanwhile.
     moved = writer.execute(
         "INSERT INTO set_aside (key, at, reason, refers, response, request) "
-        # A cell that damage has made text is given out as bytes.
+        # A cell that damage turned into text is read as bytes.
         "SELECT key, ?1, ?2, refers, response, request FROM entries "
         "WHERE key = ?3 AND (response IS ?4 OR typeof(response) = 'text' AND CAST(response AS BLOB) IS ?4)",
         (now, reason, key, value),

@@ -56,7 +56,7 @@ def _run(number: int, started: Any, name: Any, tags: Any, models: Any, report: A
 
 
 def _decoded(cell: Any, kind: Any, otherwise: Any) -> Any:
-    # What a damaged file has made of a column is left out, and the rest of the run is shown.
+    # Damaged columns are left out, and the rest of the run is shown.
     try:
         return otherwise if cell is None else JsonReader(kind).read(cell)
     except (NotJson, TypeError):

@@ -128,7 +128,7 @@ class SqliteStore:
     def location(self) -> str:
         return str(self._database.path)
 
-    # LeaseStore. A lease need not survive a power cut, for neither does its holder.
+    # LeaseStore. A lease need not survive a power cut, because its holder does not.
 
     def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
         with self._database.transaction(lasting=False) as writer:
@@ -148,7 +148,7 @@ class SqliteStore:
         position: int | None = None
         any_read = damaged = False
         while True:
-            # Short reads, each for itself: a long one would keep the WAL from being emptied.
+            # Several short reads, because a long one would keep the WAL from being emptied.
             with self._database.reading() as reader:
                 page = read_page(reader, "entries", rows.COLUMNS, after=position, backwards=newest_first, count=batch)
             for row in page.rows:
@@ -233,7 +233,7 @@ class SqliteStore:
         try:
             if not (database.path.exists() and database.path.stat().st_size):
                 raise CacheFileError(f"There is no cache file {database.path}, or it is empty.")
-            # Connections of its own, for it may take long.
+            # Separate connections, because it may take long.
             own = Database(database.path, synchronous=self._synchronous, read_only=database.read_only)
             try:
                 with own.reading() as reader:

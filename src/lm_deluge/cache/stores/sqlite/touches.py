@@ -77,7 +77,7 @@ class Touches:
             self._database.close()
 
     def _write(self, some: Sequence[tuple[bytes, float]]) -> None:
-        # Looked at first, so that no caller waits for the writer where there is nothing to write.
+        # Read first, so that no caller waits for the writer when there is nothing to write.
         with self._database.reading() as reader:
             due = rows.due_touches(reader, some, self.within)
         if due:

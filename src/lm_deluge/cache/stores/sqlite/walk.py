@@ -63,7 +63,7 @@ def select_by_key(reader: sqlite3.Connection, select: str, keys: Sequence[bytes]
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
-            # A damaged page spoils the statement. Asked for one by one, only the keys on it are lost.
+            # A damaged page ends the statement. With one statement for each key, only the keys on that page are lost.
             for key in some:
                 try:
                     rows += reader.execute(f"{select} (?)", (key,)).fetchall()
@@ -106,14 +106,14 @@ def read_page(
         backwards: the last stored rows first.
         count: how many; fewer if they are large.
     """
-    # "From 9 on", not "after 8": row 8 may be on a damaged page, through which the way would lead.
+    # ">= 9", not "> 8": SQLite would look for row 8 first, which may be on a damaged page.
     compare, order, sign = ("<=", "DESC", -1) if backwards else (">=", "ASC", 1)
     sql = f"SELECT rowid, {columns} FROM {table} WHERE rowid {compare} ? ORDER BY rowid {order} LIMIT ?"  # noqa: S608
     start = (_LAST_ROWID if backwards else 1) if after is None else after + sign
     rows: list[Row] = []
     size = 0
     try:
-        # A cursor that were left open would keep the WAL from being emptied.
+        # An open cursor would keep the WAL from being emptied.
         with closing(reader.execute(sql, (start, count))) as cursor:
             for row in cursor:
                 rows.append(row)
@@ -139,14 +139,14 @@ def _beyond_damage(reader: sqlite3.Connection, sql: str, rows: list[Row], start:
                 raise
             return None
 
-    # Python gives a row only after it has looked for the next one, so the last good row has not come yet.
+    # Python returns a row only after it has fetched the next one, so the last good row is still missing.
     while found := one_from(start):
         rows += found
         start = found[0][0] + sign
     powers = [2**power for power in range(63)]
     if sign > 0:
         further = [start + power for power in powers if start + power <= _LAST_ROWID]
-    else:  # rowids are small numbers, so from the far end the smaller powers are the better guesses
+    else:  # row numbers are small, so small powers are the better guesses from the far end
         further = sorted({start - power for power in powers if power <= start} | {*powers}, reverse=True)
         further = [rowid for rowid in further if rowid < start]
     bad = start
