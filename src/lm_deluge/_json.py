@@ -84,7 +84,7 @@ def _decode(data: bytes | str | msgspec.Raw, decoder: "msgspec.json.Decoder[Any]
     except RecursionError as error:
         raise NotJson(_TOO_DEEP) from error
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise NotJson(str(error)) from error
+        raise NotJson(str(error).removeprefix("JSON is malformed: ")) from error
 
 
 def is_deep(value: object, depth: int = DEPTH) -> bool:
@@ -143,7 +143,7 @@ def read_leniently(data: bytes | str) -> Any:
     except RecursionError as error:
         raise NotJson(_TOO_DEEP) from error
     except ValueError as error:  # JSONDecodeError and UnicodeError are ValueErrors
-        raise NotJson(str(error)) from error
+        raise NotJson(str(error).removeprefix("JSON is malformed: ")) from error
 
 
 def _finite(digits: str) -> float | None:

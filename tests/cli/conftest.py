@@ -20,7 +20,7 @@ from lm_deluge.testing import Emulator
 from ..cache.redis_server import RedisServer
 from .stores import Place
 
-PACKAGE = str(Path(lm_deluge.__file__).parents[1])  # the same package as in the tests, whatever the directory
+PACKAGE = str(Path(lm_deluge.__file__).parents[1])  # the same package as in the tests, in any directory
 
 FAST = ("--max-requests-per-minute", "1000000", "--max-tokens-per-minute", "1000000000", "--progress", "manual")
 

@@ -65,7 +65,7 @@ def test_quarantining_all_damage_is_success(deluge: Deluge, file: Place) -> None
     assert quarantined["key"] == key
 
 
-def test_a_damaged_file_is_made_anew_from_what_can_be_read(deluge: Deluge, file: Place, tmp_path: Path) -> None:
+def test_a_damaged_file_is_rebuilt_from_what_can_be_read(deluge: Deluge, file: Place, tmp_path: Path) -> None:
     stored = {file.put(f"question {number}", "".join(map(chr, range(200, 900)))) for number in range(40)}
     with sqlite3.connect(file.name) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_made_anew_from_what_can_be_read(deluge: Deluge, file:
     assert spoiled in kept.read_bytes()
 
 
-def test_what_is_no_file_cannot_be_made_anew(deluge: Deluge, tmp_path: Path) -> None:
+def test_what_is_no_file_cannot_be_rebuilt(deluge: Deluge, tmp_path: Path) -> None:
     place = Place("leveldb", tmp_path)
     place.put("a")
     done = deluge.cache("verify", place.name, "--rebuild")
@@ -103,7 +103,7 @@ def test_what_is_no_file_cannot_be_made_anew(deluge: Deluge, tmp_path: Path) -> 
     assert done.stderr == "deluge: A Redis server cannot be rebuilt: --rebuild is for SQLite files.\n"
 
 
-def test_a_file_that_is_cut_short_is_made_anew(deluge: Deluge, file: Place, tmp_path: Path) -> None:
+def test_a_file_that_is_cut_short_is_rebuilt(deluge: Deluge, file: Place, tmp_path: Path) -> None:
     stored = {file.put(f"question {number}", "".join(map(chr, range(200, 900)))) for number in range(40)}
     size = Path(file.name).stat().st_size
     with Path(file.name).open("r+b") as raw:
@@ -119,7 +119,7 @@ def test_a_file_that_is_cut_short_is_made_anew(deluge: Deluge, file: Place, tmp_
 
 
 @pytest.mark.parametrize("content", [b"", b"some notes\n" * 500])
-def test_what_is_no_cache_is_not_made_anew(deluge: Deluge, tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_cache_is_not_rebuilt(deluge: Deluge, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "notes.db").write_bytes(content)
     assert deluge.cache("verify", "notes.db", "--rebuild").returncode == 2
     assert (tmp_path / "notes.db").read_bytes() == content

@@ -165,7 +165,7 @@ def test_a_file_without_samples_holds_the_first_of_each(path: Path) -> None:
         assert results.missing(ROWS[0], 3) == [1, 2]
 
 
-def test_overwriting_starts_anew(path: Path) -> None:
+def test_overwriting_starts_from_scratch(path: Path) -> None:
     path.write_bytes(b"some notes\n")
     with Results.open(path, "s1", overwrite=True) as results:
         assert results.answered == 0

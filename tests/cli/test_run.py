@@ -95,7 +95,7 @@ def test_what_does_not_belong_together_is_refused_before_anything_is_sent(
 def interrupted(
     deluge: Deluge, emulator: Emulator, tmp_path: Path, write_prompts: Write, kind: signal.Signals
 ) -> tuple["subprocess.Popen[str]", list[Any]]:
-    """A run over 60 rows, three at a time, that is interrupted when 15 were answered and three are under way."""
+    """A run over 60 rows, three at a time, that is interrupted when 15 were answered and three are in flight."""
     write_prompts(*({"id": f"row {number}", "prompt": f"What is {number}+{number}?"} for number in range(60)))
     with emulator.hold() as gate:
         process = deluge.start(

@@ -26,6 +26,7 @@ from .stores import Place, rows
 Write = Callable[..., Path]
 
 RUN = ("prompts.jsonl", "--cache", "my.db")
+SET_IT = "Set it to your key; `deluge demo` needs none."
 
 
 # Modes
@@ -227,7 +228,7 @@ def test_without_a_key_the_run_ends_before_anything_is_written(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     done = deluge.inside("prompts.jsonl", "--out", "out.jsonl")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "deluge: OPENAI_API_KEY is not set, so gpt-4.1-mini cannot be asked.\n"
+    assert done.stderr == f"deluge: OPENAI_API_KEY is not set, so gpt-4.1-mini cannot be asked. {SET_IT}\n"
     assert not (tmp_path / "out.jsonl").exists()
 
 
@@ -267,7 +268,7 @@ def test_where_one_of_two_models_has_no_key_the_run_ends_with_the_first_prompt_t
     both = ("run", "prompts.jsonl", "-m", "claude-haiku-4-5", "-m", "gpt-4.1-mini", *FAST)
     write_prompts("a")
     refused = deluge.command(*both)
-    assert refused.stderr == "deluge: ANTHROPIC_API_KEY is not set, so claude-haiku-4-5 cannot be asked.\n"
+    assert refused.stderr == f"deluge: ANTHROPIC_API_KEY is not set, so claude-haiku-4-5 cannot be asked. {SET_IT}\n"
     deluge.inside(*RUN)
     assert deluge.command(*both, "--cache", "my.db", "--out", "hit.jsonl").returncode == 0
     # A prompt that is too long for anybody is no model's fault.

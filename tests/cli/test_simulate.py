@@ -210,20 +210,20 @@ def test_where_every_pattern_costs_more_that_is_said(deluge: Deluge, write_promp
         (
             "claude-haiku-4-5",
             ["a", "b" * 4000],
-            r"It costs \$0\.00\d+, whatever the pattern: the longest prompt has about 1,004 tokens, and the model "
-            r"caches nothing below 4,096\.",
+            r"It costs \$0\.00\d+, with every pattern and without one: the longest prompt has about 1,004 tokens, and "
+            r"the model caches nothing below 4,096\.",
         ),
         (
             "gpt-4.1-mini",
             [f"{number} {SYSTEM}" for number in range(3)],
-            r"It costs \$0\.00\d+ \(\$0\.00\d+ for the same again, right after\), whatever the pattern: its provider "
-            r"caches prompts on its own, and nothing is added to that\.",
+            r"It costs \$0\.00\d+ \(\$0\.00\d+ for the same again, right after\), with every pattern and without one: "
+            r"its provider caches prompts on its own, and nothing is added to that\.",
         ),
         (
             "cerebras/llama3.1-8b",
             [SYSTEM, SYSTEM],
-            r", whatever the pattern: its provider takes no instructions for its cache, and may cache prompts on its "
-            r"own\.",
+            r", with every pattern and without one: its provider takes no instructions for its cache, and may cache "
+            r"prompts on its own\.",
         ),
         ("claude-unheard-of", ["a"], r"No pattern makes a difference: the longest prompt has about 5 tokens, and"),
     ],
@@ -256,7 +256,7 @@ def test_nothing_is_said_of_patterns_that_were_not_compared(
     said = told(deluge, *simulation, "--cache-pattern", "tools_only")
     assert re.search(start.format("tools_only") + why, said), said
     assert "cached. The pattern 'tools_only' has no effect: the prompts have no tools. Use another one." in said
-    assert "whatever" not in said
+    assert "every pattern" not in said
     twice = told(deluge, *simulation, "--cache-pattern", "tools_only", "--cache-pattern", "tools_only")
     assert twice == said
 

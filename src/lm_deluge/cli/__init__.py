@@ -21,7 +21,7 @@ def main() -> NoReturn:
     warnings.formatwarning = _format_warning
     try:
         code = app(prog_name="deluge", standalone_mode=False)
-        sys.stdout.flush()  # while a reader that has gone is still somebody to be told about
+        sys.stdout.flush()  # while a closed pipe is still an error that can be told
     except UsageError as error:
         if sentence := told(error):
             _complain(" ".join(sentence.split()))

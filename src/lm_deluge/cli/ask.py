@@ -137,7 +137,7 @@ class Asker:
                     self._display.close()
 
     def _without_known(self, report: "RunReport") -> "RunReport":
-        """The account without the hits for samples that the output has already: they answered nobody."""
+        """The account without the hits for samples that the output has already: they answered no row."""
         hits = len(self._known)
         return msgspec.structs.replace(
             report,
@@ -211,7 +211,7 @@ class Asker:
             if model.service.key_required and credential(model.service, os.environ) is None
         }
         if keyless and (self._cache is None or self._settings.cache_mode != "use"):
-            raise ConfigError(_not_set(keyless))
+            raise ConfigError(f"{_not_set(keyless)} Set it to your key; `deluge demo` needs none.")
         return keyless
 
     def _missed(self) -> ConfigError:

@@ -22,7 +22,7 @@ IMAGE_TOKENS = 1_600
 _PRICES = "genai-prices"
 _WORTH_TELLING = 0.005  # of a bill; less than that is below what can be known
 _SHORT = 60  # seconds
-_MOST = 0.999  # of a cold run can be read: somebody has to come first
+_MOST = 0.999  # of a cold run can be read: one prompt has to come first
 
 
 def are_same(one: Bill, other: Bill) -> bool:
@@ -146,14 +146,14 @@ def _one_bill(estimate: Estimate) -> str:
     none = estimate[None]
     compared = [each.pattern for each in estimate.forecasts if each.pattern is not None]
     if len(compared) == len(PATTERNS):
-        whatever, nothing = "whatever the pattern", "No pattern makes a difference"
+        same, nothing = "with every pattern and without one", "No pattern makes a difference"
     else:
         names = " or ".join(compared)
-        whatever, nothing = f"with {names} as without", f"With {names} it costs the same"
+        same, nothing = f"with {names} as without", f"With {names} it costs the same"
     if none.cold.cost is None:
         return nothing
     again = "" if are_same(none.warm, none.cold) else f" ({_money(none.warm)} for the same again, right after)"
-    return f"It costs {_money(none.cold)}{again}, {whatever}"
+    return f"It costs {_money(none.cold)}{again}, {same}"
 
 
 def _pace(estimate: Estimate, given: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""Asking before something is lost."""
+"""The user's consent before something is lost."""
 
 import sys
 
@@ -17,7 +17,7 @@ def ask(what: str, *, yes: bool) -> None:
         yes: whether the user has agreed already, with ``--yes``.
 
     Raises:
-        ConfigError: the user does not agree, or nobody is there to be asked.
+        ConfigError: the user does not agree, or there is no terminal to ask on.
     """
     if yes:
         return

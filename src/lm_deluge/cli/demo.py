@@ -1,4 +1,4 @@
-"""``deluge demo``: the main job, shown against a local emulator. What it prints as code is the code that it runs."""
+"""``deluge demo``: the main use, shown against a local emulator. What it prints as code is the code that it runs."""
 
 import inspect
 import os
@@ -128,7 +128,7 @@ _STEPS: tuple[_Step, ...] = (
         run_many_shot,
         ("all at once", "one first"),
     ),
-    ("4. Nobody is asked: what the cache has, and what is near where it has nothing", run_offline, ("offline",)),
+    ("4. Offline: what the cache has, and what is near where it has nothing", run_offline, ("offline",)),
 )
 
 

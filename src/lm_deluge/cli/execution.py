@@ -121,7 +121,7 @@ def _survey(settings: RunSettings, results: Results, asker: Asker) -> _Survey | 
     if gone and settings.limit is None:
         raise ConfigError(
             f"{settings.out} answers {counted(gone, 'row')} that {settings.source} no longer has. "
-            "Choose another --out, or start anew with --overwrite."
+            "Choose another --out, or start from scratch with --overwrite."
         )
     return survey
 

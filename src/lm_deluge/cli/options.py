@@ -61,7 +61,7 @@ Limit = Annotated[int | None, typer.Option(help="Read the first N rows only.", m
 Samples = Annotated[
     int | None,
     typer.Option(
-        help="Independent answers for each prompt, numbered from 0 in the results. Asking for 8 after 5 buys 3.",
+        help="Independent answers for each prompt, numbered from 0 in the results. 8 after 5 buys 3 more.",
         min=1,
         metavar="N",
     ),
@@ -77,7 +77,7 @@ Tools = Annotated[
 
 Temperature = Annotated[float | None, typer.Option(help="0 to 2.", rich_help_panel=MODEL, metavar="NUMBER")]
 TopP = Annotated[float | None, typer.Option(help="Above 0, up to 1.", rich_help_panel=MODEL, metavar="NUMBER")]
-MaxNewTokens = Annotated[int | None, typer.Option(help="Most tokens to generate.", rich_help_panel=MODEL, metavar="N")]
+MaxNewTokens = Annotated[int | None, typer.Option(help="Most tokens of an answer.", rich_help_panel=MODEL, metavar="N")]
 JsonMode = Annotated[bool, flag("--json-mode", help="Ask for JSON.", rich_help_panel=MODEL)]
 ReasoningEffort = Annotated[
     str | None,
@@ -92,8 +92,8 @@ BaseUrl = Annotated[
 Cache = Annotated[
     str | None,
     typer.Option(
-        help="Local cache: no prompt in it is paid again. An SQLite file, a LevelDB directory, or a redis:// URL; its "
-        "password may be in LM_DELUGE_REDIS_PASSWORD.",
+        help="Local cache: no answer in it is paid for again. An SQLite file, a LevelDB directory, or a redis:// URL; "
+        "the password may be in LM_DELUGE_REDIS_PASSWORD.",
         rich_help_panel=LOCAL,
         metavar="STORE",
     ),
@@ -105,8 +105,8 @@ CacheKey = Annotated[
 Scope = Annotated[
     Literal["conversation", "request"] | None,
     typer.Option(
-        help="What a hit has to have in common: the conversation alone, whatever model answered it, or the model "
-        "and all parameters too (request).",
+        help="What a hit must have in common with the prompt: the conversation alone, or the model and all parameters "
+        "too (request).",
         rich_help_panel=LOCAL,
         metavar="SCOPE",
         show_default="conversation",
@@ -126,7 +126,7 @@ SingleFlight = Annotated[
     bool,
     flag(
         "--single-flight",
-        help="The same prompt is asked once at a time, by all who share the cache.",
+        help="Identical prompts share one call, among all programs that use the cache.",
         rich_help_panel=LOCAL,
     ),
 ]
@@ -142,7 +142,7 @@ PATTERN_NAMES = (
 CacheLifetime = Annotated[
     Literal["5m", "30m", "1h", "12h"] | None,
     typer.Option(
-        help="How long it should keep that after each use: 5m, 30m, 1h or 12h, or what the provider has of that kind.",
+        help="How long the provider keeps it after each use: 5m, 30m, 1h or 12h, or else the lifetime it has.",
         rich_help_panel=CACHING,
         metavar="TIME",
         show_default="the provider's",
@@ -151,8 +151,8 @@ CacheLifetime = Annotated[
 CacheWarm = Annotated[
     Literal["always", "never", "prefill"] | None,
     typer.Option(
-        help="Whether prompts wait until the first with the same prefix has written it: always or never, or prefill: "
-        "it is written by a request without an answer, where the provider has such a one.",
+        help="Whether prompts wait until the first with the same prefix has written it: always or never. With prefill, "
+        "a request without an answer writes it, if supported.",
         rich_help_panel=CACHING,
         metavar="HOW",
         show_default="always",
@@ -162,12 +162,12 @@ CacheWarm = Annotated[
 # Limits
 
 MaxConcurrentRequests = Annotated[
-    int | None, typer.Option(help="Calls under way at once.", rich_help_panel=LIMITS, metavar="N", show_default="225")
+    int | None, typer.Option(help="Calls in flight at once.", rich_help_panel=LIMITS, metavar="N", show_default="225")
 ]
 MaxRequestsPerMinute = Annotated[
     int | None,
-    typer.Option(help="Calls started in a minute.", rich_help_panel=LIMITS, metavar="N", show_default="1000"),
+    typer.Option(help="Calls per minute.", rich_help_panel=LIMITS, metavar="N", show_default="1000"),
 ]
 MaxTokensPerMinute = Annotated[
-    int | None, typer.Option(help="Tokens in a minute.", rich_help_panel=LIMITS, metavar="N", show_default="100000")
+    int | None, typer.Option(help="Tokens per minute.", rich_help_panel=LIMITS, metavar="N", show_default="100000")
 ]

@@ -1,7 +1,7 @@
 """A file of results that others may take away while it is written: it is looked for before each line.
 
 What was removed is written again in its place, with all that it held. What was replaced by another file, or cannot be
-written there, is written beside it, or else among the temporary files. So no result is lost by what somebody does to
+written there, is written beside it, or else among the temporary files. So no result is lost by what happens to
 the path. Before each line, because a removed file is gone with the process.
 """
 
@@ -24,7 +24,7 @@ _APPEND = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 class OutFile:
     """A file that is locked against other runs, and appended to.
 
-    A new one is its owner's alone, whatever the umask; one that was there keeps its mode.
+    A new one is its owner's alone under any umask; one that was there keeps its mode.
 
     Attributes:
         path: where it is now.

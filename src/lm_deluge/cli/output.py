@@ -1,6 +1,6 @@
 """What the commands print beside tables: sentences for people, JSON for programs.
 
-What is in an entry was written by a model or came from somebody else's file, so it goes through ``terminal.shown``
+What is in an entry was written by a model or came from another file, so it goes through ``terminal.shown``
 first, and is never read as markup.
 """
 

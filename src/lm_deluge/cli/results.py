@@ -1,6 +1,6 @@
 """The output of ``deluge run``: JSON lines, one for each row, and going on where an interrupted run left off.
 
-Lines are appended in the order in which answers arrive and are complete when they are written, so whatever kills a run
+Lines are appended in the order in which answers arrive and are complete when they are written, so a run that is killed
 leaves at most one torn line, the last. A later run drops that line and the lines of errors, and asks what is missing.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["Results", "result_line"]
 
 
 _START = b'{"index":'
-"""How each line begins: a torn one is told from the end of somebody else's file by this."""
+"""How each line begins: a torn one is told from the end of another file by this."""
 
 
 class _Known(msgspec.Struct):
@@ -59,7 +59,7 @@ class Results:
         Args:
             path: the file.
             settings: a digest of all that shapes the answers beside the prompt.
-            overwrite: start anew, whatever the file holds.
+            overwrite: start from scratch and drop what the file holds.
 
         Raises:
             ConfigError: another run writes to the file, it holds something else, or results of other settings. It is
@@ -101,7 +101,7 @@ class Results:
             elif digest != row.digest:
                 raise ConfigError(
                     f"Line {row.line} of the prompts has changed since {self._name} was written, which answers another "
-                    f"prompt as row {row.index}. Choose another --out, or start anew with --overwrite."
+                    f"prompt as row {row.index}. Choose another --out, or start from scratch with --overwrite."
                 )
         return missing
 
@@ -166,7 +166,7 @@ class Results:
         elif settings != self._settings:
             raise ConfigError(
                 f"{self._name} holds answers of another model or of other settings (line {number}). "
-                "Choose another --out, or start anew with --overwrite."
+                "Choose another --out, or start from scratch with --overwrite."
             )
         elif (known.index, known.sample) in self._digests:
             what = f"row {known.index}" + (f", sample {known.sample}," if known.sample else "")

@@ -32,7 +32,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         index: position among the lines that are not blank, from 0.
         line: number of the line, from 1, for messages.
         digest: 16 hexadecimal digits that stand for the prompt and its id.
-        id: the object's ``"id"``, whatever it is.
+        id: the object's ``"id"``, of any type.
         prompt: text or a list of OpenAI-style messages; None when there is a problem.
         extra: the object's other fields, which are passed through to the result.
         problem: why the line cannot be asked, or None.
@@ -48,7 +48,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowReader:
-    """Turns bytes into rows, in whatever blocks they come.
+    """Turns bytes into rows, in blocks of any size.
 
     Args:
         field: the field that holds the prompt; by default the one of ``PROMPT_FIELDS`` that an object has.

@@ -44,7 +44,9 @@ def run(
             show_default="stdout",
         ),
     ] = None,
-    overwrite: Annotated[bool, options.flag("--overwrite", help="Start anew, whatever --out holds.")] = False,
+    overwrite: Annotated[
+        bool, options.flag("--overwrite", help="Start from scratch and replace what --out holds.")
+    ] = False,
     field: options.Field = None,
     limit: options.Limit = None,
     samples: options.Samples = None,
@@ -74,7 +76,7 @@ def run(
     max_bytes: Annotated[
         int | None,
         typer.Option(
-            help="Size of the file (500MB, 2GB) above which what was used longest ago is removed.",
+            help="Largest size of the file (500MB, 2GB). Above it, the entries used longest ago are removed.",
             parser=parse_size,
             rich_help_panel=options.LOCAL,
             metavar="SIZE",
@@ -86,9 +88,8 @@ def run(
     cache_mode: Annotated[
         Literal["use", "refresh", "bypass", "offline"] | None,
         typer.Option(
-            help="use; refresh: ask anew and store what comes; bypass: as if there were none; or offline: ask nobody, "
-            "so a miss is an error that names the nearest entry. The environment variable LM_DELUGE_CACHE_MODE says it "
-            "where this does not.",
+            help="use; refresh: ask again and store the answers; bypass: as if there were no cache; offline: send no "
+            "request, so that a miss is an error that names the nearest entry. LM_DELUGE_CACHE_MODE sets the default.",
             rich_help_panel=options.LOCAL,
             metavar="MODE",
             show_default="use",
@@ -101,7 +102,7 @@ def run(
     ttl: Annotated[
         float | None,
         typer.Option(
-            help="The same, and answers that are stored now may be removed after it.",
+            help="As --max-age, and the answers of this run may be removed from the cache after that time.",
             parser=parse_duration,
             metavar="AGE",
             rich_help_panel=options.LOCAL,
@@ -121,7 +122,9 @@ def run(
     cache_pattern: Annotated[
         str | None,
         typer.Option(
-            help=f"What it should keep: {options.PATTERN_NAMES}.", rich_help_panel=options.CACHING, metavar="PATTERN"
+            help=f"What the provider should cache: {options.PATTERN_NAMES}.",
+            rich_help_panel=options.CACHING,
+            metavar="PATTERN",
         ),
     ] = None,
     cache_lifetime: options.CacheLifetime = None,
@@ -130,7 +133,7 @@ def run(
         bool,
         options.flag(
             "--cache-diagnostics",
-            help="Have the provider say why a prompt was not read from it, where it does (Anthropic).",
+            help="Have the provider say why a prompt was not read from its cache, if supported (Anthropic).",
             rich_help_panel=options.CACHING,
         ),
     ] = False,
@@ -139,12 +142,15 @@ def run(
     max_tokens_per_minute: options.MaxTokensPerMinute = None,
     max_attempts: Annotated[
         int | None,
-        typer.Option(help="Calls for one prompt.", rich_help_panel=options.LIMITS, metavar="N", show_default="5"),
+        typer.Option(help="Most calls for one prompt.", rich_help_panel=options.LIMITS, metavar="N", show_default="5"),
     ] = None,
     request_timeout: Annotated[
         float | None,
         typer.Option(
-            help="Seconds for one call.", rich_help_panel=options.LIMITS, metavar="SECONDS", show_default="30"
+            help="Seconds for one call, to the last byte.",
+            rich_help_panel=options.LIMITS,
+            metavar="SECONDS",
+            show_default="30",
         ),
     ] = None,
     give_up_after: Annotated[
@@ -159,13 +165,15 @@ def run(
     run_name: Annotated[
         str | None,
         typer.Option(
-            help="What to call the run in the cache's account of it.", rich_help_panel=_RECORD, metavar="NAME"
+            help="Name of the run in deluge cache stats.",
+            rich_help_panel=_RECORD,
+            metavar="NAME",
         ),
     ] = None,
     tag: Annotated[
         list[str] | None,
         typer.Option(
-            help="A word to find the run and its answers by. Several may be given.",
+            help="Tag by which the run and its answers can be found. Several may be given.",
             rich_help_panel=_RECORD,
             metavar="TAG",
             show_default=False,
@@ -175,7 +183,7 @@ def run(
     """Ask a model each prompt of a file and write the answers as JSON lines.
 
     Answers are written as they arrive, each with the index of its row.
-    A run that was interrupted, even killed, goes on when it is started again
+    A run that was interrupted or killed continues when it is started again
     with the same --out: answers are kept, rows with errors are asked again.
 
     Exit codes: 0 all answered, 1 some rows have errors, 2 not done as asked,

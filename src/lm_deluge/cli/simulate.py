@@ -23,7 +23,7 @@ def simulate(
     output_tokens: Annotated[
         int | None,
         typer.Option(
-            help="Tokens that an answer has on average. Without it, the bill is of prompts alone.", min=0, metavar="N"
+            help="Tokens of an average answer. Without it, the bill is for the prompts alone.", min=0, metavar="N"
         ),
     ] = None,
     field: options.Field = None,
@@ -46,7 +46,7 @@ def simulate(
     cache_pattern: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Compare this one with none, and not all of them: {options.PATTERN_NAMES}. Several may be given.",
+            help=f"Compare this pattern with none, instead of all: {options.PATTERN_NAMES}. Several may be given.",
             rich_help_panel=options.CACHING,
             metavar="PATTERN",
             show_default=False,
@@ -58,9 +58,9 @@ def simulate(
     max_requests_per_minute: options.MaxRequestsPerMinute = None,
     max_tokens_per_minute: options.MaxTokensPerMinute = None,
 ) -> None:
-    """Say what a run would cost with each pattern of the provider's prompt cache.
+    """Estimate what a run would cost with each pattern of the provider's prompt cache.
 
-    Nobody is asked, no key is needed, and nothing changes. Give the options
+    No request is sent, no key is needed, and nothing changes. Give the options
     that the run will have: what the local cache answers costs nothing, and
     the limits decide which requests can read what others have written.
 

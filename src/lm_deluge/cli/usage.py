@@ -32,7 +32,7 @@ def told(error: Any) -> str:
     parameter = getattr(error, "param", None)
     if parameter is None:
         message = str(error.format_message())
-        return message and f"{message.rstrip('.')}.{where}"
+        return message and f"{message}{'' if message.endswith(('.', '?')) else '.'}{where}"
     name = next((each for each in parameter.opts if each.startswith("--")), parameter.metavar or parameter.name)
     if not error.message:
         return f"{name} is missing.{where}"

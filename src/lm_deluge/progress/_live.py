@@ -50,7 +50,7 @@ class LiveProgress:
         self._tally.add(event)
         if isinstance(event, RunStarted):
             self._thread = threading.Thread(target=self._show, name="lm_deluge progress", daemon=True)
-            # A run that nobody closes must not leave the terminal without a cursor.
+            # A run that is never closed must not leave the terminal without a cursor.
             atexit.register(self.close)
             self._thread.start()
         elif self._tally.report is not None:

@@ -44,7 +44,7 @@ class PlainProgress:
 
 
 def write_line(line: str) -> None:
-    """One line to standard error, whatever that is by now."""
+    """One line to what is standard error now."""
     sys.stderr.write(wrapped(line) + "\n")
     sys.stderr.flush()
 

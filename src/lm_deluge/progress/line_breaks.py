@@ -16,7 +16,7 @@ def wrapped(text: str, stream: TextIO | None = None) -> str:
 
     Args:
         text: one or more lines. What continues one is indented by two spaces more than it is.
-        stream: where it goes; None for standard error, whatever that is by now.
+        stream: where it goes; None for what is standard error now.
     """
     stream = stream or sys.stderr
     if not stream.isatty():

@@ -133,10 +133,10 @@ def prune(
         "keep_bytes": max_bytes,
         "expired": expired,
     }
-    rehearsed = dry_run or not yes
-    with closing(open_store(store, writing=not rehearsed)) as opened:
-        report = remove(opened, **conditions, dry_run=rehearsed)
-    if rehearsed and not dry_run:
+    is_dry = dry_run or not yes
+    with closing(open_store(store, writing=not is_dry)) as opened:
+        report = remove(opened, **conditions, dry_run=is_dry)
+    if is_dry and not dry_run:
         if report.entries:
             ask(pruned(report), yes=False)
         with closing(open_store(store, writing=True)) as opened:
