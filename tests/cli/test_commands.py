@@ -112,6 +112,14 @@ def test_the_emulator_says_what_to_export_and_answers(deluge: Deluge) -> None:
     assert (process.returncode, err) == (0, "")
 
 
+def test_a_command_that_does_not_exist_names_the_nearest(deluge: Deluge) -> None:
+    done = deluge.command("rnu")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "deluge: No such command 'rnu'. Did you mean 'run'? See `deluge --help`.\n",
+    )
+
+
 def test_a_port_that_is_taken_is_one_clear_line(deluge: Deluge, emulator: object) -> None:
     port = os.environ["ANTHROPIC_BASE_URL"].rpartition(":")[2]
     done = deluge("emulate", "--port", port)

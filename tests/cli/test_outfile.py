@@ -89,7 +89,7 @@ def test_a_file_in_its_place_is_left_as_it_is(file: OutFile, path: Path, replace
     assert file.misplaced
     assert file.notices == [
         "out.jsonl was replaced by another file during the run. "
-        f"All results are in {kept}; to go on, give that as --out."
+        f"All results are in {kept}; to continue, give that as --out."
     ]
 
 

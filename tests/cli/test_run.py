@@ -55,7 +55,7 @@ def test_rows_added_at_the_end_are_asked(
     assert emulator.calls == 2
     write_prompts("a", "b", "c", "d")
     done = deluge.inside("prompts.jsonl", "--out", "out.jsonl")
-    assert "out.jsonl: 2 of 4 rows answered already; going on." in done.stderr
+    assert "out.jsonl: 2 of 4 rows answered already; continuing." in done.stderr
     assert emulator.calls == 4
     assert [row["index"] for row in read_rows(tmp_path / "out.jsonl")] == [0, 1, 2, 3]
 
@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on_and_asks_only_what_is_missing(
     done = deluge.inside("prompts.jsonl", "--out", "out.jsonl")
     assert done.returncode == 0
     assert "the last line was torn" in done.stderr
-    assert f"out.jsonl: {len(lines)} of 60 rows answered already; going on." in done.stderr
+    assert f"out.jsonl: {len(lines)} of 60 rows answered already; continuing." in done.stderr
     assert emulator.calls == sent + 60 - len(lines)
     assert (tmp_path / "out.jsonl").read_text().startswith("".join(lines)), "what was there is still there"
     assert_complete(tmp_path)
@@ -140,7 +140,7 @@ def test_ctrl_c_says_how_to_go_on(deluge: Deluge, emulator: Emulator, tmp_path: 
     _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert err.endswith(f"Interrupted: {len(lines)} of 60 answered. Run the same command again to go on.\n")
+    assert err.endswith(f"Interrupted: {len(lines)} of 60 answered. Run the same command again to continue.\n")
     assert re.search(rf"\n +{len(lines)} +\d+ +– ", err), "what was paid is told, and all of it is written"
     assert deluge.inside("prompts.jsonl", "--out", "out.jsonl").returncode == 0
     assert_complete(tmp_path)
@@ -151,7 +151,7 @@ def test_being_told_to_end_is_as_good(deluge: Deluge, emulator: Emulator, tmp_pa
     _, err = process.communicate()
     assert process.returncode == 143
     assert "Traceback" not in err
-    assert err.endswith(f"Interrupted: {len(lines)} of 60 answered. Run the same command again to go on.\n")
+    assert err.endswith(f"Interrupted: {len(lines)} of 60 answered. Run the same command again to continue.\n")
     assert deluge.inside("prompts.jsonl", "--out", "out.jsonl").returncode == 0
     assert_complete(tmp_path)
 
@@ -342,7 +342,7 @@ def test_a_row_is_answered_before_the_next_is_there(deluge: Deluge) -> None:
     assert process.wait() == 130
     watchdog.cancel()
     _, err = process.communicate()
-    assert "Interrupted: 3 answered. With --out FILE, a run can be gone on with." in err
+    assert "Interrupted: 3 answered. With --out FILE, a run can be continued." in err
 
 
 def test_a_changed_stream_is_noticed_where_it_changed(deluge: Deluge, emulator: Emulator) -> None:

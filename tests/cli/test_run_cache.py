@@ -182,7 +182,7 @@ def test_more_samples_buy_only_what_is_missing(
     assert emulator.calls == 4
     done = deluge.inside(*options, "--samples", "5")
     assert emulator.calls == 10
-    assert "out.jsonl: 4 of 10 answers there already; going on." in done.stderr
+    assert "out.jsonl: 4 of 10 answers there already; continuing." in done.stderr
     rows = read_rows(tmp_path / "out.jsonl")
     assert keys(rows) == [(index, sample) for index in (0, 1) for sample in range(5)]
     table = dict(re.findall(r"^ (\w+) +(\S+) *$", done.stderr, re.M))

@@ -252,7 +252,7 @@ def test_nothing_is_said_of_patterns_that_were_not_compared(
 ) -> None:
     write_prompts("a", "b", "c")
     simulation = ("simulate", "prompts.jsonl", "-m", model, "--system", SYSTEM, *LIMITS)
-    why = ": nothing is found to mark that is long enough to be cached."
+    why = ": no place for a breakpoint is found behind enough tokens to be cached."
     said = told(deluge, *simulation, "--cache-pattern", "tools_only")
     assert re.search(start.format("tools_only") + why, said), said
     assert "cached. The pattern 'tools_only' has no effect: the prompts have no tools. Use another one." in said

@@ -1,4 +1,4 @@
-"""Durations, sizes, and the words in which the library's messages reach the terminal."""
+"""Durations and sizes as they are typed, where options go, and what is printed."""
 
 from pathlib import Path
 

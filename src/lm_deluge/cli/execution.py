@@ -136,7 +136,7 @@ def _say_what_is_there(settings: RunSettings, results: Results, survey: _Survey 
         say(f"{settings.out}: {counted(results.dropped_errors, _unit(settings))} with errors will be asked again.")
     if survey is not None and survey.missing and survey.missing < survey.wanted:
         there = f"{survey.wanted - survey.missing:,} of {counted(survey.wanted, _unit(settings))}"
-        say(f"{settings.out}: {there} {'answered' if settings.samples is None else 'there'} already; going on.")
+        say(f"{settings.out}: {there} {'answered' if settings.samples is None else 'there'} already; continuing.")
 
 
 def _nothing_to_do(settings: RunSettings, survey: _Survey) -> str:
@@ -174,8 +174,8 @@ def _first_error(settings: RunSettings, asker: Asker) -> str:
 def _interrupted(settings: RunSettings, answered: int, survey: _Survey | None) -> str:
     of = "" if survey is None else f" of {survey.wanted:,}"
     if settings.out is None:
-        return f"Interrupted: {answered:,}{of} answered. With --out FILE, a run can be gone on with."
-    return f"Interrupted: {answered:,}{of} answered. Run the same command again to go on."
+        return f"Interrupted: {answered:,}{of} answered. With --out FILE, a run can be continued."
+    return f"Interrupted: {answered:,}{of} answered. Run the same command again to continue."
 
 
 def _unit(settings: RunSettings) -> str:

@@ -140,7 +140,7 @@ class OutFile:
             self._note(f"{self._name} was removed during the run. It was written again, with all results.")
         else:
             self._note(
-                f"{self._name} was {what} during the run. All results are in {path}; to go on, give that as --out.",
+                f"{self._name} was {what} during the run. All results are in {path}; to continue, give that as --out.",
                 misplaced=True,
             )
         self.path = path

@@ -1,4 +1,4 @@
-"""The output of ``deluge run``: JSON lines, one for each row, and going on where an interrupted run left off.
+"""The output of ``deluge run``: JSON lines, one for each row. A later run continues where an interrupted one stopped.
 
 Lines are appended in the order in which answers arrive and are complete when they are written, so a run that is killed
 leaves at most one torn line, the last. A later run drops that line and the lines of errors, and asks what is missing.

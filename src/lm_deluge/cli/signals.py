@@ -1,4 +1,4 @@
-"""Ending a run well when the system ends it: schedulers and containers send SIGTERM where people press Ctrl-C."""
+"""SIGTERM as Ctrl-C, so that a run ends well when a scheduler or a container ends it."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ __all__ = ["sigterm_as_ctrl_c"]
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[Callable[[], bool]]:
-    """SIGTERM ends what happens here as SIGINT would; what is given says whether it came."""
+    """Let SIGTERM end the block as SIGINT would. The function that is given tells whether it came."""
     came = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -138,7 +138,7 @@ def _why_alike(estimate: Estimate, model: Model, tools: Sequence[Tool], *, longe
     if none.warm.reads:
         return "its provider caches prompts on its own, and nothing is added to that"
     where = "".join(f". {advice.rstrip('.')}" for advice in estimate.advice)
-    return f"nothing is found to mark that is long enough to be cached{where}"
+    return f"no place for a breakpoint is found behind enough tokens to be cached{where}"
 
 
 def _as_data(estimate: Estimate) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Texts for a terminal: what others have written made harmless, and what is said on standard error."""
+"""Messages on standard error, with everything harmless that others have written."""
 
 import sys
 
@@ -9,11 +9,11 @@ __all__ = ["for_stderr", "say", "shown"]
 
 
 def for_stderr(text: str) -> str:
-    """A message as standard error gets it, with the end of its last line. It may hold anything."""
+    """A message with line breaks for standard error. It may hold any text."""
     return wrapped(shown(text, lines=True)) + "\n"
 
 
 def say(text: str) -> None:
-    """Write such a message."""
+    """Write a message to standard error."""
     sys.stderr.write(for_stderr(text))
     sys.stderr.flush()

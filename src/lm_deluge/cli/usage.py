@@ -1,4 +1,4 @@
-"""Mistakes in a command's arguments, told in a sentence that names what was given and what is needed."""
+"""Mistakes in a command's arguments, as a sentence that names what was given and what is needed."""
 
 import re
 from typing import Any
