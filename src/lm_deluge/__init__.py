@@ -51,7 +51,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> "Any":
-    # Each name is imported on first use, so importing the package is quick whatever part of it is needed.
+    # Each name is imported on first use, so importing the package is quick.
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

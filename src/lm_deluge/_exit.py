@@ -1,4 +1,4 @@
-"""What has to be done before the interpreter ends, and what is left to do for objects that nobody closed.
+"""What has to be done before the interpreter ends, and what is left to do for objects that were not closed.
 
 ``weakref.finalize`` calls back when an object is collected, in the middle of the code of the thread that collects it.
 What it calls may take no lock there, for that code may hold it, and may not block, for it may be an event loop's.
@@ -49,7 +49,7 @@ def close_when_dropped(owner: object, close: Callable[[], None]) -> None:
 
 
 def close_dropped() -> None:
-    """Close what nobody has closed and nobody has any more. Blocks."""
+    """Close what was dropped without being closed. Blocks."""
     while _dropped:
         try:
             close = _dropped.popleft()

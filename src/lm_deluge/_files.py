@@ -6,7 +6,7 @@ __all__ = ["make_private_directories"]
 
 
 def make_private_directories(path: Path) -> None:
-    """Make a directory and the parents that are missing, each 0700 whatever the umask.
+    """Make a directory and the parents that are missing, each 0700 under any umask.
 
     Those that are there already stay as they are.
 
@@ -17,7 +17,7 @@ def make_private_directories(path: Path) -> None:
     while not path.exists():
         missing.append(path)
         path = path.parent
-    # Path.mkdir(parents=True) would make the parents as the umask says, and whoever can write a parent can put a
+    # Path.mkdir(parents=True) would make the parents as the umask says, and anyone who can write a parent can put a
     # directory of their own in the place of ours.
     for directory in reversed(missing):
         try:

@@ -1,7 +1,7 @@
 """Locks that are free in a forked child.
 
 A child has one thread, and copies of all locks as they were. One that another thread of the parent held would never be
-released there. So what is ``renewed`` is made anew in each child, as the ``logging`` of the standard library does it.
+released there. So what is ``renewed`` is replaced in each child, as the ``logging`` of the standard library does it.
 """
 
 import os

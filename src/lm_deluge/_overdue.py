@@ -1,7 +1,7 @@
-"""What an event loop is to do in a moment, and a thread does if the loop does not come to it.
+"""What an event loop is to do soon, and a thread does if the loop does not get to it.
 
 An answer that has arrived is settled by its loop, a few in each pass so that nothing stands still. The loop may be
-stopped or closed before its turn comes. So whatever has to wait for a turn is announced here first; it is called once
+stopped or closed before that. So what has to wait is announced here first; it is called once
 the loop gets no further with what was announced, and before anything is closed that it needs. A loop that is only busy
 is left alone: a second thread would take the interpreter from it, and both would be slower.
 """

@@ -44,7 +44,7 @@ _SPELLING = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-# What looks like a key, whoever's it is. Providers echo part of the key in their messages.
+# What looks like a key, anyone's. Providers echo part of the key in their messages.
 _KEY_LIKE = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|fw|csk|tgp|r8)[-_][\w\-*.]{6,}|\bAIza[\w\-*.]{6,}|\b(?i:bearer)\s+[\w\-*.+/=]{6,}"
 )

@@ -46,7 +46,7 @@ class Call(Future[T]):
 
     Attributes:
         beat: when it last showed that it goes on.
-        given_up: whether nobody waits for it any more.
+        given_up: whether its caller has stopped waiting.
     """
 
     def __init__(self, function: Callable[[], T]) -> None:
@@ -63,7 +63,7 @@ class Call(Future[T]):
         _here.call = self
         try:
             result = self._function()
-        except BaseException as error:  # noqa: BLE001 - it is told to whoever waits
+        except BaseException as error:  # noqa: BLE001 - it is told to the caller
             self.set_exception(carried(error))
         else:
             self.set_result(result)
@@ -108,7 +108,7 @@ class Threads:
                     start_daemon(self._name, self._work, state)
                     state.threads += 1
                 except RuntimeError:
-                    if not state.threads:  # nobody else would ever make it
+                    if not state.threads:  # no other thread would make it
                         state.waiting.pop()
                         here = True
         if here:
@@ -120,7 +120,7 @@ class Threads:
 
         Raises:
             CallHangs: it made no progress for so many seconds, or too many others hang already.
-            Exception: whatever it raises.
+            Exception: what the function raises.
         """
         self._check_lost()
         call = self.submit(function)
@@ -226,7 +226,7 @@ def carried(error: BaseException) -> Exception:
     """An error as another thread can be given it.
 
     ``StopIteration`` would leave a future pending, and what is no ``Exception`` (``SystemExit``, the panic of native
-    code, a cancellation that is none of ours) would end whatever waits for it rather than tell it.
+    code, a cancellation that is none of ours) would end the code that waits, rather than tell it.
     """
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error

@@ -41,8 +41,8 @@ class Emulator:
     All four are always there, in this order (a dictionary of RFC 9651); what OpenAI writes counts as ``write-5m``.
     ``requests`` has the same for each request together with its cost, ``bill`` what all of them cost. For other
     processes, ``GET /_emulator/stats`` gives the counters of ``stats`` and, under ``bill``, the bill as JSON, and
-    ``POST /_emulator/reset`` starts anew; neither counts as a call. Web pages of others get 403 everywhere, and so do
-    requests for these two whose ``Host`` is no address, not ``localhost`` and not ``host``.
+    ``POST /_emulator/reset`` starts from scratch; neither counts as a call. Web pages of others get 403 everywhere, and
+    so do requests for these two whose ``Host`` is no address, not ``localhost`` and not ``host``.
 
     Args:
         host: the interface to listen on.
@@ -170,7 +170,7 @@ class Emulator:
     def max_in_flight(self) -> int:
         """The most generation requests that were being answered at once.
 
-        Without ``latency`` or ``hold`` an answer takes no time and this stays at 1, whatever the client's concurrency.
+        Without ``latency`` or ``hold`` an answer takes no time, and this stays at 1 at any concurrency.
         """
         return self._app.stats.max_in_flight
 

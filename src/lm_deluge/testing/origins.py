@@ -1,4 +1,4 @@
-"""Who may use the emulator from a browser: nobody but a page of its own.
+"""Who may use the emulator from a browser: a page of its own, and no other.
 
 A browser runs on the machine that the emulator listens on, and any page in it can send requests there. ``Origin`` says
 which page does so, and ``Host`` which name it believes to talk to. A page whose name is made to point to this machine

@@ -45,7 +45,7 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def json(self) -> dict[str, Any]:
-        """The body, decoded anew at each access, so that nobody can change it under somebody else."""
+        """The body, decoded at each access, so that no reader can change what another one sees."""
         decoded: dict[str, Any] = msgspec.json.decode(self.body)
         return decoded
 

@@ -210,7 +210,7 @@ class AiohttpTransport(BaseTransport["_Session"]):
         return TransportError(f"The request to {host} failed: {type(error).__name__}. Try again.")
 
 
-# A cancellation that crosses the last byte: the task that reads it needs so many turns of the loop to hand it over.
+# Passes of the loop that an exchange needs after its last byte, which a cancellation may cross.
 _TURNS = 3
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
 
@@ -252,7 +252,7 @@ class _Session:
 
 
 def _connector() -> "aiohttp.TCPConnector":
-    """aiohttp's pool of connections, without those on which something came that nobody asked for.
+    """aiohttp's pool of connections, without those on which something came unasked.
 
     aiohttp would take an answer that came while the connection was idle for that to the next request.
     """

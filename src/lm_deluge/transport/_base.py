@@ -14,7 +14,7 @@ from lm_deluge.transport._tls import Trust
 __all__ = ["IDLE", "LONGEST", "BaseTransport", "Settings", "checked_limit"]
 
 LONGEST = 3600.0
-"""Seconds that an exchange may last, whatever limit it is given."""
+"""Seconds that an exchange may last at most."""
 
 IDLE = 60.0
 """Seconds after which a connection without use is closed."""
@@ -79,7 +79,7 @@ class BaseTransport(Generic[T]):
     async def aclose(self) -> None:
         """Close the connections. Requests in flight fail; a later request opens new ones."""
         self._pools.close()
-        await asyncio.sleep(0)  # closing takes a turn of the loop
+        await asyncio.sleep(0)  # closing takes one pass of the loop
 
     @staticmethod
     def _require() -> None:

@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
             return exchange.fail(dropped(exchange.host, None))
         self._exchange = exchange
         if exchange.ended:
-            return None  # its time was over while it was being connected: nothing is sent that nobody waits for
+            return None  # its time ended while it was being connected, and its caller has gone
         self._head_size = self._trailers = 0
         self._fields = exchange.fields
         self._parser = httptools.HttpResponseParser(self)  # nothing of an answer before it can be left in a new one
@@ -283,7 +283,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange, parser = self._exchange, self._parser
         if exchange is None or exchange.ended or parser is None:
-            return self.abort()  # nobody asked for this
+            return self.abort()  # it was not asked for
         if not exchange.status:
             self._head_size += len(data)
         try:
@@ -291,7 +291,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             exchange.fail(not_http(exchange.host, "it switches to another protocol"))
         except httptools.HttpParserError as error:
-            exchange.reusable = False  # what follows a complete answer is nobody's
+            exchange.reusable = False  # what follows a complete answer belongs to none
             exchange.fail(not_http(exchange.host, str(error).rstrip(".") or "it cannot be read"))
         if not exchange.status and self._head_size > _MAX_HEAD:
             exchange.fail(not_http(exchange.host, f"its head is longer than {_MAX_HEAD:,} bytes"))

@@ -181,7 +181,7 @@ class _Tunnel(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if not self._answered.done():
             self._answered.set_exception(error or ConnectionResetError())
-            self._answered.exception()  # read, so that nobody is told of it twice
+            self._answered.exception()  # read, so that asyncio does not report it too
 
     async def open(self, origin: Origin, proxy: Proxy) -> None:
         """Raises ``ConnectError`` if the proxy does not."""

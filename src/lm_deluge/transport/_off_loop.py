@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def off_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> "asyncio.Future[T]":
-    """The result of ``work()``, done in a thread that nobody waits for at the end of the process."""
+    """The result of ``work()``, done in a daemon thread, which does not hold up the end of the process."""
     future: asyncio.Future[T] = loop.create_future()
 
     def settle(result: T | None, error: BaseException | None) -> None:
@@ -30,7 +30,7 @@ def off_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> "asyncio
             result = work()
         except BaseException as raised:  # noqa: BLE001 - handed to those who wait
             error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=run, name="lm_deluge connect", daemon=True).start()

@@ -79,7 +79,7 @@ class Pool:
         self._idle.clear()
 
     def from_idle(self, origin: Origin) -> Connection | None:
-        """A connection that nobody uses, or None."""
+        """An idle connection, or None."""
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()

@@ -45,7 +45,7 @@ class Transport(Protocol):
             request: what to send.
             timeout: seconds for the whole exchange, from connecting to the last byte; an hour at most.
 
-        A task that is cancelled after the last byte has come may be given the answer all the same.
+        A task that is cancelled after the last byte has come is given the answer all the same.
 
         Raises:
             ConnectError: no connection could be made, so the request did not reach the server.
@@ -70,5 +70,5 @@ class Transport(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close the connections. Requests under way fail; a later request opens new connections."""
+        """Close the connections. Requests in flight fail; a later request opens new connections."""
         ...

@@ -83,7 +83,7 @@ def proxies(url: str | None, *, trust_env: bool) -> Proxies:
 def _from_environment(scheme: str, environ: Mapping[str, str]) -> Proxy | None:
     names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
     if scheme == "http" and "REQUEST_METHOD" in environ:
-        names.remove("HTTP_PROXY")  # a CGI program gets that from the header "Proxy" of whoever asks it
+        names.remove("HTTP_PROXY")  # a CGI program gets that from the header "Proxy" of a request
     for name in names:
         url = environ.get(name, "").strip()
         if not url:

@@ -15,7 +15,7 @@ class MockTransport:
 
     Args:
         handler: returns the answer, directly or as an awaitable. An exception it raises reaches the caller, so a
-            handler plays a failure by raising :class:`~lm_deluge.errors.ConnectionDropped`, for example.
+            handler simulates a failure by raising :class:`~lm_deluge.errors.ConnectionDropped`, for example.
 
     Attributes:
         requests: every request in the order of arrival.

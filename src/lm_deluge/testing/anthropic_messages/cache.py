@@ -1,11 +1,11 @@
 """Anthropic's prompt cache, simulated by the rules of its prompt caching guide.
 
-A mark writes an entry for the whole prefix up to its block. A read steps back from each mark over at most twenty
-positions and takes the longest prefix some earlier request wrote. Lifetimes run from the start of the request that
-wrote or read an entry; an entry can be read once the answer of the request that wrote it has begun. Prefixes below the
-model's minimum are skipped without an error.
+A breakpoint writes an entry for the whole prefix up to its block. A read steps back from each breakpoint over at most
+twenty positions and takes the longest prefix some earlier request wrote. Lifetimes run from the start of the request
+that wrote or read an entry; an entry can be read once the answer of the request that wrote it has begun. Prefixes below
+the model's minimum are skipped without an error.
 
-Simplified: a mark inside a tool result counts as a mark on the tool result; where the guide calls an invalidation
+Simplified: a breakpoint inside a tool result counts as one on the tool result; where the guide calls an invalidation
 model-specific (thinking, effort) only the messages are lost, and where it names no level (output format) everything is;
 the entries that server tools write on their own are left out.
 """
@@ -17,7 +17,7 @@ import msgspec
 
 from lm_deluge.testing.anthropic_messages import shapes
 from lm_deluge.testing.anthropic_messages.models import minimum_cached_tokens
-from lm_deluge.testing.anthropic_messages.prompt import Position, marks
+from lm_deluge.testing.anthropic_messages.prompt import Position, breakpoints
 from lm_deluge.testing.values import CacheOutcome
 
 __all__ = ["Lookup", "PromptCache"]
@@ -57,13 +57,13 @@ class PromptCache:
     ) -> Lookup:
         """Read for a request that starts at ``now`` (seconds); what it reads is refreshed."""
         total = sum(position.tokens for position in sequence)
-        marked = _marked(request, sequence)
-        if not marked:
+        places = _breakpoints(request, sequence)
+        if not places:
             return Lookup(CacheOutcome(uncached=total))
         keys, ends = _prefixes(request, sequence, credential)
 
-        hit = max((found for at in marked if (found := self._read(at, sequence, keys, now)) is not None), default=-1)
-        for at in {hit, *(at for at in marked if at <= hit)} - {-1}:
+        hit = max((found for at in places if (found := self._read(at, sequence, keys, now)) is not None), default=-1)
+        for at in {hit, *(at for at in places if at <= hit)} - {-1}:
             if (entry := self._alive(keys[at], now)) is not None:
                 entry.expires = now + entry.seconds
 
@@ -71,7 +71,7 @@ class PromptCache:
         read = reached = ends[hit] if hit >= 0 else 0
         written = {"5m": 0, "1h": 0}
         writes = []
-        for at, ttl in sorted(marked.items()):
+        for at, ttl in sorted(places.items()):
             if at > hit and ends[at] >= minimum:
                 written[ttl] += ends[at] - reached
                 reached = ends[at]
@@ -93,10 +93,10 @@ class PromptCache:
         entry = self._entries.get(key)
         return entry if entry is not None and now < entry.expires else None
 
-    def _read(self, mark: int, sequence: list[Position], keys: list[bytes], now: float) -> int | None:
-        """The longest readable prefix within the look-back of one mark."""
+    def _read(self, place: int, sequence: list[Position], keys: list[bytes], now: float) -> int | None:
+        """The longest readable prefix within the look-back of one breakpoint."""
         seen, previous = 0, None
-        for at in range(mark, -1, -1):
+        for at in range(place, -1, -1):
             kind = _run(sequence[at])
             if kind is None or kind != previous:
                 seen += 1
@@ -115,14 +115,14 @@ def _run(position: Position) -> str | None:
     return "tool_result" if isinstance(position.block, shapes.ToolResult) else None
 
 
-def _marked(request: shapes.CountTokensRequest, sequence: list[Position]) -> dict[int, str]:
-    """The positions that carry a mark and its lifetime, the automatic mark included."""
-    marked = {at: found[-1][1] for at, position in enumerate(sequence) if (found := marks(position))}
+def _breakpoints(request: shapes.CountTokensRequest, sequence: list[Position]) -> dict[int, str]:
+    """The positions that carry a breakpoint and its lifetime, the automatic breakpoint included."""
+    places = {at: found[-1][1] for at, position in enumerate(sequence) if (found := breakpoints(position))}
     if request.cache_control is not None:
         last = next((at for at in range(len(sequence) - 1, -1, -1) if sequence[at].cacheable), None)
         if last is not None:
-            marked.setdefault(last, request.cache_control.ttl)
-    return marked
+            places.setdefault(last, request.cache_control.ttl)
+    return places
 
 
 def _prefixes(

@@ -1,6 +1,6 @@
 """A request as the sequence of positions the model reads: tools, then system, then messages.
 
-Token counts, cache marks and prefix digests are all statements about this sequence.
+Token counts, breakpoints and prefix digests are all statements about this sequence.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from lm_deluge.testing.anthropic_messages import shapes
 from lm_deluge.testing.decoding import Path
 from lm_deluge.testing.tokens import IMAGE_TOKENS, PDF_TOKENS, count_tokens
 
-__all__ = ["Level", "Position", "content_digest", "marks", "positions"]
+__all__ = ["Level", "Position", "breakpoints", "content_digest", "positions"]
 
 Level: TypeAlias = Literal["tools", "system", "messages"]
 
@@ -36,7 +36,7 @@ class Position(msgspec.Struct, frozen=True):
 
     @property
     def cacheable(self) -> bool:
-        """Whether a cache mark may stand on it."""
+        """Whether a breakpoint may stand on it."""
         if isinstance(self.block, shapes.Thinking | shapes.RedactedThinking):
             return False
         return not (isinstance(self.block, shapes.Text) and not self.block.text)
@@ -47,8 +47,8 @@ class Position(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> bytes:
-        """A digest of the block and its role, without cache marks."""
-        content = msgspec.json.encode(_unmarked(msgspec.to_builtins(self.block)))
+        """A digest of the block and its role, without breakpoints."""
+        content = msgspec.json.encode(_without_breakpoints(msgspec.to_builtins(self.block)))
         return hashlib.blake2b(self.role.encode() + b"\0" + content, digest_size=16).digest()
 
 
@@ -64,8 +64,8 @@ def positions(request: shapes.CountTokensRequest, tools: list[shapes.Tool | shap
     return result
 
 
-def marks(position: Position) -> list[tuple[Path, str]]:
-    """The cache marks on a position as (place, ttl); those inside a tool result first, as they stand in the text."""
+def breakpoints(position: Position) -> list[tuple[Path, str]]:
+    """The breakpoints on a position as (place, ttl); those inside a tool result first, as they stand in the text."""
     found: list[tuple[Path, str]] = []
     block = position.block
     if isinstance(block, shapes.ToolResult) and not isinstance(block.content, str):
@@ -116,7 +116,7 @@ def _tokens(block: Any) -> int:
         case shapes.Thinking(thinking=thinking):
             return count_tokens(thinking)
         case _:
-            return count_tokens(msgspec.json.encode(_unmarked(msgspec.to_builtins(block))).decode())
+            return count_tokens(msgspec.json.encode(_without_breakpoints(msgspec.to_builtins(block))).decode())
 
 
 def _document_tokens(block: shapes.Document) -> int:
@@ -131,10 +131,12 @@ def _document_tokens(block: shapes.Document) -> int:
             return around + PDF_TOKENS
 
 
-def _unmarked(value: Any) -> Any:
-    """Builtins without their cache marks, in the two places where a block may carry one."""
+def _without_breakpoints(value: Any) -> Any:
+    """Builtins without their breakpoints, in the two places where a block may carry one."""
     if "cache_control" in value or isinstance(value.get("content"), list):
         value = {name: each for name, each in value.items() if name != "cache_control"}
         if isinstance(value.get("content"), list):
-            value["content"] = [_unmarked(each) if isinstance(each, dict) else each for each in value["content"]]
+            value["content"] = [
+                _without_breakpoints(each) if isinstance(each, dict) else each for each in value["content"]
+            ]
     return value

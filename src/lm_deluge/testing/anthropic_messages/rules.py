@@ -8,7 +8,7 @@ from msgspec import UNSET
 from lm_deluge.testing.anthropic_messages import models, shapes
 from lm_deluge.testing.anthropic_messages.errors import dotted
 from lm_deluge.testing.anthropic_messages.media import check_media
-from lm_deluge.testing.anthropic_messages.prompt import Position, content_digest, marks
+from lm_deluge.testing.anthropic_messages.prompt import Position, breakpoints, content_digest
 from lm_deluge.testing.anthropic_messages.signatures import is_bound_to, is_genuine
 from lm_deluge.testing.decoding import Rejection
 
@@ -44,7 +44,7 @@ def check_prompt(
     _check_tool_results(sequence)
     _check_tools(request, tools)
     _check_thinking_config(request)
-    _check_marks(request, tools, sequence)
+    _check_breakpoints(request, tools, sequence)
     _check_signatures(request, sequence)
     return check_media(sequence)
 
@@ -212,15 +212,15 @@ def _check_thinking_config(request: shapes.CountTokensRequest) -> None:
             raise Rejection(_THINKING_REFUSED.get(kind, f'"thinking.type.{kind}" is not supported for this model.'))
 
 
-def _check_marks(request: shapes.CountTokensRequest, tools: Tools, sequence: list[Position]) -> None:
+def _check_breakpoints(request: shapes.CountTokensRequest, tools: Tools, sequence: list[Position]) -> None:
     for index, tool in enumerate(tools):
         if tool.defer_loading and tool.cache_control is not None:
             raise Rejection(f"tools.{index}.cache_control: a tool with defer_loading cannot have cache_control")
-    found = [mark for position in sequence for mark in marks(position)]
+    found = [each for position in sequence for each in breakpoints(position)]
     automatic = request.cache_control
     last = next((each for each in reversed(sequence) if each.cacheable), None)
     if automatic is not None and last is not None:
-        own = marks(last)
+        own = breakpoints(last)
         if own and own[-1][1] != automatic.ttl:
             raise Rejection("cache_control: the last block already has cache_control with a different ttl")
         if not own:

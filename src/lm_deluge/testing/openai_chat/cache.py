@@ -85,22 +85,22 @@ class PromptCache:
     def _at_breakpoints(self, request: shapes.ChatRequest, total: int, credential: str, now: float) -> Lookup:
         implicit = request.prompt_cache_options is UNSET or request.prompt_cache_options.mode == "implicit"
         chain = hashlib.blake2b(settings_digest(request, credential), digest_size=16)
-        marks: list[tuple[int, bytes]] = []
+        breakpoints: list[tuple[int, bytes]] = []
         ends: list[tuple[int, bytes]] = []
         tokens = 0
         for piece in pieces(request):
             chain.update(piece.data)
             tokens += piece.tokens
-            if piece.marked:
-                marks.append((tokens, chain.digest()))
+            if piece.has_breakpoint:
+                breakpoints.append((tokens, chain.digest()))
             if piece.ends_message:
                 ends.append((tokens, chain.digest()))
-        candidates = marks[-_EXPLICIT_LOOKBACK:] + (ends[-_MESSAGE_LOOKBACK:] if implicit else [])
+        candidates = breakpoints[-_EXPLICIT_LOOKBACK:] + (ends[-_MESSAGE_LOOKBACK:] if implicit else [])
         read, key = max((each for each in candidates if self._expires.get(each[1], 0.0) > now), default=(0, b""))
         expires = now + _BREAKPOINT_SECONDS
         if read:
             self._keep([key], expires)
-        writes = [*marks[-(_WRITES - 1) :], ends[-1]] if implicit else marks[-_WRITES:]
+        writes = [*breakpoints[-(_WRITES - 1) :], ends[-1]] if implicit else breakpoints[-_WRITES:]
         writes = [each for each in writes if each[0] > read and each[0] >= _MINIMUM]
         written = max((end for end, _ in writes), default=read) - read
         outcome = CacheOutcome(uncached=total - read - written, read=read, write_5m=written)

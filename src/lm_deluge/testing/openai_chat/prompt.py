@@ -24,12 +24,12 @@ class Piece(msgspec.Struct, frozen=True):
     Attributes:
         data: its bytes.
         ends_message: whether a message ends with it.
-        marked: whether it carries an explicit cache breakpoint.
+        has_breakpoint: whether it carries an explicit cache breakpoint.
     """
 
     data: bytes
     ends_message: bool = False
-    marked: bool = False
+    has_breakpoint: bool = False
 
     @property
     def tokens(self) -> int:
@@ -60,7 +60,7 @@ def pieces(request: shapes.ChatRequest) -> list[Piece]:
         if isinstance(content, str):
             found.append(Piece(_padded(content)))
         elif content:
-            found.extend(Piece(_part_bytes(part), marked=_is_marked(part)) for part in content)
+            found.extend(Piece(_part_bytes(part), has_breakpoint=_has_breakpoint(part)) for part in content)
         if isinstance(message, shapes.Assistant) and message.tool_calls:
             found.extend(Piece(_padded(_call_text(call))) for call in message.tool_calls)
         found[-1] = msgspec.structs.replace(found[-1], ends_message=True)
@@ -88,14 +88,14 @@ def _padded(text: str) -> bytes:
     return data + b"\0" * (-len(data) % BYTES_PER_TOKEN)
 
 
-def _is_marked(part: Any) -> bool:
+def _has_breakpoint(part: Any) -> bool:
     return getattr(part, "prompt_cache_breakpoint", None) is not None
 
 
 def _part_bytes(part: Any) -> bytes:
     if isinstance(part, shapes.Text):
         return _padded(part.text)
-    if _is_marked(part):
+    if _has_breakpoint(part):
         part = msgspec.structs.replace(part, prompt_cache_breakpoint=None)
     digest = hashlib.blake2b(msgspec.json.encode(part), digest_size=32).digest()
     size = _part_tokens(part) * BYTES_PER_TOKEN
