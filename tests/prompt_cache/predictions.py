@@ -9,7 +9,7 @@ from lm_deluge.prompt_cache import Predictor
 def predict(requests, model, tools=(), *, started=None, at_once=1, **options):
     """The prompt tokens of each planned request, in the order in which they are sent, all at once unless told when.
 
-    ``at_once`` are under way at a time: what one writes can be read by the one that comes so many later.
+    ``at_once`` are in flight at a time: what one writes can be read by the one that comes so many later.
     """
     provider = Predictor(model, tools, **options)
     under_way = deque()

@@ -49,5 +49,5 @@ def test_each_prefix_is_written_once_and_read_by_everybody_else(name, prefixes):
     assert min(written) > 15_000
     assert sum(usage.has_cache_hit for usage in warm) == len(prompts) - prefixes
     cold = predict(planned, model, at_once=CONCURRENCY)
-    # The first of each prefix is under way until this many later ones have started.
+    # The first of each prefix is in flight until this many later ones have started.
     assert sum(usage.has_cache_write for usage in cold) == CONCURRENCY + prefixes - 1

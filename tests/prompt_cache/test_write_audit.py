@@ -3,9 +3,11 @@
 import asyncio
 import random
 
+import msgspec
 import pytest
 
 from lm_deluge import Conversation, LLMClient, Message, PromptCache, Tool
+from lm_deluge.events import RunReport
 from lm_deluge.models import Rates
 from lm_deluge.models.rates import Band
 from lm_deluge.prompt import ProviderBlock, Text
@@ -62,7 +64,7 @@ def test_writing_what_is_there_costs_the_difference_to_a_read():
 def test_after_the_entry_has_ended_it_has_to_be_written():
     late = ([SYSTEM], wrote(1_000), 0), ([SYSTEM], wrote(1_000), 301)
     assert lost(*late, goes_on=True) == 0
-    assert lost(*late) == pytest.approx(2 * 250)  # but nobody read either
+    assert lost(*late) == pytest.approx(2 * 250)  # but none was read
 
 
 def test_a_write_that_nobody_reads_costs_its_surcharge():
@@ -81,7 +83,7 @@ def test_of_nested_prefixes_only_what_is_written_again_is_lost():
     # The second reads the system text and writes its document.
     leaders = (both, wrote(3_000), 0), (other, wrote(2_000, read=1_000), 1)
     assert lost(*leaders, goes_on=True) == 0
-    # Two thirds of the first write are the document's, which nobody reads; the same goes for the second.
+    # Two thirds of the first write are the document's, which no other reads; the same goes for the second.
     assert lost(*leaders) == pytest.approx(500 + 500)
     # Another writes all of it once more, and another the document alone.
     assert lost(*leaders, (both, wrote(3_000), 2), goes_on=True) == pytest.approx(3_450)
@@ -379,3 +381,9 @@ def test_ends_that_nobody_reads_cost_their_surcharge(make_client, model, pattern
     if report.usage.cache_read_tokens:  # the first write of what was read is not one of them
         unread -= report.usage.cache_read_tokens // (report.prompt_cache_hits[next(iter(report.prompt_cache_hits))])
     assert report.wasted_write_cost == pytest.approx(unread * price, rel=1e-6)
+
+
+def test_reports_in_cache_files_keep_the_name_of_the_field():
+    stored = msgspec.json.encode(RunReport(wasted_write_cost=0.5))
+    assert b'"lost_to_writes":0.5' in stored
+    assert msgspec.json.decode(stored, type=RunReport).wasted_write_cost == 0.5

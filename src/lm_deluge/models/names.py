@@ -73,7 +73,7 @@ def resolve(name: str, *, base_url: str | None = None, environ: Mapping[str, str
     is, so new models work at once.
 
     With ``base_url`` the name still tells the wire format (Anthropic's for ``claude-*`` and ``anthropic/...``, Chat
-    Completions otherwise), and a bare name is sent exactly as given, because it belongs to whoever serves that
+    Completions otherwise), and a bare name is sent exactly as given, because it belongs to the server at that
     address. A name whose prefix is not a provider's (``meta-llama/...``) is sent whole. A ``base_url`` that is a known
     service's own means that service.
 

@@ -4,8 +4,8 @@ Others keep ``genai-prices`` current. Asking it for each answer would cost more 
 answer, so a model's price lists are *measured* once (see ``measurement``), and from then on a cost is a few
 multiplications (see ``rates``).
 
-Importing ``genai-prices`` holds the interpreter for a fifth of a second, from whatever thread, and leaves 30 MB that
-every garbage collection goes through. So a child process does it, and sends back the few figures that matter.
+Importing ``genai-prices`` holds the interpreter for a fifth of a second, from any thread, and leaves 30 MB that every
+garbage collection goes through. So a child process does it, and sends back the few figures that matter.
 """
 
 import logging
@@ -28,7 +28,7 @@ _log = logging.getLogger("lm_deluge")
 # The child finds modules where this process does, however that came about.
 _CHILD = "import sys; sys.path[:] = sys.argv[3:]; from lm_deluge.models.measurement import main; main(*sys.argv[1:3])"
 _CHILD_SECONDS = 20.0
-# It runs nothing that the environment or a site directory names, whatever flags this process has.
+# It runs nothing that the environment or a site directory names, with any flags of this process.
 _ISOLATED = ("-I", "-S")
 # And it sees what programs need to start, and no API key.
 _ENVIRON = ("DYLD_", "LANG", "LC_", "LD_", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TZ", "__PYVENV_LAUNCHER__")

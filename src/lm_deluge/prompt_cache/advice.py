@@ -203,7 +203,7 @@ def nothing_continued(model: Model, tools: Sequence[Tool], planned: Sequence[Pla
 
 
 def nothing_read(cache: PromptCache | None, model: Model, used: Usage, answers: int) -> Advice | None:
-    """Ends of prompts that the provider wrote to its cache by itself, and that nobody of a whole batch has read.
+    """Ends of prompts that the provider wrote to its cache by itself, and that no prompt of a whole run has read.
 
     Args:
         cache: what the user asked for; None for nothing.

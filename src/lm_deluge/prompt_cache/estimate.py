@@ -58,7 +58,8 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
         cache: how the provider is asked to cache; None for requests that say nothing about it.
         cold: the provider's cache holds nothing of the prompts yet.
         warm: the same prompts once more, while the entries live.
-        unwarmed: cold, and nobody waits until the first with a prefix has written it. None where nobody does anyway.
+        unwarmed: cold, and no prompt waits until the first with its prefix has written it. None where none waits
+            anyway.
         advice: what a run would warn of.
     """
 

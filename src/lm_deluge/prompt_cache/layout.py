@@ -44,7 +44,7 @@ class Reader:
     Args:
         model: who reads.
         tools: they come first.
-        scope: whatever else separates caches, as bytes.
+        scope: anything else that separates caches, as bytes.
     """
 
     def __init__(self, model: Model, tools: Sequence[Tool] = (), *, scope: bytes = b"") -> None:

@@ -20,8 +20,8 @@ class PromptCache(msgspec.Struct, frozen=True):
         ttl: how long an entry lives after its last use; None for the provider's default. A provider that does not have
             this lifetime gets its shortest one that lasts as long, or else its longest.
         warm: whether prompts that share a prefix wait until the answer to the first of them has begun, for only then
-            can they read what it wrote. ``"prefill"`` has the prefix written by a request without an answer, where the
-            provider has such a one.
+            can they read what it wrote. ``"prefill"`` has the prefix written by a request without an answer, if the
+            provider supports that.
         diagnostics: have the provider say why a prompt was not read from its cache, where it does (Anthropic). The
             reasons are counted in ``report.cache_miss_reasons``, and warned of once each.
 

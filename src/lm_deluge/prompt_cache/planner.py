@@ -59,7 +59,7 @@ class Planner:
         cache: what the user asked for.
         model: where the requests go.
         tools: the tools that all of them have.
-        scope: whatever else separates caches, as bytes: ``Parameters.fingerprint`` is enough.
+        scope: anything else that separates caches, as bytes: ``Parameters.fingerprint`` is enough.
         reserved: breakpoints that the request carries besides, for example in ``extra_body``.
         indexes: what earlier runs of the client know of shared prefixes; None for a run by itself.
     """

@@ -166,7 +166,7 @@ class PrefixIndexes:
         return next(self._runs)
 
     def get(self, model: Model, tools: Sequence[Tool], scope: bytes) -> PrefixIndex:
-        """The index of prompts to a model with these tools, and whatever else separates caches."""
+        """The index of prompts to a model with these tools, and anything else that separates caches."""
         key = (model.name, scope)
         with self._lock:
             index = self._indexes.get(key)

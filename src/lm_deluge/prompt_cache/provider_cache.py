@@ -35,7 +35,7 @@ class Predictor:
     Args:
         model: where requests go.
         tools: the tools that all of them have.
-        scope: whatever else separates caches, as for ``Planner``.
+        scope: anything else that separates caches, as for ``Planner``.
         count: tokens of a block; by default about one for four bytes.
         tokens_per_message: tokens that each message has beside its blocks.
     """
@@ -242,7 +242,7 @@ class _BreakpointCache(_Cache):
 
 
 class _AutomaticCache(_Cache):
-    """Whatever a prompt and an earlier one begin with is read, in whole steps, and writing is free."""
+    """What a prompt and an earlier one begin with is read, in whole steps, and writing is free."""
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)

@@ -1,7 +1,7 @@
 """Which writes to a provider's cache were for nothing, and what they cost.
 
 A write costs more than plain input, so it pays only if somebody reads it. Two kinds never do: writing what another
-request had written already, and writing what nobody of the run reads.
+request had written already, and writing what no other request of the run reads.
 
 Providers say how many tokens were read and written, never which, and lengths of prefixes are estimates. So a prefix has
 the bounds that the estimates leave, and a loss is counted only where it is one at either end of them: this figure
@@ -161,10 +161,10 @@ class _Again(msgspec.Struct, gc=False):
 
 
 class _Unread(NamedTuple):
-    """Tokens of one prompt that nobody has read, from one to another, and what each cost above plain input.
+    """Tokens of one prompt that no other has read, from one to another, and what each cost above plain input.
 
     Attributes:
-        ids: the prefixes that end there, the shortest first. Without any, nobody can be seen to share it.
+        ids: the prefixes that end there, the shortest first. Without any, no other can be seen to share it.
     """
 
     start: int
@@ -182,7 +182,7 @@ class WriteAudit:
 
     Args:
         log: the client's.
-        goes_on: whether later runs continue these prompts, so that what nobody reads now is read then.
+        goes_on: whether later runs continue these prompts, so that what is not read now is read then.
         tools: those that all prompts have.
     """
 
@@ -240,7 +240,7 @@ class WriteAudit:
     def wasted_cost(self) -> float:
         """US dollars that were paid for writes and brought nothing: at least so many, by what is known now."""
         lost = self._forgotten + sum(each.cost(self._log.length(id)[0]) for id, each in self._again.items())
-        if self._requests < 2:  # of one request alone nobody could have read
+        if self._requests < 2:  # what a single request wrote, no other could have read
             return lost
         if self._end_tokens:
             lost += self._ends * max(0.0, 1 - self._end_reads / self._end_tokens)

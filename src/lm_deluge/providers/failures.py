@@ -37,7 +37,7 @@ _TAG = re.compile(r"<[^<>]*>")
 
 
 def failure_from_response(model: Model, response: HttpResponse, *, now: float, secrets: Secrets) -> Failure:
-    """From an answer with an error status, whatever its body is."""
+    """From an answer with an error status and any body."""
     # Of an error of megabytes the beginning says enough.
     error: object = decode_object(response.body) if len(response.body) <= LARGE else None
     if error is None:  # the page of a proxy, most of the time

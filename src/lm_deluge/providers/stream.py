@@ -3,7 +3,7 @@
 A stream is put back together into the very object that the same request would have been answered with at once, and
 then read by the same function. So both ways cannot drift apart.
 
-Not every server does as it is asked: some answer a streamed request at once, and some stream though nobody asked. What
+Not every server does as it is asked: some answer a streamed request at once, and some stream unasked. What
 an answer is, its bytes say.
 """
 

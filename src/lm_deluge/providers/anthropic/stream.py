@@ -10,7 +10,7 @@ from lm_deluge.providers._values import Delta
 
 __all__ = ["MessageFold"]
 
-# Kind of delta: the field that holds the piece, and what it is for whoever watches the answer arrive.
+# Kind of delta: the field that holds the piece, and what it is for listeners to the answer.
 _DELTAS: Mapping[str, tuple[str, Literal["text", "thinking", "tool_call"] | None]] = {
     "text_delta": ("text", "text"),
     "thinking_delta": ("thinking", "thinking"),

@@ -55,7 +55,7 @@ def plan_thinking(model: Model, params: SamplingParams) -> ThinkingPlan:
     dropped: list[str] = []
     thinking: dict[str, Any] | None = None
     if budget is not None:
-        # An id that is not Claude's belongs to whoever serves the address: it is trusted to take what the API has.
+        # An id that is not Claude's belongs to the server at the address: it is trusted to take what the API has.
         if _TAKES_BUDGET.match(model_id) or not model_id.startswith("claude-"):
             thinking = {"type": "enabled", "budget_tokens": budget}
         else:
