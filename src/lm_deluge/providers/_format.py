@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from lm_deluge._json import JsonReader
 from lm_deluge.config import SamplingParams
 from lm_deluge.models import Model
 from lm_deluge.prompt import Part, ProviderBlock, ToolResult
@@ -18,6 +19,11 @@ __all__ = ["ErrorWords", "Fold", "WireFormat", "is_blank"]
 
 class Fold(Protocol):
     """Puts the events of a streamed answer together, into the object of the whole answer."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an event of the answer has been seen."""
+        ...
 
     @property
     def is_complete(self) -> bool:
@@ -62,6 +68,8 @@ class WireFormat(ABC):
 
     Attributes:
         name: as in ``Service.wire`` and in ``ProviderBlock.wire``.
+        answer_fields: reads the fields of an answer that ``reply`` and ``error`` need, and skips the rest. It is for
+            answers that would take too long to decode as a whole: see ``decode_object``.
         errors: what the words of its errors mean.
         joins_turns: whether messages of one side that follow each other are one, opened by the results of tools. Else
             each message is read as it is.
@@ -71,6 +79,7 @@ class WireFormat(ABC):
     """
 
     name: ClassVar[str]
+    answer_fields: ClassVar[JsonReader[Any]]
     errors: ClassVar[ErrorWords]
     joins_turns: ClassVar[bool] = False
     reads_system_first: ClassVar[bool] = False
@@ -128,6 +137,19 @@ class WireFormat(ABC):
         Raises:
             ProtocolError: it does not have the documented shape.
         """
+
+    def error(self, answer: Mapping[str, Any]) -> object | None:
+        """The error that an answer or an event with status 200 holds; None if it holds none.
+
+        A gateway passes on the errors of the server behind it, so every known shape counts. OpenRouter puts some into
+        the choice.
+        """
+        choices = answer.get("choices")
+        first = choices[0] if isinstance(choices, list) and choices else None
+        for error in (answer.get("error"), first.get("error") if isinstance(first, dict) else None):
+            if error and isinstance(error, (dict, str)):
+                return error
+        return None
 
     @abstractmethod
     def fold(self) -> Fold:

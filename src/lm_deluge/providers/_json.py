@@ -6,13 +6,24 @@ body that holds very many of them the fields that are read are decoded one by on
 
 import math
 import re
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from lm_deluge._json import LARGE, JsonReader, NotJson, is_deep, read_leniently, values_in
 
-__all__ = ["count", "decode_object", "known_id", "known_name", "nonempty", "objects", "shallow", "word"]
+__all__ = [
+    "ABSENT",
+    "FirstOf",
+    "count",
+    "decode_object",
+    "known_id",
+    "known_name",
+    "nonempty",
+    "objects",
+    "shallow",
+    "word",
+]
 
 _LEVELS = 100  # as in prompts
 _LONGEST_NAME = 200
@@ -21,52 +32,32 @@ _MAX_COUNT = 2**53 - 1  # the largest integer that every JSON reader keeps
 _MOST_VALUES = 2_000_000  # decoded at once: at their worst 150 MB, and a tenth of a second
 _MOST_SKIPPED = 10_000_000  # of any body: a decoder holds up all threads while it skips
 
-_NONE = msgspec.Raw(b"")
+ABSENT = msgspec.Raw(b"")
+"""The default of a field that an answer may lack."""
+
+T = TypeVar("T")
+
 _anything: JsonReader[Any] = JsonReader(Any)
 
 
-class _Choice(msgspec.Struct):
-    """What is read of a choice whose other fields are skipped."""
+class FirstOf(msgspec.Struct, Generic[T], array_like=True):
+    """An array of which only the first item is read."""
 
-    index: msgspec.Raw = _NONE
-    message: msgspec.Raw = _NONE
-    finish_reason: msgspec.Raw = _NONE
-    error: msgspec.Raw = _NONE
+    first: T | None = None
 
 
-class _Choices(msgspec.Struct, array_like=True):
-    """The first choice of an array; those after it are skipped."""
-
-    first: _Choice | None = None
-
-
-class _Answer(msgspec.Struct):
-    """What is read of an answer, in any wire format."""
-
-    id: msgspec.Raw = _NONE
-    type: msgspec.Raw = _NONE
-    role: msgspec.Raw = _NONE
-    model: msgspec.Raw = _NONE
-    usage: msgspec.Raw = _NONE
-    service_tier: msgspec.Raw = _NONE
-    error: msgspec.Raw = _NONE
-    content: msgspec.Raw = _NONE
-    stop_reason: msgspec.Raw = _NONE
-    diagnostics: msgspec.Raw = _NONE
-    choices: _Choices | None = None
-
-
-_answer: JsonReader[_Answer] = JsonReader(_Answer)
-
-
-def decode_object(data: bytes | str) -> dict[str, Any] | None:
+def decode_object(data: bytes | str, fields: JsonReader[Any] = _anything) -> dict[str, Any] | None:
     """The JSON object that ``data`` holds, or None. Of an array, its first object: Gemini wraps its errors in one.
 
     Of a body with millions of values only the fields that are read are kept, and of these only what is not too many
     itself; a body with more than any answer has is None.
+
+    Args:
+        data: what a server sent.
+        fields: reads a struct of those fields, each as ``msgspec.Raw`` or as ``FirstOf`` a struct of such.
     """
     try:
-        decoded = _decoded_large(data) if len(data) > LARGE else _decoded(data)
+        decoded = _decoded_large(data, fields) if len(data) > LARGE else _decoded(data)
     except NotJson:
         return None
     if isinstance(decoded, list) and decoded:
@@ -81,28 +72,33 @@ def _decoded(data: bytes | str) -> Any:
         return read_leniently(data)
 
 
-def _decoded_large(data: bytes | str) -> Any:
+def _decoded_large(data: bytes | str, fields: JsonReader[Any]) -> Any:
     whole = data.encode("utf-8", "replace") if isinstance(data, str) else data
     values = values_in(whole, _MOST_SKIPPED)
     if values <= _MOST_VALUES:
         return _anything.read(whole)
     if values > _MOST_SKIPPED:
         raise NotJson("it holds more values than any answer")
-    answer = _answer.read(whole)
-    first = None if answer.choices is None else answer.choices.first
-    return {**_kept(answer), **({} if first is None else {"choices": [_kept(first)]})}
+    return _kept(fields.read(whole))
 
 
-def _kept(fields: msgspec.Struct) -> dict[str, Any]:
+def _kept(read: Any) -> Any:
     """The fields that are there, without those that hold too many values."""
-    found = {
-        name: value for name in fields.__struct_fields__ if isinstance(value := getattr(fields, name), msgspec.Raw)
-    }
-    return {
-        name: _anything.read(raw)
-        for name, raw in found.items()
-        if raw is not _NONE and values_in(bytes(raw), _MOST_VALUES) <= _MOST_VALUES
-    }
+    if not isinstance(read, msgspec.Struct):
+        return read
+    found: dict[str, Any] = {}
+    for name in read.__struct_fields__:
+        value = getattr(read, name)
+        if isinstance(value, FirstOf):
+            if value.first is not None:
+                found[name] = [_kept(value.first)]
+        elif isinstance(value, msgspec.Raw) and value is not ABSENT and _is_small(value):
+            found[name] = _anything.read(value)
+    return found
+
+
+def _is_small(raw: msgspec.Raw) -> bool:
+    return values_in(bytes(raw), _MOST_VALUES) <= _MOST_VALUES
 
 
 def count(value: object) -> int:

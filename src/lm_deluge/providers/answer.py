@@ -10,7 +10,7 @@ from lm_deluge.models import Model
 from lm_deluge.providers._json import decode_object
 from lm_deluge.providers._registry import wire_format
 from lm_deluge.providers._values import Failure, Reply
-from lm_deluge.providers.failures import error_of, failure_from_error, failure_from_response, invalid_response
+from lm_deluge.providers.failures import failure_from_error, failure_from_response, invalid_response
 from lm_deluge.text import size
 from lm_deluge.wire import HttpResponse
 
@@ -41,13 +41,14 @@ def read_whole(
     secrets: Secrets = NO_SECRETS,
 ) -> Reply | Failure:
     """The reply that a body holds which came at once, or a failure."""
-    decoded = decode_object(body)
+    form = wire_format(model)
+    decoded = decode_object(body, form.answer_fields)
     if decoded is None:
         if len(body) <= LARGE:
             return invalid_response(model, status, "the body is not a JSON object")
         problem = f"its {size(len(body))} are no JSON object that can be read"
         return invalid_response(model, status, problem, again=False)
-    error = error_of(decoded)
+    error = form.error(decoded)
     if error is not None:
         return failure_from_error(model, error, status=status, secrets=secrets, headers=headers, now=now)
     return read_reply(model, decoded)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from lm_deluge._json import LARGE
@@ -14,7 +13,7 @@ from lm_deluge.providers._values import Failure
 from lm_deluge.providers.rate_limits import retry_after
 from lm_deluge.wire import HttpResponse
 
-__all__ = ["error_of", "failure_from_error", "failure_from_response", "invalid_response", "truncated_stream"]
+__all__ = ["failure_from_error", "failure_from_response", "invalid_response", "truncated_stream"]
 
 _RETRYABLE = frozenset({408, 409, 429})  # and from 500 on, as in the official SDKs
 # A gateway passes on the words of the server behind it, so those of every format count in each.
@@ -149,13 +148,3 @@ def _told(text: str | None, secrets: Secrets, most: int) -> str | None:
     line = " ".join("".join(c if c.isprintable() else " " for c in text[:_MAX_READ]).split())
     shown = secrets.hide(line)  # before it is cut, for half a key is one still
     return (shown if len(shown) <= most else shown[: most - 1] + "…") or None
-
-
-def error_of(decoded: Mapping[str, Any]) -> object | None:
-    """The error object of an answer that came with status 200, or None. OpenRouter puts some into the choice."""
-    choices = decoded.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    for error in (decoded.get("error"), first.get("error") if isinstance(first, dict) else None):
-        if error and isinstance(error, (dict, str)):
-            return error
-    return None

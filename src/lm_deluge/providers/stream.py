@@ -3,8 +3,8 @@
 A stream is put back together into the very object that the same request would have been answered with at once, and
 then read by the same function. So both ways cannot drift apart.
 
-Not every server does as it is asked: some answer a streamed request at once, and some stream unasked. What
-an answer is, its bytes say.
+Not every server does as it is asked: some answer a streamed request at once, and some stream unasked. What an answer
+is, its bytes say.
 """
 
 import msgspec
@@ -16,7 +16,7 @@ from lm_deluge.providers._json import decode_object
 from lm_deluge.providers._registry import wire_format
 from lm_deluge.providers._values import Delta, Failure, Reply
 from lm_deluge.providers.answer import read_reply, read_whole
-from lm_deluge.providers.failures import error_of, failure_from_error, invalid_response, truncated_stream
+from lm_deluge.providers.failures import failure_from_error, invalid_response, truncated_stream
 from lm_deluge.providers.sse import EventDecoder
 from lm_deluge.usage import Usage
 
@@ -54,20 +54,22 @@ class StreamReader:
     Args:
         model: which model was asked.
         secrets: what the server was sent and may repeat in an error.
-
-    Attributes:
-        has_begun: whether the answer has; comments, pings and errors do not count.
     """
 
     def __init__(self, model: Model, *, secrets: Secrets = NO_SECRETS) -> None:
         self._model = model
         self._secrets = secrets
         self._decoder = EventDecoder()
-        self._fold = wire_format(model).fold()
+        self._format = wire_format(model)
+        self._fold = self._format.fold()
         self._failure: Failure | None = None
         self._is_blank = True
         self._whole: list[bytes] | None = None
-        self.has_begun = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the answer has begun; comments, pings and errors do not count."""
+        return self._fold.has_begun
 
     def feed(self, chunk: bytes) -> list[Delta]:
         """Take bytes in, and return what they added to the answer. Never raises."""
@@ -105,7 +107,7 @@ class StreamReader:
 
     def _usage_so_far(self) -> Usage | None:
         """What has been charged by now, where the server says so at the beginning."""
-        if not self.has_begun:
+        if not self._fold.has_begun:
             return None
         reply = read_reply(self._model, self._fold.answer())
         return reply.usage if isinstance(reply, Reply) else None
@@ -116,18 +118,16 @@ class StreamReader:
         if data.strip() == "[DONE]":
             self._fold.end()
             return []
-        event = decode_object(data)
+        event = decode_object(data, self._format.answer_fields)
         if event is None:
             return self._fail("an event is not a JSON object")
-        error = error_of(event)
+        error = self._format.error(event)
         if error is not None:
             if not self._fold.is_complete:  # what is complete has been paid for and is kept
                 self._failure = failure_from_error(self._model, error, status=200, secrets=self._secrets)
             return []
         try:
-            deltas = self._fold.add(event)
-            self.has_begun = self.has_begun or event.get("type") != "ping"
-            return deltas
+            return self._fold.add(event)
         except ProtocolError as misfit:
             return self._fail(str(misfit))
 

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import msgspec
+
+from lm_deluge._json import JsonReader
 from lm_deluge.config import SamplingParams
 from lm_deluge.models import Model
 from lm_deluge.prompt import Part
 from lm_deluge.providers._format import ErrorWords, WireFormat
+from lm_deluge.providers._json import ABSENT
 from lm_deluge.providers._values import Reply
 from lm_deluge.providers.anthropic import build, layout, parse
 from lm_deluge.providers.anthropic.stream import MessageFold
@@ -23,10 +27,23 @@ _LIMITS = tuple(
 )
 
 
+class _Answer(msgspec.Struct):
+    id: msgspec.Raw = ABSENT
+    type: msgspec.Raw = ABSENT
+    role: msgspec.Raw = ABSENT
+    model: msgspec.Raw = ABSENT
+    usage: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+    content: msgspec.Raw = ABSENT
+    stop_reason: msgspec.Raw = ABSENT
+    diagnostics: msgspec.Raw = ABSENT
+
+
 class AnthropicMessages(WireFormat):
     """``POST /v1/messages``."""
 
     name: ClassVar[str] = layout.NAME
+    answer_fields: ClassVar[JsonReader[Any]] = JsonReader(_Answer)
     # Anthropic, errors page and rate limits page.
     errors: ClassVar[ErrorWords] = ErrorWords(
         statuses={

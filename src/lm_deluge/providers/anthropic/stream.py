@@ -23,11 +23,17 @@ class MessageFold:
     """Puts the events together. Unknown events and deltas are ignored, as the guide asks."""
 
     def __init__(self) -> None:
+        self.has_begun = False
         self.is_complete = False
         self._message: dict[str, Any] | None = None
         self._blocks: dict[int, _Block] = {}
 
     def add(self, event: dict[str, Any]) -> list[Delta]:
+        deltas = self._add(event)
+        self.has_begun = self.has_begun or event.get("type") != "ping"
+        return deltas
+
+    def _add(self, event: dict[str, Any]) -> list[Delta]:
         match event:
             case {"type": "message_start", "message": dict(message)}:
                 self._message = dict(message)

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import msgspec
+
+from lm_deluge._json import JsonReader
 from lm_deluge.config import SamplingParams
 from lm_deluge.models import Model
 from lm_deluge.prompt import Part
 from lm_deluge.providers._format import ErrorWords, WireFormat
+from lm_deluge.providers._json import ABSENT, FirstOf
 from lm_deluge.providers._values import Reply
 from lm_deluge.providers.openai_chat import build, layout, parse
 from lm_deluge.providers.openai_chat.stream import CompletionFold
@@ -20,10 +24,27 @@ __all__ = ["ChatCompletions"]
 _LIMITS = tuple((f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}") for kind in ("requests", "tokens"))
 
 
+class _Choice(msgspec.Struct):
+    index: msgspec.Raw = ABSENT
+    message: msgspec.Raw = ABSENT
+    finish_reason: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+
+
+class _Answer(msgspec.Struct):
+    id: msgspec.Raw = ABSENT
+    model: msgspec.Raw = ABSENT
+    usage: msgspec.Raw = ABSENT
+    service_tier: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+    choices: FirstOf[_Choice] | None = None
+
+
 class ChatCompletions(WireFormat):
     """``POST /chat/completions``."""
 
     name: ClassVar[str] = layout.NAME
+    answer_fields: ClassVar[JsonReader[Any]] = JsonReader(_Answer)
     # OpenAI, error codes guide. Its types name few statuses.
     errors: ClassVar[ErrorWords] = ErrorWords(
         statuses={"invalid_request_error": 400, "server_error": 500},

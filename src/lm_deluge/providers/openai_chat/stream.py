@@ -17,6 +17,7 @@ class CompletionFold:
     """
 
     def __init__(self) -> None:
+        self.has_begun = False
         self._done = False
         self._header: dict[str, Any] = {}
         self._finish_reason: str | None = None
@@ -32,6 +33,8 @@ class CompletionFold:
         return self._done or self._finish_reason is not None
 
     def add(self, event: dict[str, Any]) -> list[Delta]:
+        # Gateways to Anthropic pass on its pings.
+        self.has_begun = self.has_begun or event.get("type") != "ping"
         for name in ("id", "model", "usage", "service_tier"):
             if event.get(name):
                 self._header[name] = event[name]
