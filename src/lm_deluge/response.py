@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from lm_deluge._json import NotJson, read_json
+from lm_deluge.errors import PromptError
 from lm_deluge.prompt import Message, ToolCall
 from lm_deluge.prompt._frozen import thaw
 from lm_deluge.prompt.message import refuse_paths
@@ -125,9 +126,13 @@ class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
         Raises:
             msgspec.ValidationError: the data have another shape.
-            PromptError: an image or a file in it is a local path, which no answer has.
+            PromptError: an image or a file in it is a local path, which no answer has; or text is not valid Unicode.
         """
-        response = msgspec.convert(data, cls)
+        try:
+            response = msgspec.convert(data, cls)
+            msgspec.msgpack.encode(response)  # a lone surrogate could be neither stored nor sent
+        except UnicodeEncodeError as error:
+            raise PromptError(f"The response holds text that is not valid Unicode: {error.reason}.") from error
         if response.content is not None:
             refuse_paths((response.content,))
         return response

@@ -65,6 +65,8 @@ def ask(model: str, response: HttpResponse, *, stream: bool) -> list[str]:
         **_high(),
     )
     prompts = [PREFIX.user("a"), PREFIX.user("b")] if stream else [Conversation.user("a")]
+    if "retry-after" in response.headers:
+        del prompts[1:]  # the second would do as it is told, and wait for ten minutes
     how: dict[str, Any] = {"cache": "system_and_tools"} if stream else {}
     try:
         responses = client.process_prompts_sync(prompts, show_progress=False, **how)

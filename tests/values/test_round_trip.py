@@ -162,6 +162,12 @@ def test_a_response_of_another_shape_is_refused():
         APIResponse.from_dict({"id": "seven"})
 
 
+@pytest.mark.parametrize("field", ["content", "model_internal", "error_message"])
+def test_a_response_with_half_a_character_is_refused(field):
+    with pytest.raises((PromptError, msgspec.ValidationError)):
+        APIResponse.from_dict({"id": 0, "model_internal": "m", field: "\ud800"})
+
+
 @pytest.mark.parametrize(("body", "expected"), [(b"not json", None), (b"[1]", None), (b"\xff", None), (b"{}", {})])
 def test_the_raw_response_is_a_new_dict_or_none(body, expected):
     response = APIResponse(raw_body=body)
