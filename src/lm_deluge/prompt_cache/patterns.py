@@ -17,8 +17,8 @@ import msgspec
 
 from lm_deluge.errors import ConfigError
 from lm_deluge.models.caching import LOOKBACK
-from lm_deluge.prompt import Conversation, Message, ToolCall, ToolResult
-from lm_deluge.prompt_cache.blocks import can_carry_breakpoint
+from lm_deluge.prompt import Conversation, Message, ToolResult
+from lm_deluge.prompt_cache.blocks import can_carry_breakpoint, run_of
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
@@ -188,10 +188,9 @@ def blocks_between(conversation: Conversation, first: Breakpoint, second: Breakp
             continue
         for position, part in enumerate(message.parts):
             if (first.index, first.part) < (index, position) <= (second.index, second.part):
-                # Calls that follow each other count as one, and so do results.
-                kind = type(part) if isinstance(part, (ToolCall, ToolResult)) else None
-                count += kind is None or kind is not previous
-                previous = kind
+                run = run_of(part)
+                count += run is None or run != previous
+                previous = run
     return count
 
 
