@@ -131,3 +131,38 @@ def test_prompts_that_are_refused_one_by_one_end_nothing(make_timeline):
     client = timeline.client("gpt-4.1-mini")
     timeline.run(client.process_prompts_async([f"q{n}" for n in range(100)], show_progress=False))
     assert client.last_report.calls == 100
+
+
+@pytest.mark.parametrize(
+    ("asked", "give_up_after", "waited"), [(400, 600, 400), (300, 300, 300), (3_600, None, 600), (600, 600, 600)]
+)
+def test_what_a_provider_asks_for_is_waited_for(make_timeline, asked, give_up_after, waited):
+    """Up to ten minutes, also where every call of a burst is refused."""
+    timeline = make_timeline()
+    timeline.app.script.extend([Fault.error(429, retry_after=asked)] * 20)
+    client = timeline.client("gpt-4.1-mini", give_up_after=give_up_after)
+    responses = timeline.run(client.process_prompts_async([f"q{n}" for n in range(20)], show_progress=False))
+    assert not any(response.is_error for response in responses), responses[0].error_message
+    assert client.last_report.calls == 40
+    assert waited < timeline.clock.monotonic() < waited + 20
+
+
+def test_what_is_longer_than_give_up_after_fails_and_says_so(make_timeline):
+    timeline = make_timeline()
+    timeline.app.script.extend([Fault.error(429, retry_after=400)])
+    client = timeline.client("gpt-4.1-mini", max_concurrent_requests=1)
+    first, second = timeline.run(client.process_prompts_async(["one", "two"], show_progress=False))
+    assert first.is_error
+    assert "400 s" in first.error_message
+    assert "give_up_after=300" in first.error_message
+    assert not second.is_error  # it was not refused, and one refusal is no silence
+    assert timeline.clock.monotonic() > 400
+
+
+def test_a_provider_that_asks_again_and_again_is_given_up_all_the_same(make_timeline):
+    timeline = make_timeline(faults=lambda request: Fault.error(429, retry_after=50))
+    client = timeline.client("gpt-4.1-mini", give_up_after=60)
+    with pytest.warns(LimitWarning, match="No answer has come"):
+        responses = timeline.run(client.process_prompts_async([f"q{n}" for n in range(50)], show_progress=False))
+    assert all(response.is_error for response in responses)
+    assert timeline.clock.monotonic() < 60 + 95

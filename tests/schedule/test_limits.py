@@ -103,7 +103,10 @@ def test_backoff_doubles_with_jitter_and_ends():
 def test_the_providers_own_wait_is_kept_and_an_absurd_one_is_not_waited_for():
     policy, rng = RetryPolicy(max_attempts=5), random.Random(1)
     assert policy.delay(1, retryable=True, retry_after=17.0, rng=rng) == 17.0
-    assert policy.delay(1, retryable=True, retry_after=3_600.0, rng=rng) is None
+    assert policy.delay(1, retryable=True, retry_after=600.0, rng=rng) == 600.0
+    bounded = RetryPolicy(longest_asked=300.0)
+    assert bounded.delay(1, retryable=True, retry_after=300.0, rng=rng) == 300.0
+    assert bounded.delay(1, retryable=True, retry_after=301.0, rng=rng) is None
     assert policy.delay(1, retryable=False, retry_after=1.0, rng=rng) is None
 
 

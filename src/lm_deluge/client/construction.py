@@ -62,7 +62,7 @@ def client_state(
     settings = Settings(
         models=tuple(resolve(name, base_url=base_url, environ=os.environ) for name in names),
         params=params,
-        retry=RetryPolicy(max_attempts=max_attempts),
+        retry=RetryPolicy(max_attempts=max_attempts, longest_asked=give_up_after),
         max_concurrent=max_concurrent_requests,
         request_timeout=request_timeout,
         single_flight=bool(single_flight),

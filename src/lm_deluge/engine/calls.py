@@ -112,6 +112,11 @@ class Attempts:
             )
             if delay is None:
                 times = f" (after {attempt} attempts)" if attempt > 1 else ""
+                if outcome.retryable and (asked := outcome.retry_after) and self._settings.retry.asks_too_much(asked):
+                    times += (
+                        f" It asks to be left alone for {asked:,.0f} s, and give_up_after="
+                        f"{self._settings.retry.longest_asked:g} does not wait so long. Raise it to wait."
+                    )
                 return self._settler.failed(item, outcome.message + times, model=model, status=outcome.status or None)
             self._counters.retries += 1
             self._emit(RetryScheduled(attempt, delay, outcome.message))

@@ -11,6 +11,9 @@ given up        ``give_up_after`` seconds without an answer     now and then one
 
 A failure that asking again does not cure (a wrong key, no money) gives up at once when it comes many times in a row.
 
+A provider that asks for a wait which ``give_up_after`` allows is given up after that wait at the earliest; what it asks
+for later, without an answer in between, puts that off no more.
+
 Calls that were in flight when a pause began were sent before anybody knew; that they are refused too says nothing new,
 and makes the pause no longer.
 """
@@ -45,6 +48,7 @@ class Health:
         self._since = 0.0  # when the first call was sent that failed without an answer after it
         self._paused_at = float("-inf")
         self._pauses = 0
+        self._heeds_until = float("-inf")  # the end of the first pause that was asked for, and of a probe after it
         self._probe_until = float("-inf")
         self._next_probe = 0.0
         self._lasting = 0
@@ -53,7 +57,7 @@ class Health:
         """An answer has come, so that all is well."""
         self.is_well = True
         self.failures = self._pauses = self._lasting = 0
-        self._probe_until = float("-inf")
+        self._probe_until = self._heeds_until = float("-inf")
 
     def failed(
         self,
@@ -85,6 +89,9 @@ class Health:
         if lasts:
             self._lasting += 1
             return None
+        is_first_pause = not self._pauses or (self._pauses == 1 and sent < self._paused_at)
+        if asked is not None and is_first_pause and asked <= self._give_up_after:
+            self._heeds_until = max(self._heeds_until, now + asked + _PROBE_SECONDS)
         if sent < self._paused_at:
             return asked
         self._probe_until = float("-inf")
@@ -114,7 +121,9 @@ class Health:
 
     def gives_up_in(self, now: float) -> float:
         """Seconds until nothing but probes is asked, unless an answer comes."""
-        return float("inf") if self.is_well else max(0.0, self._since + self._give_up_after - now)
+        if self.is_well:
+            return float("inf")
+        return max(0.0, max(self._since + self._give_up_after, self._heeds_until) - now)
 
     def is_given_up(self, now: float) -> bool:
         """Whether nothing but probes is asked."""

@@ -14,13 +14,14 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         max_attempts: calls for one prompt, the first included.
         base: seconds; the first wait is between half of it and all of it, and the range doubles each time.
         longest: seconds; no wait of ours is longer.
-        longest_asked: seconds; a provider that asks for more is not waited for.
+        longest_asked: seconds; a provider that asks for more is not waited for. None bounds nothing; what providers ask
+            for is bounded already, by ten minutes, where their headers are read.
     """
 
     max_attempts: int = 5
     base: float = 1.0
     longest: float = 30.0
-    longest_asked: float = 300.0
+    longest_asked: float | None = None
 
     def delay(self, attempt: int, *, retryable: bool, retry_after: float | None, rng: random.Random) -> float | None:
         """Seconds to wait before the next call, or None to give up.
@@ -31,11 +32,15 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             retry_after: seconds that the provider asks for, if it does.
             rng: jitter.
         """
-        if not retryable or attempt >= self.max_attempts:
+        if not retryable or attempt >= self.max_attempts or self.asks_too_much(retry_after):
             return None
         span = min(self.longest, self.base * 2 ** (attempt - 1))
         backoff = rng.uniform(span / 2, span)
         if retry_after is None:
             return backoff
         # Not sooner than our own backoff: a clock that is off makes a date of the past, which asks for no wait at all.
-        return max(retry_after, backoff) if retry_after <= self.longest_asked else None
+        return max(retry_after, backoff)
+
+    def asks_too_much(self, retry_after: float | None) -> bool:
+        """Whether a provider asks for more than is waited for it."""
+        return retry_after is not None and self.longest_asked is not None and retry_after > self.longest_asked
