@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,3 +159,8 @@ def test_a_ticket_whose_prefix_has_ended_at_the_limits_begins_again():
     driver.now = 400.0
     driver.settle()
     assert [each.stage for each in driver.tickets] == [Stage.READY, Stage.READY, Stage.FOLLOWER]
+
+
+def test_the_document_has_the_table():
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert table() in text

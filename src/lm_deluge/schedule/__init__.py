@@ -1,4 +1,4 @@
-"""When a call may start, and whether a failed one is made again. Pure decisions over an injected clock."""
+"""Who goes and when, and whether a failed attempt is made again. Decisions over a given time; the gate waits."""
 
 from lm_deluge.schedule.choice import Choice
 from lm_deluge.schedule.fair_queue import APART, FairQueue
