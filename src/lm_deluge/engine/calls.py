@@ -1,26 +1,41 @@
-"""The attempts that get an item its answer: limits, build, send, and again if that may help."""
+"""The attempts that get an item its answer: limits, build, send, and again if that may help.
 
+One attempt is one HTTP exchange: whole, or in pieces where others wait for its beginning.
+"""
+
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
+import msgspec
+
+from lm_deluge._clock import Clock
+from lm_deluge._secrets import Secrets
 from lm_deluge._threads import in_thread
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache
 from lm_deluge.engine.report import Counters
-from lm_deluge.engine.sending import Sender, Unheard
 from lm_deluge.engine.settings import held_back_by, share_of, too_large
 from lm_deluge.engine.settle import BREATHER, Settler
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import Target, Targets
 from lm_deluge.engine.warnings import Warnings
-from lm_deluge.errors import ClosedError, LimitWarning
+from lm_deluge.errors import (
+    ClosedError,
+    ConnectError,
+    ConnectionDropped,
+    LimitWarning,
+    RequestTimeout,
+    TransportError,
+)
 from lm_deluge.events import CoolDown, Event, RetryScheduled
 from lm_deluge.models import Model
 from lm_deluge.prompt_cache import CachePlan
-from lm_deluge.providers import Failure, parse
+from lm_deluge.providers import Failure, StreamReader, as_whole, parse
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Admission, Attempt
-from lm_deluge.wire import HttpRequest, HttpResponse
+from lm_deluge.transport import Transport
+from lm_deluge.wire import HttpRequest, HttpResponse, host_of
 
 __all__ = ["Attempts"]
 
@@ -28,6 +43,7 @@ _ASKS_FOR_A_PAUSE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_
 # Gateways answer 403 to prompts that their moderation refuses, and 404 where no provider takes the parameters.
 _ABOUT_THE_PROMPT = frozenset({400, 403, 404, 413, 422})
 _WILL_NOT_CHANGE = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED})
+_WORTH_ANOTHER_TRY = (ConnectError, ConnectionDropped, RequestTimeout)
 _LONG_WAIT = 5.0
 
 
@@ -254,3 +270,112 @@ class Attempts:
 def _no_key(model: Model) -> str:
     names = " or ".join(model.service.key_env)
     return f"There is no API key for {model.name!r}. Set {names}, or pass api_key= to LLMClient."
+
+
+class Unheard:
+    """In the place of the ticket of a request whose beginning says nothing."""
+
+    def sent(self) -> None:
+        """It goes out."""
+
+    def began(self, *, started: float) -> None:
+        """Its answer has begun."""
+
+    def failed(self) -> None:
+        """It has no answer."""
+
+
+class Sender:
+    """Sends requests and tells their tickets how that went.
+
+    Args:
+        timeout: seconds for one call, from connecting to the last byte.
+        secrets: what is sent and must not be repeated in an error.
+    """
+
+    def __init__(self, transport: Transport, clock: Clock, *, timeout: float, secrets: Secrets) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._timeout = timeout
+        self._secrets = secrets
+
+    async def send(
+        self,
+        model: Model,
+        request: HttpRequest,
+        ticket: Admission | Unheard,
+        arrived: Callable[[HttpResponse], None],
+        *,
+        stream: bool,
+    ) -> Failure | None:
+        """Get the provider's response, of whatever status. Returns why there is none.
+
+        Args:
+            model: which model is asked.
+            request: what to send.
+            ticket: told when the answer has begun, or that it will not.
+            arrived: called with the response right after its last byte, before anything is awaited.
+            stream: whether ``request`` asks for an answer in pieces. It is put together again.
+        """
+        started = self._clock.monotonic()
+        ticket.sent()
+        try:
+            if stream:
+                return await self._stream(model, request, ticket, arrived, started)
+            response = await self._transport.send(request, timeout=self._timeout)
+        except TransportError as error:
+            ticket.failed()
+            return Failure(
+                status=0, message=self._secrets.hide(str(error)), retryable=isinstance(error, _WORTH_ANOTHER_TRY)
+            )
+        if response.status == HTTPStatus.OK:
+            body = as_whole(model, response.body, secrets=self._secrets)
+            if isinstance(body, Failure):
+                ticket.failed()
+                return body
+            if body is not response.body:
+                response = msgspec.structs.replace(response, body=body)
+        arrived(response)
+        if response.status == HTTPStatus.OK and response.body.lstrip()[:1] == b"{":
+            ticket.began(started=started)
+        else:
+            ticket.failed()  # the page of a proxy is no answer, whatever its status
+        return None
+
+    async def _stream(
+        self,
+        model: Model,
+        request: HttpRequest,
+        ticket: Admission | Unheard,
+        arrived: Callable[[HttpResponse], None],
+        started: float,
+    ) -> Failure | None:
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._transport.stream(request, timeout=self._timeout) as response,
+            ):
+                if response.status != HTTPStatus.OK:
+                    ticket.failed()
+                    body = await response.read()
+                    arrived(HttpResponse(status=response.status, headers=response.headers, body=body))
+                    return None
+                reader = StreamReader(model, secrets=self._secrets)
+                async for chunk in response.chunks:
+                    reader.feed(chunk)
+                    if reader.has_begun:  # and not only a comment that keeps the connection open
+                        ticket.began(started=started)
+                outcome = reader.result()
+                if isinstance(outcome, Failure):
+                    ticket.failed()
+                    return outcome
+                arrived(HttpResponse(status=response.status, headers=response.headers, body=reader.body()))
+                ticket.began(started=started)  # where it came at once, only now
+                return None
+        except TimeoutError as error:
+            if isinstance(error, TransportError):
+                raise
+            raise RequestTimeout(
+                f"{host_of(request)} did not complete its answer within {self._timeout:g} s. Raise request_timeout, or "
+                "ask for a shorter answer."
+            ) from error
