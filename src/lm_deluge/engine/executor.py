@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from lm_deluge._loops import a_loop_runs_here
-from lm_deluge.engine.calls import Attempts
+from lm_deluge.engine.attempt import Attempts
 from lm_deluge.engine.chunks import Outbox
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache
