@@ -21,7 +21,7 @@ help:
 	@echo "make test         run the tests"
 	@echo "make test-long    run the long forms of the tests (hundreds of kills and corruptions)"
 	@echo "make test-latest  run the tests with the newest versions of everything, not the locked ones"
-	@echo "make check        lint, types, layers"
+	@echo "make check        lint, types, layers, words"
 	@echo "make format       format the code"
 	@echo "make bench        measure against the reference, side by side"
 	@echo "make dist         build a release: sdist, wheel, bill of materials, checksums"
@@ -56,6 +56,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/words.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
 """JSON that comes from outside: rows, results, files, entries, answers. This is the only module that decodes any.
 
-Whoever writes such data may nest it without end, which is a ``RecursionError`` of the decoder and, somewhat below that,
+Such data may be nested without end, which is a ``RecursionError`` of the decoder and, somewhat below that,
 of all that goes on with the value (copying, ``repr``, hashing); or may write numbers that Python refuses to convert.
 All of that is data that cannot be read, like a missing bracket.
 """

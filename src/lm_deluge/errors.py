@@ -22,7 +22,7 @@
 
     LMDelugeWarning            (UserWarning)
     ├── CacheWarning                         the cache did less than asked: a damaged row, a failing store
-    ├── LimitWarning                         limits that nobody has set hold a run back, or a provider refuses it
+    ├── LimitWarning                         default limits hold a run back, or a provider refuses it
     ├── PromptCacheWarning                   the provider's prompt cache cannot do what was asked
     ├── ModelWarning                         a parameter was left out, or a price is not known
     └── CredentialWarning                    a credential goes where others may read it
@@ -149,7 +149,7 @@ class PromptCacheWarning(LMDelugeWarning):
 
 
 class LimitWarning(LMDelugeWarning):
-    """The client's own limits hold a run back, and nobody has set them."""
+    """The client's default limits hold a run back; they were not set by you."""
 
 
 class ModelWarning(LMDelugeWarning):

@@ -15,7 +15,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         input_tokens: prompt tokens that were neither read from nor written to the provider's prompt cache.
         output_tokens: generated tokens, reasoning included.
         cache_read_tokens: prompt tokens read from the provider's prompt cache.
-        cache_write_tokens: prompt tokens written to it, whatever their lifetime.
+        cache_write_tokens: prompt tokens written to it, of all lifetimes.
         cache_write_1h_tokens: the part of ``cache_write_tokens`` that was written for one hour or more.
         reasoning_tokens: the part of ``output_tokens`` spent on thinking, where the provider says.
     """

@@ -308,7 +308,7 @@ class Sender:
         *,
         stream: bool,
     ) -> Failure | None:
-        """Get the provider's response, of whatever status. Returns why there is none.
+        """Get the provider's response, of any status. Returns why there is none.
 
         Args:
             model: which model is asked.
@@ -339,7 +339,7 @@ class Sender:
         if response.status == HTTPStatus.OK and response.body.lstrip()[:1] == b"{":
             ticket.began(started=started)
         else:
-            ticket.failed()  # the page of a proxy is no answer, whatever its status
+            ticket.failed()  # the page of a proxy is no answer, even with status 200
         return None
 
     async def _stream(

@@ -137,7 +137,7 @@ class Conversation(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     def digest(self) -> bytes:
         """SHA-256 of the conversation, 32 bytes.
 
-        Kept once it is known. A prompt with local images and files is read for it, which blocks, and each time anew,
+        Kept once it is known. A prompt with local images and files is read for it, which blocks, and each time again,
         for their content may have changed; ``load`` first where that matters.
 
         Raises:

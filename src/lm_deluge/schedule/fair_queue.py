@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 __all__ = ["APART", "FairQueue"]
 
 APART = b""
-"""The group of whoever has nothing to do with the cache. It gets its turns as a prefix does."""
+"""The group of items that have nothing to do with the cache. It gets its turns as a prefix does."""
 
 # Seconds. The shortest lifetime that a provider has is 300.
 _QUICK = 60.0  # a round of turns in which a writer has one
@@ -52,7 +52,7 @@ class FairQueue(Generic[W]):
         waiting.append(waiter)
 
     def pop(self, now: float) -> W | None:
-        """Take out the next one; None if nobody waits."""
+        """Take out the next one; None if the queue is empty."""
         while self._turns:
             group, since = self._turns.popleft()
             if group is None:

@@ -103,7 +103,7 @@ class Health:
         return max(asked or 0.0, rng.uniform(span / 2, span))
 
     def wait(self, now: float) -> float:
-        """Seconds after which to ask again whether a call may start, pauses aside; 0 if it may."""
+        """Seconds after which to ask again whether a call may start, not counting pauses; 0 if it may."""
         if self.is_well:
             return 0.0
         if self.is_given_up(now):

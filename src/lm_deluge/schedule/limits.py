@@ -99,7 +99,7 @@ class Limits:
             return wait
 
     def delay(self, tokens: float, now: float) -> float:
-        """Seconds until another call of so many tokens may start, pauses aside. Takes nothing."""
+        """Seconds until another call of so many tokens may start, not counting pauses. Takes nothing."""
         with self._lock:
             return max(self._requests.wait(1, now), self._tokens.wait(tokens, now))
 
@@ -184,6 +184,6 @@ class Limits:
                 )
 
     def begin(self) -> None:
-        """A run begins: whoever was given up is asked again."""
+        """A run begins: a model that was given up is asked again."""
         with self._lock:
             self._health.clear()

@@ -289,7 +289,7 @@ def _check(response: "aiohttp.ClientResponse", request: HttpRequest) -> None:
 
 
 def _ended(exchange: "asyncio.Task[HttpResponse]") -> None:
-    """Whoever waited may have gone: a failure is read here, so that asyncio does not report it."""
+    """The one that waited may have gone: a failure is read here, so that asyncio does not report it."""
     if not exchange.cancelled():
         exchange.exception()
 

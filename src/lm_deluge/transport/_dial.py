@@ -1,6 +1,6 @@
 """From a host name to an open connection: look-up, TCP, a tunnel through a proxy, TLS.
 
-Whatever ends an attempt, its socket is closed with it. Threads that look names up are daemons of their own, so neither
+However an attempt ends, its socket is closed with it. Threads that look names up are daemons of their own, so neither
 a full executor nor a name server that is silent holds anything else up.
 """
 

@@ -79,7 +79,7 @@ def breakpoints(position: Position) -> list[tuple[Path, str]]:
 
 
 def content_digest(sequence: list[Position]) -> bytes:
-    """A digest of what the blocks say, whatever the request's other settings."""
+    """A digest of what the blocks say, without the request's other settings."""
     chain = hashlib.blake2b(digest_size=16)
     for position in sequence:
         chain.update(position.digest)

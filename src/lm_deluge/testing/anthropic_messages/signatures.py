@@ -4,7 +4,7 @@ import hashlib
 
 __all__ = ["is_bound_to", "is_genuine", "sign"]
 
-_PERSON = b"lm_deluge"  # not a secret: nobody has a reason to forge an emulator's signature
+_PERSON = b"lm_deluge"  # not a secret: there is no reason to forge an emulator's signature
 _HALF = 32
 
 
