@@ -31,9 +31,9 @@ def as_transport(given: Transport | str | None, environ: Mapping[str, str]) -> T
     """
     if given is None:
         name = environ.get(VARIABLE, "").strip() or _DEFAULT
-        return _make(name, said=f"{VARIABLE}={name!r}")
+        return _make(name, f"{VARIABLE}={name!r}", others="")
     if isinstance(given, str):
-        return _make(given, said=f"transport={given!r}")
+        return _make(given, f"transport={given!r}", others=", or an object with the methods of a transport")
     if not callable(getattr(given, "send", None)):
         raise TypeError(
             f"transport= was given a {type(given).__name__}, which has no method send. Give an object with the methods "
@@ -42,10 +42,10 @@ def as_transport(given: Transport | str | None, environ: Mapping[str, str]) -> T
     return given
 
 
-def _make(name: str, *, said: str) -> Transport:
+def _make(name: str, said: str, *, others: str) -> Transport:
     make = _NAMED.get(name)
     if make is None:
-        raise ConfigError(f"{said} is not known; use {_names()}, or give transport= an object.")
+        raise ConfigError(f"{said} is not known; use {_names()}{others}.")
     if name in _EXTRAS:
         require(name, extra=_EXTRAS[name], purpose=said)
     return make()
