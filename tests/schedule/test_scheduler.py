@@ -161,6 +161,23 @@ def test_a_ticket_whose_prefix_has_ended_at_the_limits_begins_again():
     assert [each.stage for each in driver.tickets] == [Stage.READY, Stage.READY, Stage.FOLLOWER]
 
 
+def test_a_follower_that_is_woken_when_it_has_moved_on_by_itself_goes_nowhere():
+    """Another thread wakes it, in the moment in which its patience ends here."""
+    driver = Driver(Limits(requests_per_minute=1e6, tokens_per_minute=1e6), random.Random(1))
+    for _ in range(SLOTS):
+        driver.enter(Attempt(model="m", tokens=10))
+    driver.enter(Attempt(model="m", tokens=10, prefixes=prefixes("a")))
+    ticket = driver.tickets[-1]
+    driver.settle()
+    assert (ticket.stage, ticket.has_slot) == (Stage.SLOT, False)
+    ticket.is_woken = True
+    driver.scheduler.move(ticket, driver.now)
+    assert (ticket.stage, ticket.has_slot) == (Stage.SLOT, False)
+    driver.scheduler.leave(driver.tickets[0], driver.now)
+    driver.settle()
+    assert (ticket.stage, ticket.has_slot) == (Stage.READY, True)
+
+
 def test_the_document_has_the_table():
     text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert table() in text

@@ -102,14 +102,14 @@ class Scheduler:
                 may_prefill = ticket.attempt.prefill is not None and not ticket.is_prefilled
                 ticket.is_prefill = may_prefill and self._is_awaited(ticket)
                 self._ask_for_slot(ticket, now)
-            case Stage.SLOT | Stage.PAUSE:
+            case Stage.SLOT | Stage.PAUSE if ticket.has_slot:
                 self._ask_limits(ticket, now)
             case Stage.HEAD:
                 self._lead_the_queue(ticket, now)
             case Stage.REST:
                 self._rest(ticket, now)
             case _:
-                pass
+                pass  # it was woken by another thread, in the moment in which it moved on by itself
 
     def may_be_awaited(self, ticket: Ticket) -> bool:
         """Whether others wait for the answer to begin, or may come to: not for a prompt that is one's own alone."""
