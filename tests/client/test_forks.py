@@ -190,6 +190,7 @@ def test_each_lock_is_renewed_or_made_for_each_process() -> None:
         "cache/core.py",  # an event of one call, set by an event loop that a child does not have
         "cache/stores/sqlite/database.py",  # taken before each fork, or given up in the child
         "cache/stores/leveldb/store.py",  # a child cannot use LevelDB at all
+        "testing/_transport_lives.py",  # events of one test, whose caller a child does not have
         "engine/settle.py",  # an answer is settled by the process that it came to
         "testing/_transport_lives.py",  # events of one check, which its child does not look at
     }
