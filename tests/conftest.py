@@ -1,6 +1,7 @@
 """Fixtures that every part of the suite uses."""
 
 import asyncio
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ from .timeline import Timeline
 HIGH = {"max_requests_per_minute": 10_000_000, "max_tokens_per_minute": 10_000_000_000}
 
 SDKS = ("anthropic", "openai", "mistralai", "openrouter")  # they judge our work and are no part of it
+
+# A shell has interrupts ignored in what it runs in the background, and processes of the tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 settings.register_profile("suite", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -299,6 +300,9 @@ def play(
         busy: processes that keep cores busy meanwhile.
         further: starts rounds of another kind, given the server's log, too.
     """
+    # A shell has interrupts ignored in what it runs in the background, and the processes here would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="stress-"))
     try:
         with driving.busy_cores(busy), driving.server(directory / "server.log") as port:

@@ -286,7 +286,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def _usual_spelling(media_type: str) -> str:
-    """``"image/jpg"`` is written often, and no provider takes it. Parameters such as a charset are no part of the type."""
+    """``"image/jpg"`` is written often, and no provider takes it. A charset is no part of the type."""
     bare = media_type.partition(";")[0].strip().lower()
     return "image/jpeg" if bare == "image/jpg" else bare
 
