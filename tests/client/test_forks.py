@@ -192,7 +192,6 @@ def test_each_lock_is_renewed_or_made_for_each_process() -> None:
         "cache/stores/leveldb/store.py",  # a child cannot use LevelDB at all
         "testing/_transport_lives.py",  # events of one test, whose caller a child does not have
         "engine/settle.py",  # an answer is settled by the process that it came to
-        "testing/_transport_lives.py",  # events of one check, which its child does not look at
     }
     found, forgotten = 0, set()
     for path in SOURCE.rglob("*.py"):
