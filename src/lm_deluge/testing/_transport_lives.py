@@ -109,7 +109,7 @@ class LifeChecks(Checks):
     @pytest.mark.parametrize("how", ["whole", "streamed"])
     @pytest.mark.parametrize("end", ["cancelled", "timed out"])
     def test_a_request_that_is_given_up_closes_its_connection_and_no_other(self, how: str, end: str) -> None:
-        """The server has not begun to answer, so nothing but the close tells it that the client has gone."""
+        """The server has not begun to answer, so nothing but the close tells it that the caller has gone."""
 
         async def main() -> None:
             arrived: asyncio.Queue[bytes] = asyncio.Queue()

@@ -182,7 +182,7 @@ class StreamChecks(Checks):
                     await asyncio.sleep(0.05)  # what is held back does not come however long one waits
                 return sent
 
-        expect(self.run(main()) < 30_000_000, True, "whether a sender whose bytes are not read is held back")
+        expect(self.run(main()) < 30_000_000, True, "whether a sender without a reader is held back")
 
     def test_a_stream_without_a_connection(self) -> None:
         async def main() -> None:

@@ -1,7 +1,7 @@
 """Anthropic's cache diagnostics: where a request departs from the one before it.
 
 A request with the ``diagnostics`` object leaves a fingerprint under the id of its answer. The next request names that
-id and learns the first level at which its prompt is another. What was asked is compared, not what the cache still held.
+id and learns the first level at which its prompt is another. What was asked is compared, not what was cached.
 
 Levels come in the order in which the model reads them: tools, system, messages. Settings that change the prompt count
 between system and messages, where the guide has them. The tokens that a departure costs are those of the earlier

@@ -58,7 +58,7 @@ def minimum_cached_tokens(model: str) -> int:
 
 
 def rejects_sampling(model: str) -> bool:
-    """Whether non-default temperature, top_p or top_k give 400 in every API version."""
+    """Whether non-default temperature, top_p or top_k give 400 with any API version."""
     return _short(model) in _ADAPTIVE_ONLY
 
 
