@@ -34,6 +34,7 @@ from lm_deluge.prompt_cache import CachePlan
 from lm_deluge.providers import Failure, StreamReader, as_whole, parse
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Admission, Attempt
+from lm_deluge.text import duration
 from lm_deluge.transport import Transport
 from lm_deluge.wire import HttpRequest, HttpResponse, host_of
 
@@ -128,10 +129,11 @@ class Attempts:
             )
             if delay is None:
                 times = f" (after {attempt} attempts)" if attempt > 1 else ""
-                if outcome.retryable and (asked := outcome.retry_after) and self._settings.retry.asks_too_much(asked):
+                asked, longest = outcome.retry_after, self._settings.retry.longest_asked
+                if outcome.retryable and asked and longest and self._settings.retry.asks_too_much(asked):
                     times += (
-                        f" It asks to be left alone for {asked:,.0f} s, and give_up_after="
-                        f"{self._settings.retry.longest_asked:g} does not wait so long. Raise it to wait."
+                        f" It asks for a pause of {duration(asked)}, which is longer than give_up_after allows: "
+                        f"{duration(longest)}. Raise it to wait."
                     )
                 return self._settler.failed(item, outcome.message + times, model=model, status=outcome.status or None)
             self._counters.retries += 1

@@ -176,7 +176,9 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, dict=True, omit_defaults=
         return sniff(data)
 
     def _type_by_name(self) -> str:
-        raise MediaError(f"The kind of {self._noun()} cannot be told from its content. Pass media_type=.")
+        raise MediaError(
+            f"The kind of {self._noun()} cannot be told from its content. Say what it is as its media_type."
+        )
 
     def _noun(self) -> str:
         if self.path is None:
@@ -237,7 +239,7 @@ class Image(Media, frozen=True, kw_only=True, dict=True, omit_defaults=True, tag
     def _type_by_name(self) -> str:
         raise MediaError(
             f"{self._noun()} is not a PNG, JPEG, GIF or WebP image. "
-            "Convert it, or pass media_type= if the provider takes this kind."
+            "Convert it, or say what it is as its media_type if the provider takes this kind."
         )
 
 

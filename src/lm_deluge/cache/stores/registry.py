@@ -195,7 +195,7 @@ def open_store(where: str, *, read_only: bool = False, base: str | None = None) 
     below = find(base)
     for one in (place, below):
         if "base" not in one.kind.options:
-            raise ConfigError(f"{one.kind.capitalized} has no base and is none: base= is for SQLite files.")
+            raise ConfigError(f"{one.kind.capitalized} cannot be used with a base: that is for SQLite files.")
     from lm_deluge.cache.stores.overlay import OverlayStore
 
     # The base first: if it is not there, no file of our own is left behind.
