@@ -1,4 +1,4 @@
-"""What a run would cost: prompts as a run would take them, without the local cache's hits, and without calls."""
+"""What a run would cost: prompts as a run would take them, without the local cache's hits, and no provider asked."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -68,7 +68,7 @@ async def estimate(
         if state.settings.single_flight:
             missed = list(_first_of_each(missed, known))
         result = msgspec.structs.replace(result, hits=result.hits + len(items) - len(missed))
-        if options.cache_mode == "offline":  # then no call is made
+        if options.cache_mode == "offline":  # then no provider is asked
             continue
         for item in missed:
             problem = too_large(item.prompt.count_tokens(), state.limits.tokens_per_minute)
@@ -149,7 +149,7 @@ def _can_prefill(settings: Settings, options: RunOptions, items: Sequence[Item])
 
 
 def _local_cache(state: EngineState, options: RunOptions, parameters: Parameters) -> LocalCache:
-    """The local cache as a run of its own would see it, in accounts that are thrown away."""
+    """The local cache as a run of its own would see it, with counters that are not read."""
     opener = None if options.cache_mode == "bypass" else state.cache
     context = RunContext(parameters=(parameters,), max_age=options.max_age, samples=options.samples)
     return LocalCache(

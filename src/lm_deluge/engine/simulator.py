@@ -44,7 +44,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
         shares: what each call takes from the limit of tokens until its answer is there.
         model: where they go.
         tools: the tools that all of them have.
-        scope: what else separates caches, as for ``Planner``.
+        scope: anything else that separates caches, as for ``Planner``.
         at_once: requests in flight at a time.
         can_prefill: whether the provider writes such prompts to its cache without answering them.
         rates: the model's prices.

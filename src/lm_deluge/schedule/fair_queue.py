@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 __all__ = ["APART", "FairQueue"]
 
 APART = b""
-"""The group of items that have nothing to do with the cache. It gets its turns as a prefix does."""
+"""The group of those that have nothing to do with the cache. It gets its turns as a prefix does."""
 
 # Seconds. The shortest lifetime that a provider has is 300.
 _QUICK = 60.0  # a round of turns in which a writer has one
@@ -23,10 +23,10 @@ W = TypeVar("W")
 
 
 class FairQueue(Generic[W]):
-    """A line of waiters of any kind.
+    """A queue of waiters of any kind.
 
     Args:
-        is_gone: whether a waiter gave up meanwhile. Such a one costs its group no turn.
+        is_gone: whether a waiter gave up meanwhile. One that did costs its group no turn.
     """
 
     def __init__(self, is_gone: Callable[[W], bool] = lambda _: False) -> None:
@@ -36,7 +36,7 @@ class FairQueue(Generic[W]):
         self._unwritten_since = 0.0  # since when no writer of those that wait has had a turn
 
     def push(self, waiter: W, group: bytes | None, now: float) -> None:
-        """Join the line.
+        """Join the queue.
 
         Args:
             waiter: who waits.

@@ -184,6 +184,6 @@ class Limits:
                 )
 
     def begin(self) -> None:
-        """A run begins: a model that was given up is asked again."""
+        """A run begins: models that were given up are asked again."""
         with self._lock:
             self._health.clear()

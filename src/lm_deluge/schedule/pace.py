@@ -1,7 +1,7 @@
 """Short passes of the event loop, however many answers come at once.
 
-Two hundred answers that arrive together would be handled in one pass of the loop, and everything else on it (a web
-server, a progress bar) would wait for all of them. So only some go on in each pass; the others queue for the next.
+Two hundred answers that arrive together would be handled in one pass of the loop, and anything else that runs on it (a
+web server, a progress bar) would wait for all of them. So only some go on in each pass; the others queue for the next.
 """
 
 import asyncio

@@ -78,7 +78,7 @@ class _Group(Generic[W]):
         return self.wake()
 
     def end_round(self) -> dict[W, None]:
-        """End the round if it is empty."""
+        """End the round if no leader is left of it."""
         if self.leaders:
             return {}
         if self.started:
@@ -92,10 +92,10 @@ class PrefixScheduler(Generic[W]):
 
     Of a prefix that is not warm one request leads. If it fails, or its answer has not begun after ``patience``, two
     may; if they all fail four, and so on: one at a time would add up the time of every failure, and all at once would
-    pay for every write. What failed is forgotten with the first success, and when no request is left. Shortly before
-    an entry ends one request renews it while the others still read.
+    pay for every write. What failed is forgotten with the first success, and when no request asks any more. Shortly
+    before an entry ends one request renews it while the others still read.
 
-    ``W`` is what stands for a request that waits, hashable and unlike all others; futures do. The one who asks does
+    ``W`` stands for a request that waits. It is hashable and unlike all others. The one who asks does
     the waiting, at most until ``ticket.until``, and asks again::
 
         while (ticket := scheduler.enter(prefixes, now(), waiter)).role == "wait":
@@ -119,7 +119,7 @@ class PrefixScheduler(Generic[W]):
         renewed(self)
 
     def _at_fork_reinit(self) -> None:
-        """In a child, no request leads or waits."""
+        """In a child no request leads or waits."""
         self._lock = threading.Lock()
         self._groups.clear()
         self._unsent.clear()
@@ -295,7 +295,7 @@ class PrefixScheduler(Generic[W]):
             self._forget_at = max(_CAPACITY, 2 * len(self._groups))
 
     def _drop_idle(self, now: float) -> None:
-        """Drop what is not needed: cold prefixes first, then those known for longest."""
+        """Drop what is not in use: cold prefixes first, then those known for longest."""
         idle = [id for id, group in self._groups.items() if group.is_idle]
         idle.sort(key=lambda id: self._groups[id].warm_until > now)  # keeps the order of arrival otherwise
         for id in idle[: len(self._groups) - _CAPACITY // 2]:

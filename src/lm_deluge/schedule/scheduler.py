@@ -240,7 +240,7 @@ class Scheduler:
             self._to(ticket, Stage.HEAD, until=now + wait)
 
     def _let_go(self, ticket: Ticket, now: float) -> None:
-        """It may go, unless what it was to read has ended meanwhile, or its prefill is not waited for any more."""
+        """It may go, unless what it was to read has ended meanwhile, or none waits any more for its prefill."""
         prefix = ticket.prefix
         holds = prefix is None or self._prefixes.holds(prefix, now)
         if holds and not (ticket.is_prefill and not self._is_awaited(ticket)):
