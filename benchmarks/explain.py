@@ -24,7 +24,7 @@ from lm_deluge.cache.explain import Searcher, Wanted, explain
 from lm_deluge.cache.record import pack_request
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
-from lm_deluge.canonical import namespaced
+from lm_deluge.canonical import conversation_key
 from lm_deluge.prompt import Message
 from lm_deluge.response import APIResponse
 
@@ -43,7 +43,7 @@ class _Figures(msgspec.Struct):
 
 
 def _entry(conversation: Conversation, number: int) -> Entry:
-    key = namespaced("default", conversation.digest)
+    key = conversation_key("default", conversation.digest)
     response = APIResponse(model_internal="gpt-4.1-mini", content=Message.ai(workload.answer(number)))
     request = pack_request(conversation)
     return Entry(
@@ -80,7 +80,7 @@ def _measure(store: MemoryStore | SqliteStore, prefix: Conversation, count: int)
             began = time.perf_counter()
             found = explain(store, wanted, now=1e9, searcher=searcher)
             figures.times.append(time.perf_counter() - began)
-            expected = namespaced("default", prefix.user(workload.prompt(number)).digest).hex()
+            expected = conversation_key("default", prefix.user(workload.prompt(number)).digest).hex()
             right += bool(found.nearest) and found.nearest[0].key == expected
         figures.right[name] = right / (_MISSES // 4)
     return figures

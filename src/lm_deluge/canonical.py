@@ -4,11 +4,14 @@ A key must be the same in every process, on every machine and in every later ver
 never share one. So the encoding is JSON with sorted object keys (strings are quoted, numbers keep their type: ``1``,
 ``1.0``, ``true`` and ``"1"`` all differ), and digests are chained SHA-256 with a versioned start:
 
-    root    = SHA-256("lm_deluge conversation 1")
-    digest  = SHA-256(parent digest, 32 bytes || canonical JSON of the message)
-    scoped  = SHA-256("lm_deluge request 1" || digest of the parameters, 32 bytes || digest)   scope="request" only
-    sample  = SHA-256("lm_deluge sample 1" || index || scoped or digest)                       from the second sample on
-    key     = SHA-256("lm_deluge key 1" || namespace || sample, scoped or digest)
+    root          = SHA-256("lm_deluge conversation 1")
+    digest        = SHA-256(parent digest, 32 bytes || canonical JSON of the message)
+    sample        = SHA-256("lm_deluge sample 1" || index || digest)              from the second sample on
+    conversation  = SHA-256("lm_deluge key 1" || namespace || sample or digest)   32 bytes: any answer to it
+    entry         = conversation || first 16 bytes of the parameters' digest      48 bytes: one answer
+
+So all answers to a conversation are neighbours in an ordered store: their keys begin alike. Where the parameters are
+not known, zeros stand for them.
 
 A message extends its parent's digest, so a prefix that a million prompts share is hashed once. Values say what
 identifies them in ``__canonical__``; a field that still has its default is left out there, which is why adding a field
@@ -25,18 +28,21 @@ import msgspec
 from lm_deluge.errors import PromptError
 
 __all__ = [
+    "KEY_SIZES",
     "ROOT",
     "SCHEME",
     "Canonical",
     "content_digest",
+    "conversation_key",
+    "conversation_of",
     "encode",
     "entry_key",
     "extend",
-    "namespaced",
     "parameters_digest",
+    "parameters_of",
     "plain",
+    "request_key",
     "sampled",
-    "scoped",
 ]
 
 SCHEME = 1
@@ -44,6 +50,12 @@ SCHEME = 1
 
 ROOT = hashlib.sha256(f"lm_deluge conversation {SCHEME}".encode()).digest()
 """Digest of the empty conversation."""
+
+_CONVERSATION_BYTES = 32
+_UNKNOWN = bytes(16)  # in the place of parameters that are not known
+
+KEY_SIZES = (_CONVERSATION_BYTES, _CONVERSATION_BYTES + len(_UNKNOWN))
+"""How many bytes the key of an entry may have: 32 in files of older versions, and in stores that only get and put."""
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -91,11 +103,6 @@ def parameters_digest(parameters: object) -> bytes:
     return hashlib.sha256(b"lm_deluge parameters 1\n" + encode(parameters)).digest()
 
 
-def scoped(digest: bytes, parameters: bytes) -> bytes:
-    """Digest of a conversation together with the digest of the parameters with which it is asked."""
-    return hashlib.sha256(b"lm_deluge request 1\n" + parameters + digest).digest()
-
-
 def sampled(digest: bytes, sample: int) -> bytes:
     """Digest of one of several independent answers. The first is the one that is there without samples."""
     if not sample:
@@ -103,22 +110,45 @@ def sampled(digest: bytes, sample: int) -> bytes:
     return hashlib.sha256(b"lm_deluge sample 1\n" + str(sample).encode() + b"\n" + digest).digest()
 
 
-def namespaced(namespace: str, digest: bytes) -> bytes:
-    """The stored key of a digest within a namespace: 32 bytes, different for every pair of arguments."""
-    return hashlib.sha256(b"lm_deluge key 1\n" + namespace.encode() + b"\n" + digest).digest()
+def conversation_key(namespace: str, digest: bytes, sample: int = 0) -> bytes:
+    """What the keys of all answers to a conversation begin with: 32 bytes, different for every three arguments."""
+    return _namespaced(namespace, sampled(digest, sample))
 
 
-def entry_key(namespace: str, conversation: bytes, *, parameters: bytes | None = None, sample: int = 0) -> bytes:
-    """The key under which an answer is stored: 32 bytes. Nothing else makes keys of entries.
+def entry_key(conversation: bytes, parameters: bytes | None) -> bytes:
+    """The key of one answer: 48 bytes.
 
     Args:
-        namespace: the ``cache_key`` of the cache.
-        conversation: digest of the prompt.
-        parameters: digest of what is asked beside it, with ``scope="request"``; else None.
-        sample: which of several independent answers.
+        conversation: as ``conversation_key`` gives it.
+        parameters: digest of what was asked beside the conversation, or its first 16 bytes; None if that is not known.
     """
-    digest = conversation if parameters is None else scoped(conversation, parameters)
-    return namespaced(namespace, sampled(digest, sample))
+    return conversation + (_UNKNOWN if parameters is None else parameters[: len(_UNKNOWN)])
+
+
+def conversation_of(key: bytes) -> bytes:
+    """The key of the conversation that an entry's key begins with."""
+    return key[:_CONVERSATION_BYTES]
+
+
+def parameters_of(key: bytes) -> bytes | None:
+    """The first 16 bytes of the parameters' digest in an entry's key; None in a key that has none."""
+    found = key[_CONVERSATION_BYTES:]
+    return found if found and found != _UNKNOWN else None
+
+
+def request_key(namespace: str, digest: bytes, parameters: bytes, sample: int = 0) -> bytes:
+    """A key of 32 bytes that is made from the parameters too.
+
+    Stores that can only get and put keep the answers of ``scope="request"`` under it, and all stores did so before keys
+    had 48 bytes.
+    """
+    return _namespaced(
+        namespace, sampled(hashlib.sha256(b"lm_deluge request 1\n" + parameters + digest).digest(), sample)
+    )
+
+
+def _namespaced(namespace: str, digest: bytes) -> bytes:
+    return hashlib.sha256(b"lm_deluge key 1\n" + namespace.encode() + b"\n" + digest).digest()
 
 
 def plain(value: object) -> Any:

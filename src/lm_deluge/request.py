@@ -97,7 +97,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything that is asked beside the conversation. A cache of ``scope="request"`` has it in its keys.
+    """Everything that is asked beside the conversation. The key of an entry is made from it too.
 
     Plain data, kept with each entry, so it holds no credential. Headers that identify who asks are left out. Of those
     that are known to say what is asked the digest is kept; any other may hold a secret that a digest would give away to
@@ -162,7 +162,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of all of it, for keys of ``scope="request"``."""
+        """SHA-256 of all of it, for keys."""
         return canonical.parameters_digest(self.__canonical__()) if self.sealed is None else bytes.fromhex(self.sealed)
 
     @property
@@ -170,6 +170,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Eight bytes that tell whether model or parameters differ, wherever the request went."""
         here = msgspec.structs.replace(self, endpoint="", extra_headers={}, sealed=None)
         return canonical.parameters_digest(here.__canonical__())[:8]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether ``digest`` is that of what was asked. It is not where a header was left out and nothing is sealed."""
+        return self.sealed is not None or "" not in self.extra_headers.values()
 
     def guarded(self) -> "Parameters":
         """The same without digests of values that may be secret. Entries of older versions hold them."""

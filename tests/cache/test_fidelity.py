@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lm_deluge import LLMClient
-from lm_deluge.cache import MemoryCache, ResponseCache
+from lm_deluge.cache import DistributedDictCache, MemoryCache, ResponseCache
 from lm_deluge.errors import ModelWarning
 from lm_deluge.prompt import Conversation, Message
 from lm_deluge.request import Parameters
@@ -261,9 +261,16 @@ def test_scopes_samples_and_namespaces_keep_out_of_each_others_way(
         for scope in ("conversation", "request")
         for sample in (0, 1, 2, 10, 12, 21)
     }
-    assert len(keys) == 3 * 2 * 6
+    assert len(keys) == 3 * 6
     plain = MemoryCache("a")
-    assert plain.key(conversation) == plain.key(conversation, asked) == plain.key(conversation, asked, sample=0)
+    assert plain.key(conversation, asked) == plain.key(conversation, asked, sample=0)
+    assert plain.key(conversation)[:32] == plain.key(conversation, asked)[:32]
+    assert plain.key(conversation) != plain.key(conversation, asked)
+    mapping = {
+        DistributedDictCache({}, "a").key(conversation, asked),
+        DistributedDictCache({}, "a", scope="request").key(conversation, asked),
+    }
+    assert sorted(map(len, mapping)) == [32, 32]
 
 
 def picture(pixels: bytes, width: int) -> bytes:

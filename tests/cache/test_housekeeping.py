@@ -19,7 +19,7 @@ from lm_deluge.cache.stores.leveldb import LevelDBStore
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.cache.stores.overlay import OverlayStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
-from lm_deluge.canonical import namespaced
+from lm_deluge.canonical import conversation_key
 from lm_deluge.errors import CacheError, ConfigError
 from lm_deluge.events import RunReport
 from lm_deluge.prompt import Conversation
@@ -50,7 +50,7 @@ def entry(
 ) -> Entry:
     """An entry that was stored so many days before ``NOW``."""
     prompt = Conversation.user(text)
-    key = namespaced(namespace, prompt.digest)
+    key = conversation_key(namespace, prompt.digest)
     packed = pack_request(prompt)
     created = NOW - days * DAY
     facts = Facts(

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 
 import lm_deluge.prompt.conversation as conversation_module
-from lm_deluge.canonical import namespaced
+from lm_deluge.canonical import conversation_key
 from lm_deluge.errors import PromptError
 from lm_deluge.prompt import (
     Conversation,
@@ -332,5 +332,5 @@ def test_equality_and_hash_agree_with_the_key(one, other):
 
 
 def test_namespaces_do_not_run_into_each_other():
-    keys = {namespaced(name, digest) for name in ("", "a", "a\n", "\n") for digest in (b"\x00" * 32, b"\n" * 32)}
+    keys = {conversation_key(name, digest) for name in ("", "a", "a\n", "\n") for digest in (b"\x00" * 32, b"\n" * 32)}
     assert len(keys) == 8

@@ -23,7 +23,7 @@ from lm_deluge.cache._dictionary import DICTIONARY_1
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.response import APIResponse
 
-__all__ = ["UNKNOWN", "Decoded", "compress", "decode", "decompress", "encode"]
+__all__ = ["UNKNOWN", "Decoded", "compress", "decode", "decompress", "encode", "fingerprint_of"]
 
 UNKNOWN = bytes(8)
 """The fingerprint of parameters that are not known."""
@@ -76,6 +76,13 @@ def decode(key: bytes, entry: bytes) -> Decoded:
         return Decoded(_response(checked[_FACTS.size :]), created, fingerprint)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, struct.error) as error:
         raise DamagedEntryError(f"the entry does not decode: {error}") from error
+
+
+def fingerprint_of(entry: object) -> bytes:
+    """The fingerprint that a stored entry says it has, which is not checked here; ``UNKNOWN`` where it says none."""
+    if not isinstance(entry, bytes) or len(entry) < _CHECKED + _FACTS.size:
+        return UNKNOWN
+    return entry[_CHECKED + _FACTS.size - len(UNKNOWN) : _CHECKED + _FACTS.size]
 
 
 def _response(packed: bytes) -> APIResponse:

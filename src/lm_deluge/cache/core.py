@@ -26,9 +26,9 @@ from lm_deluge.cache.on_loop import all_on
 from lm_deluge.cache.record import PackedParameters, Scope, pack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.spill import Spill, SpillPlace, spill_directory
-from lm_deluge.cache.stores import AwaitableStore, BoundedStore, JournalStore, LeaseStore, Store
+from lm_deluge.cache.stores import AwaitableStore, BoundedStore, ConversationStore, JournalStore, LeaseStore, Store
 from lm_deluge.cache.writer import Write, Writer, written
-from lm_deluge.canonical import entry_key
+from lm_deluge.canonical import conversation_key, conversation_of, entry_key, request_key
 from lm_deluge.errors import CacheError, ConfigError, DamagedEntryError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
@@ -44,7 +44,7 @@ class Context(msgspec.Struct, frozen=True):
     """What is asked beside a prompt, in the forms that entries need. Made once for all prompts of a run.
 
     Attributes:
-        digest: for keys; None where keys do not have it.
+        digest: for keys; None where it is not known what was asked.
         fingerprint: for the entry's head.
         packed: for the stored request.
     """
@@ -71,7 +71,9 @@ class Core:
     Attributes:
         backend: the store.
         namespace: the cache's ``cache_key``.
-        scope: what keys are made from.
+        scope: how answers are looked up.
+        finds: whether the store finds all answers to a conversation. If not, it keeps one under each key, and keys are
+            made from what the scope says.
         admits: whether a response is worth keeping.
         ttl: seconds after which an answer is not served any more.
         clock: by which ages are told.
@@ -104,6 +106,7 @@ class Core:
         self.backend = backend
         self.namespace = cache_key
         self.scope: Scope = scope
+        self.finds = isinstance(backend, ConversationStore)
         self.ttl = ttl
         self.clock = SystemClock() if clock is None else clock
         self._keepers: weakref.WeakSet[LeaseKeeper] = weakref.WeakSet()
@@ -190,7 +193,7 @@ class Core:
             CacheError: the cache is closed.
         """
         if self.backend.blocks:
-            return self.writer.submit(Submitted(entry, running_loop()), key=key)
+            return self.writer.submit(Submitted(entry, running_loop()), key=key, group=conversation_of(key))
         self.check_open()
         self.backend.put_many([entry()])
         return written(key)
@@ -230,16 +233,28 @@ class Core:
         if parameters is None:
             if self.scope == "request":
                 raise ConfigError(
-                    'With scope="request" the key needs what is asked beside the prompt: pass parameters=, for example '
-                    "client.parameters()[0]."
+                    'With scope="request" it has to be known what is asked beside the prompt: pass parameters=, for '
+                    "example client.parameters()[0]."
                 )
             return _ALONE
-        digest = parameters.digest if self.scope == "request" else None
-        return Context(digest, parameters.fingerprint, PackedParameters.of(parameters, self.scope))
+        return Context(parameters.digest, parameters.fingerprint, PackedParameters.of(parameters, self._scope_of_keys))
+
+    @property
+    def _scope_of_keys(self) -> Scope:
+        """``"request"`` where keys are made so that the stored request has to say it."""
+        return "conversation" if self.finds else self.scope
 
     def key(self, prompt: Conversation, context: Context = _ALONE, sample: int = 0) -> bytes:
-        """The key of an answer."""
-        return entry_key(self.namespace, prompt.digest, parameters=context.digest, sample=sample)
+        """The key under which an answer is stored."""
+        if self.finds:
+            return entry_key(self.conversation(prompt, sample), context.digest)
+        if self.scope == "request" and context.digest is not None:
+            return request_key(self.namespace, prompt.digest, context.digest, sample)
+        return self.conversation(prompt, sample)
+
+    def conversation(self, prompt: Conversation, sample: int = 0) -> bytes:
+        """What the keys of all answers to a prompt begin with."""
+        return conversation_key(self.namespace, prompt.digest, sample)
 
     def oldest(self, max_age: float | None, since: float | None = None) -> float | None:
         """The time of the oldest answers that count; None if all do."""
@@ -294,7 +309,7 @@ class Core:
     ) -> Entry:
         """One answer as the store gets it."""
         key = self.key(prompt, context, sample)
-        request = pack_request(prompt.load(), context.packed, scope=self.scope, sample=sample)
+        request = pack_request(prompt.load(), context.packed, scope=self._scope_of_keys, sample=sample)
         # What is kept is the answer, not the circumstances in which it was asked for.
         content = None if response.content is None else response.content.load()
         kept = msgspec.structs.replace(response, id=0, local_cache_hit=False, entry=None, content=content)

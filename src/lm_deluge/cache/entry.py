@@ -54,7 +54,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One answer as a store gets it.
 
     Attributes:
-        key: 32 bytes.
+        key: 48 bytes, or 32; see ``lm_deluge.canonical``.
         value: the encoded response; all that a lookup needs.
         namespace: the ``cache_key`` of the cache, for people and for housekeeping.
         request: the packed request.
@@ -80,7 +80,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry as a store gives it back.
 
     Attributes:
-        key: 32 bytes.
+        key: as in ``Entry``.
         namespace: the ``cache_key`` of the cache that stored it.
         value: the encoded response.
         request: the packed request; empty if none was stored.

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from lm_deluge.cache.core import Context, Core, running_loop
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Asked, Found, RunContext
 from lm_deluge.cache.leases import LeaseKeeper
+from lm_deluge.cache.lookup import IN_FLIGHT_SECONDS, MISS, Lookup
 from lm_deluge.cache.record import unpack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import AwaitableStore, ScanStore
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from lm_deluge.cache.explain import Searcher
 
 __all__ = ["RunCache"]
-
-_UNDER_WAY_SECONDS = 5.0  # for which a lookup waits for what is being written; a writer may be held up elsewhere
-_MISS = Found()
 
 T = TypeVar("T")
 
@@ -41,11 +39,7 @@ class RunCache:
             cache.attach(loop)
         self._store = cache.backend
         self._run = run
-        # With the model in the key, an answer of any of the client's models will do.
-        self._contexts = {parameters.model: cache.context(parameters) for parameters in run.parameters}
-        alone = cache.context(None) if cache.scope == "conversation" or not self._contexts else None
-        self._looked_for = list(self._contexts.values()) if alone is None else [alone]
-        self._own = frozenset(context.fingerprint for context in self._contexts.values())
+        self._lookup = Lookup(cache, run.parameters)
         self._awaits = self._store if isinstance(self._store, AwaitableStore) else None
         self._guarded = cache.guarded
         self._arrived = not cache.has_guard
@@ -59,7 +53,7 @@ class RunCache:
         return self._cache.location
 
     def key(self, asked: Asked) -> bytes:
-        return self._cache.key(asked.prompt, self._looked_for[0], asked.sample)
+        return self._lookup.flight_key(asked)
 
     def admits(self, response: APIResponse) -> bool:
         return self._cache.admits(response)
@@ -70,21 +64,21 @@ class RunCache:
             self._arrived = True
             await self._guarded.arrive()
         oldest = self._cache.oldest(self._run.max_age, since)
-        if len(self._looked_for) == 1:
-            return await self._get_keys(self._keys_of(asked, self._looked_for[0]), oldest)
-        best: list[Found] = [_MISS] * len(asked)
-        for context in self._looked_for:
+        if self._cache.finds:
+            return await self._call(lambda: self._lookup.find(self._guarded, asked, oldest))
+        best: list[Found] = [MISS] * len(asked)
+        for keys_of in self._lookup.rounds(asked):
             missing = [position for position, found in enumerate(best) if found.response is None]
             if not missing:
                 break
-            keys = self._keys_of([asked[position] for position in missing], context)
-            for position, found in zip(missing, await self._get_keys(keys, oldest), strict=True):
-                if found is not _MISS:
+            outcomes = await self._get_keys(functools.partial(keys_of, missing), oldest)
+            for position, found in zip(missing, outcomes, strict=True):
+                if found is not MISS:
                     best[position] = found
         return best
 
     def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
-        key = self.stored_key(asked, parameters)
+        key = self._cache.key(asked.prompt, self._context(parameters), asked.sample)
 
         # Packed by the writer's thread, many at a time: the event loop, which serves the network, is spared it, and the
         # interpreter changes hands less often. Once, even if the writer has to try again.
@@ -93,9 +87,6 @@ class RunCache:
             return self._entry(asked, response, parameters)
 
         return self._cache.submit(key, pack)
-
-    def stored_key(self, asked: Asked, parameters: Parameters | None) -> bytes:
-        return self._cache.key(asked.prompt, self._context(parameters), asked.sample)
 
     @property
     def is_closed(self) -> bool:
@@ -122,7 +113,7 @@ class RunCache:
         return self._cache.entry(asked.prompt, response, context, sample=asked.sample, run=self._run.run)
 
     def _context(self, parameters: Parameters | None) -> Context:
-        return self._cache.context(None) if parameters is None else self._contexts[parameters.model]
+        return self._cache.context(None) if parameters is None else self._lookup.contexts[parameters.model]
 
     def _explain(self, asked: Asked) -> str:
         from lm_deluge.cache.explain import Searcher  # needed by few runs
@@ -136,16 +127,13 @@ class RunCache:
             searcher=self._searcher,
         ).short
 
-    def _keys_of(self, asked: Sequence[Asked], context: Context) -> Callable[[], list[bytes]]:
-        return lambda: [self._cache.key(item.prompt, context, item.sample) for item in asked]
-
     async def _get_keys(self, keys: Callable[[], list[bytes]], oldest: float | None) -> list[Found]:
         store = self._awaits
         if store is not None:
             if store.async_get is not None:
                 return await look_up_all(lambda key: self._fetch(key, oldest), keys())
             return await self._call(lambda: self._read_each(keys(), oldest))
-        return await self._call(lambda: self._read(self._guarded, keys(), oldest))
+        return await self._call(lambda: self._lookup.get(self._guarded, keys(), oldest))
 
     async def _call(self, function: Callable[[], T]) -> T:
         if not self._store.blocks:
@@ -154,27 +142,16 @@ class RunCache:
         return await self._cache.readers.run(function)
 
     def _read_each(self, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
-        found: list[Found] = self._guarded.look_up_each(lambda key: self._read(self._store, [key], oldest)[0], keys)
-        return found
+        def look_up(key: bytes) -> Found:
+            return self._lookup.get(self._store, [key], oldest)[0]
 
-    def _read(self, store: Any, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
-        writer = self._cache.writer
-        if not writer.is_idle:
-            # What another run has just received and handed to the writer is as good as stored, in a moment.
-            for key in keys:
-                if (write := writer.in_flight(key)) is not None:
-                    writer.wait(write, seconds=_UNDER_WAY_SECONDS)
-        values = store.get_many(keys)
-        found = [
-            self._found(key, self._cache.decoded(key, value), oldest) for key, value in zip(keys, values, strict=True)
-        ]
-        self._cache.touch([key for key, item in zip(keys, found, strict=True) if item.response is not None])
+        found: list[Found] = self._guarded.look_up_each(look_up, keys)
         return found
 
     async def _fetch(self, key: bytes, oldest: float | None) -> Found:
         if (write := self._cache.writer.in_flight(key)) is not None:
             with contextlib.suppress(Exception):  # its own run hears of it
-                await asyncio.wait_for(_over(write), _UNDER_WAY_SECONDS)
+                await asyncio.wait_for(_over(write), IN_FLIGHT_SECONDS)
         value = await self._guarded.fetch(key)
         decoded = self._cache.try_decode(key, value)
         if isinstance(decoded, str):
@@ -183,16 +160,7 @@ class RunCache:
             except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
                 return Found(damage=f"{decoded}. It could not be quarantined: {error}")
             return Found(damage=f"{decoded}. It was quarantined.")
-        return self._found(key, decoded, oldest)
-
-    def _found(self, key: bytes, decoded: Any, oldest: float | None) -> Found:
-        if decoded is None:
-            return _MISS
-        if isinstance(decoded, str):
-            return Found(damage=decoded)
-        if oldest is not None and self._cache.is_older(decoded, oldest):
-            return _MISS
-        return Found(decoded.response, key, decoded.fingerprint not in self._own and any(decoded.fingerprint))
+        return self._lookup.found(key, decoded, oldest)
 
 
 def _differences(store: ScanStore, entry: bytes, parameters: Sequence[Parameters]) -> str | None:

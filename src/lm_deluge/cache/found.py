@@ -44,7 +44,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
         response: the stored response as it was put, or None.
         entry: the key of the entry that holds it.
         differs: whether it was asked of another model or with other parameters.
-        damage: what was wrong with the stored entry, if there was one that did not decode.
+        damage: what was wrong with a stored entry that did not decode, if there was one; another may have done.
         failure: why the cache could not be asked, if it could not.
     """
 

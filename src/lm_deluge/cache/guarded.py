@@ -10,6 +10,7 @@ from lm_deluge.cache.found import Found
 from lm_deluge.cache.guard import Guard
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.spill import Spill
+from lm_deluge.cache.stores import ConversationStore
 from lm_deluge.errors import CacheError, CacheFileError
 
 __all__ = ["GuardedStore"]
@@ -38,6 +39,12 @@ class GuardedStore:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         self._guard.look()
         return self._guard.call(lambda: self._store.get_many(keys))
+
+    def find_many(
+        self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
+    ) -> list[list[tuple[bytes, bytes]]]:
+        self._guard.look()
+        return self._guard.call(lambda: self._store.find_many(conversations, own))
 
     def look_up_each(self, look_up: Callable[[bytes], Found], keys: Sequence[bytes]) -> list[Found]:
         """Lookups one by one, as one call of the store."""
@@ -118,6 +125,7 @@ class _StoreTaker:
         self._patience = patience
         self._workers: Threads = Threads("lm_deluge cache recovery")
         self.refused = 0
+        self.finds = isinstance(store, ConversationStore)
 
     @property
     def location(self) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from lm_deluge.cache.codec import compress, decompress
 from lm_deluge.cache.entry import Blob
-from lm_deluge.canonical import entry_key
+from lm_deluge.canonical import conversation_key, entry_key, parameters_of, request_key
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.prompt import Conversation, File, Image, Message, ToolResult
 from lm_deluge.request import Parameters
@@ -61,21 +61,42 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     redacted: bool = False
     tells: bool = False
 
-    def key(self, namespace: str) -> bytes:
+    def key(self, namespace: str, key: bytes = b"", *, finds: bool = True) -> bytes:
         """The key of its entry within a namespace, by the present key scheme.
 
+        Args:
+            namespace: the ``cache_key``.
+            key: the one that the entry has. It says what was asked beside the conversation where the stored request
+                does not, because it holds no digests of headers that may be secret.
+            finds: whether the store finds all answers to a conversation; see ``ConversationStore``.
+
         Raises:
-            DamagedEntryError: it does not say everything that its key is made from.
+            DamagedEntryError: it does not say everything that its key was made from.
         """
         if self.scope == "request" and self.parameters is None:
             raise DamagedEntryError("the key is made from parameters too, and they were not stored")
-        scoped = self.parameters if self.scope == "request" else None
-        return entry_key(
-            namespace,
-            self.conversation.digest,
-            parameters=None if scoped is None else scoped.digest,
-            sample=self.sample,
-        )
+        if not finds:
+            return self._old_key(namespace)
+        parameters = self.parameters
+        asked = parameters_of(key) if parameters is None or not parameters.is_whole else parameters.digest
+        return entry_key(self._conversation_key(namespace), asked)
+
+    def has_key(self, key: bytes, namespace: str) -> bool:
+        """Whether its entry can have a key within a namespace: that of today, or one of an older version.
+
+        Raises:
+            DamagedEntryError: it does not say everything that its key was made from.
+        """
+        return key in (self.key(namespace, key), self._old_key(namespace))
+
+    def _old_key(self, namespace: str) -> bytes:
+        """The key of 32 bytes that is made of what the scope says."""
+        if self.scope == "request" and self.parameters is not None:
+            return request_key(namespace, self.conversation.digest, self.parameters.digest, self.sample)
+        return self._conversation_key(namespace)
+
+    def _conversation_key(self, namespace: str) -> bytes:
+        return conversation_key(namespace, self.conversation.digest, self.sample)
 
     def pack(self) -> "PackedRequest":
         """Its stored form."""

@@ -15,6 +15,7 @@ from lm_deluge.cache.codec import Decoded
 from lm_deluge.cache.core import Core
 from lm_deluge.cache.for_run import RunCache
 from lm_deluge.cache.found import EngineCache, Found, Prompt, RunContext
+from lm_deluge.cache.lookup import Lookup
 from lm_deluge.cache.record import Scope
 from lm_deluge.cache.spill import SpillPlace
 from lm_deluge.cache.stores import Store
@@ -87,7 +88,7 @@ class ResponseCache:
         return self._core.backend
 
     def key(self, prompt: Conversation, parameters: Parameters | None = None, *, sample: int = 0) -> bytes:
-        """The key of an answer: 32 bytes.
+        """The key under which an answer is stored: 48 bytes; 32 in a store that can only get and put.
 
         Raises:
             ConfigError: ``scope="request"`` and no ``parameters``.
@@ -107,14 +108,9 @@ class ResponseCache:
             ConfigError: ``parameters`` are needed and missing.
         """
         self._core.check_open()
-        key = self.key(prompt, parameters, sample=sample)
-        found = self._core.decoded(key, self.backend.get_many([key])[0])
-        if isinstance(found, str):
-            warnings.warn(f"A damaged cache entry counts as a miss: {found}", CacheWarning, stacklevel=2)
-            return None
-        if found is None or self._core.is_older(found, self._core.oldest(None)):
-            return None
-        self._core.touch([key])
+        (found,) = self._lookup(parameters).find(self.backend, [Prompt(prompt, sample)], self._core.oldest(None))
+        if found.damage is not None:
+            warnings.warn(f"A damaged cache entry counts as a miss: {found.damage}", CacheWarning, stacklevel=2)
         return found.response
 
     def put(
@@ -138,12 +134,20 @@ class ResponseCache:
     def delete(self, prompt: Conversation, parameters: Parameters | None = None, *, sample: int = 0) -> bool:
         """Remove the stored response of a prompt; whether there was one. Blocks.
 
+        With ``scope="conversation"``, all answers to the conversation go, whatever they were asked with.
+
         Raises:
             CacheError: the cache is closed, or the store cannot be written.
             ConfigError: ``parameters`` are needed and missing.
         """
         self._core.check_open()
-        return self.backend.delete(self.key(prompt, parameters, sample=sample))
+        lookup, asked = self._lookup(parameters), Prompt(prompt, sample)
+        seen: set[bytes] = set()
+        deleted = 0
+        while keys := lookup.keys(self.backend, asked) - seen:  # a store gives a few at once
+            seen |= keys
+            deleted += sum(map(self.backend.delete, keys))
+        return deleted > 0
 
     def reject(self, response: APIResponse, *, reason: str = "") -> bool:
         """Take an answer out of service because it is bad. It is kept for audit, and bought again when asked next.
@@ -235,6 +239,9 @@ class ResponseCache:
     def location(self) -> str:
         """Where the entries are, for messages."""
         return self.backend.location
+
+    def _lookup(self, parameters: Parameters | None) -> Lookup:
+        return Lookup(self._core, () if parameters is None else (parameters,))
 
     def _for_call(self, parameters: Parameters | None) -> EngineCache:
         return RunCache(self._core, RunContext(parameters=() if parameters is None else (parameters,)))

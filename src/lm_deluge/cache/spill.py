@@ -62,9 +62,11 @@ class Taker(Protocol):
 
     Attributes:
         refused: how many entries it rejected, though it takes others.
+        finds: whether it finds all answers to a conversation, so that entries have keys of 48 bytes.
     """
 
     refused: int
+    finds: bool
 
     @property
     def location(self) -> str: ...
@@ -81,6 +83,7 @@ class _AsStore:
 
     def __init__(self, taker: Taker) -> None:
         self.location = taker.location
+        self.finds = taker.finds
         self.get_many = taker.get_many
         self.put_many = taker.put_many
 

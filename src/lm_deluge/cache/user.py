@@ -321,6 +321,7 @@ class _Taker:
         self._guard = guard
         self.location = type(cache).__name__
         self.refused = 0
+        self.finds = False
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [None] * len(keys)  # it takes what it is given

@@ -38,14 +38,16 @@ class Write:
 
     Attributes:
         key: what the item is found by while it is in flight; None if it is not.
+        group: what it is found by as well, together with its like; None for nothing.
         is_done: whether it is over.
         failure: why the item could not be written.
     """
 
-    __slots__ = ("_callbacks", "_finished", "failure", "is_done", "key")
+    __slots__ = ("_callbacks", "_finished", "failure", "group", "is_done", "key")
 
-    def __init__(self, key: bytes | None = None) -> None:
+    def __init__(self, key: bytes | None = None, group: bytes | None = None) -> None:
         self.key = key
+        self.group = group
         self.is_done = False
         self.failure: Exception | None = None
         # Both are only appended to and popped from, which is atomic. So no lock is needed for each item.
@@ -132,14 +134,19 @@ class Writer(Generic[T]):
         # so a writer that is collected has nothing left to write.
         at_exit(self.flush)
 
-    def submit(self, item: T, *, key: bytes | None = None) -> Write:
+    def submit(self, item: T, *, key: bytes | None = None, group: bytes | None = None) -> Write:
         """Accept ``item``, which will be written in every case from now on. Never waits.
+
+        Args:
+            item: what is written.
+            key: by which it is found while it is in flight.
+            group: by which the latest of several is found as well.
 
         Raises:
             CacheError: the writer is closed.
             RuntimeError: no thread can be started.
         """
-        write = Write(key)
+        write = Write(key, group)
         if sys.is_finalizing():
             write.finish(self._try([item])[0])  # now, because no thread can be started any more
             return write
@@ -155,12 +162,14 @@ class Writer(Generic[T]):
             queue.accepted += 1
             if key is not None:
                 queue.in_flight[key] = write
+            if group is not None:
+                queue.in_flight[group] = write
             if not queue.writing:
                 queue.changed.notify_all()
         return write
 
     def in_flight(self, key: bytes) -> Write | None:
-        """The write in flight of an item with this key, if there is one."""
+        """The latest write in flight of an item with this key, or of this group, if there is one."""
         return self._queue.get().in_flight.get(key)
 
     @property
@@ -209,8 +218,9 @@ class Writer(Generic[T]):
             failures = self._try([item for item, _ in batch])
             waiters: list[asyncio.Future[None]] = []
             for (_, write), failure in zip(batch, failures, strict=True):
-                if write.key is not None and queue.in_flight.get(write.key) is write:
-                    del queue.in_flight[write.key]
+                for name in (write.key, write.group):
+                    if name is not None and queue.in_flight.get(name) is write:
+                        del queue.in_flight[name]
                 waiters += _popped(write.finish(failure))
             with queue.changed:
                 queue.writing = False

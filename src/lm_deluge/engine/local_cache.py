@@ -215,8 +215,8 @@ class LocalCache:
         for item, outcome in zip(items, found, strict=True):
             item.looked_up = now
             response = outcome.response
+            self._report(outcome)
             if response is None:
-                self._report(outcome)
                 hits.append(None)
                 continue
             if outcome.differs or response.model_internal not in self._models:

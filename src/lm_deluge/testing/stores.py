@@ -6,13 +6,14 @@ for _module in ("pytest", "hypothesis"):
     require(_module, extra="testing", purpose="StoreConformance")
 
 from lm_deluge.testing._store_basics import BasicChecks  # noqa: E402 - after the message that says what is missing
+from lm_deluge.testing._store_conversations import ConversationChecks  # noqa: E402
 from lm_deluge.testing._store_leases import LeaseChecks  # noqa: E402
 from lm_deluge.testing._store_scans import BoundChecks, JournalChecks, ScanChecks  # noqa: E402
 
 __all__ = ["StoreConformance"]
 
 
-class StoreConformance(BasicChecks, LeaseChecks, ScanChecks, BoundChecks, JournalChecks):
+class StoreConformance(BasicChecks, ConversationChecks, LeaseChecks, ScanChecks, BoundChecks, JournalChecks):
     """Everything that the protocols in ``lm_deluge.cache.stores`` promise, as tests. Subclass it in a test module::
 
         from lm_deluge.testing import StoreConformance
@@ -23,8 +24,8 @@ class StoreConformance(BasicChecks, LeaseChecks, ScanChecks, BoundChecks, Journa
                 return MyStore(path / "data")
 
     ``make`` opens a store over the data of a directory. What a store can do besides storing is seen from its methods:
-    the checks of ``LeaseStore``, ``ScanStore``, ``BoundedStore`` and ``JournalStore`` run for those that are one and
-    are skipped for others.
+    the checks of ``ConversationStore``, ``LeaseStore``, ``ScanStore``, ``BoundedStore`` and ``JournalStore`` run for
+    those that are one and are skipped for others.
 
     ``opening(path)`` may return Python code that opens the same data in another process and binds ``store``, such as
     ``f"from my_package import MyStore; store = MyStore({str(path / 'data')!r})"``. Without it the store is tested in

@@ -98,7 +98,8 @@ def test_another_namespace_means_other_keys() -> None:
         lines = bundle(cache.backend)
     store, report = loaded(lines, namespace="project-y")
     assert report.is_complete
-    assert list(contents(store)) == [canonical.namespaced("project-y", prompt("a").digest)]
+    conversation = canonical.conversation_key("project-y", prompt("a").digest)
+    assert list(contents(store)) == [canonical.entry_key(conversation, None)]
     unchecked, _ = loaded(bundle(filled(msgspec.structs.replace(entry(prompt("a"), answer("a")), request=b""))))
     _, report = loaded(bundle(unchecked), namespace="project-y")
     assert (report.added, report.refused) == (0, 1)
@@ -174,7 +175,7 @@ SECRET = {"type": "file", "path": "/etc/hostname", "media_type": "text/plain"}
 PACKED = base64.b64encode(msgspec.msgpack.encode(answer("another"))).decode()
 
 FORGERIES = {
-    "the key of another prompt": in_line(key=canonical.namespaced("default", prompt("b").digest).hex()),
+    "the key of another prompt": in_line(key=canonical.conversation_key("default", prompt("b").digest).hex()),
     "the namespace of another cache": in_line(namespace="project-x"),
     "no namespace": in_line(namespace=""),
     "a key in capitals": lambda line: {**line, "key": line["key"].upper()},

@@ -76,7 +76,7 @@ def test_whole_prompts_are_hits_here(tmp_path: Path, namespace: str) -> None:
 
 
 def test_doing_it_again_adds_nothing_and_other_answers_are_conflicts() -> None:
-    store = filled(entry(prompt("What is 2+2?"), answer("5")))
+    store = filled(entry(prompt("What is 2+2?"), answer("5"), parameters=None))
     report = load_reference(store, REFERENCE, namespace="default")
     # Both of its namespaces hold the same answers.
     assert (report.added, report.identical, report.conflicts) == (6, 6, 2)

@@ -13,7 +13,7 @@ from lm_deluge.errors import CacheError, ConfigError
 
 __all__ = ["Filter", "chosen_runs", "entries", "runs_of", "scannable"]
 
-_KEY_PREFIX = re.compile(r"[0-9a-f]{0,64}")
+_KEY_PREFIX = re.compile(r"[0-9a-f]{0,96}")
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,7 +42,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         if not _KEY_PREFIX.fullmatch(self.key.lower()):
-            raise ConfigError(f"{self.key!r} is not the beginning of a key: up to 64 hexadecimal digits.")
+            raise ConfigError(f"{self.key!r} is not the beginning of a key: up to 96 hexadecimal digits.")
         msgspec.structs.force_setattr(self, "key", self.key.lower())
         if self.older_than is not None and self.newer_than is not None and self.older_than <= self.newer_than:
             raise ConfigError(f"No entry is older than {self.older_than} and newer than {self.newer_than}.")

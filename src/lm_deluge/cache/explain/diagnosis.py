@@ -8,16 +8,18 @@ nearest ones, which are compared field by field.
 import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from lm_deluge.cache.candidates import allowed, fingerprints
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
 from lm_deluge.cache.explain.differences import Difference, differences, escaped, parameter_differences, quoted
 from lm_deluge.cache.explain.explanation import Explanation, Near, Reason
 from lm_deluge.cache.explain.search import Candidate, Searcher
 from lm_deluge.cache.record import Scope, StoredRequest, unpack_request
-from lm_deluge.cache.stores import ScanStore, Store
+from lm_deluge.cache.stores import ConversationStore, ScanStore, Store
+from lm_deluge.canonical import conversation_key, conversation_of, entry_key
 from lm_deluge.errors import ConfigError, DamagedEntryError, PromptError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
@@ -40,13 +42,13 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         conversation: the prompt, loaded.
         parameters: what is asked beside it, of each model that may answer; empty if that is not known.
         namespace: the ``cache_key``.
-        scope: what keys are made from.
+        scope: how one looks.
         sample: which of several independent answers is meant.
         max_age: seconds; older entries do not count. None for no limit.
         ttl: the cache's own limit, in the same way.
 
     Raises:
-        ConfigError: ``scope="request"`` without parameters, of which keys are made then.
+        ConfigError: ``scope="request"`` without parameters.
     """
 
     conversation: Conversation
@@ -59,33 +61,46 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.scope == "request" and not self.parameters:
-            raise ConfigError('With scope="request" keys are made of the parameters too; pass parameters=.')
+            raise ConfigError('With scope="request" it matters what is asked beside the prompt; pass parameters=.')
 
     @property
-    def keys(self) -> list[bytes]:
-        """What a run looks up, in order: one key, or one for each of the parameters with ``scope="request"``."""
-        return list(self._variants(self.namespace, self.scope, self.sample))
+    def conversation_key(self) -> bytes:
+        """What the keys of all answers to the conversation begin with."""
+        return conversation_key(self.namespace, self.conversation.digest, self.sample)
+
+    @property
+    def own(self) -> list[bytes]:
+        """The keys of answers to the same parameters, in order."""
+        return [entry_key(self.conversation_key, each.digest) for each in self.parameters]
+
+    @property
+    def single_keys(self) -> list[bytes]:
+        """What is looked up in a store that keeps one answer under each key, in order."""
+        return list(self._single(self.namespace, self.scope, self.sample))
+
+    def conversations(self, namespaces: Iterable[str]) -> list[bytes]:
+        """The keys of the same conversation in some namespaces, and with neighboring sample indexes."""
+        variants = itertools.product(namespaces, self._samples)
+        return [conversation_key(name, self.conversation.digest, sample) for name, sample in variants]
 
     def relatives(self, namespaces: Iterable[str]) -> dict[bytes, tuple[str, StoredRequest]]:
-        """Namespace and request, by key, of what would be the same prompt in one of the namespaces, under either scope,
-        or with a neighboring sample index."""
+        """Namespace and request, by key of 32 bytes, of what would be the same prompt in one of the namespaces, under
+        either scope, or with a neighboring sample index."""
         scopes: tuple[Scope, ...] = ("conversation", "request")
-        samples = sorted({self.sample, 0, max(self.sample - 1, 0), self.sample + 1})
-        variants = itertools.product(namespaces, scopes, samples)
-        found = {
-            key: (variant[0], request) for variant in variants for key, request in self._variants(*variant).items()
-        }
-        for key in self.keys:
-            found.pop(key, None)
-        return found
+        variants = itertools.product(namespaces, scopes, self._samples)
+        return {key: (variant[0], request) for variant in variants for key, request in self._single(*variant).items()}
 
-    def _variants(self, namespace: str, scope: Scope, sample: int) -> dict[bytes, StoredRequest]:
+    @property
+    def _samples(self) -> list[int]:
+        return sorted({self.sample, 0, max(self.sample - 1, 0), self.sample + 1})
+
+    def _single(self, namespace: str, scope: Scope, sample: int) -> dict[bytes, StoredRequest]:
         found: dict[bytes, StoredRequest] = {}
         for parameters in self.parameters or (None,):
             if scope == "request" and parameters is None:
                 continue
             request = StoredRequest(conversation=self.conversation, parameters=parameters, scope=scope, sample=sample)
-            found.setdefault(request.key(namespace), request)
+            found.setdefault(request.key(namespace, finds=False), request)
         return found
 
 
@@ -124,12 +139,16 @@ class _Explaining:
         self._wanted = wanted
         self._now = now
         self._searcher = searcher
-        self._keys = wanted.keys
+        self._finder = store if isinstance(store, ConversationStore) else None
+        if self._finder is None:
+            self._keys = wanted.single_keys
+        else:
+            self._keys = wanted.own if wanted.scope == "request" else [wanted.conversation_key]
 
     def explanation(self, most: int) -> Explanation:
         old: Near | None = None
         damage: str | None = None
-        for key, value in zip(self._keys, self._store.get_many(self._keys), strict=True):
+        for key, value in self._candidates():
             found = _decoded(key, value)
             if isinstance(found, str):
                 damage = damage or found
@@ -142,8 +161,8 @@ class _Explaining:
         if damage is not None:
             return self._because("damaged", f"The entry is damaged: {escaped(damage, _SENTENCE_WIDTH)}.")
         self._searcher.prepare()
-        for key in self._keys:
-            if (quarantined := self._searcher.quarantined.get(key)) is not None:
+        for key, quarantined in reversed(self._searcher.quarantined.items()):
+            if key in self._keys or conversation_of(key) in self._keys:
                 said = escaped(quarantined.reason, _SENTENCE_WIDTH).rstrip(".")
                 date = moment(quarantined.when)
                 return self._because("quarantined", f"The entry was quarantined on {date}: {said}.")
@@ -151,6 +170,21 @@ class _Explaining:
         if nearest and nearest[0].similarity == 1:
             nearest = [near for near in nearest if near.similarity == 1]
         return self._because(*self._reason(nearest[0] if nearest else None), nearest=tuple(nearest))
+
+    def _candidates(self) -> Iterable[tuple[bytes, object]]:
+        """Keys and values of what may be served, in the order in which a run takes them."""
+        wanted, finder = self._wanted, self._finder
+        if finder is None:
+            return zip(self._keys, self._store.get_many(self._keys), strict=True)
+        found: Sequence[tuple[bytes, object]]
+        if wanted.scope == "conversation":
+            (found,) = finder.find_many([wanted.conversation_key], [wanted.own])
+        else:
+            keys = [*wanted.own, wanted.conversation_key]
+            values = zip(keys, self._store.get_many(keys), strict=True)
+            found = [(key, value) for key, value in values if value is not None]
+        own_fingerprints = fingerprints(wanted.parameters)
+        return allowed(found, scope=wanted.scope, own=wanted.own, own_fingerprints=own_fingerprints)
 
     def _because(
         self, reason: Reason, because: str, *, entry: Near | None = None, nearest: tuple[Near, ...] = ()
@@ -221,18 +255,26 @@ class _Explaining:
     def _nearest(self) -> list[Near]:
         asked = self._wanted.conversation
         others = [name for name, _ in self._searcher.namespaces.most_common(_MOST_NAMESPACES)]
-        relatives = self._wanted.relatives(dict.fromkeys([self._wanted.namespace, *others]))
+        namespaces = dict.fromkeys([self._wanted.namespace, *others])
+        relatives = self._wanted.relatives(namespaces)
+        for key in self._wanted.single_keys if self._finder is None else ():
+            relatives.pop(key, None)
         if self._searcher.searchable:
-            candidates = {each.stored.key: each for each in self._searcher.candidates(asked, list(relatives))}
+            keys = [*relatives]
+            if self._finder is not None:
+                conversations = self._wanted.conversations(namespaces)
+                found = self._finder.find_many(conversations, [()] * len(conversations))
+                keys += [key for entries in found for key, _ in entries]
+            candidates = {each.stored.key: each for each in self._searcher.candidates(asked, list(dict.fromkeys(keys)))}
             candidates.update({each.stored.key: each for each in self._searcher.nearest(asked)})
             alike = [each for each in candidates.values() if each.similarity >= _LEAST_SIMILARITY]
             alike.sort(key=lambda each: (each.similarity, each.stored.facts.created), reverse=True)
             same = sum(each.similarity == 1 for each in alike)
-            found = [self._compared(each) for each in alike[: max(same, _MOST_COMPARED)]]
+            compared = [self._compared(each) for each in alike[: max(same, _MOST_COMPARED)]]
         else:
             values = zip(relatives.items(), self._store.get_many(list(relatives)), strict=True)
-            found = [self._relative(key, *relative, value) for (key, relative), value in values if value is not None]
-        return sorted((each for each in found if each is not None), key=self._rank)
+            compared = [self._relative(key, *relative, value) for (key, relative), value in values if value is not None]
+        return sorted((each for each in compared if each is not None), key=self._rank)
 
     def _rank(self, near: Near) -> tuple[float, int, bool, float]:
         created = near.created if near.created > 0 else 0.0
@@ -248,7 +290,7 @@ class _Explaining:
         if not decoded.created:
             decoded = msgspec.structs.replace(decoded, created=stored.facts.created)
         try:
-            different = self._differences(stored.namespace, candidate.request)
+            different = self._differences(stored.key, stored.namespace, candidate.request)
         except (PromptError, RecursionError):
             self._searcher.damaged.add(stored.key)
             return None
@@ -258,20 +300,23 @@ class _Explaining:
     def _relative(self, key: bytes, namespace: str, request: StoredRequest, value: object) -> Near | None:
         decoded = _decoded(key, value)
         return (
-            _near(key, namespace, decoded, self._differences(namespace, request))
+            _near(key, namespace, decoded, self._differences(key, namespace, request))
             if isinstance(decoded, Decoded)
             else None
         )
 
-    def _differences(self, namespace: str, stored: StoredRequest) -> tuple[Difference, ...]:
-        """Differences in what makes the key, from the parameters that come nearest."""
+    def _differences(self, key: bytes, namespace: str, stored: StoredRequest) -> tuple[Difference, ...]:
+        """Differences in what is looked for, from the parameters that come nearest."""
         wanted = self._wanted
-        in_key = wanted.parameters if wanted.scope == "request" else (None,)
+        is_old = self._finder is not None and stored.scope == "request" and conversation_of(key) == key
+        scope = wanted.scope if self._finder is None else stored.scope
         asked = [
-            StoredRequest(conversation=wanted.conversation, parameters=each, scope=wanted.scope, sample=wanted.sample)
-            for each in in_key
+            StoredRequest(conversation=wanted.conversation, parameters=each, scope=scope, sample=wanted.sample)
+            for each in (wanted.parameters if wanted.scope == "request" else (None,))
         ]
         found = min((differences(each, stored) for each in asked), key=len)
+        if is_old:
+            found += (Difference("scope", wanted.scope, "request, in a key of an older version"),)
         if namespace != wanted.namespace:
             found += (Difference("cache_key", quoted(wanted.namespace), quoted(namespace)),)
         return found
@@ -298,7 +343,10 @@ class _Explaining:
         by_path = {difference.path: difference for difference in near.differences}
         if not roots:
             return "key", "The same request is stored under a key of another scheme. `deluge cache rekey` helps."
-        if "scope" in roots:
+        if "scope" in roots and self._finder is not None:
+            if not (wanted.scope == "request" and roots - {"scope", "sample", "cache_key"}):
+                return "scope", "The same request is stored under a key of an older version. Run deluge cache rekey."
+        elif "scope" in roots:
             return "scope", f"The same conversation is stored under another scope: {by_path['scope'].sides}."
         if roots == {"sample"}:
             return "sample", f"This sample is not stored, but another one of it is: {by_path['sample'].sides}."

@@ -32,6 +32,7 @@ Reason = Literal[
     "unsearchable",
 ]
 
+_KEY_WIDTH = 64
 _WIDTH = 100
 _NAME_WIDTH = 36
 _MOST_SHOWN = 6  # differences of an entry, in text
@@ -87,9 +88,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             one is near; ``"empty"`` where the namespace has no entries; ``"unlike"`` where nothing is near;
             ``"unsearchable"`` where the store cannot tell.
         because: the same in a sentence.
-        keys: what is looked up, in hexadecimal: one key, or one for each model with ``scope="request"``.
+        keys: what is looked up, in hexadecimal: what the keys of all answers to the conversation begin with, or with
+            ``scope="request"`` the key of an answer of each model.
         namespace: the ``cache_key``.
-        scope: what keys are made from.
+        scope: how one looks.
         sample: which of several independent answers is meant.
         location: where the entries are.
         entry: the entry under one of the keys, if there is one; its differences are in parameters that are not part of
@@ -131,7 +133,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         yield from textwrap.wrap(f"{'Hit' if self.hit else 'Miss'}: {self.because}", _WIDTH)
         yield ""
         for key in self.keys:
-            yield f"  key        {key}"
+            first, *rest = textwrap.wrap(key, _KEY_WIDTH)
+            yield f"  key        {first}"
+            yield from (f"             {more}" for more in rest)
         sample = f", sample {self.sample}" if self.sample else ""
         yield f"  cache_key  {quoted(self.namespace)}, scope {self.scope}{sample}"
         yield f"  store      {self.location}"
@@ -141,7 +145,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             yield ""
             yield f"Entry {self.entry.facts}, {self.entry.price}"
             if self.entry.differences:
-                yield "  It was asked with other parameters, which are not part of the key:"
+                yield "  It was asked with other parameters, which do not matter here:"
                 yield from _difference_lines(self.entry)
         for number, near in enumerate(self.nearest):
             yield ""

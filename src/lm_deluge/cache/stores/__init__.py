@@ -3,6 +3,7 @@
 from lm_deluge.cache.stores._protocol import (
     AwaitableStore,
     BoundedStore,
+    ConversationStore,
     JournalStore,
     LeaseStore,
     RebuildableStore,
@@ -14,6 +15,7 @@ from lm_deluge.cache.stores._protocol import (
 __all__ = [
     "AwaitableStore",
     "BoundedStore",
+    "ConversationStore",
     "JournalStore",
     "LeaseStore",
     "RebuildReport",

@@ -17,6 +17,7 @@ from lm_deluge.cache.runs import Run
 __all__ = [
     "AwaitableStore",
     "BoundedStore",
+    "ConversationStore",
     "JournalStore",
     "LeaseStore",
     "RebuildReport",
@@ -27,7 +28,7 @@ __all__ = [
 
 
 class Store(Protocol):
-    """Entries by key.
+    """Entries by key. A key has 48 bytes, or 32: see ``lm_deluge.canonical``.
 
     Attributes:
         blocks: whether calls wait for a disk or a network. If so, the engine makes them in worker threads.
@@ -76,6 +77,31 @@ class Store(Protocol):
     @property
     def location(self) -> str:
         """Where the entries are, for messages: a path, for example. Never holds a credential."""
+        ...
+
+
+@runtime_checkable
+class ConversationStore(Protocol):
+    """A store that finds all answers to a conversation: the entries whose keys begin with the conversation's.
+
+    A cache over any other store keeps one answer to a conversation, or with ``scope="request"`` one to a request.
+    """
+
+    def find_many(
+        self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
+    ) -> list[list[tuple[bytes, bytes]]]:
+        """Keys and values of the entries of each conversation, in order: at most 8 of each.
+
+        Those that are preferred come first, then the others, the newest first; those of which the store does not know
+        the time come last. A value that cannot be read is empty.
+
+        Args:
+            conversations: keys of conversations, 32 bytes each.
+            own: for each, the keys of entries that are preferred, the best first. They begin with the conversation's.
+
+        Raises:
+            CacheError: the store cannot be asked.
+        """
         ...
 
 

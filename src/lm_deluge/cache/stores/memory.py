@@ -11,7 +11,9 @@ import msgspec
 from lm_deluge._per_process import PerProcess
 from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores._candidates import in_order
 from lm_deluge.cache.stores._leases import Leases
+from lm_deluge.canonical import conversation_of
 from lm_deluge.errors import CacheError
 
 __all__ = ["MemoryStore"]
@@ -35,6 +37,7 @@ class MemoryStore:
         self._values: dict[bytes, bytes] | None = {}  # None once closed
         self._turn = PerProcess(threading.Lock)
         self._entries: OrderedDict[bytes, _Kept] = OrderedDict()  # in the order of their use, the oldest first
+        self._conversations: dict[bytes, set[bytes]] = {}  # the keys of each conversation's entries
         self._blobs = _Blobs()
         self._quarantined: list[tuple[Quarantined, tuple[bytes, ...]]] = []  # with names of blobs
         self._bytes = 0  # of values and requests in service
@@ -45,6 +48,20 @@ class MemoryStore:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         values = self._opened()
         return [values.get(key) for key in keys]
+
+    def find_many(
+        self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
+    ) -> list[list[tuple[bytes, bytes]]]:
+        with self._turn.get():
+            values = self._opened()
+            return [
+                [(key, values[key]) for key in in_order(preferred, self._created(conversation))]
+                for conversation, preferred in zip(conversations, own, strict=True)
+            ]
+
+    def _created(self, conversation: bytes) -> dict[bytes, float]:
+        keys = self._conversations.get(conversation, ())
+        return {key: self._entries[key].stored.facts.created for key in keys}
 
     def put_many(self, entries: Sequence[Entry]) -> None:
         with self._turn.get():
@@ -62,6 +79,7 @@ class MemoryStore:
                 )
                 self._entries[entry.key] = _Kept(stored, entry.refers)
                 self._bytes += stored.size
+                self._conversations.setdefault(conversation_of(entry.key), set()).add(entry.key)
                 values[entry.key] = entry.value
             self._shrink()
 
@@ -69,7 +87,7 @@ class MemoryStore:
         with self._turn.get():
             if self._opened().get(key) != value or (kept := self._entries.pop(key, None)) is None:
                 return False
-            self._opened().pop(key)
+            self._forget(key)
             self._bytes -= kept.stored.size
             # It keeps its blobs, so that its request can be read.
             stored = kept.stored
@@ -86,6 +104,7 @@ class MemoryStore:
         with self._turn.get():
             self._values = None
             self._entries.clear()
+            self._conversations.clear()
             self._quarantined.clear()
             self._blobs = _Blobs()
 
@@ -120,8 +139,8 @@ class MemoryStore:
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         with self._turn.get():
-            values = self._opened()
-            return sum([self._drop(key) and values.pop(key, None) is not None for key in keys])
+            self._opened()
+            return sum([self._drop(key) and self._forget(key) for key in keys])
 
     def quarantined(self) -> Iterator[Quarantined]:
         self._opened()
@@ -187,11 +206,10 @@ class MemoryStore:
                     self._entries.move_to_end(key)
 
     def _shrink(self) -> None:
-        values = self._opened()
         while self._max_bytes is not None and self._entries and self._bytes + self._blobs.bytes > self._max_bytes:
             key = next(iter(self._entries))
             self._drop(key)
-            values.pop(key, None)
+            self._forget(key)
 
     def _drop(self, key: bytes) -> bool:
         """Drop all of an entry but its value, so that a concurrent lookup finds the old or the new one."""
@@ -201,6 +219,15 @@ class MemoryStore:
         self._bytes -= kept.stored.size
         self._blobs.release(kept.refers)
         return True
+
+    def _forget(self, key: bytes) -> bool:
+        """Forget the value of an entry; whether there was one."""
+        keys = self._conversations.get(conversation_of(key))
+        if keys is not None:
+            keys.discard(key)
+            if not keys:
+                del self._conversations[conversation_of(key)]
+        return self._opened().pop(key, None) is not None
 
     # Runs
 

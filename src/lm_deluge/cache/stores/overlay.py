@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from lm_deluge.cache.entry import Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores._candidates import MOST
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import ConfigError
 
@@ -50,6 +51,18 @@ class OverlayStore:
         for key in self._own.hidden(list(found)) if found else ():
             del found[key]
         return [found.get(key) if value is None else value for key, value in zip(keys, values, strict=True)]
+
+    def find_many(
+        self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
+    ) -> list[list[tuple[bytes, bytes]]]:
+        """As the protocol says, but that what is in the own file comes before what is in the base."""
+        above = self._own.find_many(conversations, own)
+        below = self._base.find_many(conversations, own)
+        hidden = self._own.hidden([key for some in below for key, _ in some])
+        return [
+            _over(some, [one for one in others if one[0] not in hidden], preferred)
+            for some, others, preferred in zip(above, below, own, strict=True)
+        ]
 
     def put_many(self, entries: Sequence[Entry]) -> None:
         self._own.put_many(entries)
@@ -158,3 +171,12 @@ class OverlayStore:
         for entry, value in zip(of_base, own, strict=True):
             if value is None and entry.key not in hidden:
                 yield entry
+
+
+def _over(
+    above: Sequence[tuple[bytes, bytes]], below: Sequence[tuple[bytes, bytes]], own: Sequence[bytes]
+) -> list[tuple[bytes, bytes]]:
+    """The entries of a conversation in two files, those of the first one in place of the same ones in the other."""
+    values = {**dict(below), **dict(above)}
+    order = dict.fromkeys([*own, *(key for key, _ in above), *values])
+    return [(key, values[key]) for key in order if key in values][:MOST]

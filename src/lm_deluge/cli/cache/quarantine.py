@@ -80,4 +80,4 @@ def _namespace(entry: Quarantined, store: ScanStore, namespaces: Iterable[str]) 
         request = unpack_request(entry.request, store.read_blobs)
     except DamagedEntryError:
         return ""
-    return next((name for name in names if request.key(name) == entry.key), "")
+    return next((name for name in names if request.has_key(entry.key, name)), "")

@@ -8,12 +8,12 @@ from lm_deluge.cache.admin.archive.bundle import EntryLine
 from lm_deluge.cache.codec import UNKNOWN
 from lm_deluge.cache.entry import Facts
 from lm_deluge.cache.runs import Run
+from lm_deluge.canonical import KEY_SIZES
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.response import APIResponse
 
 __all__ = ["check_depth", "fingerprint_in", "key_in", "response_in", "sound_facts", "sound_run", "sound_time"]
 
-_KEY_BYTES = 32
 _DEPTH = 100  # the limit for prompts too; far below Python's recursion limit
 _MOST = 2**63 - 1  # the largest integer of SQLite
 _LATEST = 253_402_300_800.0  # the year 10000, where dates end
@@ -28,7 +28,13 @@ def key_in(line: EntryLine) -> bytes:
     Raises:
         DamagedEntryError: it is none.
     """
-    return _hex(line.key, _KEY_BYTES, "its key")
+    try:
+        key = bytes.fromhex(line.key)
+    except ValueError:
+        key = b""
+    if len(key) not in KEY_SIZES or key.hex() != line.key:
+        raise DamagedEntryError("its key is not 96 hexadecimal digits, or 64")
+    return key
 
 
 def fingerprint_in(line: EntryLine) -> bytes:

@@ -41,7 +41,7 @@ from lm_deluge.cache.assembly import entry_of
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.record import PackedRequest, StoredRequest
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores import JournalStore, Store
+from lm_deluge.cache.stores import ConversationStore, JournalStore, Store
 from lm_deluge.errors import CacheFileError, CacheVersionError, ConfigError, DamagedEntryError
 from lm_deluge.response import APIResponse
 from lm_deluge.text import counted
@@ -140,6 +140,7 @@ class _Load:
     ) -> None:
         self._journal = store if isinstance(store, JournalStore) and not dry_run else None
         self._runs = set(runs_of(store)) if self._journal is not None else set()
+        self._finds = getattr(store, "finds", isinstance(store, ConversationStore))
         self._incoming = incoming
         self._shared = shared
         self._namespace = namespace
@@ -258,9 +259,10 @@ class _Load:
 
     def _checked_key(self, key: bytes, request: StoredRequest, namespace: str, wanted: str) -> bytes:
         # A bundle of another key scheme has other keys; its entries get new ones.
-        if self._header is not None and self._header.keys == canonical.SCHEME and request.key(namespace) != key:
+        is_of_today = self._header is not None and self._header.keys == canonical.SCHEME
+        if is_of_today and not request.has_key(key, namespace):
             raise DamagedEntryError("its key is not that of its request")
-        return request.key(wanted)
+        return request.key(wanted, key, finds=self._finds)
 
     def _run(self, run: Run) -> None:
         if self._journal is not None and run.id not in self._runs:

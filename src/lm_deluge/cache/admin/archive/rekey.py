@@ -12,7 +12,7 @@ from lm_deluge.cache.assembly import entry_of
 from lm_deluge.cache.codec import Decoded, decode
 from lm_deluge.cache.entry import Entry, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
-from lm_deluge.cache.stores import Store
+from lm_deluge.cache.stores import ConversationStore, Store
 from lm_deluge.errors import ConfigError, DamagedEntryError
 from lm_deluge.text import counted, moment
 
@@ -67,6 +67,9 @@ def rekey(
 ) -> RekeyReport:
     """Give every entry the key that its stored request has today.
 
+    Entries of older versions get one that holds the parameters too. Where an answer was stored both for the
+    conversation and for the same request, the newer of the two is served, and the older one is quarantined.
+
     An entry is stored under its new key before the old one is removed, so whenever this is interrupted each answer is
     under at least one of them, and doing it again finishes the work.
 
@@ -107,6 +110,7 @@ class _Rekey:
     def __init__(self, store: Store, namespace_to: str | None, *, dry_run: bool) -> None:
         self._store = store
         self._scan = scannable(store)
+        self._finds = isinstance(store, ConversationStore)
         self._read_blobs = remembering(self._scan.read_blobs)
         self._namespace_to = namespace_to
         self._dry_run = dry_run
@@ -114,7 +118,7 @@ class _Rekey:
         self._left: list[Left] = []
 
     def run(self, filter: Filter) -> RekeyReport:
-        # Keys first, 32 bytes each: a scan of entries that are being written could find the new ones.
+        # Keys first, 48 bytes each: a scan of entries that are being written could find the new ones.
         misplaced = [stored.key for stored in entries(self._store, filter) if self._is_misplaced(stored)]
         for keys in _batches(misplaced):
             moves = [self._moving(stored) for stored in self._scan.read(keys) if stored is not None]
@@ -139,7 +143,7 @@ class _Rekey:
             if request.redacted:
                 self._redacted += 1
                 return False
-            if request.key(self._namespace(stored)) == stored.key:
+            if self._key_of(request, stored) == stored.key:
                 self._right += 1
                 return False
             decode(stored.key, stored.value)
@@ -150,6 +154,9 @@ class _Rekey:
 
     def _namespace(self, stored: Stored) -> str:
         return self._namespace_to or stored.namespace
+
+    def _key_of(self, request: StoredRequest, stored: Stored) -> bytes:
+        return request.key(self._namespace(stored), stored.key, finds=self._finds)
 
     def _moving(self, stored: Stored) -> _Move | None:
         try:
@@ -166,10 +173,12 @@ class _Rekey:
             self._left.append(Left(stored.key.hex(), str(error)))
 
     def _entry(self, stored: Stored, found: Decoded, request: StoredRequest) -> Entry:
+        if self._finds:
+            request = msgspec.structs.replace(request, scope="conversation")  # the key tells the parameters
         fingerprint = found.fingerprint if request.parameters is None else request.parameters.fingerprint
         created, namespace = found.created or stored.facts.created, self._namespace(stored)
         return entry_of(
-            request.key(namespace),
+            self._key_of(request, stored),
             found.response,
             request.pack(),
             namespace=namespace,

@@ -13,7 +13,7 @@ __all__ = ["find", "key_filter", "only_one"]
 T = TypeVar("T")
 
 _NAMED = 4
-_KEY_DIGITS = 64
+_KEY_DIGITS = (64, 96)
 
 
 def find(store: Store, prefix: str) -> Stored:
@@ -28,10 +28,11 @@ def find(store: Store, prefix: str) -> Stored:
         CacheError: the store cannot be read, or cannot say what it holds.
     """
     wanted = key_filter(prefix)
-    found: Iterable[Stored | None] = (
-        scannable(store).read([bytes.fromhex(wanted.key)]) if len(wanted.key) == _KEY_DIGITS else entries(store, wanted)
-    )
-    return only_one(((stored.key, stored) for stored in found if stored is not None), wanted.key, "entry")
+    if len(wanted.key) in _KEY_DIGITS:
+        (whole,) = scannable(store).read([bytes.fromhex(wanted.key)])
+        if whole is not None:
+            return whole
+    return only_one(((stored.key, stored) for stored in entries(store, wanted)), wanted.key, "entry")
 
 
 def key_filter(prefix: str) -> Filter:
@@ -42,7 +43,7 @@ def key_filter(prefix: str) -> Filter:
     """
     wanted = Filter(key=prefix.strip().removesuffix("…"))
     if not wanted.key:
-        raise ConfigError("A key is needed: 64 hexadecimal digits, or the first few of them.")
+        raise ConfigError("A key is needed: 96 hexadecimal digits, or the first few of them.")
     return wanted
 
 

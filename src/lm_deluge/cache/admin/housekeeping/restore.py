@@ -25,7 +25,7 @@ def restore(store: Store, key: bytes) -> bool:
 
     Args:
         store: the store.
-        key: of the entry, 32 bytes.
+        key: of the entry.
 
     Returns:
         Whether it is served now. False if there is an entry in service under the key, or none to restore.
@@ -56,7 +56,7 @@ def _entry(store: ScanStore, quarantined: Quarantined, found: Decoded) -> Entry:
     try:
         request = unpack_request(quarantined.request, store.read_blobs)
         # The namespace is not kept by itself, but the key is made from it.
-        namespace = next((name for name in _namespaces(store) if request.key(name) == quarantined.key), _DEFAULT)
+        namespace = next((name for name in _namespaces(store) if request.has_key(quarantined.key, name)), _DEFAULT)
     except DamagedEntryError:
         return bare
     packed = request.pack()

@@ -30,9 +30,11 @@ from lm_deluge.cache.entry import Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._leases import Leases
 from lm_deluge.cache.stores.leveldb.files import check_directory, copy_privately, files_in, in_use, said_by
+from lm_deluge.cache.stores.leveldb.find import find
 from lm_deluge.cache.stores.leveldb.links import BLOB, LINK, Links
 from lm_deluge.cache.stores.leveldb.values import (
     DECODERS,
+    ENTRY,
     FACTS,
     QUARANTINED,
     RUN,
@@ -47,10 +49,10 @@ from lm_deluge.errors import CacheFileError, CacheVersionError, DamagedEntryErro
 
 __all__ = ["LevelDBStore"]
 
-_ENTRY = b"e"
 _REQUEST = b"r"
 _FORMAT = b"lm_deluge"
 _NAME_BYTES = 32
+_PLACE_AT = len(QUARANTINED) + 8  # where the key of what was quarantined begins, behind the time
 
 _open_here: "weakref.WeakSet[LevelDBStore]" = weakref.WeakSet()  # and not only a copy of it
 
@@ -157,7 +159,7 @@ class LevelDBStore:
 
     def _is_of_format_1(self) -> bool:
         """Whether no entry has facts beside it, as in the format that was never released."""
-        return self._has_any(_ENTRY) and not self._has_any(FACTS)
+        return self._has_any(ENTRY) and not self._has_any(FACTS)
 
     def _has_any(self, prefix: bytes) -> bool:
         with self._db.iterator(prefix=prefix, include_value=False) as keys:
@@ -167,12 +169,19 @@ class LevelDBStore:
         with self._opened() as db:
             return [self._value(db, key) for key in keys]
 
+    def find_many(
+        self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
+    ) -> list[list[tuple[bytes, bytes]]]:
+        with self._opened() as db:
+            asked = zip(conversations, own, strict=True)
+            return [find(db, *one, value=self._value, part=self._read_part, damage=self._unreadable) for one in asked]
+
     def put_many(self, entries: Sequence[Entry]) -> None:
         with self._written() as (db, batch):
             links = Links(db, batch)
             for entry in {entry.key: entry for entry in entries}.values():
                 about = About(entry.namespace, entry.facts, entry.expires)
-                batch.put(_ENTRY + entry.key, entry.value)
+                batch.put(ENTRY + entry.key, entry.value)
                 batch.put(_REQUEST + entry.key, entry.request)
                 batch.put(FACTS + entry.key, encode(about))
                 links.replace(entry.key, entry.refers, entry.blobs)
@@ -253,7 +262,7 @@ class LevelDBStore:
         with self._written() as (db, batch):
             links = Links(db, batch)
             for place, _ in self._pairs(QUARANTINED, values=False):
-                if place[-_NAME_BYTES:] in unwanted:
+                if place[_PLACE_AT:] in unwanted:
                     batch.delete(place)
                     links.replace(place[1:], (), {})
                     gone += 1
@@ -262,7 +271,7 @@ class LevelDBStore:
 
     def usage(self) -> Mapping[str, int]:
         return {
-            "entries": sum(1 for _ in self._pairs(_ENTRY, values=False)),
+            "entries": sum(1 for _ in self._pairs(ENTRY, values=False)),
             "blobs": sum(1 for _ in self._pairs(BLOB, values=False)),
             "quarantined": sum(1 for _ in self._pairs(QUARANTINED, values=False)),
             "bytes": sum(files_in(self._path).values()),
@@ -280,7 +289,8 @@ class LevelDBStore:
                     if not is_blob(name, packed):
                         yield f"blob {name.hex()[:16]}… does not hold what its digest says"
                 elif kind in DECODERS and decode(kind, packed) is None:
-                    yield f"{DECODERS[kind][1]} of {name[-_NAME_BYTES:].hex()[:16]}… do not decode"
+                    named = key[_PLACE_AT:] if kind == QUARANTINED else name
+                    yield f"{DECODERS[kind][1]} of {named.hex()[:16]}… do not decode"
             missing = {key[1 : 1 + _NAME_BYTES] for key, _ in self._pairs(LINK, values=False)} - known
         except CacheFileError as error:
             yield str(error)
@@ -316,7 +326,7 @@ class LevelDBStore:
 
     def _value(self, db: Any, key: bytes) -> bytes | None:
         try:
-            found: bytes | None = db.get(_ENTRY + key)
+            found: bytes | None = db.get(ENTRY + key)
         except self._unreadable:
             return b""
         return found
@@ -344,12 +354,12 @@ class LevelDBStore:
         )
 
     def _remove(self, key: bytes, batch: Any, links: Links) -> None:
-        for prefix in (_ENTRY, _REQUEST, FACTS):
+        for prefix in (ENTRY, _REQUEST, FACTS):
             batch.delete(prefix + key)
         links.replace(key, (), {})
 
     def _batches(self, newest_first: bool, size: int) -> Iterator[list[bytes]]:
-        keys: Iterator[bytes] = (key[1:] for key, _ in self._pairs(_ENTRY, values=False))
+        keys: Iterator[bytes] = (key[1:] for key, _ in self._pairs(ENTRY, values=False))
         if newest_first:
             created = {key[1:]: about_of(packed).facts.created for key, packed in self._pairs(FACTS)}
             keys = iter(sorted(keys, key=lambda key: created.get(key, 0.0), reverse=True))

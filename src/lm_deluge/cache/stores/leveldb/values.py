@@ -10,8 +10,21 @@ from lm_deluge.cache.entry import Facts, Quarantined
 from lm_deluge.cache.runs import Run
 from lm_deluge.errors import DamagedEntryError
 
-__all__ = ["DECODERS", "FACTS", "QUARANTINED", "RUN", "About", "about_of", "decode", "encode", "end_of", "is_blob"]
+__all__ = [
+    "DECODERS",
+    "ENTRY",
+    "FACTS",
+    "QUARANTINED",
+    "RUN",
+    "About",
+    "about_of",
+    "decode",
+    "encode",
+    "end_of",
+    "is_blob",
+]
 
+ENTRY = b"e"
 FACTS = b"i"
 QUARANTINED = b"a"
 RUN = b"j"

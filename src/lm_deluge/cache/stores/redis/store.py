@@ -5,6 +5,7 @@ Every name begins with a prefix and a kind; what follows are the bytes of a key 
     lm_deluge:value:KEY     the value of an entry; a lookup is one MGET of these
     lm_deluge:request:KEY   its packed request
     lm_deluge:facts:KEY     its namespace, facts, expiry, and the names of the blobs it refers to
+    lm_deluge:newest:KEY    the latest entries of a conversation: when each was stored, and its key
     lm_deluge:blob:NAME     a blob, compressed, with the names it refers to
     lm_deluge:lease:KEY     who fetches the answer of a key
     lm_deluge:aside         a list of what was quarantined
@@ -21,18 +22,20 @@ from typing import ClassVar
 
 from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.stores._candidates import in_order
 from lm_deluge.cache.stores.redis.address import Address
 from lm_deluge.cache.stores.redis.client import Command, RedisClient
 from lm_deluge.cache.stores.redis.limits import exchange
+from lm_deluge.cache.stores.redis.newest import NOTE, note, noted
 from lm_deluge.cache.stores.redis.pieces import KEYS_AT_ONCE, in_pieces, pieces_of
 from lm_deluge.cache.stores.redis.scripts import ACQUIRE, QUARANTINE, RELEASE, RENEW
 from lm_deluge.cache.stores.redis.values import ABOUT, QUARANTINED, RUN, About, decode, encode, pack_blob, unpack_blob
+from lm_deluge.canonical import KEY_SIZES, conversation_of
 from lm_deluge.errors import CacheError, CacheFileError, CacheVersionError
 
 __all__ = ["RedisStore"]
 
 _FORMAT = 1
-_KEY_BYTES = 32
 _SOON_MS = 60_000  # a blob with less time left is sent again: it could expire before its entry arrives
 _FOR_EVER = -1  # PTTL of a key that does not expire
 _LAST_MS = 2**62
@@ -103,6 +106,27 @@ class RedisStore:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._get(b"value", keys)
 
+    def find_many(
+        self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
+    ) -> list[list[tuple[bytes, bytes]]]:
+        """As the protocol says. What is preferred comes with the first exchange; the others, if there are any, with a
+        second one."""
+        # Under the conversation's own name may be what an older version stored.
+        direct = [[*preferred, conversation] for preferred, conversation in zip(own, conversations, strict=True)]
+        names = [self._name(b"newest", conversation) for conversation in conversations]
+        names += [self._name(b"value", key) for keys in direct for key in keys]
+        found = self._get_named(names)
+        latest = [noted(one) for one in found[: len(conversations)]]
+        values = dict(zip([key for keys in direct for key in keys], found[len(conversations) :], strict=True))
+        others = list(dict.fromkeys(key for created in latest for key in created if key not in values))
+        values.update(zip(others, self._get(b"value", others), strict=True))
+        given: list[list[tuple[bytes, bytes]]] = []
+        for keys, preferred, created in zip(direct, own, latest, strict=True):
+            there = {key: value for key in (*keys, *created) if (value := values[key]) is not None}
+            order = in_order(preferred, {key: created.get(key, 0.0) for key in there})
+            given.append([(key, there[key]) for key in order])
+        return given
+
     def put_many(self, entries: Sequence[Entry]) -> None:
         for some in pieces_of(entries):
             commands = self._blob_commands(some)
@@ -114,6 +138,7 @@ class RedisStore:
                     (b"facts", encode(about)),
                 ):
                     commands.append(("SET", self._name(kind, entry.key), content, *_until(entry.expires)))
+            commands += self._note_commands(some)
             self._used.all_or_none(commands)
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
@@ -307,6 +332,18 @@ class RedisStore:
                 commands.append(("PEXPIREAT", place, _milliseconds(expires), "GT"))
         return commands
 
+    def _note_commands(self, entries: Sequence[Entry]) -> list[Command]:
+        """What notes entries among the latest of their conversations."""
+        noted = [entry for entry in entries if conversation_of(entry.key) != entry.key]
+        if not noted:
+            return []
+        names = [self._name(b"newest", conversation_of(entry.key)) for entry in noted]
+        arguments: list[object] = []
+        for entry in noted:
+            end = "" if entry.expires is None else _milliseconds(entry.expires)
+            arguments += (note(entry.key, entry.facts.created), end)
+        return [("EVAL", NOTE, len(names), *names, *arguments)]
+
     def _left(self, names: Sequence[bytes]) -> list[int | None]:
         """How many milliseconds each blob has left: None for no end, less than 0 if it is not there."""
         left: list[int] = []
@@ -324,13 +361,16 @@ class RedisStore:
         start = self._name(kind, b"")
         for names in self._used.scan(_literally(start) + b"*", size):
             # Another prefix may begin with ours. Names under it are longer.
-            yield [name[len(start) :] for name in names if len(name) == len(start) + _KEY_BYTES]
+            yield [name[len(start) :] for name in names if len(name) - len(start) in KEY_SIZES]
 
     def _get(self, kind: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self._get_named([self._name(kind, key) for key in keys])
+
+    def _get_named(self, names: Sequence[bytes]) -> list[bytes | None]:
         found: list[bytes | None] = []
-        for some in in_pieces(keys):
+        for some in in_pieces(names):
             with exchange():
-                found.extend(self._used.get_many([self._name(kind, key) for key in some]))
+                found.extend(self._used.get_many(some))
         return found
 
     def _name(self, kind: bytes, key: bytes) -> bytes:

@@ -9,6 +9,7 @@ from lm_deluge.cache.stores.sqlite.connection import MOST_CELL_BYTES
 from lm_deluge.cache.stores.sqlite.parts import PART, further_tables, tables_of_ours
 from lm_deluge.cache.stores.sqlite.rows import COLUMNS
 from lm_deluge.cache.stores.sqlite.walk import is_damage, walk
+from lm_deluge.canonical import KEY_SIZES
 from lm_deluge.errors import DamagedEntryError
 
 __all__ = ["problems", "read_blob"]
@@ -63,7 +64,7 @@ def _entries(reader: sqlite3.Connection) -> Iterator[str]:
     facts = COLUMNS.removeprefix("key, ").removesuffix(", response, request")
     for rowid, length, *rest in walk(reader, "entries", f"{kinds}, {facts}", on_damage=count):
         types, sizes = rest[:3], rest[3:5]
-        if length != 32 or types != [b"blob"] * 3:
+        if length not in KEY_SIZES or types != [b"blob"] * 3:
             yield f"entry {rowid} has cells of another type than was stored"
         elif max(sizes) > MOST_CELL_BYTES:
             yield f"entry {rowid} has a cell of {max(sizes):,} bytes, and no entry has more than {MOST_CELL_BYTES:,}"

@@ -22,12 +22,12 @@ from lm_deluge.cache.stores.sqlite.file import identify
 from lm_deluge.cache.stores.sqlite.rows import COLUMNS, QUARANTINED, hide, put, quarantine, quarantined, stored, touch
 from lm_deluge.cache.stores.sqlite.runs import read_runs, record_run
 from lm_deluge.cache.stores.sqlite.walk import is_damage, select_by_key, walk
+from lm_deluge.canonical import KEY_SIZES
 from lm_deluge.errors import CacheError, CacheFileError, DamagedEntryError
 
 __all__ = ["rebuild"]
 
 _AT_ONCE = 256
-_KEY_BYTES = 32
 
 
 def rebuild(path: Path, now: float) -> RebuildReport:
@@ -119,7 +119,7 @@ def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
 
     entries = (stored(row[1:]) for row in walk(old, "entries", COLUMNS, on_damage=hole))
     while read := list(islice(entries, _AT_ONCE)):
-        some = [one for one in read if len(one.key) == _KEY_BYTES]
+        some = [one for one in read if len(one.key) in KEY_SIZES]
         holes += len(read) - len(some)  # no entries: the rest of a cut page, for example, is zeros
         with new.transaction() as writer:
             put(writer, [blobs.complete(one.as_entry(_facts(one))) for one in some], {})
@@ -164,7 +164,7 @@ def _indexed(old: sqlite3.Connection) -> Iterator[bytes]:
         try:
             with closing(old.execute(select, (last,))) as cursor:
                 for (key,) in cursor:
-                    if isinstance(key, bytes) and len(key) == _KEY_BYTES:
+                    if isinstance(key, bytes) and len(key) in KEY_SIZES:
                         yield key
                         last = key if order == "ASC" else last
             return

@@ -21,6 +21,7 @@ from lm_deluge.cache.stores.sqlite.check import problems, read_blob
 from lm_deluge.cache.stores.sqlite.database import Database, Synchronous
 from lm_deluge.cache.stores.sqlite.eviction import evict, shrink, used_bytes
 from lm_deluge.cache.stores.sqlite.file import resolved
+from lm_deluge.cache.stores.sqlite.find import find
 from lm_deluge.cache.stores.sqlite.rebuild import rebuild
 from lm_deluge.cache.stores.sqlite.runs import read_runs, record_run
 from lm_deluge.cache.stores.sqlite.touches import Touches
@@ -89,6 +90,12 @@ class SqliteStore:
         values: dict[bytes, Any] = dict(found)
         values.update(dict.fromkeys(unreadable, _UNREADABLE))
         return [values.get(key) for key in keys]
+
+    def find_many(
+        self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
+    ) -> list[list[tuple[bytes, bytes]]]:
+        with self._database.reading() as reader:
+            return find(reader, conversations, own)
 
     def put_many(self, entries: Sequence[Entry]) -> None:
         last = {entry.key: entry for entry in entries}

@@ -1,0 +1,142 @@
+"""Which of the stored answers a prompt gets: what ``scope`` means.
+
+Every answer is stored under the conversation and the parameters. With ``scope="conversation"`` any answer will do: one
+to the same parameters first, else the newest. With ``scope="request"`` only one to the same parameters. An answer that
+is too old or damaged is passed over for the next.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lm_deluge.cache.candidates import allowed, fingerprints
+from lm_deluge.cache.codec import UNKNOWN, Decoded
+from lm_deluge.cache.core import Core
+from lm_deluge.cache.found import Asked, Found
+from lm_deluge.canonical import entry_key
+from lm_deluge.request import Parameters
+
+__all__ = ["IN_FLIGHT_SECONDS", "MISS", "Lookup"]
+
+MISS = Found()
+
+IN_FLIGHT_SECONDS = 5.0  # for which a lookup waits for what is being written; a writer may be held up elsewhere
+
+Candidates = Sequence[tuple[bytes, Any]]
+
+
+class Lookup:
+    """Looks answers up in a cache, for requests with the same parameters.
+
+    Args:
+        core: the cache.
+        parameters: what is asked beside the prompts, of each model that may answer.
+
+    Attributes:
+        contexts: the forms of the parameters, by model.
+
+    Raises:
+        ConfigError: ``scope="request"`` and no parameters.
+    """
+
+    def __init__(self, core: Core, parameters: Sequence[Parameters]) -> None:
+        self._core = core
+        self._by_request = core.scope == "request"
+        self.contexts = {one.model: core.context(one) for one in parameters}
+        # An answer of any of the client's models will do, in whatever scope.
+        self._asked = list(self.contexts.values()) or [core.context(None)]
+        if not core.finds and not self._by_request:
+            self._asked = self._asked[:1]  # their keys are the same
+        self._own = frozenset(context.fingerprint for context in self.contexts.values())
+        self._own_in_old_keys = fingerprints(parameters)
+
+    def flight_key(self, asked: Asked) -> bytes:
+        """What identifies an answer among those who look in this way."""
+        if self._by_request:
+            return self._core.key(asked.prompt, self._asked[0], asked.sample)
+        return self._core.conversation(asked.prompt, asked.sample)
+
+    def rounds(self, asked: Sequence[Asked]) -> "list[Callable[[Sequence[int]], list[bytes]]]":
+        """For a store that keeps one answer under each key: what to look up, one after another, of the prompts at some
+        positions."""
+
+        def keys_of(context: Any) -> Callable[[Sequence[int]], list[bytes]]:
+            return lambda positions: [
+                self._core.key(asked[position].prompt, context, asked[position].sample) for position in positions
+            ]
+
+        return [keys_of(context) for context in self._asked]
+
+    def find(self, store: Any, asked: Sequence[Asked], oldest: float | None) -> list[Found]:
+        """What there is for each prompt, with one call of the store. Blocks.
+
+        In a store that keeps one answer under each key, only what the first of the parameters lead to.
+        """
+        if not self._core.finds:
+            return self.get(store, self.rounds(asked)[0](range(len(asked))), oldest)
+        found = [self._best(some, oldest) for some in self._candidates(store, asked)]
+        self._core.touch([item.entry for item in found if item.entry is not None])
+        return found
+
+    def keys(self, store: Any, asked: Asked) -> set[bytes]:
+        """The keys of the entries that a lookup of a prompt could give; a store gives a few at once. Blocks."""
+        if self._core.finds:
+            return {key for key, _ in self._candidates(store, [asked])[0]}
+        (key,) = self.rounds([asked])[0]([0])
+        return set() if store.get_many([key]) == [None] else {key}
+
+    def get(self, store: Any, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
+        """What there is under each key of any store. Blocks."""
+        self._wait_for_writes([keys])
+        found = [
+            self.found(key, self._core.decoded(key, value), oldest)
+            for key, value in zip(keys, store.get_many(keys), strict=True)
+        ]
+        self._core.touch([item.entry for item in found if item.entry is not None])
+        return found
+
+    def found(self, key: bytes, decoded: Decoded | str | None, oldest: float | None) -> Found:
+        """What came of one candidate."""
+        if decoded is None:
+            return MISS
+        if isinstance(decoded, str):
+            return Found(damage=decoded)
+        if oldest is not None and self._core.is_older(decoded, oldest):
+            return MISS
+        return Found(decoded.response, key, decoded.fingerprint not in self._own and decoded.fingerprint != UNKNOWN)
+
+    def _candidates(self, store: Any, asked: Sequence[Asked]) -> list[Candidates]:
+        conversations = [self._core.conversation(item.prompt, item.sample) for item in asked]
+        own = [[entry_key(one, context.digest) for context in self._asked] for one in conversations]
+        # The old key, under which there may be an answer to the same parameters or to others, comes last.
+        both = [[*keys, one] for one, keys in zip(conversations, own, strict=True)]
+        self._wait_for_writes(own if self._by_request else both)
+        found = _values(store, both) if self._by_request else store.find_many(conversations, own)
+        return [
+            allowed(some, scope=self._core.scope, own=keys, own_fingerprints=self._own_in_old_keys)
+            for some, keys in zip(found, own, strict=True)
+        ]
+
+    def _best(self, candidates: Candidates, oldest: float | None) -> Found:
+        damage: str | None = None
+        for key, value in candidates:
+            outcome = self.found(key, self._core.decoded(key, value), oldest)
+            if outcome.response is not None:
+                return outcome if damage is None else Found(outcome.response, key, outcome.differs, damage)
+            damage = damage or outcome.damage
+        return MISS if damage is None else Found(damage=damage)
+
+    def _wait_for_writes(self, wanted: Sequence[Sequence[bytes]]) -> None:
+        """What another run has just received and handed to the writer is as good as stored, in a moment."""
+        writer = self._core.writer
+        if writer.is_idle:
+            return
+        for keys in wanted:
+            for key in keys:
+                if (write := writer.in_flight(key)) is not None:
+                    writer.wait(write, seconds=IN_FLIGHT_SECONDS)
+
+
+def _values(store: Any, wanted: Sequence[Sequence[bytes]]) -> list[Candidates]:
+    """The entries under several keys of each prompt that are there, in order."""
+    values = iter(store.get_many([key for keys in wanted for key in keys]))
+    return [[(key, value) for key in keys if (value := next(values)) is not None] for keys in wanted]

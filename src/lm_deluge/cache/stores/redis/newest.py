@@ -1,0 +1,53 @@
+"""The latest entries of a conversation in a Redis server, where keys are in no order.
+
+They are noted in one string, the latest first: for each when it was stored, a double of 8 bytes, and its key of 48.
+Notes of entries that are gone do no harm, and are pushed out by later ones.
+"""
+
+import struct
+
+from lm_deluge.cache.stores._candidates import MOST
+from lm_deluge.canonical import KEY_SIZES
+
+__all__ = ["NOTE", "note", "noted"]
+
+_NOTE = struct.Struct(f"<d{max(KEY_SIZES)}s")
+
+# Notes last as long as the entry that lasts longest.
+NOTE = f"""
+local size, most = {_NOTE.size}, {MOST}
+for i, place in ipairs(KEYS) do
+    local fresh, last = ARGV[2 * i - 1], ARGV[2 * i]
+    local before = redis.call('TYPE', place)['ok'] == 'string' and redis.call('GET', place) or ''
+    local notes = {{fresh}}
+    for at = 1, #before, size do
+        local one = before:sub(at, at + size - 1)
+        if #notes < most and #one == size and one:sub(9) ~= fresh:sub(9) then
+            notes[#notes + 1] = one
+        end
+    end
+    local left = before == '' and -2 or redis.call('PTTL', place)
+    redis.call('SET', place, table.concat(notes))
+    if last ~= '' and left ~= -1 then
+        redis.call('PEXPIREAT', place, last)
+        if left > redis.call('PTTL', place) then
+            redis.call('PEXPIRE', place, left)
+        end
+    end
+end
+return #KEYS
+"""
+"""A script that notes entries. It takes the names, and for each a note, and when the entry expires in milliseconds, or
+nothing."""
+
+
+def note(key: bytes, created: float) -> bytes:
+    """An entry of 48 bytes as it is noted."""
+    return _NOTE.pack(created, key)
+
+
+def noted(notes: bytes | None) -> dict[bytes, float]:
+    """The keys that are noted, and when each entry was stored. What is no note is left out."""
+    if notes is None or len(notes) % _NOTE.size or len(notes) > MOST * _NOTE.size:
+        return {}
+    return {key: created for created, key in _NOTE.iter_unpack(notes)}
