@@ -31,6 +31,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         prompts: responses given, errors included.
         hits: answered from the local cache.
         hits_by_store: the same, by where the entries are.
+        hits_of_other_requests: hits that were asked of another model or with other parameters, which a cache of
+            ``scope="conversation"`` serves.
         calls: HTTP requests sent, retries included.
         errors: prompts that ended without an answer.
         retries: calls that were made again.
@@ -59,6 +61,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     prompts: int = 0
     hits: int = 0
     hits_by_store: dict[str, int] = {}
+    hits_of_other_requests: int = 0
     calls: int = 0
     errors: int = 0
     retries: int = 0

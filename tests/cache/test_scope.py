@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lm_deluge.cache import DistributedDictCache, ResponseCache, SqliteCache
+from lm_deluge.cache import DistributedDictCache, MemoryCache, ResponseCache, SqliteCache
 from lm_deluge.cache.admin.archive import export, load, rekey
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Entry
@@ -23,7 +23,7 @@ from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.cache.stores.overlay import OverlayStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.canonical import conversation_key, conversation_of, entry_key, parameters_of, request_key
-from lm_deluge.errors import CacheWarning
+from lm_deluge.errors import CacheWarning, ConfigError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -267,6 +267,25 @@ def test_in_redis_others_are_found_as_long_as_they_last(redis_url: str) -> None:
         time.sleep(0.5)
         left = [name for name in store._used.scan(b"*newest*", 100) for name in name]
         assert len(left) == 2  # of "p" and "q"
+
+
+# How to look where nothing is said
+
+
+def test_the_environment_says_how_to_look_where_no_argument_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LM_DELUGE_CACHE_SCOPE", "request")
+    assert MemoryCache().core.scope == "request"
+    assert MemoryCache(scope="conversation").core.scope == "conversation"
+    monkeypatch.setenv("LM_DELUGE_CACHE_SCOPE", "")
+    assert MemoryCache().core.scope == "conversation"
+    monkeypatch.setenv("LM_DELUGE_CACHE_SCOPE", "prompt")
+    assert MemoryCache(scope="request").core.scope == "request"
+    with pytest.raises(ConfigError, match="LM_DELUGE_CACHE_SCOPE='prompt'"):
+        MemoryCache()
+    monkeypatch.delenv("LM_DELUGE_CACHE_SCOPE")
+    assert MemoryCache().core.scope == "conversation"
+    with pytest.raises(ConfigError, match="scope='prompt'"):
+        MemoryCache(scope="prompt")  # type: ignore[arg-type]
 
 
 # Files of older versions

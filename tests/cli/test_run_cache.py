@@ -112,11 +112,12 @@ def test_an_answer_that_is_too_old_is_asked_again(
     with SqliteCache(tmp_path / "my.db", clock=LongAgo()) as cache:  # type: ignore[arg-type]
         cache.put(Conversation.user("a"), APIResponse(model_internal="gpt-4.1-mini", content=Message.ai("old")))
     write_prompts("a")
-    deluge.inside(*RUN, "--max-age", "10000d")
+    by_conversation = ("--scope", "conversation")  # it is not known what was asked beside it
+    deluge.inside(*RUN, *by_conversation, "--max-age", "10000d")
     assert emulator.calls == 0
-    deluge.inside(*RUN, "--max-age", "7d")
+    deluge.inside(*RUN, *by_conversation, "--max-age", "7d")
     assert emulator.calls == 1
-    deluge.inside(*RUN, "--ttl", "7d")
+    deluge.inside(*RUN, *by_conversation, "--ttl", "7d")
     assert emulator.calls == 1
 
 
@@ -129,11 +130,29 @@ def test_the_scope_keeps_models_and_parameters_apart(deluge: Deluge, emulator: E
     assert emulator.calls == 2
 
 
+def test_a_run_looks_for_the_same_request_unless_it_is_told_otherwise(
+    deluge: Deluge, emulator: Emulator, write_prompts: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_prompts("a")
+    deluge.inside(*RUN)
+    deluge.inside(*RUN, "--temperature", "0.5")
+    assert emulator.calls == 2
+    deluge.inside(*RUN, "--temperature", "0.7", "--scope", "conversation")
+    assert emulator.calls == 2
+    monkeypatch.setenv("LM_DELUGE_CACHE_SCOPE", "conversation")
+    deluge.inside(*RUN, "--temperature", "0.7")
+    assert emulator.calls == 2
+    deluge.inside(*RUN, "--temperature", "0.7", "--scope", "request")
+    assert emulator.calls == 3
+
+
 def test_a_warning_says_what_to_change(deluge: Deluge, emulator: Emulator, write_prompts: Write) -> None:
     write_prompts("a")
     deluge.inside(*RUN)
-    done = deluge.run(*RUN, "--temperature", "0.5")
+    done = deluge.run(*RUN, "--temperature", "0.5", "--scope", "conversation")
     assert "scope 'request'" in done.stderr
+    assert "hits of other requests" in done.stderr
+    assert "1 hit was asked of another model or with other parameters" in " ".join(done.stderr.split())
 
 
 def test_answers_that_were_cut_short_are_not_admitted(deluge: Deluge, emulator: Emulator, write_prompts: Write) -> None:

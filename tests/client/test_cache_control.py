@@ -277,6 +277,28 @@ class TestScope:
         assert len(caught) == 1
         assert re.search(r"temperature|top_p|max_new_tokens|json_mode|logprobs|extra_body|tool|schema", str(caught[0]))
 
+    def test_each_of_two_models_gets_its_own_answers_back(self, emulator, make_client):
+        cache = MemoryCache()
+        mini, full = make_client(cache=cache), make_client("gpt-4.1", cache=cache)
+        first = ask(mini, ["a"], cache_mode="refresh"), ask(full, ["a"], cache_mode="refresh")
+        assert emulator.calls == 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = ask(mini, ["a"]), ask(full, ["a"])
+        assert emulator.calls == 2
+        assert [one[0].content for one in again] == [one[0].content for one in first]
+        assert [one[0].model_internal for one in again] == ["gpt-4.1-mini", "gpt-4.1"]
+
+    def test_hits_of_other_requests_are_counted(self, emulator, make_client):
+        cache = MemoryCache()
+        ask(make_client(cache=cache), ["a", "b"])
+        client = make_client(cache=cache, temperature=0.5)
+        ask(client, ["c"])
+        with pytest.warns(CacheWarning, match="other parameters") as caught:
+            ask(client, ["a", "b", "c"])
+        assert len(caught) == 1
+        assert (client.last_report.hits, client.last_report.hits_of_other_requests) == (3, 2)
+
     def test_the_warning_names_the_values(self, emulator, make_client):
         cache = MemoryCache()
         ask(make_client(cache=cache, temperature=0.0), ["a"])

@@ -13,6 +13,16 @@ def test_what_did_not_happen_is_not_told() -> None:
     assert summary(report) == "10 prompts in 2.0 s (5.0/s): 10 calls, $0.5000 paid."
 
 
+def test_hits_of_other_requests_are_told_with_the_remedy() -> None:
+    report = RunReport(prompts=9, hits=9, hits_of_other_requests=3, cost_avoided=0.5, seconds=1.0)
+    assert summary(report) == (
+        "9 prompts from the cache in 1.0 s (9.0/s): $0 paid, $0.5000 saved. 3 hits were asked of another model or with "
+        "other parameters; to keep them apart, use the scope 'request'."
+    )
+    report = RunReport(prompts=9, hits=1, hits_of_other_requests=1, calls=8, cost=0.5, cost_without_prompt_caching=0.5)
+    assert "9 prompts: 1 hit, 8 calls, $0.5000 paid. 1 hit was asked of another model" in summary(report)
+
+
 def test_a_report_reads_as_lines():
     report = RunReport(prompts=3_000, calls=2, cost=0.1 + 0.2, usage=Usage(input_tokens=1_234), hits_by_store={"a": 7})
     assert str(report).splitlines() == [

@@ -57,7 +57,7 @@ def test_no_digest_reaches_a_cache_or_a_bundle(make_client: Any, tmp_path: Path,
         request = unpack_request(stored.request, cache.backend.read_blobs)
         assert request.parameters is not None
         assert request.parameters.extra_headers == {"x-pwd": ""}
-        assert (request.parameters.sealed is None) == (scope == "conversation"), "where no key needs it, not even that"
+        assert request.parameters.sealed is None, "the key tells requests apart, so not even that is kept"
         with SqliteCache(tmp_path / "other.db", scope=scope) as other:
             report = load(other.backend, tmp_path / "b.jsonl")
             assert report.added == 1

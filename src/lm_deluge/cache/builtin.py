@@ -29,7 +29,7 @@ class SqliteCache(ResponseCache):
             survives a power cut as well.
         base: another cache file, to be read where this one has no answer, and never written: answers that a team
             shares, for example.
-        scope: ``"conversation"`` or ``"request"``.
+        scope: ``"conversation"`` or ``"request"``; by default ``LM_DELUGE_CACHE_SCOPE``, or ``"conversation"``.
         admit: ``"answers"``, ``"complete"`` or a function.
         ttl: seconds after which an answer is not served any more.
         max_bytes: size of the file above which the least recently used answers are removed.
@@ -49,7 +49,7 @@ class SqliteCache(ResponseCache):
         *,
         synchronous: Synchronous = "NORMAL",
         base: str | Path | None = None,
-        scope: Scope = "conversation",
+        scope: Scope | None = None,
         admit: Admit = "answers",
         ttl: float | None = None,
         max_bytes: int | None = None,
@@ -70,7 +70,7 @@ class LevelDBCache(ResponseCache):
     Args:
         directory: the database's directory; made private (0700) if it has to be made.
         cache_key: a namespace within it.
-        scope: ``"conversation"`` or ``"request"``.
+        scope: ``"conversation"`` or ``"request"``; by default ``LM_DELUGE_CACHE_SCOPE``, or ``"conversation"``.
         admit: ``"answers"``, ``"complete"`` or a function.
         ttl: seconds after which an answer is not served any more.
         clock: for tests.
@@ -86,7 +86,7 @@ class LevelDBCache(ResponseCache):
         directory: str | Path,
         cache_key: str = "default",
         *,
-        scope: Scope = "conversation",
+        scope: Scope | None = None,
         admit: Admit = "answers",
         ttl: float | None = None,
         clock: Clock | None = None,
@@ -99,7 +99,7 @@ class MemoryCache(ResponseCache):
 
     Args:
         cache_key: part of every key, as in the other caches.
-        scope: ``"conversation"`` or ``"request"``.
+        scope: ``"conversation"`` or ``"request"``; by default ``LM_DELUGE_CACHE_SCOPE``, or ``"conversation"``.
         admit: ``"answers"``, ``"complete"`` or a function.
         ttl: seconds after which an answer is not served any more.
         max_bytes: size above which the least recently used answers are removed.
@@ -113,7 +113,7 @@ class MemoryCache(ResponseCache):
         self,
         cache_key: str = "default",
         *,
-        scope: Scope = "conversation",
+        scope: Scope | None = None,
         admit: Admit = "answers",
         ttl: float | None = None,
         max_bytes: int | None = None,
@@ -133,7 +133,7 @@ class RedisCache(ResponseCache):
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; a password in it is never shown. Better keep it out: in
             ``LM_DELUGE_REDIS_PASSWORD``, or in a file that ``LM_DELUGE_REDIS_PASSWORD_FILE`` names.
         cache_key: a namespace within the server's database.
-        scope: ``"conversation"`` or ``"request"``.
+        scope: ``"conversation"`` or ``"request"``; by default ``LM_DELUGE_CACHE_SCOPE``, or ``"conversation"``.
         admit: ``"answers"``, ``"complete"`` or a function.
         ttl: seconds after which an answer is not served any more, and the server drops it.
         spill: where answers are kept that the server does not take for a while: a directory; ``False`` for memory
@@ -151,7 +151,7 @@ class RedisCache(ResponseCache):
         url: str,
         cache_key: str = "default",
         *,
-        scope: Scope = "conversation",
+        scope: Scope | None = None,
         admit: Admit = "answers",
         ttl: float | None = None,
         spill: SpillPlace = None,
@@ -174,7 +174,7 @@ class DistributedDictCache(ResponseCache):
     Args:
         mapping: the object. An empty one is used like any other.
         cache_key: a namespace within it.
-        scope: ``"conversation"`` or ``"request"``.
+        scope: ``"conversation"`` or ``"request"``; by default ``LM_DELUGE_CACHE_SCOPE``, or ``"conversation"``.
         admit: ``"answers"``, ``"complete"`` or a function.
         ttl: seconds after which an answer is not served any more.
         spill: where answers are kept that the object does not take for a while: a directory; ``False`` for memory
@@ -191,7 +191,7 @@ class DistributedDictCache(ResponseCache):
         mapping: Any,
         cache_key: str = "default",
         *,
-        scope: Scope = "conversation",
+        scope: Scope | None = None,
         admit: Admit = "answers",
         ttl: float | None = None,
         spill: SpillPlace = None,

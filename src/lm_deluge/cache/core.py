@@ -8,7 +8,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,6 +25,7 @@ from lm_deluge.cache.leases import InProcessLeases, LeaseKeeper
 from lm_deluge.cache.on_loop import all_on
 from lm_deluge.cache.record import PackedParameters, Scope, pack_request
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.scope import scope_of
 from lm_deluge.cache.spill import Spill, SpillPlace, spill_directory
 from lm_deluge.cache.stores import AwaitableStore, BoundedStore, ConversationStore, JournalStore, LeaseStore, Store
 from lm_deluge.cache.writer import Write, Writer, written
@@ -89,7 +90,7 @@ class Core:
         backend: Store,
         *,
         cache_key: str,
-        scope: Scope,
+        scope: Scope | None,
         admit: Admit,
         ttl: float | None,
         max_bytes: int | None,
@@ -98,14 +99,12 @@ class Core:
     ) -> None:
         if type(cache_key) is not str or not cache_key:
             raise ConfigError(f"cache_key is {cache_key!r}; a name that is not empty is needed.")
-        if scope not in get_args(Scope):
-            raise ConfigError(f"scope={scope!r} is not known; use 'conversation' or 'request'.")
         if ttl is not None and (type(ttl) not in (int, float) or not ttl > 0):
             raise ConfigError(f"ttl={ttl!r} is no time; give seconds above 0, or None for no end.")
         self.admits = policy(admit)
         self.backend = backend
         self.namespace = cache_key
-        self.scope: Scope = scope
+        self.scope: Scope = scope_of(scope)
         self.finds = isinstance(backend, ConversationStore)
         self.ttl = ttl
         self.clock = SystemClock() if clock is None else clock

@@ -8,10 +8,10 @@ is too old or damaged is passed over for the next.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lm_deluge.cache.candidates import allowed, fingerprints
 from lm_deluge.cache.codec import UNKNOWN, Decoded
 from lm_deluge.cache.core import Core
 from lm_deluge.cache.found import Asked, Found
+from lm_deluge.cache.scope import allowed, fingerprints
 from lm_deluge.canonical import entry_key
 from lm_deluge.request import Parameters
 

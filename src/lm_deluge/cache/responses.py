@@ -36,9 +36,11 @@ class ResponseCache:
     Args:
         store: where the entries are.
         cache_key: a namespace; caches with different ones never see each other's entries.
-        scope: what makes a prompt the same. ``"conversation"``: the conversation alone, so an answer of another model
-            or with other parameters is served too. ``"request"``: also the model, all sampling parameters, tools, tool
-            choice, output schema, extra body, extra headers but for credentials, and the endpoint.
+        scope: how to look. ``"conversation"``: any answer to the conversation will do, that of the same request first;
+            so one of another model or with other parameters may be served. ``"request"``: the same model, sampling
+            parameters, tools, tool choice, output schema, extra body, extra headers but for credentials, and endpoint.
+            By default what the environment variable ``LM_DELUGE_CACHE_SCOPE`` says, or ``"conversation"``. Answers are
+            stored in the same way, so caches of both scopes may share a store.
         admit: which answers to keep, beside errors, refusals, filtered and empty answers, which are never kept:
             ``"answers"`` for all, ``"complete"`` for those that were not cut short, or a function that decides. It
             is called on the event loop, so it should be quick.
@@ -59,7 +61,7 @@ class ResponseCache:
         store: Store,
         *,
         cache_key: str = "default",
-        scope: Scope = "conversation",
+        scope: Scope | None = None,
         admit: Admit = "answers",
         ttl: float | None = None,
         max_bytes: int | None = None,

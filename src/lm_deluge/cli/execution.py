@@ -18,7 +18,7 @@ from lm_deluge.cli.signals import sigterm_as_ctrl_c
 from lm_deluge.cli.stores import open_cache
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.errors import ConfigError
-from lm_deluge.progress.summary import cache_failures
+from lm_deluge.progress.summary import cache_failures, other_requests
 from lm_deluge.text import counted
 
 __all__ = ["execute"]
@@ -155,7 +155,7 @@ def _print_account(settings: RunSettings, asker: Asker) -> None:
             errors=asker.report.errors + asker.unusable,
         )
         print_reports({"": whole})
-        for sentence in cache_failures(whole):
+        for sentence in (*other_requests(whole), *cache_failures(whole)):
             say(sentence)
         reasons = ", ".join(f"{number:,} {shown(reason)}" for reason, number in whole.cache_miss_reasons.items())
         if reasons:

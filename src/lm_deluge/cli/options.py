@@ -105,11 +105,11 @@ CacheKey = Annotated[
 Scope = Annotated[
     Literal["conversation", "request"] | None,
     typer.Option(
-        help="What a hit must have in common with the prompt: the conversation alone, or the model and all parameters "
-        "too (request).",
+        help="What a hit must have in common with the prompt: the model and all parameters too (request), or the "
+        "conversation alone. The environment variable LM_DELUGE_CACHE_SCOPE sets the default.",
         rich_help_panel=LOCAL,
         metavar="SCOPE",
-        show_default="conversation",
+        show_default="request",
     ),
 ]
 MaxAge = Annotated[

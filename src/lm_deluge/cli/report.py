@@ -25,6 +25,7 @@ _SECTIONS: tuple[tuple[tuple[str, _Cell], ...], ...] = (
         ("hits", lambda report: number(report.hits)),
         ("retries", lambda report: number(report.retries)),
         ("errors", lambda report: number(report.errors)),
+        ("hits of other requests", lambda report: number(report.hits_of_other_requests)),
         ("not stored", lambda report: number(report.not_stored)),
         ("damaged entries", lambda report: number(report.damaged_entries)),
     ),

@@ -221,6 +221,7 @@ class LocalCache:
                 continue
             if outcome.differs or response.model_internal not in self._models:
                 other = outcome
+                self._counters.hits_of_other_requests += 1
             hits.append(item.hit(response, entry=outcome.entry))
         if other is not None and other.response is not None:
             await self._report_other(other, other.response.model_internal)
@@ -251,8 +252,8 @@ class LocalCache:
         )
         self._warnings.warn(
             "other request",
-            f"{what}{f' ({how})' if how else ''}: the key is the conversation alone. To keep them apart, use the "
-            "scope 'request'.",
+            f"{what}{f' ({how})' if how else ''}: with the scope 'conversation', any answer to a prompt will do. "
+            "To keep them apart, use the scope 'request'.",
             CacheWarning,
         )
 

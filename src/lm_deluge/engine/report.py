@@ -71,6 +71,7 @@ class Counters:
         self._avoided = Tokens()
         self.calls = 0
         self.retries = 0
+        self.hits_of_other_requests = 0
         self.cache_failures = 0
         self.store_failures = 0
         self.damaged_entries = 0
@@ -144,6 +145,7 @@ class Counters:
             prompts=self._hits + self._answers,
             hits=self._hits,
             hits_by_store=dict(self._hits_by_store),
+            hits_of_other_requests=self.hits_of_other_requests,
             calls=self.calls,
             errors=self._errors,
             retries=self.retries,

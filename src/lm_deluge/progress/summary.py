@@ -3,7 +3,7 @@
 from lm_deluge.events import RunReport
 from lm_deluge.text import counted, duration, money, rate
 
-__all__ = ["cache_failures", "paid", "summary"]
+__all__ = ["cache_failures", "other_requests", "paid", "summary"]
 
 
 def paid(cost: float, unpriced: int) -> str:
@@ -22,7 +22,8 @@ def summary(report: RunReport) -> str:
     speed = rate(report.prompts / report.seconds) if report.seconds > 0 else None
     took = f" in {duration(report.seconds)} ({speed})" if speed else ""
     if report.prompts and report.hits == report.prompts:
-        return f"{prompts} from the cache{took}: $0 paid, {money(report.cost_avoided)} saved."
+        saved = f"{prompts} from the cache{took}: $0 paid, {money(report.cost_avoided)} saved."
+        return " ".join([saved, *other_requests(report)])
     facts = [
         counted(report.hits, "hit") if report.hits else "",
         counted(report.calls, "call"),
@@ -40,7 +41,16 @@ def summary(report: RunReport) -> str:
         else "",
         f"{counted(report.not_stored, 'answer')} not stored" if report.not_stored else "",
     ]
-    return " ".join([f"{prompts}{took}: {', '.join(filter(None, facts))}.", *cache_failures(report)])
+    line = f"{prompts}{took}: {', '.join(filter(None, facts))}."
+    return " ".join([line, *other_requests(report), *cache_failures(report)])
+
+
+def other_requests(report: RunReport) -> list[str]:
+    """How many hits were answers to other requests, in a sentence; none where there are no such hits."""
+    if not report.hits_of_other_requests:
+        return []
+    hits = counted(report.hits_of_other_requests, "hit was", "hits were")
+    return [f"{hits} asked of another model or with other parameters; to keep them apart, use the scope 'request'."]
 
 
 def cache_failures(report: RunReport) -> list[str]:

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from lm_deluge.cache.candidates import allowed, fingerprints
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
 from lm_deluge.cache.explain.differences import Difference, differences, escaped, parameter_differences, quoted
 from lm_deluge.cache.explain.explanation import Explanation, Near, Reason
 from lm_deluge.cache.explain.search import Candidate, Searcher
 from lm_deluge.cache.record import Scope, StoredRequest, unpack_request
+from lm_deluge.cache.scope import allowed, fingerprints
 from lm_deluge.cache.stores import ConversationStore, ScanStore, Store
-from lm_deluge.canonical import conversation_key, conversation_of, entry_key
+from lm_deluge.canonical import conversation_key, conversation_of, entry_key, parameters_of
 from lm_deluge.errors import ConfigError, DamagedEntryError, PromptError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
@@ -315,6 +315,9 @@ class _Explaining:
             for each in (wanted.parameters if wanted.scope == "request" else (None,))
         ]
         found = min((differences(each, stored) for each in asked), key=len)
+        if not found and wanted.scope == "request" and stored.parameters is not None and not stored.parameters.is_whole:
+            if parameters_of(key) not in [parameters_of(own) for own in wanted.own]:
+                found = (Difference("extra_headers", "values that are not kept", "others"),)
         if is_old:
             found += (Difference("scope", wanted.scope, "request, in a key of an older version"),)
         if namespace != wanted.namespace:

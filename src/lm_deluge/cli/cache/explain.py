@@ -61,17 +61,20 @@ def explain(
 ) -> None:
     """Say whether prompts are in a cache, and if not, what is nearest.
 
-    No call is made, and nothing changes. Give the options that the run has:
-    where they are not part of the key, differences are shown all the same.
+    No call is made, and nothing changes. Give the options that the run has;
+    without --model, any answer to the conversation counts.
 
     Examples:
       deluge cache explain my_cache.db --prompt 'What is 2+2?'
       deluge cache explain my_cache.db prompts.jsonl --misses --limit 10
     """
     given = locals()
+    from lm_deluge.cache.scope import scope_of
     from lm_deluge.cli.cache.explanation import Question, answer
     from lm_deluge.errors import ConfigError
 
     if (prompts is None) == (prompt is None):
         raise ConfigError("Give either a file of prompts or --prompt TEXT.")
+    # Of a prompt alone, it is not known what would be asked beside it.
+    given["scope"] = scope_of(scope, otherwise="request" if model else "conversation")
     answer(Question.of(given, cache=store))

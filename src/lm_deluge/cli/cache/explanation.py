@@ -52,7 +52,7 @@ class Question(Settings, frozen=True, kw_only=True):
 
     @property
     def scope(self) -> Scope:
-        """What keys are made from."""
+        """How the run looks."""
         scope: Scope = self.cache_options.get("scope", "conversation")
         return scope
 
@@ -65,7 +65,7 @@ def answer(question: Question) -> None:
     """
     parameters = _parameters(question)
     if question.scope == "request" and not parameters:
-        raise ConfigError("With --scope request, keys are made of model and parameters too: give --model.")
+        raise ConfigError("With --scope request, model and parameters matter too: give --model.")
     hits = misses = unusable = 0
     with closing(open_store(question.cache)) as store:
         searcher = Searcher(store, question.namespace, question.search)

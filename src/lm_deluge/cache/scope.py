@@ -1,15 +1,37 @@
-"""Which of the answers to a conversation a scope allows, and which of them is the best."""
+"""How one looks: which of the answers to a conversation a scope allows, and which of them is the best."""
 
+import os
 from collections.abc import Iterable, Sequence
+from typing import cast, get_args
 
 from lm_deluge.cache.codec import fingerprint_of
 from lm_deluge.cache.record import Scope
 from lm_deluge.canonical import conversation_of
+from lm_deluge.errors import ConfigError
 from lm_deluge.request import Parameters
 
-__all__ = ["allowed", "fingerprints"]
+__all__ = ["VARIABLE", "allowed", "fingerprints", "scope_of"]
+
+VARIABLE = "LM_DELUGE_CACHE_SCOPE"
+"""The environment variable that says how to look where no argument does."""
 
 Candidates = Sequence[tuple[bytes, object]]
+
+
+def scope_of(given: Scope | None, *, otherwise: Scope = "conversation") -> Scope:
+    """How to look: as an argument says, as the environment does, or in a usual way.
+
+    Raises:
+        ConfigError: the argument or the variable is no scope.
+    """
+    if given is None:
+        named = os.environ.get(VARIABLE) or otherwise
+        if named not in get_args(Scope):
+            raise ConfigError(f"{VARIABLE}={named!r} is not known; use 'conversation' or 'request'.")
+        return cast("Scope", named)
+    if given not in get_args(Scope):
+        raise ConfigError(f"scope={given!r} is not known; use 'conversation' or 'request'.")
+    return given
 
 
 def allowed(
