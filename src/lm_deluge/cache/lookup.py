@@ -42,7 +42,7 @@ class Lookup:
         self._core = core
         self._by_request = core.scope == "request"
         self.contexts = {one.model: core.context(one) for one in parameters}
-        # An answer of any of the client's models will do, in whatever scope.
+        # An answer of any of the client's models will do, in either scope.
         self._asked = list(self.contexts.values()) or [core.context(None)]
         if not core.finds and not self._by_request:
             self._asked = self._asked[:1]  # their keys are the same

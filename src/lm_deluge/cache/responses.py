@@ -136,7 +136,7 @@ class ResponseCache:
     def delete(self, prompt: Conversation, parameters: Parameters | None = None, *, sample: int = 0) -> bool:
         """Remove the stored response of a prompt; whether there was one. Blocks.
 
-        With ``scope="conversation"``, all answers to the conversation go, whatever they were asked with.
+        With ``scope="conversation"``, all answers to the conversation go, for all parameters.
 
         Raises:
             CacheError: the cache is closed, or the store cannot be written.

@@ -315,9 +315,10 @@ class _Explaining:
             for each in (wanted.parameters if wanted.scope == "request" else (None,))
         ]
         found = min((differences(each, stored) for each in asked), key=len)
-        if not found and wanted.scope == "request" and stored.parameters is not None and not stored.parameters.is_whole:
-            if parameters_of(key) not in [parameters_of(own) for own in wanted.own]:
-                found = (Difference("extra_headers", "values that are not kept", "others"),)
+        is_sealed = stored.parameters is not None and not stored.parameters.is_whole
+        others = parameters_of(key) not in [parameters_of(own) for own in wanted.own]
+        if not found and wanted.scope == "request" and is_sealed and others:
+            found = (Difference("extra_headers", "values that are not kept", "others"),)
         if is_old:
             found += (Difference("scope", wanted.scope, "request, in a key of an older version"),)
         if namespace != wanted.namespace:
