@@ -3,6 +3,7 @@
 import asyncio
 import io
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -194,6 +195,24 @@ def test_an_answer_that_is_being_written_is_waited_for_by_others(tmp_path: Path)
                 await write
 
         asyncio.run(ask())
+
+
+def test_a_file_is_searched_once_for_many_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_deluge.cache.stores.sqlite import find
+
+    def slow(*arguments: object) -> None:
+        raise AssertionError("the way for damaged files was taken")
+
+    monkeypatch.setattr(find, "_readable", slow)
+    with SqliteCache(tmp_path / "cache.db") as cache:
+        for number in range(300):
+            cache.put(prompt(number), answer(number), MINI)
+        run = RunCache(cache.core, RunContext(parameters=(FULL,)))
+        found = asyncio.run(run.get_many([Prompt(prompt(number)) for number in range(300)]))
+        assert [one.response for one in found] == [answer(number) for number in range(300)]
+    with closing(sqlite3.connect(tmp_path / "cache.db")) as connection:
+        plan = connection.execute("EXPLAIN QUERY PLAN " + find._SELECT.format("(?,?),(?,?)"), [b""] * 4).fetchall()
+    assert "SEARCH entries USING INDEX sqlite_autoindex_entries_1 (key>? AND key<?)" in str(plan)
 
 
 # A store that can only get and put

@@ -15,10 +15,8 @@ _LAST = b"\xff" * 16  # of what follows the conversation in a key
 _PAIRS_AT_ONCE = MAX_VARIABLES // 2
 _UNREADABLE = b""
 # CROSS JOIN: SQLite keeps this order, so each conversation is one search of the index, however many entries there are.
-_SELECT = (
-    "WITH asked (first, last) AS (VALUES {}) "
-    "SELECT key, created, response FROM asked CROSS JOIN entries ON key BETWEEN first AND last"
-)
+# No name for the values: a connection takes a named table expression for a view, and allows none.
+_SELECT = "SELECT key, created, response FROM (VALUES {}) CROSS JOIN entries ON key BETWEEN column1 AND column2"
 _SELECT_KEYS = "SELECT key FROM entries WHERE key BETWEEN ? AND ?"
 
 Row = tuple[bytes, Any, Any]
