@@ -105,12 +105,24 @@ class Lookup:
         return Found(decoded.response, key, decoded.fingerprint not in self._own and decoded.fingerprint != UNKNOWN)
 
     def _candidates(self, store: Any, asked: Sequence[Asked]) -> list[Candidates]:
-        conversations = [self._core.conversation(item.prompt, item.sample) for item in asked]
-        own = [[entry_key(one, context.digest) for context in self._asked] for one in conversations]
-        # The old key, under which there may be an answer to the same parameters or to others, comes last.
-        both = [[*keys, one] for one, keys in zip(conversations, own, strict=True)]
-        self._wait_for_writes(own if self._by_request else both)
-        found = _values(store, both) if self._by_request else store.find_many(conversations, own)
+        # A million prompts come through here: what most of them need nothing of is left to those few that do.
+        key_of, contexts = self._core.conversation, self._asked
+        conversations = [key_of(item.prompt, item.sample) for item in asked]
+        if len(contexts) == 1:
+            digest = contexts[0].digest
+            own = [[entry_key(one, digest)] for one in conversations]
+        else:
+            own = [[entry_key(one, context.digest) for context in contexts] for one in conversations]
+        found: list[Candidates]
+        if self._by_request:
+            self._wait_for_writes(own)
+            # The old key, under which there may be an answer to the same parameters or to others, comes last.
+            found = _values(store, [[*keys, one] for one, keys in zip(conversations, own, strict=True)])
+        else:
+            self._wait_for_writes([conversations, *own])
+            found = list(store.find_many(conversations, own))
+            if all(len(some) < 2 for some in found):
+                return found
         return [
             allowed(some, scope=self._core.scope, own=keys, own_fingerprints=self._own_in_old_keys)
             for some, keys in zip(found, own, strict=True)

@@ -1,7 +1,6 @@
 """All entries of a conversation: those whose keys begin with its own, which are neighbours in the index of keys."""
 
 import sqlite3
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,16 +26,22 @@ def find(
 ) -> list[list[tuple[bytes, bytes]]]:
     """As ``ConversationStore.find_many``."""
     different = list(dict.fromkeys(conversations))
-    rows: defaultdict[bytes, list[Row]] = defaultdict(list)
+    rows: dict[bytes, list[Row]] = {}
     for start in range(0, len(different), _PAIRS_AT_ONCE):
         for row in _rows(reader, different[start : start + _PAIRS_AT_ONCE]):
-            rows[conversation_of(row[0])].append(row)
-    return [_given(rows[conversation], preferred) for conversation, preferred in zip(conversations, own, strict=True)]
+            conversation = conversation_of(row[0])
+            if conversation in rows:
+                rows[conversation].append(row)
+            else:
+                rows[conversation] = [row]
+    return [_given(rows.get(one, ()), preferred) for one, preferred in zip(conversations, own, strict=True)]
 
 
 def _given(rows: Sequence[Row], own: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    if len(rows) < 2:
-        return [(key, response) for key, _, response in rows]
+    if not rows:
+        return []
+    if len(rows) == 1:
+        return [(rows[0][0], rows[0][2])]
     values = {key: response for key, _, response in rows}
     return [(key, values[key]) for key in in_order(own, {key: _number(created) for key, created, _ in rows})]
 
