@@ -419,7 +419,7 @@ def test_an_entry_is_found_by_the_beginning_of_its_key(store: Any) -> None:
         ("1", "No entry has a key that begins with 1"),
         (hashlib.sha256().hexdigest(), "No entry has a key"),
         ("xyz", "not the beginning of a key"),
-        ("0" * 65, "not the beginning of a key"),
+        ("0" * 97, "not the beginning of a key"),
         ("", "A key is needed"),
     ],
 )
