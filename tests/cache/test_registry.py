@@ -95,7 +95,7 @@ def test_a_base_is_opened_first_and_is_for_files() -> None:
         open_store("own.db", base="absent.db")
     assert not Path("own.db").exists()
     for where, base in (("own.db", "some.level"), ("some.level", "some.db"), ("redis://host", "some.db")):
-        with pytest.raises(ConfigError, match="base= is for SQLite files"):
+        with pytest.raises(ConfigError, match="with a base: that is for SQLite files"):
             open_store(where, base=base)
     assert not Path("own.db").exists()
     with closing(open_store("own.db", base="some.db")) as store:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import lm_deluge
+from lm_deluge.canonical import conversation_of
 
 __all__ = ["Journal", "Note", "Process", "busy_cores", "entries", "environment", "leases", "server", "table"]
 
@@ -197,6 +198,7 @@ def without_notes(left: set[bytes], path: str) -> set[bytes]:
     To be called when every prompt of the file has its entry, for the notes are known by their keys.
     """
     keys = {bytes(key) for (key,) in _rows(path, "SELECT key FROM entries")}
+    keys |= {conversation_of(key) for key in keys}  # what a lookup by conversation leases
     return left - {hashlib.sha256(b"failed\n" + key).digest() for key in keys}
 
 
