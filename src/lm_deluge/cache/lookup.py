@@ -67,15 +67,30 @@ class Lookup:
         return [keys_of(context) for context in self._asked]
 
     def find(self, store: Any, asked: Sequence[Asked], oldest: float | None) -> list[Found]:
-        """What there is for each prompt, with one call of the store. Blocks.
+        """What there is for each prompt. Blocks.
+
+        That takes one call of the store, and a second for the prompts that have no answer to their own parameters.
 
         In a store that keeps one answer under each key, only what the first of the parameters lead to.
         """
         if not self._core.finds:
             return self.get(store, self.rounds(asked)[0](range(len(asked))), oldest)
-        found = [self._best(some, oldest) for some in self._candidates(store, asked)]
+        # Nearly always the answer is one to the same parameters, and by its key it is found soonest.
+        found = self._exact(store, asked, oldest) if len(self._asked) == 1 else [MISS] * len(asked)
+        left = [position for position, item in enumerate(found) if item.response is None]
+        if left:
+            candidates = self._candidates(store, [asked[position] for position in left])
+            for position, some in zip(left, candidates, strict=True):
+                found[position] = self._best(some, oldest, damage=found[position].damage)
         self._core.touch([item.entry for item in found if item.entry is not None])
         return found
+
+    def _exact(self, store: Any, asked: Sequence[Asked], oldest: float | None) -> list[Found]:
+        conversation, digest, decoded = self._core.conversation, self._asked[0].digest, self._core.decoded
+        keys = [entry_key(conversation(item.prompt, item.sample), digest) for item in asked]
+        self._wait_for_writes([keys])
+        values = store.get_many(keys)
+        return [self.found(key, decoded(key, value), oldest) for key, value in zip(keys, values, strict=True)]
 
     def keys(self, store: Any, asked: Asked) -> set[bytes]:
         """The keys of the entries that a lookup of a prompt could give; a store gives a few at once. Blocks."""
@@ -128,8 +143,7 @@ class Lookup:
             for some, keys in zip(found, own, strict=True)
         ]
 
-    def _best(self, candidates: Candidates, oldest: float | None) -> Found:
-        damage: str | None = None
+    def _best(self, candidates: Candidates, oldest: float | None, *, damage: str | None = None) -> Found:
         for key, value in candidates:
             outcome = self.found(key, self._core.decoded(key, value), oldest)
             if outcome.response is not None:
