@@ -182,8 +182,7 @@ class SingleFlight:
         try:
             # Between the first look and the lease another may have asked, and stored what it got; or its loop has ended
             # before it could.
-            if lease == "waited":
-                overdue.settle_abandoned()
+            overdue.settle_abandoned()
             found = await self._local.look_again(item)
             if found is not None:
                 return self._hit(found)
