@@ -97,11 +97,12 @@ class Timeline:
         """Another provider, whose caches are empty and which has charged nothing."""
         self.app = EmulatorApp(clock=self.clock, **self._arguments)
 
-    def client(self, model: str, **arguments: Any) -> LLMClient:
+    def client(self, model: str | list[str], **arguments: Any) -> LLMClient:
         """A client with the default limits."""
         transport = AppTransport(lambda *call: self.app(*call))
         client = LLMClient(model, transport=transport, api_key="any", clock=self.clock, **arguments)
-        client.estimate([])  # looks up prices, which takes real time
+        if isinstance(model, str):
+            client.estimate([])  # looks up prices, which takes real time
         return client
 
     @property

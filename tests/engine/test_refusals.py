@@ -1,5 +1,6 @@
 """A provider that refuses, is down, or fails at times: how often it is asked, and how long a run takes to say so."""
 
+import functools
 import random
 
 import pytest
@@ -151,12 +152,42 @@ def test_what_is_longer_than_give_up_after_fails_and_says_so(make_timeline):
     timeline = make_timeline()
     timeline.app.script.extend([Fault.error(429, retry_after=400)])
     client = timeline.client("gpt-4.1-mini", max_concurrent_requests=1)
-    first, second = timeline.run(client.process_prompts_async(["one", "two"], show_progress=False))
-    assert first.is_error
-    assert "6 min 40 s" in first.error_message
-    assert "longer than give_up_after allows: 5 min 0 s" in first.error_message
-    assert not second.is_error  # it was not refused, and one refusal is no silence
-    assert timeline.clock.monotonic() > 400
+    with pytest.warns(LimitWarning, match="asks for a pause of 6 min 40 s"):
+        responses = timeline.run(client.process_prompts_async(["one", "two", "three"], show_progress=False))
+    for response in responses:
+        assert response.is_error
+        assert "6 min 40 s" in response.error_message
+        assert "longer than give_up_after allows: 5 min 0 s" in response.error_message
+    assert client.last_report.calls == 1
+    assert timeline.clock.monotonic() < 10
+
+
+def test_a_refusal_for_long_counts_for_later_runs_until_it_is_over(make_timeline):
+    timeline = make_timeline()
+    timeline.app.script.extend([Fault.error(429, retry_after=400)])
+    client = timeline.client("gpt-4.1-mini")
+
+    async def main():
+        run = functools.partial(client.process_prompts_async, show_progress=False)
+        (first,) = await run(["one"])
+        await timeline.clock.sleep(100)
+        (second,) = await run(["two"])
+        await timeline.clock.sleep(301)
+        (third,) = await run(["three"])
+        return first, second, third
+
+    with pytest.warns(LimitWarning, match="Run it again in 5 min 0 s"):
+        first, second, third = timeline.run(main())
+    assert (first.is_error, second.is_error, third.is_error) == (True, True, False)
+
+
+def test_a_refusal_for_long_is_one_models(make_timeline):
+    refusal = Fault.error(429, retry_after=400)
+    timeline = make_timeline(faults=lambda request: refusal if request.json["model"] == "gpt-4.1-mini" else None)
+    client = timeline.client(["gpt-4.1-mini", "gpt-4.1-nano"], max_concurrent_requests=20)
+    responses = timeline.run(client.process_prompts_async([f"q{n}" for n in range(100)], show_progress=False))
+    assert sum(not response.is_error for response in responses) >= 70
+    assert timeline.clock.monotonic() < 60
 
 
 def test_a_provider_that_asks_again_and_again_is_given_up_all_the_same(make_timeline):

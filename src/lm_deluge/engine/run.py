@@ -158,7 +158,7 @@ class Run:
             raise
         self._warnings.sending = True
         if self._is_alone:
-            self._state.limits.begin()
+            self._state.limits.begin(self._state.clock.monotonic())
         if self._local.keeps:
             self._part = self._account.begin(self._local.record)
         self._feeder = asyncio.create_task(self._feed())

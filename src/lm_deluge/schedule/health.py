@@ -7,12 +7,14 @@ well            an answer                                       everything
 paused          a refusal (429, 503, 529), or many failures     nothing until the pause ends, then all
 doubted         a second pause without an answer in between     after each pause one call, the probe
 given up        ``give_up_after`` seconds without an answer     now and then one call, the probe
+refused         a wait is asked for that is longer than that    nothing until that wait is over
 ==============  ==============================================  ====================================
 
 A failure that asking again does not cure (a wrong key, no money) gives up at once when it comes many times in a row.
 
 A provider that asks for a wait which ``give_up_after`` allows is given up after that wait at the earliest; what it asks
-for later, without an answer in between, puts that off no more.
+for later, without an answer in between, puts that off no more. A wait that is longer than ``give_up_after`` is told to
+all prompts of the model at once; none of them waits for it.
 
 Calls that were in flight when a pause began were sent before anybody knew; that they are refused too says nothing new,
 and makes the pause no longer.
@@ -52,6 +54,8 @@ class Health:
         self._probe_until = float("-inf")
         self._next_probe = 0.0
         self._lasting = 0
+        self._refused_until = float("-inf")
+        self.asked = 0.0  # seconds, by the refusal that is in force
 
     def answered(self) -> None:
         """An answer has come, so that all is well."""
@@ -81,16 +85,21 @@ class Health:
             rng: jitter.
             lasts: whether the next call will fail in the same way, whenever it is made.
         """
+        self.reason = reason
+        if asked is not None and asked > self._give_up_after:
+            self._refused_until = max(self._refused_until, now + asked)
+            self.asked = asked
+            self.answered()  # when that wait is over, everything begins again
+            return asked
         if self.is_well:
             self.is_well = False
             self._since = sent
         self.failures += 1
-        self.reason = reason
         if lasts:
             self._lasting += 1
             return None
         is_first_pause = not self._pauses or (self._pauses == 1 and sent < self._paused_at)
-        if asked is not None and is_first_pause and asked <= self._give_up_after:
+        if asked is not None and is_first_pause:
             self._heeds_until = max(self._heeds_until, now + asked + _PROBE_SECONDS)
         if sent < self._paused_at:
             return asked
@@ -104,6 +113,8 @@ class Health:
 
     def wait(self, now: float) -> float:
         """Seconds after which to ask again whether a call may start, not counting pauses; 0 if it may."""
+        if self.refused_for(now):
+            return self.refused_for(now)
         if self.is_well:
             return 0.0
         if self.is_given_up(now):
@@ -121,15 +132,23 @@ class Health:
 
     def gives_up_in(self, now: float) -> float:
         """Seconds until nothing but probes is asked, unless an answer comes."""
+        if self.refused_for(now):
+            return 0.0
         if self.is_well:
             return float("inf")
         return max(0.0, max(self._since + self._give_up_after, self._heeds_until) - now)
 
     def is_given_up(self, now: float) -> bool:
-        """Whether nothing but probes is asked."""
+        """Whether nothing but probes is asked, or nothing at all."""
+        if self.refused_for(now):
+            return True
         if self.is_well:
             return False
         return self._lasting >= _MANY or (self.failures >= _LEAST_FAILURES and not self.gives_up_in(now))
+
+    def refused_for(self, now: float) -> float:
+        """Seconds until a wait is over that was asked for and is longer than is waited for; 0 if there is none."""
+        return max(0.0, self._refused_until - now)
 
     def silent_for(self, now: float) -> float:
         """Seconds since the first of the calls was sent that have failed without an answer after them."""

@@ -173,9 +173,15 @@ class Limits:
             UnavailableError: it is.
         """
         health = self._health.get(model)
-        if health is None or health.is_well:
+        if health is None:
             return
         with self._lock:
+            if left := health.refused_for(now):
+                raise UnavailableError(
+                    f"{model} asks for a pause of {duration(health.asked)}, which is longer than give_up_after allows: "
+                    f"{duration(self._give_up_after or 0.0)}. It says: {health.reason} This prompt was not asked. Run "
+                    f"it again in {duration(left)}, or raise give_up_after to wait."
+                )
             if health.is_given_up(now) and health.wait(now):
                 raise UnavailableError(
                     f"No answer has come from {model} for {duration(health.silent_for(now))}: "
@@ -183,7 +189,7 @@ class Limits:
                     "not asked again. Run it again once that is mended; give_up_after is how long to go on trying."
                 )
 
-    def begin(self) -> None:
-        """A run begins: models that were given up are asked again."""
+    def begin(self, now: float) -> None:
+        """A run begins: models that were given up are asked again, unless they asked for a wait that is not over."""
         with self._lock:
-            self._health.clear()
+            self._health = {model: health for model, health in self._health.items() if health.refused_for(now)}
