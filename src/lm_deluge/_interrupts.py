@@ -1,15 +1,16 @@
 """Ctrl-C and other signals between two steps of an event loop, and not in the middle of one of ours.
 
 Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. In our code that may be after an
-answer has come and before it is accepted for storing, or in the middle of a change of state. So while a run goes on in
-the main thread, an interrupt that hits our code is delivered as a callback of the event loop, a moment later. One that
-hits anything else is delivered at once, and so is every further one where the loop stands still. The same goes for a
-handler of SIGTERM, which usually raises ``SystemExit``.
+answer has come and before it is accepted for storing, or in the middle of a change of state. In the event loop's own
+code it loses a step that something waits for: a callback that was just taken from the queue, or the count of the
+cancelled tasks in ``asyncio.gather``, which then never ends. So while a run goes on in the main thread, an interrupt
+that hits our code or the loop's is delivered as a callback of the loop, a moment later. One that hits the program's own
+code is delivered at once, and so is every further one where the loop stands still. The same goes for a handler of
+SIGTERM, which usually raises ``SystemExit``.
 """
 
 import asyncio
 import functools
-import inspect
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 __all__ = ["Run", "deferred"]
 
 _OURS = __name__.partition(".")[0]
+_LIBRARY = frozenset({*sys.stdlib_module_names, "uvloop"})
 _STUCK_SECONDS = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -64,8 +66,8 @@ class _Deferral:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         is_stuck = bool(self._pending) and now - self._pending[0] > _STUCK_SECONDS
-        where = _where(frame)
-        if self.count and where == "ours" and not is_stuck and self.loop.is_running():
+        is_theirs = _is_theirs(frame)
+        if self.count and not is_theirs and not is_stuck and self.loop.is_running():
             self._pending.append(now)
             with suppress(RuntimeError):  # closed in this moment
                 self.loop.call_soon_threadsafe(self._deliver, signum)
@@ -73,7 +75,7 @@ class _Deferral:
         try:
             self.previous(signum, frame)
         except BaseException:
-            if where != "theirs":
+            if not is_theirs:
                 with suppress(RuntimeError):
                     self.loop.call_soon_threadsafe(self._end_runs)
             raise
@@ -92,17 +94,17 @@ class _Deferral:
             run.end()
 
 
-def _where(frame: FrameType | None) -> str:
-    """Whose code an interrupt hits: ``"ours"``, ``"theirs"``, or ``"idle"`` where the loop waits."""
-    found = "idle"
+def _is_theirs(frame: FrameType | None) -> bool:
+    """Whether an interrupt hits a step of the program's own code; otherwise it is ours, or the event loop's."""
+    found = False
     while frame is not None:
         module = frame.f_globals.get("__name__") or ""
         if (module, frame.f_code.co_name) in _RUNNERS:
             return found
-        if module.partition(".")[0] == _OURS:
-            return "ours"
-        if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
-            found = "theirs"
+        root = module.partition(".")[0]
+        if root == _OURS:
+            return False
+        found = found or root not in _LIBRARY
         frame = frame.f_back
     return found
 

@@ -32,7 +32,19 @@ def a_loop_runs_here() -> bool:
 
 def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(start())
+        try:
+            return runner.run(start())
+        except KeyboardInterrupt:
+            # If the coroutine was just over, the loop has still been told to stop, and would do so in the middle of
+            # what the runner runs at its end.
+            with contextlib.suppress(RuntimeError):
+                runner.get_loop().run_until_complete(_some_passes())
+            raise
+
+
+async def _some_passes() -> None:
+    for _ in range(4):  # uvloop needs two to stop; what goes on in the next would leave a stop behind again
+        await asyncio.sleep(0)
 
 
 def _run_in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
