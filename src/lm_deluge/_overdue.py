@@ -83,9 +83,7 @@ def waits_elsewhere() -> bool:
 def settle_abandoned() -> None:
     """Do now what event loops were to do that do not run any more."""
     state = _announced.get()
-    if not state.waiting:
-        return
-    with state.calling:
+    with state.calling:  # also where nothing waits, for another thread may be about the last of them
         with state.changed:
             abandoned = [settling for _, loop, settling in state.waiting if not loop.is_running()]
         for settling in abandoned:

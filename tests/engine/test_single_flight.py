@@ -255,6 +255,34 @@ def test_a_lease_that_comes_for_a_cancelled_waiter_is_given_back():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("passes", range(8))
+def test_who_is_cancelled_as_the_lease_comes_makes_no_call(emulator, make_client, tmp_path, monkeypatch, passes):
+    settle = LeaseKeeper._settle
+
+    def settle_and_cancel(keeper, results):
+        settle(keeper, results)
+        later(passes)
+
+    def later(left):
+        if left:
+            asyncio.get_running_loop().call_soon(later, left - 1)
+        else:
+            for task in asyncio.all_tasks() - keep:
+                task.cancel()
+
+    monkeypatch.setattr(LeaseKeeper, "_settle", settle_and_cancel)
+    client = make_client(cache=SqliteCache(tmp_path / "c.db"), single_flight=True)
+    keep = set()
+
+    async def main():
+        keep.add(asyncio.current_task())
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(client.process_prompts_async(["q"], show_progress=False))
+
+    asyncio.run(main())
+    assert emulator.calls == 0
+
+
 def start(*arguments):
     return subprocess.Popen(
         [sys.executable, str(CHILD), *map(str, arguments)],

@@ -151,7 +151,8 @@ class RunCache:
     async def _fetch(self, key: bytes, oldest: float | None) -> Found:
         if (write := self._cache.writer.in_flight(key)) is not None:
             with contextlib.suppress(Exception):  # its own run hears of it
-                await asyncio.wait_for(_over(write), IN_FLIGHT_SECONDS)
+                async with asyncio.timeout(IN_FLIGHT_SECONDS):
+                    await write
         value = await self._guarded.fetch(key)
         decoded = self._cache.try_decode(key, value)
         if isinstance(decoded, str):
@@ -175,7 +176,3 @@ def _differences(store: ScanStore, entry: bytes, parameters: Sequence[Parameters
         return None
     found = [differences(msgspec.structs.replace(request, parameters=own), request) for own in parameters]
     return "; ".join(str(item) for item in min(found, key=len) if item.path != "model") or None
-
-
-async def _over(write: Write) -> None:
-    await write

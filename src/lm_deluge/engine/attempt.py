@@ -88,8 +88,12 @@ class Attempts:
         """Raise if nothing may be asked any more.
 
         Raises:
+            CancelledError: the item was cancelled in the moment in which what it waited for was there.
             ClosedError: the client was closed, or the cache that was to keep the answers.
         """
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
         self._state.lifetime.check()
         if self._local.is_closed:
             raise ClosedError(

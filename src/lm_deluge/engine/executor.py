@@ -222,7 +222,7 @@ class Interactive:
                 item = self._items.popleft()
                 self._room.set()
                 await self._execute(item)
-                if self._outbox.is_full:
+                if self._outbox.is_full and not self._closing:
                     await self._outbox.room()
         finally:
             self._window.end()

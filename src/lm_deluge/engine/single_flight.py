@@ -215,7 +215,7 @@ class SingleFlight:
     async def _note_failure(self, keeper: LeaseKeeper, key: bytes) -> bool:
         """Leave a note that runs out by itself; False if another has left one."""
         try:
-            return await asyncio.wait_for(keeper.acquire(_failure_of(key), renew=False), LEASE_SECONDS)
+            return await _acquired(keeper, _failure_of(key), renew=False)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - without notes, others may wait longer
             raise_if_cancelled(error)
             self._local.failed("a note for single flight could not be left", error)
@@ -228,7 +228,7 @@ class SingleFlight:
         waiting = False
         until = time.monotonic() + self._patience
         try:
-            while not await asyncio.wait_for(keeper.acquire(key), LEASE_SECONDS):
+            while not await _acquired(keeper, key):
                 if not waiting:
                     waiting = True
                     self._on_wait(1)
@@ -249,6 +249,12 @@ class SingleFlight:
     def _hit(self, response: APIResponse) -> APIResponse:
         self._on_hit(response)
         return response
+
+
+async def _acquired(keeper: LeaseKeeper, key: bytes, *, renew: bool = True) -> bool:
+    # Not asyncio.wait_for: before Python 3.12, it hides a cancellation that comes together with the lease.
+    async with asyncio.timeout(LEASE_SECONDS):
+        return await keeper.acquire(key, renew=renew)
 
 
 def _failure_of(key: bytes) -> bytes:
