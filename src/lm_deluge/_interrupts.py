@@ -11,15 +11,17 @@ SIGTERM, which usually raises ``SystemExit``.
 
 import asyncio
 import functools
+import inspect
 import signal
 import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 __all__ = ["Run", "deferred"]
 
@@ -61,29 +63,32 @@ class _Deferral:
         self.previous = previous
         self.runs: weakref.WeakSet[Run] = weakref.WeakSet()
         self.count = 0
-        self._pending: list[float] = []
+        self._pending: deque[float] = deque()
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         is_stuck = bool(self._pending) and now - self._pending[0] > _STUCK_SECONDS
-        is_theirs = _is_theirs(frame)
-        if self.count and not is_theirs and not is_stuck and self.loop.is_running():
+        where = _where(frame)
+        if self.count and where == "ours" and not is_stuck and self.loop.is_running():
             self._pending.append(now)
             with suppress(RuntimeError):  # closed in this moment
-                self.loop.call_soon_threadsafe(self._deliver, signum)
+                self.loop.call_soon_threadsafe(self.deliver)
                 return
         try:
             self.previous(signum, frame)
         except BaseException:
-            if not is_theirs:
+            if where != "theirs":
                 with suppress(RuntimeError):
                     self.loop.call_soon_threadsafe(self._end_runs)
             raise
 
-    def _deliver(self, signum: int) -> None:
-        self._pending.clear()
+    def deliver(self) -> None:
+        """Let the first interrupt take effect that was put off, if there is one."""
+        if not self._pending:
+            return
+        self._pending.popleft()
         try:
-            self.previous(signum, None)
+            self.previous(self.signum, None)
         except BaseException:
             self._end_runs()
             raise
@@ -94,19 +99,26 @@ class _Deferral:
             run.end()
 
 
-def _is_theirs(frame: FrameType | None) -> bool:
-    """Whether an interrupt hits a step of the program's own code; otherwise it is ours, or the event loop's."""
-    found = False
+def _where(frame: FrameType | None) -> Literal["ours", "theirs", "outside"]:
+    """What an interrupt hits: our code or the event loop's, a coroutine of the program, or nothing that a task does.
+
+    uvloop has no frames. So where the program has called it, what asyncio does for it is told by the innermost frame.
+    """
+    roots: list[str] = []
+    found: Literal["theirs", "outside"] = "outside"
     while frame is not None:
         module = frame.f_globals.get("__name__") or ""
         if (module, frame.f_code.co_name) in _RUNNERS:
-            return found
+            break
         root = module.partition(".")[0]
         if root == _OURS:
-            return False
-        found = found or root not in _LIBRARY
+            return "ours"
+        roots.append(root)
+        if root not in _LIBRARY and frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+            found = "theirs"
         frame = frame.f_back
-    return found
+    is_loop = _LIBRARY.issuperset(roots) or (found == "outside" and roots[0] == "asyncio")
+    return "ours" if is_loop else found
 
 
 @contextmanager
@@ -124,6 +136,10 @@ def deferred(run: Run) -> Iterator[None]:
             deferral.runs.discard(run)
             if not deferral.count:
                 _uninstall(deferral)
+        if threading.current_thread() is threading.main_thread():
+            for deferral in deferrals:
+                if not deferral.count:
+                    deferral.deliver()  # it came so late that the loop has not got to it
 
 
 def _install(signum: int) -> _Deferral | None:

@@ -1,11 +1,18 @@
 """Ctrl-C in the middle of what the event loop does between two steps of tasks: nothing is lost that others wait for."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pytest
+import uvloop
 
+from lm_deluge import LLMClient
+from lm_deluge.events import Event, RunFinished
 from lm_deluge.testing import Emulator
 
 # The second Ctrl-C comes while asyncio counts the calls that the first one has cancelled, or while it takes the next
@@ -73,3 +80,46 @@ def test_a_second_interrupt_between_the_steps_of_tasks_ends_the_run(where: str, 
             check=False,
         )
     assert (done.returncode, done.stdout) == (0, "interrupted 2\n"), done.stderr
+
+
+@pytest.mark.parametrize("api", ["sync", "async"])
+def test_an_interrupt_that_comes_as_the_run_ends_is_not_lost(make_client: Any, api: str) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, RunFinished):
+            signal.raise_signal(signal.SIGINT)
+
+    client = make_client(listeners=[interrupt])
+
+    def run() -> None:
+        if api == "sync":
+            client.process_prompts_sync(["a"], show_progress=False)
+        else:
+            asyncio.run(client.process_prompts_async(["a"], show_progress=False))
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("strikes", ["idle", "callback"])
+def test_an_interrupt_of_a_loop_of_the_programs_own_ends_its_runs(new_loop: Any, strikes: str) -> None:
+    """The loop can be used afterwards, as in a notebook."""
+    loop = new_loop()
+
+    def interrupt() -> None:
+        if strikes == "callback":
+            signal.raise_signal(signal.SIGINT)
+        else:
+            threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+
+    with Emulator(latency=20.0) as slow:
+        client = LLMClient("gpt-4.1-mini", base_url=slow.openai_base_url, api_key="any")
+        task = loop.create_task(client.process_prompts_async([f"q{n}" for n in range(60)], show_progress=False))
+        loop.call_later(0.3, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(asyncio.wait_for(task, 10))
+        client.close()
+    loop.close()
