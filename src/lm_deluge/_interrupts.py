@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Literal, Protocol
 
-__all__ = ["Run", "deferred"]
+__all__ = ["Run", "deferred", "put_off"]
 
 _OURS = __name__.partition(".")[0]
 _LIBRARY = frozenset({*sys.stdlib_module_names, "uvloop"})
@@ -140,6 +140,35 @@ def deferred(run: Run) -> Iterator[None]:
             for deferral in deferrals:
                 if not deferral.count:
                     deferral.deliver()  # it came so late that the loop has not got to it
+
+
+@contextmanager
+def put_off() -> Iterator[None]:
+    """For the time of a block that must come to its end. One that takes long is interrupted by a further interrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers: dict[int, Handler] = {}
+    pending: list[tuple[int, float]] = []
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if pending and time.monotonic() - pending[0][1] > _STUCK_SECONDS:
+            handlers[signum](signum, frame)
+        else:
+            pending.append((signum, time.monotonic()))
+
+    for signum in _SIGNALS:
+        present: Any = signal.getsignal(signum)
+        if callable(present):
+            handlers[signum] = present
+            signal.signal(signum, handle)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number, _ in pending:
+            handlers[number](number, None)
 
 
 def _install(signum: int) -> _Deferral | None:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from lm_deluge._interrupts import put_off
+
 __all__ = ["a_loop_runs_here", "run_here"]
 
 T = TypeVar("T")
@@ -31,15 +33,16 @@ def a_loop_runs_here() -> bool:
 
 
 def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        try:
-            return runner.run(start())
-        except KeyboardInterrupt:
-            # If the coroutine was just over, the loop has still been told to stop, and would do so in the middle of
-            # what the runner runs at its end.
-            with contextlib.suppress(RuntimeError):
-                runner.get_loop().run_until_complete(_some_passes())
-            raise
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    try:
+        return runner.run(start())
+    finally:
+        # A loop of uvloop that is not quite closed closes descriptors a second time when it is collected, and by then
+        # they may be another's.
+        with put_off(), runner, contextlib.suppress(RuntimeError):
+            # After an interrupt in the moment in which the coroutine was over, the loop has still been told to stop,
+            # and would do so in the middle of what the runner runs at its end.
+            runner.get_loop().run_until_complete(_some_passes())
 
 
 async def _some_passes() -> None:

@@ -123,3 +123,41 @@ def test_an_interrupt_of_a_loop_of_the_programs_own_ends_its_runs(new_loop: Any,
             loop.run_until_complete(asyncio.wait_for(task, 10))
         client.close()
     loop.close()
+
+
+@pytest.mark.parametrize("step", ["_cancel_all_tasks", "shutdown_asyncgens", "close"])
+def test_an_interrupt_of_the_end_of_a_loop_comes_after_it(make_client: Any, monkeypatch: Any, step: str) -> None:
+    """A loop that is left half closed closes descriptors again when it is collected, which are another's by then."""
+    loops: list[Any] = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def __init__(self) -> None:
+            super().__init__()
+            loops.append(self)
+
+        async def shutdown_asyncgens(self) -> None:
+            self.strike("shutdown_asyncgens")
+            await super().shutdown_asyncgens()
+
+        def close(self) -> None:
+            self.strike("close")
+            super().close()
+
+        def strike(self, now: str) -> None:
+            if now == step and loops == [self]:  # and not when the client is closed
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+    cancel_all = asyncio.runners._cancel_all_tasks
+
+    def cancel_all_tasks(loop: Any) -> None:
+        if isinstance(loop, Loop):
+            loop.strike("_cancel_all_tasks")
+        cancel_all(loop)
+
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", cancel_all_tasks)
+    monkeypatch.setattr("lm_deluge._loops._loop_factory", lambda: Loop)
+    with pytest.raises(KeyboardInterrupt):
+        make_client().process_prompts_sync(["a"], show_progress=False)
+    assert [loop.is_closed() for loop in loops] == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
