@@ -36,8 +36,6 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
-        bool, flag("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
+    version: Annotated[bool, flag("--version", "Show the version.", callback=_show_version, is_eager=True)] = False,
 ) -> None:
     pass

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from lm_deluge.cli.options import option
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -24,9 +24,7 @@ NO_LIMITS: dict[str, Any] = {"max_requests_per_minute": 1_000_000, "max_tokens_p
 
 
 def demo(
-    latency: Annotated[
-        float, typer.Option(help="Time until the emulator's answers begin.", min=0, metavar="SECONDS")
-    ] = 0.04,
+    latency: Annotated[float, option("SECONDS", "Time until the emulator's answers begin.", min=0)] = 0.04,
 ) -> None:
     """See both kinds of caching at work: no key, no network, under a minute.
 

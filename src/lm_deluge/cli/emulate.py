@@ -2,20 +2,18 @@
 
 from typing import Annotated
 
-import typer
+from lm_deluge.cli.options import option
 
 __all__ = ["emulate"]
 
 
 def emulate(
-    port: Annotated[
-        int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65535, metavar="PORT")
-    ] = 8000,
+    port: Annotated[int, option("PORT", "Port to listen on; 0 picks a free one.", min=0, max=65535)] = 8000,
     host: Annotated[
         str,
-        typer.Option(help="Interface to listen on. Anyone who can reach it can use the emulator.", metavar="ADDRESS"),
+        option("ADDRESS", "Interface to listen on. Anyone who can reach it can use the emulator."),
     ] = "127.0.0.1",
-    latency: Annotated[float, typer.Option(help="Time until an answer begins.", min=0, metavar="SECONDS")] = 0.0,
+    latency: Annotated[float, option("SECONDS", "Time until an answer begins.", min=0)] = 0.0,
 ) -> None:
     """Serve an emulator of the OpenAI and Anthropic APIs until Ctrl-C.
 

@@ -10,125 +10,80 @@ import typer
 
 from lm_deluge.cli.values import parse_duration
 
-__all__ = [
-    "CACHING",
-    "LIMITS",
-    "LOCAL",
-    "MODEL",
-    "PATTERN_NAMES",
-    "AsJson",
-    "BaseUrl",
-    "Cache",
-    "CacheKey",
-    "CacheLifetime",
-    "CacheWarm",
-    "Field",
-    "JsonMode",
-    "Limit",
-    "MaxAge",
-    "MaxConcurrentRequests",
-    "MaxNewTokens",
-    "MaxRequestsPerMinute",
-    "MaxTokensPerMinute",
-    "ReasoningEffort",
-    "Samples",
-    "Scope",
-    "SingleFlight",
-    "System",
-    "Temperature",
-    "Tools",
-    "TopP",
-    "flag",
-]
-
 MODEL = "Model"
 LOCAL = "Local cache"
 CACHING = "Provider's prompt cache"
 LIMITS = "Limits and retries"
 
 
-def flag(*names: str, **options: Any) -> Any:
+def option(metavar: str | None, help: str, *names: str, panel: str | None = None, **more: Any) -> Any:
+    """An option with a value. It is called like its parameter, unless names are given."""
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **more)
+
+
+def flag(name: str, help: str, *names: str, panel: str | None = None, **more: Any) -> Any:
     """An option that is given or not. Help has no type to show for it."""
-    return typer.Option(*names, metavar="", **options)
+    return option("", help, name, *names, panel=panel, **more)
 
 
-AsJson = Annotated[bool, flag("--json", help="JSON on standard output, for programs.")]
+def argument(metavar: str, help: str, **more: Any) -> Any:
+    """An argument. Help shows no default for it."""
+    return typer.Argument(metavar=metavar, help=help, show_default=False, **more)
+
+
+AsJson = Annotated[bool, flag("--json", "JSON on standard output, for programs.")]
 
 # Prompts
 
-Field = Annotated[str | None, typer.Option(help="The field that holds the prompt.", metavar="NAME", show_default=False)]
-Limit = Annotated[int | None, typer.Option(help="Read the first N rows only.", min=1, metavar="N")]
+Field = Annotated[str | None, option("NAME", "The field that holds the prompt.")]
+Limit = Annotated[int | None, option("N", "Read the first N rows only.", min=1)]
 Samples = Annotated[
     int | None,
-    typer.Option(
-        help="Independent answers for each prompt, numbered from 0 in the results. 8 after 5 buys 3 more.",
-        min=1,
-        metavar="N",
-    ),
+    option("N", "Independent answers for each prompt, numbered from 0 in the results. 8 after 5 buys 3 more.", min=1),
 ]
-System = Annotated[
-    str | None, typer.Option(help="System message for prompts that have none.", rich_help_panel=MODEL, metavar="TEXT")
-]
-Tools = Annotated[
-    Path | None, typer.Option(help="JSON file with a list of tools.", rich_help_panel=MODEL, metavar="FILE")
-]
+System = Annotated[str | None, option("TEXT", "System message for prompts that have none.", panel=MODEL)]
+Tools = Annotated[Path | None, option("FILE", "JSON file with a list of tools.", panel=MODEL)]
 
 # The model and how it samples
 
-Temperature = Annotated[float | None, typer.Option(help="0 to 2.", rich_help_panel=MODEL, metavar="NUMBER")]
-TopP = Annotated[float | None, typer.Option(help="Above 0, up to 1.", rich_help_panel=MODEL, metavar="NUMBER")]
-MaxNewTokens = Annotated[int | None, typer.Option(help="Most tokens of an answer.", rich_help_panel=MODEL, metavar="N")]
-JsonMode = Annotated[bool, flag("--json-mode", help="Ask for JSON.", rich_help_panel=MODEL)]
+Temperature = Annotated[float | None, option("NUMBER", "0 to 2.", panel=MODEL)]
+TopP = Annotated[float | None, option("NUMBER", "Above 0, up to 1.", panel=MODEL)]
+MaxNewTokens = Annotated[int | None, option("N", "Most tokens of an answer.", panel=MODEL)]
+JsonMode = Annotated[bool, flag("--json-mode", "Ask for JSON.", panel=MODEL)]
 ReasoningEffort = Annotated[
-    str | None,
-    typer.Option(help="none, minimal, low, medium, high, xhigh or max.", rich_help_panel=MODEL, metavar="EFFORT"),
+    str | None, option("EFFORT", "none, minimal, low, medium, high, xhigh or max.", panel=MODEL)
 ]
-BaseUrl = Annotated[
-    str | None, typer.Option(help="Server to ask instead of the provider's.", rich_help_panel=MODEL, metavar="URL")
-]
+BaseUrl = Annotated[str | None, option("URL", "Server to ask instead of the provider's.", panel=MODEL)]
 
 # The local cache
 
 Cache = Annotated[
     str | None,
-    typer.Option(
-        help="Local cache: no answer in it is paid for again. An SQLite file, a LevelDB directory, or a redis:// URL; "
+    option(
+        "STORE",
+        "Local cache: no answer in it is paid for again. An SQLite file, a LevelDB directory, or a redis:// URL; "
         "the password may be in LM_DELUGE_REDIS_PASSWORD.",
-        rich_help_panel=LOCAL,
-        metavar="STORE",
+        panel=LOCAL,
     ),
 ]
-CacheKey = Annotated[
-    str | None,
-    typer.Option(help="Namespace within it, to keep answers apart.", rich_help_panel=LOCAL, metavar="NAME"),
-]
+CacheKey = Annotated[str | None, option("NAME", "Namespace within it, to keep answers apart.", panel=LOCAL)]
 Scope = Annotated[
     Literal["conversation", "request"] | None,
-    typer.Option(
-        help="What a hit must have in common with the prompt: the model and all parameters too (request), or the "
+    option(
+        "SCOPE",
+        "What a hit must have in common with the prompt: the model and all parameters too (request), or the "
         "conversation alone. The environment variable LM_DELUGE_CACHE_SCOPE sets the default.",
-        rich_help_panel=LOCAL,
-        metavar="SCOPE",
+        panel=LOCAL,
         show_default="request",
     ),
 ]
 MaxAge = Annotated[
     float | None,
-    typer.Option(
-        help="Older answers count as misses: 90s, 15m, 12h, 7d, 2w.",
-        parser=parse_duration,
-        metavar="AGE",
-        rich_help_panel=LOCAL,
-        show_default=False,
-    ),
+    option("AGE", "Older answers count as misses: 90s, 15m, 12h, 7d, 2w.", panel=LOCAL, parser=parse_duration),
 ]
 SingleFlight = Annotated[
     bool,
-    flag(
-        "--single-flight",
-        help="Identical prompts share one call, among all programs that use the cache.",
-        rich_help_panel=LOCAL,
-    ),
+    flag("--single-flight", "Identical prompts share one call, among all programs that use the cache.", panel=LOCAL),
 ]
 
 # The provider's prompt cache
@@ -141,33 +96,26 @@ PATTERN_NAMES = (
 
 CacheLifetime = Annotated[
     Literal["5m", "30m", "1h", "12h"] | None,
-    typer.Option(
-        help="How long the provider keeps it after each use: 5m, 30m, 1h or 12h, or else the lifetime it has.",
-        rich_help_panel=CACHING,
-        metavar="TIME",
+    option(
+        "TIME",
+        "How long the provider keeps it after each use: 5m, 30m, 1h or 12h, or else the lifetime it has.",
+        panel=CACHING,
         show_default="the provider's",
     ),
 ]
 CacheWarm = Annotated[
     Literal["always", "never", "prefill"] | None,
-    typer.Option(
-        help="Whether prompts wait until the first with the same prefix has written it: always or never. With prefill, "
+    option(
+        "HOW",
+        "Whether prompts wait until the first with the same prefix has written it: always or never. With prefill, "
         "a request without an answer writes it, if supported.",
-        rich_help_panel=CACHING,
-        metavar="HOW",
+        panel=CACHING,
         show_default="always",
     ),
 ]
 
 # Limits
 
-MaxConcurrentRequests = Annotated[
-    int | None, typer.Option(help="Calls in flight at once.", rich_help_panel=LIMITS, metavar="N", show_default="225")
-]
-MaxRequestsPerMinute = Annotated[
-    int | None,
-    typer.Option(help="Calls per minute.", rich_help_panel=LIMITS, metavar="N", show_default="1000"),
-]
-MaxTokensPerMinute = Annotated[
-    int | None, typer.Option(help="Tokens per minute.", rich_help_panel=LIMITS, metavar="N", show_default="100000")
-]
+MaxConcurrentRequests = Annotated[int | None, option("N", "Calls in flight at once.", panel=LIMITS, show_default="225")]
+MaxRequestsPerMinute = Annotated[int | None, option("N", "Calls per minute.", panel=LIMITS, show_default="1000")]
+MaxTokensPerMinute = Annotated[int | None, option("N", "Tokens per minute.", panel=LIMITS, show_default="100000")]

@@ -16,44 +16,35 @@ _RECORD = "Record"
 def run(
     prompts: Annotated[
         Path,
-        typer.Argument(
-            metavar="PROMPTS",
-            help="JSON lines, - for standard input. A line is a text, a list of messages (OpenAI-style), or an object "
+        options.argument(
+            "PROMPTS",
+            "JSON lines, - for standard input. A line is a text, a list of messages (OpenAI-style), or an object "
             "with either of them as one of: prompt, messages, question. All other fields, id among them, are not sent, "
             "but passed through to the results.",
-            show_default=False,
         ),
     ],
     model: Annotated[
         list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            help="Model to ask. Given several times, prompts are spread over them.",
-            metavar="MODEL",
-            show_default=False,
-        ),
+        options.option("MODEL", "Model to ask. Given several times, prompts are spread over them.", "--model", "-m"),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
+        options.option(
+            "FILE",
+            "File of results. If it is there, only what is missing is asked.",
             "--out",
             "-o",
-            help="File of results. If it is there, only what is missing is asked.",
-            metavar="FILE",
             show_default="stdout",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, options.flag("--overwrite", help="Start from scratch and replace what --out holds.")
-    ] = False,
+    overwrite: Annotated[bool, options.flag("--overwrite", "Start from scratch and replace what --out holds.")] = False,
     field: options.Field = None,
     limit: options.Limit = None,
     samples: options.Samples = None,
-    with_prompt: Annotated[bool, options.flag("--with-prompt", help="Repeat the prompt in each result.")] = False,
+    with_prompt: Annotated[bool, options.flag("--with-prompt", "Repeat the prompt in each result.")] = False,
     progress: Annotated[
         Literal["rich", "tqdm", "manual", "none"],
-        typer.Option(help="How progress is shown; manual is for logs, none leaves out the bill at the end too."),
+        options.option(None, "How progress is shown; manual is for logs, none leaves out the bill at the end too."),
     ] = "rich",
     system: options.System = None,
     temperature: options.Temperature = None,
@@ -66,66 +57,55 @@ def run(
     cache: options.Cache = None,
     base: Annotated[
         str | None,
-        typer.Option(
-            help="Another cache file, read where --cache has no answer, and never written.",
-            rich_help_panel=options.LOCAL,
-            metavar="FILE",
-            show_default=False,
+        options.option(
+            "FILE", "Another cache file, read where --cache has no answer, and never written.", panel=options.LOCAL
         ),
     ] = None,
     max_bytes: Annotated[
         int | None,
-        typer.Option(
-            help="Largest size of the file (500MB, 2GB). Above it, the entries used longest ago are removed.",
+        options.option(
+            "SIZE",
+            "Largest size of the file (500MB, 2GB). Above it, the entries used longest ago are removed.",
+            panel=options.LOCAL,
             parser=parse_size,
-            rich_help_panel=options.LOCAL,
-            metavar="SIZE",
-            show_default=False,
         ),
     ] = None,
     cache_key: options.CacheKey = None,
     scope: options.Scope = None,
     cache_mode: Annotated[
         Literal["use", "refresh", "bypass", "offline"] | None,
-        typer.Option(
-            help="use; refresh: ask again and store the answers; bypass: as if there were no cache; offline: send no "
+        options.option(
+            "MODE",
+            "use; refresh: ask again and store the answers; bypass: as if there were no cache; offline: send no "
             "request, so that a miss is an error that names the nearest entry. LM_DELUGE_CACHE_MODE sets the default.",
-            rich_help_panel=options.LOCAL,
-            metavar="MODE",
+            panel=options.LOCAL,
             show_default="use",
         ),
     ] = None,
-    offline: Annotated[
-        bool, options.flag("--offline", help="Short for --cache-mode offline.", rich_help_panel=options.LOCAL)
-    ] = False,
+    offline: Annotated[bool, options.flag("--offline", "Short for --cache-mode offline.", panel=options.LOCAL)] = False,
     max_age: options.MaxAge = None,
     ttl: Annotated[
         float | None,
-        typer.Option(
-            help="As --max-age, and the answers of this run may be removed from the cache after that time.",
+        options.option(
+            "AGE",
+            "As --max-age, and the answers of this run may be removed from the cache after that time.",
+            panel=options.LOCAL,
             parser=parse_duration,
-            metavar="AGE",
-            rich_help_panel=options.LOCAL,
-            show_default=False,
         ),
     ] = None,
     admit: Annotated[
         Literal["answers", "complete"] | None,
-        typer.Option(
-            help="What is stored: answers, or only those that are complete, not cut short.",
-            rich_help_panel=options.LOCAL,
-            metavar="WHICH",
+        options.option(
+            "WHICH",
+            "What is stored: answers, or only those that are complete, not cut short.",
+            panel=options.LOCAL,
             show_default="answers",
         ),
     ] = None,
     single_flight: options.SingleFlight = False,
     cache_pattern: Annotated[
         str | None,
-        typer.Option(
-            help=f"What the provider should cache: {options.PATTERN_NAMES}.",
-            rich_help_panel=options.CACHING,
-            metavar="PATTERN",
-        ),
+        options.option("PATTERN", f"What the provider should cache: {options.PATTERN_NAMES}.", panel=options.CACHING),
     ] = None,
     cache_lifetime: options.CacheLifetime = None,
     cache_warm: options.CacheWarm = None,
@@ -133,8 +113,8 @@ def run(
         bool,
         options.flag(
             "--cache-diagnostics",
-            help="Have the provider say why a prompt was not read from its cache, if supported (Anthropic).",
-            rich_help_panel=options.CACHING,
+            "Have the provider say why a prompt was not read from its cache, if supported (Anthropic).",
+            panel=options.CACHING,
         ),
     ] = False,
     max_concurrent_requests: options.MaxConcurrentRequests = None,
@@ -142,41 +122,29 @@ def run(
     max_tokens_per_minute: options.MaxTokensPerMinute = None,
     max_attempts: Annotated[
         int | None,
-        typer.Option(help="Most calls for one prompt.", rich_help_panel=options.LIMITS, metavar="N", show_default="5"),
+        options.option("N", "Most calls for one prompt.", panel=options.LIMITS, show_default="5"),
     ] = None,
     request_timeout: Annotated[
         float | None,
-        typer.Option(
-            help="Seconds for one call, to the last byte.",
-            rich_help_panel=options.LIMITS,
-            metavar="SECONDS",
-            show_default="30",
-        ),
+        options.option("SECONDS", "Seconds for one call, to the last byte.", panel=options.LIMITS, show_default="30"),
     ] = None,
     give_up_after: Annotated[
         float | None,
-        typer.Option(
-            help="Seconds without any answer from a model after which the rows that are left get an error at once.",
-            rich_help_panel=options.LIMITS,
-            metavar="SECONDS",
+        options.option(
+            "SECONDS",
+            "Seconds without any answer from a model after which the rows that are left get an error at once.",
+            panel=options.LIMITS,
             show_default="300",
         ),
     ] = None,
     run_name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of the run in deluge cache stats.",
-            rich_help_panel=_RECORD,
-            metavar="NAME",
-        ),
+        options.option("NAME", "Name of the run in deluge cache stats.", panel=_RECORD),
     ] = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Tag by which the run and its answers can be found. Several may be given.",
-            rich_help_panel=_RECORD,
-            metavar="TAG",
-            show_default=False,
+        options.option(
+            "TAG", "Tag by which the run and its answers can be found. Several may be given.", panel=_RECORD
         ),
     ] = None,
 ) -> None:

@@ -13,18 +13,12 @@ __all__ = ["simulate"]
 def simulate(
     prompts: Annotated[
         Path,
-        typer.Argument(
-            metavar="PROMPTS", help="JSON lines as deluge run takes them, - for standard input.", show_default=False
-        ),
+        options.argument("PROMPTS", "JSON lines as deluge run takes them, - for standard input."),
     ],
-    model: Annotated[
-        list[str], typer.Option("--model", "-m", help="Model that would be asked.", metavar="MODEL", show_default=False)
-    ],
+    model: Annotated[list[str], options.option("MODEL", "Model that would be asked.", "--model", "-m")],
     output_tokens: Annotated[
         int | None,
-        typer.Option(
-            help="Tokens of an average answer. Without it, the bill is for the prompts alone.", min=0, metavar="N"
-        ),
+        options.option("N", "Tokens of an average answer. Without it, the bill is for the prompts alone.", min=0),
     ] = None,
     field: options.Field = None,
     limit: options.Limit = None,
@@ -45,11 +39,10 @@ def simulate(
     single_flight: options.SingleFlight = False,
     cache_pattern: Annotated[
         list[str] | None,
-        typer.Option(
-            help=f"Compare this pattern with none, instead of all: {options.PATTERN_NAMES}. Several may be given.",
-            rich_help_panel=options.CACHING,
-            metavar="PATTERN",
-            show_default=False,
+        options.option(
+            "PATTERN",
+            f"Compare this pattern with none, instead of all: {options.PATTERN_NAMES}. Several may be given.",
+            panel=options.CACHING,
         ),
     ] = None,
     cache_lifetime: options.CacheLifetime = None,

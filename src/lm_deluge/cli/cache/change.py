@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from lm_deluge.cli.cache.options import (
+    WHICH,
     AsJson,
     Model,
     Namespace,
@@ -18,7 +19,7 @@ from lm_deluge.cli.cache.options import (
     changeable,
     make_filter,
 )
-from lm_deluge.cli.options import flag
+from lm_deluge.cli.options import argument, flag, option
 from lm_deluge.cli.values import parse_duration, parse_size
 
 __all__ = ["delete", "prune", "verify"]
@@ -29,15 +30,14 @@ def verify(
     fix: Annotated[
         bool,
         flag(
-            "--fix",
-            help="Quarantine entries whose answer is damaged, and put right what is said of those that are whole.",
+            "--fix", "Quarantine entries whose answer is damaged, and put right what is said of those that are whole."
         ),
     ] = False,
     rebuild: Annotated[
         bool,
         flag(
             "--rebuild",
-            help="First rebuild an SQLite file from all that can be read of it, even if it is cut short. The old one "
+            "First rebuild an SQLite file from all that can be read of it, even if it is cut short. The old one "
             "stays beside it.",
         ),
     ] = False,
@@ -77,30 +77,26 @@ def prune(
     older_than: OlderThan = None,
     unused_for: Annotated[
         float | None,
-        typer.Option(
-            help="Not served for this long, or stored that long ago and never served.",
+        option(
+            "AGE",
+            "Not served for this long, or stored that long ago and never served.",
+            panel=WHICH,
             parser=parse_duration,
-            metavar="AGE",
-            rich_help_panel="Which entries",
-            show_default=False,
         ),
     ] = None,
-    expired: Annotated[
-        bool, flag("--expired", help="Those whose ttl has passed.", rich_help_panel="Which entries")
-    ] = False,
+    expired: Annotated[bool, flag("--expired", "Those whose ttl has passed.", panel=WHICH)] = False,
     cache_key: Namespace = None,
     model: Model = None,
     max_bytes: Annotated[
         int | None,
-        typer.Option(
-            help="Remove only as many of them as it takes to bring the cache down to this size (500MB, 2GB), those "
+        option(
+            "SIZE",
+            "Remove only as many of them as it takes to bring the cache down to this size (500MB, 2GB), those "
             "that were used longest ago first.",
             parser=parse_size,
-            metavar="SIZE",
-            show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[bool, flag("--dry-run", help="Remove nothing; say what would go.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Remove nothing; say what would go.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -151,10 +147,10 @@ def delete(
     store: StorePlace,
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY", help="Keys, or at least their first four digits.", show_default=False),
+        argument("KEY", "Keys, or at least their first four digits."),
     ] = None,
     quarantined: Annotated[
-        bool, flag("--quarantined", help="Of those that are kept but not served: damaged or rejected ones.")
+        bool, flag("--quarantined", "Of those that are kept but not served: damaged or rejected ones.")
     ] = False,
     cache_key: Namespace = None,
     model: Model = None,
@@ -175,16 +171,16 @@ def delete(
       deluge cache delete my_cache.db --tag experiment --yes
       deluge cache delete my_cache.db --quarantined --older-than 90d
     """
+    given = locals()
+    from lm_deluge.cache.admin.filters import Filter
     from lm_deluge.cli.cache.deletion import delete_entries
     from lm_deluge.cli.output import print_json
     from lm_deluge.cli.terminal import say
     from lm_deluge.errors import ConfigError
     from lm_deluge.text import counted
 
-    chosen = make_filter(
-        namespace=cache_key, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
-    )
-    filtered = chosen != make_filter()
+    chosen = make_filter(given)
+    filtered = chosen != Filter()
     if keys and filtered:
         raise ConfigError("Give keys or filters, not both.")
     if not (keys or filtered or quarantined):

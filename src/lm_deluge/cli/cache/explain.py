@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from lm_deluge.cli import options
 from lm_deluge.cli.cache.options import StorePlace
 
@@ -15,32 +13,21 @@ def explain(
     store: StorePlace,
     prompts: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="PROMPTS",
-            help="Rows as deluge run takes them, - for standard input; or one prompt with --prompt.",
-            show_default=False,
+        options.argument(
+            "PROMPTS", "Rows as deluge run takes them, - for standard input; or one prompt with --prompt."
         ),
     ] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="One prompt.", metavar="TEXT", show_default=False)
-    ] = None,
-    misses: Annotated[bool, options.flag("--misses", help="Leave hits out.")] = False,
-    nearest: Annotated[int, typer.Option(help="How many near entries to show for a miss.", min=0, metavar="N")] = 3,
+    prompt: Annotated[str | None, options.option("TEXT", "One prompt.", "--prompt", "-p")] = None,
+    misses: Annotated[bool, options.flag("--misses", "Leave hits out.")] = False,
+    nearest: Annotated[int, options.option("N", "How many near entries to show for a miss.", min=0)] = 3,
     search: Annotated[
-        int, typer.Option(help="How many entries to search for them, the newest first.", min=0, metavar="N")
+        int, options.option("N", "How many entries to search for them, the newest first.", min=0)
     ] = 20_000,
     field: options.Field = None,
     limit: options.Limit = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Model of the run. Several may be given.",
-            rich_help_panel=options.MODEL,
-            metavar="MODEL",
-            show_default=False,
-        ),
+        options.option("MODEL", "Model of the run. Several may be given.", "--model", "-m", panel=options.MODEL),
     ] = None,
     system: options.System = None,
     temperature: options.Temperature = None,
@@ -54,7 +41,7 @@ def explain(
     scope: options.Scope = None,
     sample: Annotated[
         int,
-        typer.Option(help="Which of several answers, from 0.", rich_help_panel=options.LOCAL, min=0, metavar="N"),
+        options.option("N", "Which of several answers, from 0.", panel=options.LOCAL, min=0),
     ] = 0,
     max_age: options.MaxAge = None,
     as_json: options.AsJson = False,

@@ -3,9 +3,8 @@
 from contextlib import closing
 from typing import Annotated
 
-import typer
-
 from lm_deluge.cli.cache.options import (
+    WHICH,
     AsJson,
     Model,
     Namespace,
@@ -16,14 +15,14 @@ from lm_deluge.cli.cache.options import (
     Tag,
     make_filter,
 )
-from lm_deluge.cli.options import flag
+from lm_deluge.cli.options import argument, flag, option
 
 __all__ = ["drift", "list_entries", "show", "stats"]
 
 
 def stats(
     store: StorePlace,
-    runs: Annotated[int, typer.Option(help="How many runs to show; 0 for all.", min=0, metavar="N")] = 5,
+    runs: Annotated[int, option("N", "How many runs to show; 0 for all.", min=0)] = 5,
     cache_key: Namespace = None,
     model: Model = None,
     older_than: OlderThan = None,
@@ -40,15 +39,14 @@ def stats(
       deluge cache stats my_cache.db
       deluge cache stats my_cache.db --tag nightly --json
     """
+    given = locals()
     from lm_deluge.cache.admin.filters import chosen_runs
     from lm_deluge.cache.admin.housekeeping import stats as add_up
     from lm_deluge.cli.cache.overview import print_stats
     from lm_deluge.cli.output import plain, print_json
     from lm_deluge.cli.stores import open_store
 
-    chosen = make_filter(
-        namespace=cache_key, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
-    )
+    chosen = make_filter(given)
     with closing(open_store(store)) as opened:
         found = add_up(opened, chosen)
         if as_json:
@@ -60,15 +58,13 @@ def stats(
 
 def list_entries(
     store: StorePlace,
-    limit: Annotated[int, typer.Option(help="How many to show; 0 for all.", min=0, metavar="N")] = 20,
+    limit: Annotated[int, option("N", "How many to show; 0 for all.", min=0)] = 20,
     quarantined: Annotated[
-        bool, flag("--quarantined", help="Those that are kept but not served: damaged or rejected ones.")
+        bool, flag("--quarantined", "Those that are kept but not served: damaged or rejected ones.")
     ] = False,
     key: Annotated[
         str,
-        typer.Option(
-            help="Whose key begins so.", metavar="DIGITS", rich_help_panel="Which entries", show_default=False
-        ),
+        option("DIGITS", "Whose key begins so.", panel=WHICH),
     ] = "",
     cache_key: Namespace = None,
     model: Model = None,
@@ -87,12 +83,11 @@ def list_entries(
       deluge cache list my_cache.db --model 'gpt-4.1*' --newer-than 7d
       deluge cache list my_cache.db --limit 0 --json | jq -r .completion
     """
+    given = locals()
     from lm_deluge.cli.cache.entries import print_entries, print_quarantined
     from lm_deluge.cli.stores import open_store
 
-    chosen = make_filter(
-        key=key, namespace=cache_key, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
-    )
+    chosen = make_filter(given)
     with closing(open_store(store)) as opened:
         show_them = print_quarantined if quarantined else print_entries
         show_them(opened, chosen, limit=limit or None, as_json=as_json)
@@ -100,11 +95,9 @@ def list_entries(
 
 def show(
     store: StorePlace,
-    key: Annotated[
-        str, typer.Argument(metavar="KEY", help="The entry's key, or its first few digits.", show_default=False)
-    ],
-    quarantined: Annotated[bool, flag("--quarantined", help="The key's latest quarantined answer.")] = False,
-    full: Annotated[bool, flag("--full", help="Do not shorten long texts.")] = False,
+    key: Annotated[str, argument("KEY", "The entry's key, or its first few digits.")],
+    quarantined: Annotated[bool, flag("--quarantined", "The key's latest quarantined answer.")] = False,
+    full: Annotated[bool, flag("--full", "Do not shorten long texts.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show one entry: what was asked, what was answered, and what it cost.
@@ -137,13 +130,14 @@ def drift(
     Example:
       deluge cache drift my_cache.db
     """
+    given = locals()
     from lm_deluge.cache.admin.housekeeping import drift as find_drift
     from lm_deluge.cli.cache.overview import print_drift
     from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
 
     with closing(open_store(store)) as opened:
-        found = find_drift(opened, make_filter(namespace=cache_key, model=model))
+        found = find_drift(opened, make_filter(given))
         if as_json:
             for each in found:
                 print_json(each)

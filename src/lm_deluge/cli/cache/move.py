@@ -17,20 +17,18 @@ from lm_deluge.cli.cache.options import (
     Yes,
     make_filter,
 )
-from lm_deluge.cli.options import flag
+from lm_deluge.cli.options import argument, flag, option
 
 __all__ = ["export", "import_file", "rekey"]
 
-DryRun = Annotated[bool, flag("--dry-run", help="Change nothing; say what would happen.")]
+DryRun = Annotated[bool, flag("--dry-run", "Change nothing; say what would happen.")]
 
 
 def export(
     store: StorePlace,
     file: Annotated[
         str,
-        typer.Argument(
-            metavar="FILE", help="JSON lines; compressed where the name ends in .gz; - for standard output."
-        ),
+        argument("FILE", "JSON lines; compressed where the name ends in .gz; - for standard output."),
     ],
     cache_key: Namespace = None,
     model: Model = None,
@@ -49,6 +47,7 @@ def export(
       deluge cache export my_cache.db answers.jsonl.gz
       deluge cache export my_cache.db - --tag paper | gzip > paper.jsonl.gz
     """
+    given = locals()
     from lm_deluge.cache.admin.archive import export as write
     from lm_deluge.cli.cache.destination import destination, exported
     from lm_deluge.cli.output import print_json
@@ -58,9 +57,7 @@ def export(
 
     if file == "-" and as_json:
         raise ConfigError("--json and the entries would both go to standard output. Name a file.")
-    chosen = make_filter(
-        namespace=cache_key, model=model, older_than=older_than, newer_than=newer_than, run=run, tag=tag
-    )
+    chosen = make_filter(given)
     with closing(open_store(store)) as opened, destination(file) as target:
         report = write(opened, target, chosen)
     if as_json:
@@ -73,21 +70,17 @@ def import_file(
     store: StorePlace,
     file: Annotated[
         str,
-        typer.Argument(
-            metavar="FILE",
-            help="What export wrote, - for standard input; another cache; or a cache file of PyPI lm-deluge.",
-            show_default=False,
-        ),
+        argument("FILE", "What export wrote, - for standard input; another cache; or a cache file of PyPI lm-deluge."),
     ],
     on_conflict: Annotated[
         Literal["keep", "replace", "fail"],
-        typer.Option(help="Where another answer is stored under the same key: keep it, replace it, or stop there."),
+        option(None, "Where another answer is stored under the same key: keep it, replace it, or stop there."),
     ] = "keep",
     cache_key: Annotated[
         str | None,
-        typer.Option(help="Store all entries under this cache_key.", metavar="NAME", show_default="their own"),
+        option("NAME", "Store all entries under this cache_key.", show_default="their own"),
     ] = None,
-    create: Annotated[bool, flag("--create", help="Make the SQLite file if it is not there.")] = False,
+    create: Annotated[bool, flag("--create", "Make the SQLite file if it is not there.")] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -122,13 +115,11 @@ def rekey(
     store: StorePlace,
     from_key: Annotated[
         str | None,
-        typer.Option("--from", help="Only the entries of this cache_key.", metavar="NAME", show_default="all"),
+        option("NAME", "Only the entries of this cache_key.", "--from", show_default="all"),
     ] = None,
     to_key: Annotated[
         str | None,
-        typer.Option(
-            "--to", help="Move them to this cache_key; needs --from.", metavar="NAME", show_default="their own"
-        ),
+        option("NAME", "Move them to this cache_key; needs --from.", "--to", show_default="their own"),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,

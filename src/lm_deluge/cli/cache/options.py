@@ -1,18 +1,19 @@
 """Arguments that several commands for caches have, each with the same name and meaning everywhere."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from lm_deluge.cli.options import AsJson, flag
+from lm_deluge.cli.options import AsJson, argument, flag, option
 from lm_deluge.cli.values import parse_duration
 
 if TYPE_CHECKING:
     from lm_deluge.cache.admin.filters import Filter
 
 __all__ = [
+    "WHICH",
     "AsJson",
+    "KeyToChange",
     "Model",
     "Namespace",
     "NewerThan",
@@ -25,68 +26,31 @@ __all__ = [
     "make_filter",
 ]
 
-_FILTERS = "Which entries"
+WHICH = "Which entries"
 
-StorePlace = Annotated[
-    str,
-    typer.Argument(metavar="STORE", help="An SQLite file, a LevelDB directory, or a redis:// URL.", show_default=False),
-]
+StorePlace = Annotated[str, argument("STORE", "An SQLite file, a LevelDB directory, or a redis:// URL.")]
+KeyToChange = Annotated[str, argument("KEY", "The entry's key, or at least its first four digits.")]
 Namespace = Annotated[
-    str | None,
-    typer.Option(
-        "--cache-key",
-        help="Those that were stored under this cache_key.",
-        metavar="NAME",
-        rich_help_panel=_FILTERS,
-        show_default=False,
-    ),
+    str | None, option("NAME", "Those that were stored under this cache_key.", "--cache-key", panel=WHICH)
 ]
 Model = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "MODEL",
+        "The model that was asked or that answered; * and ? stand for other characters.",
         "--model",
         "-m",
-        help="The model that was asked or that answered; * and ? stand for other characters.",
-        metavar="MODEL",
-        rich_help_panel=_FILTERS,
-        show_default=False,
+        panel=WHICH,
     ),
 ]
 OlderThan = Annotated[
     float | None,
-    typer.Option(
-        help="Stored longer ago than this: 90s, 15m, 12h, 30d, 2w.",
-        parser=parse_duration,
-        metavar="AGE",
-        rich_help_panel=_FILTERS,
-        show_default=False,
-    ),
+    option("AGE", "Stored longer ago than this: 90s, 15m, 12h, 30d, 2w.", panel=WHICH, parser=parse_duration),
 ]
-NewerThan = Annotated[
-    float | None,
-    typer.Option(
-        help="Stored within this time.",
-        parser=parse_duration,
-        metavar="AGE",
-        rich_help_panel=_FILTERS,
-        show_default=False,
-    ),
-]
-RunName = Annotated[
-    str | None,
-    typer.Option(
-        "--run",
-        help="Bought by the run of this name or id.",
-        metavar="RUN",
-        rich_help_panel=_FILTERS,
-        show_default=False,
-    ),
-]
-Tag = Annotated[
-    str | None,
-    typer.Option(help="Bought by a run with this tag.", metavar="TAG", rich_help_panel=_FILTERS, show_default=False),
-]
-Yes = Annotated[bool, flag("--yes", "-y", help="Do it without asking.")]
+NewerThan = Annotated[float | None, option("AGE", "Stored within this time.", panel=WHICH, parser=parse_duration)]
+RunName = Annotated[str | None, option("RUN", "Bought by the run of this name or id.", "--run", panel=WHICH)]
+Tag = Annotated[str | None, option("TAG", "Bought by a run with this tag.", panel=WHICH)]
+Yes = Annotated[bool, flag("--yes", "Do it without asking.", "-y")]
 
 _FEWEST_DIGITS = 4
 
@@ -104,17 +68,8 @@ def changeable(key: str) -> str:
     return key
 
 
-def make_filter(
-    *,
-    namespace: str | None = None,
-    model: str | None = None,
-    older_than: float | None = None,
-    newer_than: float | None = None,
-    run: str | None = None,
-    tag: str | None = None,
-    key: str = "",
-) -> "Filter":
-    """A filter from these options; ages are seconds before now.
+def make_filter(options: Mapping[str, Any]) -> "Filter":
+    """The filter that a command was given, by the names of its parameters. Ages are seconds before now.
 
     Raises:
         ConfigError: the ages leave nothing, or the key is none.
@@ -122,12 +77,13 @@ def make_filter(
     from lm_deluge.cache.admin.filters import Filter
 
     now = time.time()
+    older_than, newer_than = options.get("older_than"), options.get("newer_than")
     return Filter(
-        namespace=namespace,
-        model=model,
+        namespace=options.get("cache_key"),
+        model=options.get("model"),
         older_than=None if older_than is None else now - older_than,
         newer_than=None if newer_than is None else now - newer_than,
-        run=run,
-        tag=tag,
-        key=key,
+        run=options.get("run"),
+        tag=options.get("tag"),
+        key=options.get("key", ""),
     )

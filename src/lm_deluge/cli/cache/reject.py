@@ -3,20 +3,16 @@
 from contextlib import closing
 from typing import Annotated
 
-import typer
-
-from lm_deluge.cli.cache.options import AsJson, StorePlace, changeable
+from lm_deluge.cli.cache.options import AsJson, KeyToChange, StorePlace, changeable
+from lm_deluge.cli.options import option
 
 __all__ = ["reject", "restore"]
 
 
 def reject(
     store: StorePlace,
-    key: Annotated[
-        str,
-        typer.Argument(metavar="KEY", help="The entry's key, or at least its first four digits.", show_default=False),
-    ],
-    reason: Annotated[str, typer.Option(help="Why, for the audit.", metavar="TEXT", show_default=False)],
+    key: KeyToChange,
+    reason: Annotated[str, option("TEXT", "Why, for the audit.")],
     as_json: AsJson = False,
 ) -> None:
     """Take a bad answer out of service and keep it for audit.
@@ -46,10 +42,7 @@ def reject(
 
 def restore(
     store: StorePlace,
-    key: Annotated[
-        str,
-        typer.Argument(metavar="KEY", help="The entry's key, or at least its first four digits.", show_default=False),
-    ],
+    key: KeyToChange,
     as_json: AsJson = False,
 ) -> None:
     """Put an answer that was quarantined back into service.
