@@ -30,13 +30,15 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def money(dollars: float, *, beside: Iterable[float] = ()) -> str:
-    """US dollars with their significant digits: ``$1,234``, ``$1.23``, ``$0.0123``, ``$0.00042``.
+def money(dollars: float | None, *, beside: Iterable[float] = ()) -> str:
+    """US dollars with their significant digits: ``$1,234``, ``$1.23``, ``$0.0123``, ``$0.00042``; a dash for None.
 
     Args:
         dollars: the amount.
         beside: the other amounts of a column. All of them get the decimals that the smallest one needs.
     """
+    if dollars is None:
+        return NOTHING
     sign, amount = ("-", -dollars) if dollars < 0 else ("", dollars)
     if amount < _NO_MONEY:
         return "$0"

@@ -15,6 +15,7 @@ from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 
 ANSWER = APIResponse(content=Message.ai("4"), model_internal="m", usage=Usage(input_tokens=3), cost=0.1)
+REFUSED = APIResponse(is_error=True, error_message="Line 1 is not JSON")
 ERROR = APIResponse(model_internal="m", is_error=True, error_message="boom")
 
 
@@ -187,7 +188,7 @@ def test_two_runs_do_not_write_to_one_file(path: Path) -> None:
 
 def test_a_line_has_the_same_columns_with_and_without_an_answer() -> None:
     answered, failed = result_line(ROWS[0], ANSWER), result_line(ROWS[0], ERROR)
-    assert list(answered) == list(failed) == list(result_line(ROWS[0], problem="Line 1 is not JSON"))
+    assert list(answered) == list(failed) == list(result_line(ROWS[0], REFUSED))
     assert answered == {
         "index": 0,
         "id": None,

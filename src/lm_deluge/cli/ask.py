@@ -57,11 +57,10 @@ class Asker:
         self._settings = settings
         self._tools = tools
         self._cache = cache
-        self._system = None if settings.system is None else Conversation.system(settings.system)
+        self._system = settings.system_prompt()
         if self._system is not None:
             _ = self._system.digest  # computed once, and extended by each prompt that starts with it
         self._tools_note = ToolsNote(sends_tools=settings.tools is not None)
-        self._samples = settings.samples or 1
         # A cache, and the sharing of calls, tell samples apart by their numbers, so there the client counts, and gives
         # those that are known already again. Without either, each missing sample is simply asked as one more prompt.
         self._as_duplicates = cache is None and not settings.client.get("single_flight")
@@ -90,7 +89,7 @@ class Asker:
     @property
     def responses(self) -> int:
         """How many responses come for each prompt."""
-        return 1 if self._as_duplicates else self._samples
+        return 1 if self._as_duplicates else self._settings.each
 
     async def answer(self, results: Results, expected: int | None) -> None:
         """Ask what is missing, and write each result as it comes.
@@ -166,7 +165,7 @@ class Asker:
         async for block in read_blocks(sys.stdin.fileno() if self._settings.source is None else self._settings.source):
             for row in reader.feed(block):
                 self.rows += 1
-                missing = results.missing(row, self._samples)
+                missing = results.missing(row, self._settings.each)
                 prompt = conversation_of(row, self._system)
                 if isinstance(prompt, str):
                     self._refuse(results, row, missing, prompt)

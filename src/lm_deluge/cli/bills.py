@@ -63,7 +63,7 @@ def print_bills(estimate: Estimate, given: Mapping[str, Any], *, samples: int, w
     else:
         console.print(f"{_one_bill(estimate)}: {why_alike}.")
     for advice in estimate.advice if why_alike is None else ():
-        console.print(advice, markup=False, highlight=False)
+        console.print(advice)
     if pace := _pace(estimate, given):
         console.print(pace)
     console.print()
@@ -115,10 +115,6 @@ def _counts(forecasts: Sequence[Forecast]) -> list[Column]:
     return filled(counts)
 
 
-def _money(bill: Bill) -> str:
-    return NOTHING if bill.cost is None else money(bill.cost)
-
-
 def _verdict(best: Forecast, none: Forecast) -> str:
     if best.pattern is None:
         return "Best: none; no pattern compared makes it cheaper."
@@ -126,13 +122,12 @@ def _verdict(best: Forecast, none: Forecast) -> str:
     if best.cold.cost is None or none.cold.cost is None:
         return f"Best: {best.name} saves about {share:.1%} of what the prompts cost."
     saved = f"Best: {best.name} saves {money(none.cold.cost - best.cold.cost)} ({share:.1%})"
-    again = f"; the same again, while it is warm, costs {_money(best.warm)}"
-    again += "." if best.warm.weight <= none.warm.weight else f", and {_money(none.warm)} without a pattern."
+    again = f"; the same again, while it is warm, costs {money(best.warm.cost)}"
+    again += "." if best.warm.weight <= none.warm.weight else f", and {money(none.warm.cost)} without a pattern."
     if best.unwarmed is None or best.unwarmed.weight < best.cold.weight * (1 + _WORTH_TELLING):
         return saved + again
-    return (
-        f"{saved}{again} With --cache-warm never it would cost {_money(best.unwarmed)}{_beside(best.unwarmed, none)}."
-    )
+    unwarmed = f"{money(best.unwarmed.cost)}{_beside(best.unwarmed, none)}"
+    return f"{saved}{again} With --cache-warm never it would cost {unwarmed}."
 
 
 def _beside(bill: Bill, none: Forecast) -> str:
@@ -152,8 +147,8 @@ def _one_bill(estimate: Estimate) -> str:
         same, nothing = f"with {names} as without", f"With {names} it costs the same"
     if none.cold.cost is None:
         return nothing
-    again = "" if are_same(none.warm, none.cold) else f" ({_money(none.warm)} for the same again, right after)"
-    return f"It costs {_money(none.cold)}{again}, {same}"
+    again = "" if are_same(none.warm, none.cold) else f" ({money(none.warm.cost)} for the same again, right after)"
+    return f"It costs {money(none.cold.cost)}{again}, {same}"
 
 
 def _pace(estimate: Estimate, given: Mapping[str, Any]) -> str | None:

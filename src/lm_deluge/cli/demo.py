@@ -5,8 +5,7 @@ import os
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import chdir, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lm_deluge.cli.options import option
@@ -37,10 +36,12 @@ def demo(
     from rich.console import Console
 
     from lm_deluge.cli.report import print_reports
+    from lm_deluge.text import money
 
     console = Console(highlight=False)
     reports: dict[str, RunReport] = {}
-    with _emulator(latency), _somewhere_else():
+    directory = tempfile.TemporaryDirectory(prefix="lm_deluge-demo-")
+    with _emulator(latency), directory as elsewhere, chdir(elsewhere):
         console.print(f"[bold]lm_deluge demo[/]: a local emulator answers, each time after {latency * 1000:.0f} ms.")
         for heading, run, names in _STEPS:
             _announce(console, heading, run)
@@ -49,9 +50,12 @@ def demo(
                     reports[name] = report
     console.print("\n[bold]What was asked, paid and saved[/], at real list prices")
     print_reports(reports)
-    paid, avoided, saved = _sums(reports)
+    cost = sum(report.cost for report in reports.values())
+    avoided = sum(report.cost_avoided for report in reports.values())
+    saved = sum(report.saved_by_prompt_cache for report in reports.values())
     console.print(
-        f"{paid} for the calls; {avoided} avoided by the local cache, {saved} saved by the provider's prompt cache.\n"
+        f"{money(cost)} for the calls; {money(avoided)} avoided by the local cache, {money(saved)} saved by the "
+        "provider's prompt cache.\n"
         "[dim]The emulator answered, so nothing was paid.[/]"
     )
 
@@ -144,15 +148,6 @@ def _announce(console: "Console", heading: str, run: Callable[[], object]) -> No
         print(textwrap.indent(code, "  "))  # without the blanks that would fill each line
 
 
-def _sums(reports: "dict[str, RunReport]") -> tuple[str, str, str]:
-    from lm_deluge.text import money
-
-    cost = sum(report.cost for report in reports.values())
-    avoided = sum(report.cost_avoided for report in reports.values())
-    uncached = sum(report.cost_without_prompt_caching for report in reports.values())
-    return money(cost), money(avoided), money(uncached - cost)
-
-
 @contextmanager
 def _emulator(latency: float) -> Iterator[None]:
     """An emulator in a process of its own, which the environment variables of the SDKs point at meanwhile."""
@@ -207,15 +202,3 @@ def _environment(**values: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _somewhere_else() -> Iterator[None]:
-    """In a directory that is removed afterwards."""
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="lm_deluge-demo-") as directory:
-        os.chdir(directory)
-        try:
-            yield
-        finally:
-            os.chdir(before)

@@ -9,10 +9,9 @@ import msgspec
 
 from lm_deluge._loops import run_here
 from lm_deluge.cli.ask import Asker
-from lm_deluge.cli.prompts import conversation_of, read_tools
+from lm_deluge.cli.prompts import conversation_of
 from lm_deluge.cli.report import print_reports
 from lm_deluge.cli.results import Results
-from lm_deluge.cli.rows import read_rows
 from lm_deluge.cli.settings import RunSettings
 from lm_deluge.cli.signals import sigterm_as_ctrl_c
 from lm_deluge.cli.stores import open_cache
@@ -40,7 +39,7 @@ def execute(settings: RunSettings) -> int:
         ConfigError, CacheError, OSError: it cannot be done as asked, or there is no key for it.
     """
     _check_files(settings)
-    tools = [] if settings.tools is None else read_tools(settings.tools)
+    tools = settings.read_tools()
     with _open_cache(settings) as cache:
         asker = Asker(settings, tools, cache)
         with _open_results(settings) as results:
@@ -108,12 +107,11 @@ def _survey(settings: RunSettings, results: Results, asker: Asker) -> _Survey | 
     """
     if settings.source is None or not stat.S_ISREG(settings.source.stat().st_mode):
         return None
-    samples = settings.samples or 1
     survey = _Survey()
-    for row in read_rows(settings.source, field=settings.field, limit=settings.limit):
+    for row in settings.rows():
         survey.rows += 1
-        survey.wanted += samples
-        missing = results.missing(row, samples)
+        survey.wanted += settings.each
+        missing = results.missing(row, settings.each)
         survey.missing += len(missing)
         if not isinstance(conversation_of(row), str):
             survey.expected += len(asker.shares(missing)) * asker.responses

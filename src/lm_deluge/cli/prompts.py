@@ -11,7 +11,7 @@ from lm_deluge.errors import ConfigError, PromptError
 from lm_deluge.prompt import Conversation, as_conversation
 from lm_deluge.tool import Tool
 
-__all__ = ["ToolsNote", "conversation_of", "read_json", "read_tools"]
+__all__ = ["ToolsNote", "conversation_of", "last_text", "read_json", "read_tools"]
 
 
 class ToolsNote:
@@ -54,6 +54,12 @@ def conversation_of(row: Row, system: Conversation | None = None) -> Conversatio
     for message in prompt.messages:
         system = system.add(message)
     return system
+
+
+def last_text(prompt: Conversation) -> str | None:
+    """The text of the last message that has any."""
+    texts = (message.completion for message in reversed(prompt.messages))
+    return next((text for text in texts if text), None)
 
 
 def read_tools(path: Path) -> list[Tool]:

@@ -176,14 +176,9 @@ class Results:
 
 
 def result_line(
-    row: Row,
-    response: APIResponse | None = None,
-    *,
-    problem: str | None = None,
-    sample: int | None = None,
-    with_prompt: bool = False,
+    row: Row, response: APIResponse, *, sample: int | None = None, with_prompt: bool = False
 ) -> dict[str, Any]:
-    """The line of a row: its answer or error, or the problem that kept it from being asked.
+    """The line of a row: its answer or error.
 
     Always the same columns; ``thinking``, ``tool_calls`` and ``input`` (the row's own further fields) are there when
     they hold something.
@@ -191,12 +186,9 @@ def result_line(
     Args:
         row: the row.
         response: its answer or error.
-        problem: what kept the row from being asked.
         sample: which of several answers this is; None where each row has one.
         with_prompt: repeat the prompt.
     """
-    if response is None:
-        response = APIResponse(is_error=True, error_message=problem)
     usage = response.usage
     line: dict[str, Any] = {
         "index": row.index,
@@ -207,7 +199,7 @@ def result_line(
         "error": (response.error_message or "unknown error") if response.is_error else None,
         "model": response.model_external or response.model_internal or None,
         "finish_reason": response.finish_reason,
-        "usage": None if usage is None else {name: getattr(usage, name) for name in usage.__struct_fields__},
+        "usage": None if usage is None else msgspec.structs.asdict(usage),
         "cost": _dollars(response.cost),
         "cost_avoided": _dollars(response.cost_avoided),
         "local_cache_hit": response.local_cache_hit,

@@ -5,49 +5,40 @@ An option that was not given is absent everywhere, so that the library's own def
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import msgspec
 
 from lm_deluge import canonical
-from lm_deluge.cli.prompts import read_json
+from lm_deluge.cli.prompts import read_json, read_tools
+from lm_deluge.cli.rows import Row, read_rows
 from lm_deluge.errors import ConfigError
+from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache import PromptCache
+from lm_deluge.tool import Tool
 
 __all__ = ["RunSettings", "Settings", "check_needs", "prompt_cache"]
 
-_SHAPES_ANSWERS = (
-    "model_names",
-    "base_url",
-    "temperature",
-    "top_p",
-    "max_new_tokens",
-    "json_mode",
-    "reasoning_effort",
-)
-"""Those of the client's arguments that change what is answered; results of different ones do not mix in one file."""
+# Options by what takes them: the client, the local cache, a call, and ``PromptCache``.
+_SHAPES_ANSWERS = ("model", "base_url", "temperature", "top_p", "max_new_tokens", "json_mode", "reasoning_effort")
+_LIMITS = ("max_concurrent_requests", "max_requests_per_minute", "max_tokens_per_minute", "max_attempts")
+_CLIENT = (*_SHAPES_ANSWERS, *_LIMITS, "request_timeout", "give_up_after", "single_flight")
+_CACHE = ("base", "max_bytes", "cache_key", "scope", "admit", "ttl")
+_CALL = ("cache_mode", "max_age", "run_name", "tag")
+_PROMPT_CACHE = ("cache_lifetime", "cache_warm", "cache_diagnostics")
 
-_CLIENT = {
+_ARGUMENTS = {
     "model": "model_names",
-    **{name: name for name in _SHAPES_ANSWERS[1:]},
-    "max_concurrent_requests": "max_concurrent_requests",
-    "max_requests_per_minute": "max_requests_per_minute",
-    "max_tokens_per_minute": "max_tokens_per_minute",
-    "max_attempts": "max_attempts",
-    "request_timeout": "request_timeout",
-    "give_up_after": "give_up_after",
-    "single_flight": "single_flight",
+    "tag": "tags",
+    "cache_lifetime": "ttl",
+    "cache_warm": "warm",
+    "cache_diagnostics": "diagnostics",
 }
-_CACHE = {name: name for name in ("base", "max_bytes", "cache_key", "scope", "admit", "ttl")}
-_CALL = {"cache_mode": "cache_mode", "max_age": "max_age", "run_name": "run_name", "tag": "tags"}
-"""Arguments of the library by the options that give them."""
+"""What the library calls them, where that is not the same."""
 
-_NEEDS = {
-    "cache": (*_CACHE, "offline", *_CALL),
-    "cache_pattern": ("cache_lifetime", "cache_warm", "cache_diagnostics"),
-}
+_NEEDS = {"cache": (*_CACHE, "offline", *_CALL), "cache_pattern": _PROMPT_CACHE}
 """Options that mean nothing without another one."""
 
 _WARM: dict[str, bool | Literal["prefill"]] = {"always": True, "never": False, "prefill": "prefill"}
@@ -104,6 +95,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The source, for messages."""
         return "standard input" if self.source is None else str(self.source)
 
+    @property
+    def each(self) -> int:
+        """How many answers each row gets."""
+        return self.samples or 1
+
+    def rows(self) -> Iterator[Row]:
+        """The rows of the source.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return read_rows(self.source, field=self.field, limit=self.limit)
+
+    def system_prompt(self) -> Conversation | None:
+        """What prompts begin with that have no system message."""
+        return None if self.system is None else Conversation.system(self.system)
+
+    def read_tools(self) -> list[Tool]:
+        """The tools of all prompts.
+
+        Raises:
+            ConfigError: the file holds something else.
+            OSError: it cannot be read.
+        """
+        return [] if self.tools is None else read_tools(self.tools)
+
 
 class RunSettings(Settings, frozen=True, kw_only=True):
     """A ``deluge run``, as it was asked for.
@@ -130,7 +147,9 @@ class RunSettings(Settings, frozen=True, kw_only=True):
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that stand for all that shapes the answers beside the prompts."""
-        shape = {name: self.client[name] for name in _SHAPES_ANSWERS if name in self.client}
+        # Results of different ones do not mix in one file.
+        names = (_ARGUMENTS.get(option, option) for option in _SHAPES_ANSWERS)
+        shape = {name: self.client[name] for name in names if name in self.client}
         tools = [] if self.tools is None else read_json(self.tools)
         return hashlib.sha256(canonical.encode([shape, self.system, tools])).hexdigest()[:8]
 
@@ -165,21 +184,17 @@ def prompt_cache(pattern: str | None, options: Mapping[str, Any]) -> PromptCache
         return None
     if pattern == "none":
         raise ConfigError("'none' is no pattern: it is what happens without --cache-pattern.")
-    names = {"cache_lifetime": "ttl", "cache_warm": "warm", "cache_diagnostics": "diagnostics"}
-    arguments = _arguments(options, names)
+    arguments = _arguments(options, _PROMPT_CACHE)
     if "warm" in arguments:
         arguments["warm"] = _WARM[arguments["warm"]]
     return PromptCache(**{"pattern": pattern, **arguments})
 
 
-def _arguments(options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names[option]: options[option] for option in _given(options, names)}
+def _arguments(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {_ARGUMENTS.get(option, option): options[option] for option in _given(options, names)}
 
 
 def _given(options: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     """Those of the options that the user gave. A flag that was not given is False, a list None or empty; 0 is given."""
-    return [name for name in names if name in options and not _is_absent(options[name])]
-
-
-def _is_absent(value: object) -> bool:
-    return value is None or value is False or value == []
+    given = {name: options.get(name) for name in names}
+    return [name for name, value in given.items() if value is not None and value is not False and value != []]

@@ -11,8 +11,7 @@ import msgspec
 from lm_deluge import LLMClient
 from lm_deluge.cli.bills import IMAGE_TOKENS, are_same, price_list, print_bills
 from lm_deluge.cli.output import plain, print_json
-from lm_deluge.cli.prompts import ToolsNote, conversation_of, read_tools
-from lm_deluge.cli.rows import read_rows
+from lm_deluge.cli.prompts import ToolsNote, conversation_of
 from lm_deluge.cli.settings import Settings
 from lm_deluge.cli.stores import open_cache_to_read
 from lm_deluge.cli.terminal import say
@@ -57,8 +56,7 @@ def carry_out(asked: Simulation) -> int:
     Raises:
         ConfigError, CacheError, OSError: it cannot be done as asked.
     """
-    tools = [] if asked.tools is None else read_tools(asked.tools)
-    samples = asked.samples or 1
+    tools = asked.read_tools()
     model = _model_of(asked)
     for advice in filter(None, [lifetime_differs(pattern, model) for pattern in asked.patterns[:1]]):
         warnings.warn(advice.message, PromptCacheWarning, stacklevel=2)
@@ -72,11 +70,11 @@ def carry_out(asked: Simulation) -> int:
             patterns=asked.patterns,
             output_tokens=asked.output_tokens,
             tools=tools,
-            samples=samples,
+            samples=asked.each,
             **asked.call,
         )
     if rows.problems:
-        unusable = len(rows.problems) * samples
+        unusable = len(rows.problems) * asked.each
         estimate = msgspec.structs.replace(
             estimate,
             prompts=estimate.prompts + unusable,
@@ -89,7 +87,7 @@ def carry_out(asked: Simulation) -> int:
         say(f"No prompts in {asked.source_name}.")
     else:
         why_alike = _why_alike(estimate, model, tools, longest=rows.longest)
-        print_bills(estimate, asked.client, samples=samples, why_alike=why_alike)
+        print_bills(estimate, asked.client, samples=asked.each, why_alike=why_alike)
     if estimate.unusable:
         cannot = counted(estimate.unusable, "prompt cannot be asked and is", "prompts cannot be asked and are")
         say(f"{cannot} left out{'. One of them' if estimate.unusable > 1 else ''}: {estimate.problem}")
@@ -98,9 +96,9 @@ def carry_out(asked: Simulation) -> int:
 
 def _prompts(asked: Simulation, rows: _Rows) -> Iterator[Conversation]:
     """Prompts that can be asked. What is wrong with the other rows is added to the problems."""
-    system = None if asked.system is None else Conversation.system(asked.system)
+    system = asked.system_prompt()
     tools_note = ToolsNote(sends_tools=asked.tools is not None)
-    for row in read_rows(asked.source, field=asked.field, limit=asked.limit):
+    for row in asked.rows():
         found = conversation_of(row, system)
         if isinstance(found, str):
             rows.problems.append(found)

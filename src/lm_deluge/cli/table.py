@@ -15,7 +15,6 @@ __all__ = ["Column", "amount", "amounts", "filled", "number", "numbers", "print_
 
 _LEAST_WIDTH = 4
 _GAP = 2  # between two columns
-_NO_MONEY = 1e-9  # dollars; less than that is the rounding error of a difference
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +58,8 @@ def number(value: int) -> str:
 
 def amount(dollars: float) -> str:
     """A cell: ``$0.0123``, and a dash for nothing."""
-    return money(dollars) if abs(dollars) > _NO_MONEY else NOTHING
+    told = money(dollars)
+    return NOTHING if told == "$0" else told
 
 
 def share(value: float) -> str:

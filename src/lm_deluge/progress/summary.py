@@ -12,7 +12,6 @@ def paid(cost: float, unpriced: int) -> str:
     return f"{known} (+ {counted(unpriced, 'answer')} of unknown price)" if unpriced else known
 
 
-_DAMAGED = ("damaged cache entry", "damaged cache entries")
 _CENT = 1e-4  # dollars; a hundredth of a cent is not worth a word
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.patterns import Pattern
-from lm_deluge.text import NOTHING, counted, duration, money
+from lm_deluge.text import counted, duration, money
 from lm_deluge.usage import Usage
 
 __all__ = ["ANSWERED_AFTER", "Bill", "Estimate", "Forecast"]
@@ -156,8 +156,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         rows += [
             (
                 each.name,
-                _money(each.cold),
-                _money(each.warm),
+                money(each.cold.cost),
+                money(each.warm.cost),
                 f"{each.cold.writes:,}",
                 f"{each.cold.reads:,}",
                 f"{each.cold.hit_ratio:.1%}",
@@ -184,7 +184,3 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(f"{self.unusable:,} cannot be sent: {self.problem}")
         lines += self.advice
         return "\n".join(lines)
-
-
-def _money(bill: Bill) -> str:
-    return NOTHING if bill.cost is None else money(bill.cost)

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from lm_deluge.cli.results import Results, result_line
 from lm_deluge.cli.rows import Row
 from lm_deluge.errors import ConfigError
+from lm_deluge.response import APIResponse
 
 from .. import edits, samples
 from ..using import use_response
 
 _SETTINGS = "01234567"
+REFUSED = APIResponse(is_error=True, error_message="no")
 
 
 def target(data: bytes, tmp: Path) -> list[str]:
@@ -44,7 +46,7 @@ def cases() -> st.SearchStrategy[bytes]:
     lines: list[Any] = []
     for index in range(4):
         row = Row(index=index, line=index + 1, digest=f"d{index}", id=index, extra={"a": 1})
-        line = result_line(row, None if index == 3 else samples.ANSWERS[index % 2], problem="no", sample=0)
+        line = result_line(row, REFUSED if index == 3 else samples.ANSWERS[index % 2], sample=0)
         lines.append({**line, "key": f"{_SETTINGS}-{row.digest}"})
     join = lambda tree: b"\n".join(map(msgspec.json.encode, tree)) + b"\n"  # noqa: E731
     files = edits.trees_like([lines, lines[:2]], join)

@@ -110,10 +110,10 @@ def prune(
       deluge cache prune my_cache.db --max-bytes 2GB --yes
     """
     from lm_deluge.cache.admin.housekeeping import prune as remove
-    from lm_deluge.cli.cache.reports import print_pruned, pruned
-    from lm_deluge.cli.consent import ask
+    from lm_deluge.cli.cache.reports import pruned
     from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
+    from lm_deluge.cli.terminal import ask, say
     from lm_deluge.errors import ConfigError
 
     if not expired and all(each is None for each in (older_than, unused_for, cache_key, model, max_bytes)):
@@ -140,7 +140,7 @@ def prune(
     if as_json:
         print_json(report)
     else:
-        print_pruned(report)
+        say(pruned(report))
 
 
 def delete(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.admin.housekeeping import find
 from lm_deluge.cli.cache.quarantine import choose, find_quarantined
-from lm_deluge.cli.consent import ask
 from lm_deluge.cli.stores import open_store
+from lm_deluge.cli.terminal import ask
 from lm_deluge.text import counted
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.cli.cache.quarantine import choose
 from lm_deluge.cli.output import make_console, print_json
+from lm_deluge.cli.prompts import last_text
 from lm_deluge.cli.table import Column, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.errors import DamagedEntryError
@@ -39,7 +40,8 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
 
 def print_entries(store: Store, filter: Filter, *, limit: int | None, as_json: bool) -> None:
     """Entries, the newest first."""
-    rows = _rows(store, filter, limit)
+    whole = scannable(store)
+    rows = (_row(stored, whole) for stored in islice(entries(store, filter, newest_first=True), limit))
     if as_json:
         for row in rows:
             print_json({**facts_of(row.stored), **_texts(row)})
@@ -65,7 +67,7 @@ def _columns(rows: Sequence[_Row]) -> Iterator[Column]:
         yield Column(name="cache key", cells=namespaces, share=1)
     yield Column(name="model", cells=[_cut(shown(each.model or each.asked or NOTHING)) for each in facts], share=1)
     yield Column(name="tokens", cells=list(map(_tokens, facts)), right=True, rank=3)
-    yield Column(name="paid", cells=[_paid(each) for each in facts], right=True, rank=2)
+    yield Column(name="paid", cells=[money(each.cost) for each in facts], right=True, rank=2)
     if set(samples) != {"0"}:
         yield Column(name="sample", cells=samples, right=True)
     yield Column(name="prompt", cells=[shown((row.prompt or other)[:_SNIPPET]) for row, other in texts], share=1)
@@ -85,19 +87,9 @@ def _cut(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
 
 
-def _paid(facts: Facts) -> str:
-    return NOTHING if facts.cost is None else money(facts.cost)
-
-
 def _tokens(facts: Facts) -> str:
     sent = sum(each or 0 for each in (facts.input_tokens, facts.cache_read_tokens, facts.cache_write_tokens))
     return f"{sent:,}→{facts.output_tokens or 0:,}"
-
-
-def _rows(store: Store, filter: Filter, limit: int | None) -> Iterator[_Row]:
-    whole = scannable(store)
-    for stored in islice(entries(store, filter, newest_first=True), limit):
-        yield _row(stored, whole)
 
 
 def _row(stored: Stored, store: ScanStore) -> _Row:
@@ -111,18 +103,12 @@ def _row(stored: Stored, store: ScanStore) -> _Row:
         problem = f"damaged: {error}"
     return _Row(
         stored=stored,
-        prompt=None if request is None else _last_text(request),
+        prompt=None if request is None else last_text(request.conversation),
         completion=None if response is None else response.completion,
         instead="" if response is None else _instead(response),
         sample=0 if request is None else request.sample,
         problem=problem,
     )
-
-
-def _last_text(request: StoredRequest) -> str | None:
-    """The text of the last message that has any."""
-    texts = (message.completion for message in reversed(request.conversation.messages))
-    return next((text for text in texts if text), None)
 
 
 def _instead(response: APIResponse) -> str:
@@ -141,7 +127,7 @@ def facts_of(stored: Stored) -> dict[str, Any]:
     return {
         "key": stored.key.hex(),
         "namespace": stored.namespace or None,
-        **{name: getattr(facts, name) for name in facts.__struct_fields__},
+        **msgspec.structs.asdict(facts),
         "created": facts.created or None,
         "run": str(facts.run) if facts.run else None,  # too large for the numbers of many JSON readers
         "bytes": stored.size,

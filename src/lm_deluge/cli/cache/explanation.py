@@ -10,8 +10,7 @@ import msgspec
 from lm_deluge.cache.explain import Searcher, Wanted, explain
 from lm_deluge.cache.record import Scope
 from lm_deluge.cli.output import print_json
-from lm_deluge.cli.prompts import conversation_of, read_tools
-from lm_deluge.cli.rows import read_rows
+from lm_deluge.cli.prompts import conversation_of, last_text
 from lm_deluge.cli.settings import Settings
 from lm_deluge.cli.stores import open_store
 from lm_deluge.cli.terminal import say, shown
@@ -108,25 +107,24 @@ def _parameters(question: Question) -> tuple[Parameters, ...]:
         return ()
     from lm_deluge import LLMClient
 
-    tools = [] if question.tools is None else read_tools(question.tools)
+    tools = question.read_tools()
     with LLMClient(**question.client) as client:
         return client.parameters(tools=tools)
 
 
 def _prompts(question: Question) -> Iterator[tuple[int | None, str, Conversation | str]]:
     """Index of the row, what to call the prompt, and the prompt, or what is wrong with it."""
-    system = None if question.system is None else Conversation.system(question.system)
+    system = question.system_prompt()
     if question.prompt is not None:
         prompt = as_conversation(question.prompt)
         yield None, _title(prompt), prompt if system is None else system.add(prompt.messages[0])
         return
-    for row in read_rows(question.source, field=question.field, limit=question.limit):
+    for row in question.rows():
         found = conversation_of(row, system)
         text = found if isinstance(found, str) else _title(found)
         yield row.index, text, found
 
 
 def _title(prompt: Conversation) -> str:
-    texts = (message.completion for message in reversed(prompt.messages))
-    text = shown(next((text for text in texts if text), ""))
+    text = shown(last_text(prompt) or "")
     return text if len(text) <= _TITLE_WIDTH else f"{text[: _TITLE_WIDTH - 1]}…"

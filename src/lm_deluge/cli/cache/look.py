@@ -49,11 +49,11 @@ def stats(
     chosen = make_filter(given)
     with closing(open_store(store)) as opened:
         found = add_up(opened, chosen)
+        all_runs = chosen_runs(opened, chosen)
         if as_json:
-            print_json({**plain(found), "runs": plain(chosen_runs(opened, chosen))})
+            print_json({**plain(found), "runs": all_runs})
         else:
-            latest = chosen_runs(opened, chosen)[: runs or None]
-            print_stats(found, latest, opened.location, on_disk=found.on_disk)
+            print_stats(found, all_runs[: runs or None], opened.location)
 
 
 def list_entries(

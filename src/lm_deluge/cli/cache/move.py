@@ -135,10 +135,9 @@ def rekey(
       deluge cache rekey my_cache.db --from draft --to final
     """
     from lm_deluge.cache.admin.archive import rekey as give_new_keys
-    from lm_deluge.cli.consent import ask
     from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
-    from lm_deluge.cli.terminal import say
+    from lm_deluge.cli.terminal import ask, say
     from lm_deluge.errors import ConfigError
 
     if to_key is not None and from_key is None:

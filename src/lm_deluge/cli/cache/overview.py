@@ -20,17 +20,10 @@ __all__ = ["print_drift", "print_stats"]
 _MOST_GROUPS = 20
 
 
-def print_stats(stats: Stats, runs: Sequence[Run], location: str, *, on_disk: bool) -> None:
-    """All of it: a sentence, groups of entries, and runs.
-
-    Args:
-        stats: what was added up.
-        runs: those to show.
-        location: where the entries are.
-        on_disk: whether their bytes are on a disk, and not in the memory of a server.
-    """
+def print_stats(stats: Stats, runs: Sequence[Run], location: str) -> None:
+    """All of what was added up at a place: a sentence, groups of entries, and these runs."""
     console = make_console()
-    print_sentence(console, _headline(stats, location, "on disk" if on_disk else "in memory"))
+    print_sentence(console, _headline(stats, location))
     if len(stats.namespaces) > 1:
         _print_groups(console, "cache key", stats.namespaces)
     if stats.models:
@@ -39,8 +32,8 @@ def print_stats(stats: Stats, runs: Sequence[Run], location: str, *, on_disk: bo
         _print_ledger(console, stats.ledger, runs, location)
 
 
-def _headline(stats: Stats, location: str, place: str) -> str:
-    found = stats.all
+def _headline(stats: Stats, location: str) -> str:
+    found, place = stats.all, "on disk" if stats.on_disk else "in memory"
     quarantined = f"; {stats.quarantined:,} quarantined" if stats.quarantined else ""
     if not found.entries:
         return f"{location}: no entries{quarantined}."

@@ -12,7 +12,7 @@ from lm_deluge.text import counted, money, size
 if TYPE_CHECKING:
     from lm_deluge.cache.stores import RebuildReport
 
-__all__ = ["print_check", "print_pruned", "pruned", "rebuilt"]
+__all__ = ["print_check", "pruned", "rebuilt"]
 
 _MOST_PROBLEMS = 50
 
@@ -49,15 +49,11 @@ def _advice(report: VerifyReport, *, fixing: bool, can_rebuild: bool) -> str:
         "--rebuild to rebuild the file" if report.store and can_rebuild else "",
         "--fix to quarantine damaged answers" if report.damaged and not fixing else "",
         "--fix to put right what is said of whole ones"
-        if not report.damaged and not fixing and _is_mendable(report)
+        if not report.damaged and not fixing and (report.requests or report.facts)
         else "",
     ]
     advice = " and ".join(filter(None, remedies))
     return f"\nUse {advice}." if advice else ""
-
-
-def _is_mendable(report: VerifyReport) -> bool:
-    return bool(report.requests or report.facts)
 
 
 def rebuilt(report: "RebuildReport", where: str) -> str:
@@ -70,13 +66,8 @@ def rebuilt(report: "RebuildReport", where: str) -> str:
     )
 
 
-def print_pruned(report: PruneReport) -> None:
-    """What went, or would go."""
-    say(pruned(report))
-
-
 def pruned(report: PruneReport) -> str:
-    """The same in sentences."""
+    """What went, or would go."""
     if not report.entries:
         return f"Nothing to remove; {_kept(report)}."
     unpriced = f" (+ {counted(report.unpriced, 'answer')} of unknown price)" if report.unpriced else ""
