@@ -1,6 +1,6 @@
 """Sampling parameters. What the user did not set is not sent."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -9,7 +9,7 @@ from lm_deluge.errors import ConfigError
 __all__ = ["Effort", "SamplingParams"]
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_EFFORTS = get_args(Effort)
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,6 +54,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         if self.top_logprobs is not None and not self.logprobs:
             raise ConfigError("top_logprobs needs logprobs=True.")
         msgspec.structs.force_setattr(self, "stop", _strings("stop", self.stop))
+
+    def is_set(self, name: str) -> bool:
+        """Whether a parameter says something. 0 does: it is a temperature and a seed."""
+        value = getattr(self, name)
+        return value is not None and value is not False and value != ()
 
     def with_changes(self, **changes: Any) -> "SamplingParams":
         """These parameters with some replaced.

@@ -61,7 +61,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             prompts that go on from each other; False for tails that vary, which would be written each time and never
             read; None for no where there are breakpoints, and for the provider's default where there are none.
         prompt_cache_key: keeps prompts with one prefix together, for providers that route by such a key.
-        prefill: ask for no answer, only for the prompt to be cached. ``can_prefill`` tells where that is possible.
+        prefill: ask for no answer, only for the prompt to be cached. See ``WireFormat.can_prefill``.
         diagnose: ask why the prompt was not read from the provider's cache, where the provider says. It compares with
             an earlier request that was asked with ``diagnose`` too. No part of what is asked of the model.
         previous_response_id: the provider's id of the answer to that earlier request; None if this is the first. Ids

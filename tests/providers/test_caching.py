@@ -11,7 +11,7 @@ from lm_deluge.errors import ConfigError
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, File, Image, Message, Text, ToolCall, ToolResult
 from lm_deluge.prompt_cache import Planner, PromptCache
-from lm_deluge.providers import build, can_prefill
+from lm_deluge.providers import build, wire_format
 from lm_deluge.request import Breakpoint, Request
 from lm_deluge.tool import Tool
 
@@ -165,7 +165,7 @@ def test_a_prefill_asks_for_no_answer_and_keeps_the_rest():
 )
 def test_where_a_prefill_is_possible(name, fields, possible):
     request = Request(conversation=PROMPT, model=resolve(name, environ={}), prefill=True, **fields)
-    assert can_prefill(request) == possible
+    assert wire_format(request.model).can_prefill(request) == possible
     if possible:
         assert json.loads(build(request, credential=None).body)["max_tokens"] == 0
         with pytest.raises(ConfigError):

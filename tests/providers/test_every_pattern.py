@@ -19,7 +19,7 @@ from lm_deluge.models import SERVICES, Caching, Model, resolve
 from lm_deluge.prompt import Conversation, Image, Message, ProviderBlock, Text
 from lm_deluge.prompt_cache import PATTERNS, Pattern, Planner, PromptCache
 from lm_deluge.prompt_cache.options import Ttl
-from lm_deluge.providers import build, can_prefill
+from lm_deluge.providers import build, wire_format
 from lm_deluge.request import Request
 
 from . import strategies as some
@@ -88,7 +88,7 @@ def planned(draw: st.DrawFn, service: str, pattern: Pattern) -> tuple[Request, b
         output_schema=draw(some.schemas),
         **plan,
     )
-    if draw(st.booleans()) and can_prefill(request):
+    if draw(st.booleans()) and wire_format(request.model).can_prefill(request):
         return msgspec.structs.replace(request, prefill=True), False
     return request, draw(st.booleans())
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_deluge.models import resolve
-from lm_deluge.providers import Failure, Reply, parse, rate_limit_pause
+from lm_deluge.providers import Failure, Reply, parse, wire_format
 from lm_deluge.providers.rate_limits import MAX_WAIT
 from lm_deluge.wire import HttpResponse
 
@@ -197,8 +197,8 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 )
 def test_openai_pause(reset: str, seconds: float | None) -> None:
     headers = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": reset}
-    assert rate_limit_pause(GPT, headers, now=NOW) == seconds
-    assert rate_limit_pause(GPT, {**headers, "x-ratelimit-remaining-tokens": "1"}, now=NOW) is None
+    assert wire_format(GPT).pause(headers, now=NOW) == seconds
+    assert wire_format(GPT).pause({**headers, "x-ratelimit-remaining-tokens": "1"}, now=NOW) is None
 
 
 def test_the_longest_spent_limit_counts() -> None:
@@ -208,7 +208,7 @@ def test_the_longest_spent_limit_counts() -> None:
         "x-ratelimit-remaining-tokens": "-3",
         "x-ratelimit-reset-tokens": "5s",
     }
-    assert rate_limit_pause(GPT, headers, now=NOW) == 5.0
+    assert wire_format(GPT).pause(headers, now=NOW) == 5.0
 
 
 @pytest.mark.parametrize(
@@ -227,8 +227,8 @@ def test_the_longest_spent_limit_counts() -> None:
 @pytest.mark.parametrize("kind", ["requests", "tokens", "input-tokens", "output-tokens"])
 def test_anthropic_pause(kind: str, reset: str, seconds: float | None) -> None:
     headers = {f"anthropic-ratelimit-{kind}-remaining": "0", f"anthropic-ratelimit-{kind}-reset": reset}
-    assert rate_limit_pause(CLAUDE, headers, now=NOW) == seconds
-    assert rate_limit_pause(CLAUDE, {**headers, f"anthropic-ratelimit-{kind}-remaining": "1000"}, now=NOW) is None
+    assert wire_format(CLAUDE).pause(headers, now=NOW) == seconds
+    assert wire_format(CLAUDE).pause({**headers, f"anthropic-ratelimit-{kind}-remaining": "1000"}, now=NOW) is None
 
 
 @settings(deadline=None)
@@ -236,9 +236,9 @@ def test_anthropic_pause(kind: str, reset: str, seconds: float | None) -> None:
 def test_any_header_is_a_wait_within_bounds_or_none(value: str, model) -> None:
     names = ("x-ratelimit-remaining-tokens", "anthropic-ratelimit-tokens-remaining")
     resets = ("x-ratelimit-reset-tokens", "anthropic-ratelimit-tokens-reset")
-    pause = rate_limit_pause(model, dict.fromkeys(names, "0") | dict.fromkeys(resets, value), now=NOW)
+    pause = wire_format(model).pause(dict.fromkeys(names, "0") | dict.fromkeys(resets, value), now=NOW)
     assert pause is None or 0 < pause <= MAX_WAIT
-    rate_limit_pause(model, dict.fromkeys(names + resets, value), now=NOW)
+    wire_format(model).pause(dict.fromkeys(names + resets, value), now=NOW)
     headers = dict.fromkeys(("retry-after", "retry-after-ms"), value)
     wait = parse(model, HttpResponse(status=429, headers=headers, body=b""), now=NOW).retry_after
     assert wait is None or 0 <= wait <= MAX_WAIT

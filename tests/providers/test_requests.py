@@ -9,7 +9,7 @@ from lm_deluge.config import SamplingParams
 from lm_deluge.errors import ConfigError, LMDelugeError, PromptError
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, File, Image, Message, ProviderBlock, Text, Thinking, ToolCall, ToolResult
-from lm_deluge.providers import build, dropped_parameters
+from lm_deluge.providers import build, wire_format
 from lm_deluge.request import Breakpoint, Request
 from lm_deluge.tool import Tool
 from lm_deluge.wire import HttpRequest
@@ -21,6 +21,11 @@ EPHEMERAL = {"type": "ephemeral"}
 def sent(name: str, conversation: Conversation = HI, *, base_url: str | None = None, **fields: Any) -> HttpRequest:
     model = resolve(name, base_url=base_url, environ={})
     return build(Request(conversation=conversation, model=model, **fields), credential="sk-secret-key")
+
+
+def names_dropped(name: str, params: SamplingParams, *, has_schema: bool = False) -> tuple[str, ...]:
+    model = resolve(name, environ={})
+    return wire_format(model).dropped_parameters(model, params, has_schema=has_schema)
 
 
 def body(name: str, conversation: Conversation = HI, **fields: Any) -> dict[str, Any]:
@@ -130,7 +135,7 @@ def test_openai_parameters() -> None:
         "stop": ["END"],
         "response_format": {"type": "json_object"},
     }
-    assert dropped_parameters(resolve("gpt-4.1", environ={}), FULL) == ()
+    assert names_dropped("gpt-4.1", FULL) == ()
 
 
 def test_max_tokens_under_the_name_that_the_service_knows() -> None:
@@ -145,16 +150,15 @@ def test_anthropic_parameters() -> None:
         "max_tokens": 5,
         "stop_sequences": ["END"],
     }
-    model = resolve("claude-sonnet-4-5", environ={})
-    assert dropped_parameters(model, FULL) == ("logprobs", "top_logprobs", "seed", "json_mode")
-    assert "json_mode" not in dropped_parameters(model, FULL, has_schema=True)
+    assert names_dropped("claude-sonnet-4-5", FULL) == ("logprobs", "top_logprobs", "seed", "json_mode")
+    assert "json_mode" not in names_dropped("claude-sonnet-4-5", FULL, has_schema=True)
 
 
 def test_rejected_parameters_are_left_out_and_named() -> None:
     assert body("o3", params=FULL).keys().isdisjoint({"temperature", "top_p", "logprobs", "top_logprobs"})
-    assert dropped_parameters(resolve("o3", environ={}), FULL) == ("temperature", "top_p", "logprobs", "top_logprobs")
+    assert names_dropped("o3", FULL) == ("temperature", "top_p", "logprobs", "top_logprobs")
     assert body("claude-opus-5-5", params=FULL).keys().isdisjoint({"temperature", "top_p"})
-    assert {"temperature", "top_p"} <= set(dropped_parameters(resolve("claude-opus-5-5", environ={}), FULL))
+    assert {"temperature", "top_p"} <= set(names_dropped("claude-opus-5-5", FULL))
 
 
 def test_an_effort_brings_sampling_back_where_the_model_allows_it() -> None:
@@ -167,8 +171,7 @@ def test_effort_goes_to_models_that_reason_or_are_not_known() -> None:
     assert body("o3", params=params)["reasoning_effort"] == "low"
     assert body("groq/some-model", params=params)["reasoning_effort"] == "low"
     assert "reasoning_effort" not in body("gpt-4.1", params=params)
-    gpt = resolve("gpt-4.1", environ={})
-    assert dropped_parameters(gpt, params) == ("reasoning_effort", "thinking_budget")
+    assert names_dropped("gpt-4.1", params) == ("reasoning_effort", "thinking_budget")
 
 
 BUDGET = SamplingParams(thinking_budget=2000, temperature=0.5)
@@ -201,7 +204,7 @@ def test_claude_thinking(
     written = body(name, params=params)
     assert written.get("thinking") == thinking
     assert written.get("output_config", {}).get("effort") == effort
-    assert dropped_parameters(resolve(name, environ={}), params) == dropped
+    assert names_dropped(name, params) == dropped
     assert ("temperature" in written) == (params.temperature is not None and "temperature" not in dropped)
 
 

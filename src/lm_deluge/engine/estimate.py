@@ -21,7 +21,7 @@ from lm_deluge.engine.warnings import Warnings
 from lm_deluge.models import Rates
 from lm_deluge.prompt import PromptLike
 from lm_deluge.prompt_cache import Estimate, Planner, PromptCache, advise, lifetime_differs, unsupported
-from lm_deluge.providers import can_prefill
+from lm_deluge.providers import wire_format
 from lm_deluge.request import Parameters, Request
 
 __all__ = ["estimate"]
@@ -136,10 +136,11 @@ def _advice(run: RunPlan, cache: PromptCache, planner: Planner | None, *, is_rea
 
 def _can_prefill(settings: Settings, options: RunOptions, items: Sequence[Item]) -> bool:
     """Whether prompts that are asked like this can be written to the provider's cache without an answer."""
-    return bool(items) and can_prefill(
+    model = settings.models[0]
+    return bool(items) and wire_format(model).can_prefill(
         Request(
             conversation=items[0].prompt,
-            model=settings.models[0],
+            model=model,
             params=settings.params,
             tools=options.tools,
             tool_choice=options.tool_choice,

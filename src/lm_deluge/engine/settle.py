@@ -27,7 +27,7 @@ from lm_deluge.errors import ModelWarning
 from lm_deluge.events import AnswerReceived, Event
 from lm_deluge.models import Model, Rates
 from lm_deluge.prompt_cache import CachePlan
-from lm_deluge.providers import Failure, Reply, parse, rate_limit_pause
+from lm_deluge.providers import Failure, Reply, parse, wire_format
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 from lm_deluge.wire import HttpResponse
@@ -95,7 +95,7 @@ class Settler:
             await self._settle(arrival)
         target, reply = arrival.target, arrival.reply
         model = target.model
-        refilled = rate_limit_pause(model, arrival.received.headers, now=self.state.clock.time())
+        refilled = wire_format(model).pause(arrival.received.headers, now=self.state.clock.time())
         if refilled:
             # The headers tell when the limit will be full again; some of it is there much sooner.
             self.state.pause(model, min(refilled, BREATHER), "its rate limit is used up", self._emit)

@@ -23,7 +23,7 @@ from lm_deluge.prompt_cache import (
     nothing_read,
     unsupported,
 )
-from lm_deluge.providers import Reply, build, can_prefill, dropped_parameters
+from lm_deluge.providers import Reply, build, wire_format
 from lm_deluge.request import Parameters, Request
 from lm_deluge.wire import HttpRequest
 
@@ -85,7 +85,7 @@ class Target:
         """Whether a prompt's prefix is to be written by a request without an answer, if others wait for it."""
         if self._planner is None or self._planner.cache.warm != "prefill" or not plan.is_long_enough:
             return False
-        return can_prefill(self._request(prompt, plan))
+        return wire_format(self.model).can_prefill(self._request(prompt, plan))
 
     def build_prefill(self, prompt: Conversation, plan: CachePlan) -> HttpRequest:
         """The HTTP request that only writes a prompt's prefix."""
@@ -121,7 +121,8 @@ class Target:
         """Say what is known before the first request: what none will hold, and what is wrong with what is asked."""
         options, model = self._options, self.model
         self._warn_of_address(warnings)
-        for name in dropped_parameters(model, self._settings.params, has_schema=options.output_schema is not None):
+        has_schema = options.output_schema is not None
+        for name in wire_format(model).dropped_parameters(model, self._settings.params, has_schema=has_schema):
             warnings.warn(
                 ("dropped", model.name, name),
                 f"{model.name} does not take {name}; it is left out of its requests. Remove it to silence this.",

@@ -8,8 +8,8 @@ from lm_deluge.providers._breakpoints import BREAKPOINT_STYLES
 from lm_deluge.providers._format import ErrorWords, Fold, WireFormat, is_blank
 from lm_deluge.providers._registry import FORMATS, wire_format
 from lm_deluge.providers._values import Delta, Failure, Reply
-from lm_deluge.providers.answer import parse, rate_limit_pause
-from lm_deluge.providers.call import build, can_prefill, dropped_parameters
+from lm_deluge.providers.answer import parse
+from lm_deluge.providers.call import build
 from lm_deluge.providers.stream import StreamReader, as_whole
 
 __all__ = [
@@ -24,10 +24,7 @@ __all__ = [
     "WireFormat",
     "as_whole",
     "build",
-    "can_prefill",
-    "dropped_parameters",
     "is_blank",
     "parse",
-    "rate_limit_pause",
     "wire_format",
 ]

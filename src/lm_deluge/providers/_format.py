@@ -116,7 +116,7 @@ class WireFormat(ABC):
 
     @abstractmethod
     def dropped_parameters(self, model: Model, params: SamplingParams, *, has_schema: bool) -> tuple[str, ...]:
-        """Names of the parameters that are set and not sent.
+        """Names of the parameters that are set and not sent, because the model or its API does not take them.
 
         Args:
             model: which model is asked.
@@ -157,7 +157,7 @@ class WireFormat(ABC):
 
     @abstractmethod
     def pause(self, headers: Mapping[str, str], *, now: float) -> float | None:
-        """Seconds until a limit that headers show as spent refills; None while no limit is known to be spent.
+        """Seconds until a limit that headers show as spent refills, at most ``MAX_WAIT``; None while none is.
 
         Args:
             headers: of an answer, names in lower case.

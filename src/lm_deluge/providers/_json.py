@@ -17,6 +17,7 @@ __all__ = [
     "FirstOf",
     "count",
     "decode_object",
+    "fields_of",
     "known_id",
     "known_name",
     "nonempty",
@@ -113,6 +114,11 @@ def count(value: object) -> int:
 def nonempty(value: object) -> str | None:
     """``value`` if it is a string with something in it."""
     return value if isinstance(value, str) and value else None
+
+
+def fields_of(value: object) -> dict[str, Any]:
+    """``value`` if it is a JSON object; else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def objects(value: object) -> list[dict[str, Any]]:

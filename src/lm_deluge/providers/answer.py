@@ -14,7 +14,7 @@ from lm_deluge.providers.failures import failure_from_error, failure_from_respon
 from lm_deluge.text import size
 from lm_deluge.wire import HttpResponse
 
-__all__ = ["parse", "rate_limit_pause", "read_reply", "read_whole"]
+__all__ = ["parse", "read_reply", "read_whole"]
 
 
 def parse(model: Model, response: HttpResponse, *, now: float, secrets: Secrets = NO_SECRETS) -> Reply | Failure:
@@ -45,9 +45,9 @@ def read_whole(
     decoded = decode_object(body, form.answer_fields)
     if decoded is None:
         if len(body) <= LARGE:
-            return invalid_response(model, status, "the body is not a JSON object")
+            return invalid_response(model, "the body is not a JSON object", status=status)
         problem = f"its {size(len(body))} are no JSON object that can be read"
-        return invalid_response(model, status, problem, again=False)
+        return invalid_response(model, problem, status=status, again=False)
     error = form.error(decoded)
     if error is not None:
         return failure_from_error(model, error, status=status, secrets=secrets, headers=headers, now=now)
@@ -60,12 +60,4 @@ def read_reply(model: Model, decoded: dict[str, Any]) -> Reply | Failure:
         return wire_format(model).reply(decoded)
     except (ProtocolError, PromptError, RecursionError) as error:  # the last for JSON nested beyond reason
         reason = str(error) if isinstance(error, ProtocolError) else "the answer cannot be held as a prompt"
-        return invalid_response(model, 200, reason)
-
-
-def rate_limit_pause(model: Model, headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds until a limit that an answer's headers show as spent refills, at most ``MAX_WAIT``.
-
-    None while nothing is known to be spent. Headers are in lower case; ``now`` is in seconds since the Unix epoch.
-    """
-    return wire_format(model).pause(headers, now=now)
+        return invalid_response(model, reason)

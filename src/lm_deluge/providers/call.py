@@ -5,14 +5,13 @@ from typing import Any
 import msgspec
 
 from lm_deluge._version import __version__
-from lm_deluge.config import SamplingParams
 from lm_deluge.errors import ConfigError, PromptError
 from lm_deluge.models import Model
 from lm_deluge.providers._registry import wire_format
 from lm_deluge.request import Request
 from lm_deluge.wire import HttpRequest
 
-__all__ = ["build", "can_prefill", "dropped_parameters"]
+__all__ = ["build"]
 
 _encoder = msgspec.json.Encoder()
 _USER_AGENT = f"lm_deluge/{__version__}"
@@ -51,22 +50,6 @@ def build(request: Request, *, credential: str | None, stream: bool = False) -> 
             headers.setdefault(caching.key_header, request.prompt_cache_key)
     body.update(request.extra_body)
     return HttpRequest(method="POST", url=form.url(model), headers=headers, body=_encoded(body))
-
-
-def dropped_parameters(model: Model, params: SamplingParams, *, has_schema: bool = False) -> tuple[str, ...]:
-    """Names of the parameters that are set but not sent, because the model or its API does not take them.
-
-    Args:
-        model: which model is asked.
-        params: the user's parameters.
-        has_schema: whether the request has an ``output_schema``, which covers what ``json_mode`` asks for.
-    """
-    return wire_format(model).dropped_parameters(model, params, has_schema=has_schema)
-
-
-def can_prefill(request: Request) -> bool:
-    """Whether the provider caches such a prompt on request without answering it. See ``Request.prefill``."""
-    return wire_format(request.model).can_prefill(request)
 
 
 def _checked(credential: str | None, model: Model) -> str | None:

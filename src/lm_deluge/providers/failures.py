@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 from lm_deluge._json import LARGE
 from lm_deluge._secrets import NO_SECRETS, Secrets
 from lm_deluge.models import Model
-from lm_deluge.providers._json import decode_object, nonempty
+from lm_deluge.providers._json import decode_object, fields_of, nonempty
 from lm_deluge.providers._registry import FORMATS
 from lm_deluge.providers._values import Failure
 from lm_deluge.providers.rate_limits import retry_after
 from lm_deluge.wire import HttpResponse
 
-__all__ = ["failure_from_error", "failure_from_response", "invalid_response", "truncated_stream"]
+__all__ = ["failure_from_error", "failure_from_response", "invalid_response"]
 
 _RETRYABLE = frozenset({408, 409, 429})  # and from 500 on, as in the official SDKs
 # A gateway passes on the words of the server behind it, so those of every format count in each.
@@ -77,16 +77,11 @@ def failure_from_error(
     )
 
 
-def invalid_response(model: Model, status: int, reason: str, *, again: bool = True) -> Failure:
+def invalid_response(
+    model: Model, reason: str, *, status: int = 200, kind: str = "invalid_response", again: bool = True
+) -> Failure:
     """An answer that does not have the documented shape. The next one may, so it can be asked for again."""
-    message = _message(model, status, "invalid_response", reason)
-    return Failure(status=status, message=message, kind="invalid_response", retryable=again)
-
-
-def truncated_stream(model: Model, reason: str) -> Failure:
-    """A stream that ended before its last event."""
-    message = _message(model, 200, "truncated_stream", reason)
-    return Failure(status=200, message=message, kind="truncated_stream", retryable=True)
+    return Failure(status=status, message=_message(model, status, kind, reason), kind=kind, retryable=again)
 
 
 def _read(error: object) -> tuple[str, str | None, str | None]:
@@ -96,8 +91,7 @@ def _read(error: object) -> tuple[str, str | None, str | None]:
     body = inner if isinstance(inner, dict) else error
     if not isinstance(body, dict):
         return str(body), None, None
-    details = body.get("details")
-    finer = details.get("error_code") if isinstance(details, dict) else None
+    finer = fields_of(body.get("details")).get("error_code")
     text = nonempty(body.get("message")) or nonempty(inner) or _as_text(body.get("detail")) or "no message"
     kind = nonempty(body.get("type")) or nonempty(body.get("status"))
     return text, kind, _code(finer) or _code(body.get("code"))

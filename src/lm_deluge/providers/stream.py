@@ -16,7 +16,7 @@ from lm_deluge.providers._json import decode_object
 from lm_deluge.providers._registry import wire_format
 from lm_deluge.providers._values import Delta, Failure, Reply
 from lm_deluge.providers.answer import read_reply, read_whole
-from lm_deluge.providers.failures import failure_from_error, invalid_response, truncated_stream
+from lm_deluge.providers.failures import failure_from_error, invalid_response
 from lm_deluge.providers.sse import EventDecoder
 from lm_deluge.usage import Usage
 
@@ -100,7 +100,7 @@ class StreamReader:
             self._take(data)
         failure = self._failure
         if failure is None and not self._fold.is_complete:
-            failure = truncated_stream(self._model, "the stream ended before the answer did")
+            failure = invalid_response(self._model, "the stream ended before the answer did", kind="truncated_stream")
         if failure is not None:
             return msgspec.structs.replace(failure, usage=self._usage_so_far())
         return read_reply(self._model, self._fold.answer())
@@ -132,5 +132,5 @@ class StreamReader:
             return self._fail(str(misfit))
 
     def _fail(self, reason: str) -> list[Delta]:
-        self._failure = invalid_response(self._model, 200, reason)
+        self._failure = invalid_response(self._model, reason)
         return []

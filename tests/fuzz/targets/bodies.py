@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from lm_deluge.models import Model
-from lm_deluge.providers import Failure, parse, rate_limit_pause
+from lm_deluge.providers import Failure, parse, wire_format
 from lm_deluge.response import APIResponse
 from lm_deluge.wire import HttpResponse
 
@@ -46,7 +46,7 @@ def _headers(given: bytes) -> dict[str, str]:
 
 def read(model: Model, response: HttpResponse) -> list[str]:
     """What an answer means."""
-    pause = rate_limit_pause(model, response.headers, now=1e9)
+    pause = wire_format(model).pause(response.headers, now=1e9)
     assert pause is None or 0 < pause <= 600, "a header asks for a wait beyond the bound"
     reply = parse(model, response, now=1e9)
     if isinstance(reply, Failure):

@@ -24,7 +24,6 @@ from lm_deluge.prompt import (
     ToolResult,
 )
 from lm_deluge.providers._breakpoints import BREAKPOINT_STYLES, BreakpointWriter
-from lm_deluge.providers._parameters import is_set
 from lm_deluge.providers._places import check_place
 from lm_deluge.providers.anthropic.layout import is_result, is_sent
 from lm_deluge.providers.anthropic.thinking import plan_thinking
@@ -50,21 +49,16 @@ _Written = tuple[Part, Block]
 def dropped_parameters(model: Model, params: SamplingParams, *, has_schema: bool) -> tuple[str, ...]:
     """Names of the parameters that are set and not sent."""
     plan = plan_thinking(model, params)
-    dropped = [name for name in _UNKNOWN_PARAMETERS if is_set(params, name)]
+    dropped = [name for name in _UNKNOWN_PARAMETERS if params.is_set(name)]
     if params.json_mode and not has_schema:
         dropped.append("json_mode")
     left_out = _left_out(model, params, thinks=plan.is_on)
-    dropped += [name for name in ("temperature", "top_p") if name in left_out and is_set(params, name)]
+    dropped += [name for name in ("temperature", "top_p") if name in left_out and params.is_set(name)]
     return (*dropped, *plan.dropped)
 
 
 def build_body(request: Request, *, stream: bool) -> dict[str, Any]:
-    """The body, before the user's ``extra_body``.
-
-    Raises:
-        PromptError: the prompt holds something that the API has no place for.
-        ConfigError: a breakpoint with an impossible lifetime, or too many of them.
-    """
+    """The body, before the user's ``extra_body``. Raises what ``WireFormat.body`` says."""
     caching = request.model.caching
     breakpoints = BreakpointWriter(caching, request.breakpoints, reserved=1 if request.automatic_cache else 0)
     body: dict[str, Any] = {"model": request.model.api_name}

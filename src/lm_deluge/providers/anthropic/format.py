@@ -6,17 +6,12 @@ from typing import Any, ClassVar
 import msgspec
 
 from lm_deluge._json import JsonReader
-from lm_deluge.config import SamplingParams
 from lm_deluge.models import Model
-from lm_deluge.prompt import Part
 from lm_deluge.providers._format import ErrorWords, WireFormat
 from lm_deluge.providers._json import ABSENT
-from lm_deluge.providers._values import Reply
 from lm_deluge.providers.anthropic import build, layout, parse
 from lm_deluge.providers.anthropic.stream import MessageFold
 from lm_deluge.providers.rate_limits import pause, until_rfc_3339
-from lm_deluge.request import Request
-from lm_deluge.tool import Tool
 
 __all__ = ["AnthropicMessages"]
 
@@ -65,6 +60,15 @@ class AnthropicMessages(WireFormat):
     reads_system_first: ClassVar[bool] = True
     images_change_cache: ClassVar[bool] = True  # Anthropic, prompt caching guide
 
+    body = staticmethod(build.build_body)
+    dropped_parameters = staticmethod(build.dropped_parameters)
+    can_prefill = staticmethod(build.can_prefill)
+    reply = staticmethod(parse.read_reply)
+    fold = MessageFold
+    is_sent = staticmethod(layout.is_sent)
+    opens_turn = staticmethod(layout.is_result)
+    tool_outline = staticmethod(layout.tool_outline)
+
     def url(self, model: Model) -> str:
         return model.base_url.removesuffix("/v1") + "/v1/messages"
 
@@ -83,29 +87,5 @@ class AnthropicMessages(WireFormat):
                 headers["authorization"] = f"Bearer {credential}"
         return headers
 
-    def body(self, request: Request, *, stream: bool) -> dict[str, Any]:
-        return build.build_body(request, stream=stream)
-
-    def dropped_parameters(self, model: Model, params: SamplingParams, *, has_schema: bool) -> tuple[str, ...]:
-        return build.dropped_parameters(model, params, has_schema=has_schema)
-
-    def can_prefill(self, request: Request) -> bool:
-        return build.can_prefill(request)
-
-    def reply(self, answer: dict[str, Any]) -> Reply:
-        return parse.read_reply(answer)
-
-    def fold(self) -> MessageFold:
-        return MessageFold()
-
     def pause(self, headers: Mapping[str, str], *, now: float) -> float | None:
         return pause(headers, _LIMITS, lambda reset: until_rfc_3339(reset, now))
-
-    def is_sent(self, part: Part) -> bool:
-        return layout.is_sent(part)
-
-    def opens_turn(self, part: Part) -> bool:
-        return layout.is_result(part)
-
-    def tool_outline(self, tool: Tool) -> dict[str, Any]:
-        return layout.tool_outline(tool)

@@ -6,7 +6,7 @@ from typing import Any
 from lm_deluge.errors import ProtocolError
 from lm_deluge.models.tiers import tier_of
 from lm_deluge.prompt import Message, Part, Text, Thinking
-from lm_deluge.providers._json import count, known_id, known_name, nonempty, objects, word
+from lm_deluge.providers._json import count, fields_of, known_id, known_name, nonempty, objects, word
 from lm_deluge.providers._parts import provider_block, tool_call
 from lm_deluge.providers._values import Reply
 from lm_deluge.providers.anthropic.layout import NAME
@@ -26,23 +26,23 @@ _FINISH_REASONS: Mapping[str, str] = {
 _ANYWHERE = ("global", "not_available")
 
 
-def read_reply(message: dict[str, Any]) -> Reply:
+def read_reply(answer: dict[str, Any]) -> Reply:
     """The reply that a message object holds.
 
     Raises:
         ProtocolError: it has no content.
     """
-    if not isinstance(message.get("content"), list):
+    if not isinstance(answer.get("content"), list):
         raise ProtocolError("the message has no content")
-    reason = word(message.get("stop_reason"))
+    reason = word(answer.get("stop_reason"))
     return Reply(
-        content=Message("assistant", [_part(block) for block in objects(message["content"])]),
-        usage=_usage(message.get("usage")),
+        content=Message("assistant", [_part(block) for block in objects(answer["content"])]),
+        usage=_usage(answer.get("usage")),
         finish_reason=_FINISH_REASONS.get(reason, reason) if reason else None,
-        model=known_name(message.get("model")),
-        response_id=known_id(message.get("id")),
-        service_tier=_tier(message.get("usage")),
-        cache_miss_reason=_miss_reason(message.get("diagnostics")),
+        model=known_name(answer.get("model")),
+        response_id=known_id(answer.get("id")),
+        service_tier=_tier(answer.get("usage")),
+        cache_miss_reason=_miss_reason(answer.get("diagnostics")),
     )
 
 
@@ -63,18 +63,16 @@ def _part(block: dict[str, Any]) -> Part:
 def _usage(usage: object) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    written = usage.get("cache_creation")
-    written = written if isinstance(written, dict) else {}
+    written = fields_of(usage.get("cache_creation"))
     written_1h = count(written.get("ephemeral_1h_input_tokens"))
     by_lifetime = written_1h + count(written.get("ephemeral_5m_input_tokens"))
-    details = usage.get("output_tokens_details")
     return Usage(
         input_tokens=count(usage.get("input_tokens")),
         output_tokens=count(usage.get("output_tokens")),
         cache_read_tokens=count(usage.get("cache_read_input_tokens")),
         cache_write_tokens=max(count(usage.get("cache_creation_input_tokens")), by_lifetime),
         cache_write_1h_tokens=written_1h,
-        reasoning_tokens=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
+        reasoning_tokens=count(fields_of(usage.get("output_tokens_details")).get("thinking_tokens")),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from lm_deluge.errors import ProtocolError
 from lm_deluge.prompt.parts import as_arguments
-from lm_deluge.providers._json import nonempty
+from lm_deluge.providers._json import fields_of, nonempty
 from lm_deluge.providers._values import Delta
 
 __all__ = ["MessageFold"]
@@ -58,11 +58,8 @@ class MessageFold:
 
 def _updated(message: dict[str, Any], delta: dict[str, Any], usage: object) -> dict[str, Any]:
     """Counts are cumulative; what an event does not repeat stays as it was."""
-    known = message.get("usage")
-    counts = dict(known) if isinstance(known, dict) else {}
-    if isinstance(usage, dict):
-        counts.update({name: value for name, value in usage.items() if value is not None})
-    return {**message, **delta, "usage": counts or None}
+    told = {name: value for name, value in fields_of(usage).items() if value is not None}
+    return {**message, **delta, "usage": {**fields_of(message.get("usage")), **told} or None}
 
 
 class _Block:

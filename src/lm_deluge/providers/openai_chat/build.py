@@ -14,7 +14,6 @@ from lm_deluge.errors import PromptError
 from lm_deluge.models import Model
 from lm_deluge.prompt import File, Image, Message, Part, ProviderBlock, Text, ToolCall, ToolResult
 from lm_deluge.providers._breakpoints import BreakpointWriter
-from lm_deluge.providers._parameters import is_set
 from lm_deluge.providers._places import check_place
 from lm_deluge.providers.openai_chat.layout import is_sent
 from lm_deluge.request import Request
@@ -23,7 +22,6 @@ from lm_deluge.tool import Tool
 __all__ = ["build_body", "dropped_parameters"]
 
 _SENT = ("temperature", "top_p", "logprobs", "top_logprobs", "seed", "stop", "reasoning_effort")
-_FILE_NAMES: Mapping[str | None, str] = {"application/pdf": "file.pdf"}
 
 Block = dict[str, Any]
 
@@ -31,17 +29,12 @@ Block = dict[str, Any]
 def dropped_parameters(model: Model, params: SamplingParams) -> tuple[str, ...]:
     """Names of the parameters that are set and not sent."""
     left_out = _left_out(model, params)
-    dropped = [name for name in _SENT if name in left_out and is_set(params, name)]
+    dropped = [name for name in _SENT if name in left_out and params.is_set(name)]
     return (*dropped, "thinking_budget") if params.thinking_budget is not None else tuple(dropped)
 
 
 def build_body(request: Request, *, stream: bool) -> dict[str, Any]:
-    """The body, before the user's ``extra_body``.
-
-    Raises:
-        PromptError: the prompt holds something that the API has no place for.
-        ConfigError: a breakpoint with an impossible lifetime, or too many of them.
-    """
+    """The body, before the user's ``extra_body``. Raises what ``WireFormat.body`` says."""
     breakpoints = BreakpointWriter(request.model.caching, request.breakpoints)
     body: dict[str, Any] = {"model": request.model.api_name}
     _add_sampling(body, request)
@@ -66,7 +59,7 @@ def _add_sampling(body: dict[str, Any], request: Request) -> None:
     if params.max_new_tokens is not None:
         body[model.service.max_tokens_field] = params.max_new_tokens
     for name in _SENT:
-        if is_set(params, name) and name not in left_out:
+        if params.is_set(name) and name not in left_out:
             body[model.service.seed_field if name == "seed" else name] = getattr(params, name)
     if request.output_schema is not None:
         schema = {"name": "answer", "schema": request.output_schema, "strict": True}
@@ -216,7 +209,7 @@ def _file(part: File) -> Block:
             "or ask an Anthropic model, which fetches it by itself."
         )
     loaded = part.load()
-    name = part.filename or _FILE_NAMES.get(loaded.media_type, "file.txt")
+    name = part.filename or ("file.pdf" if loaded.media_type == "application/pdf" else "file.txt")
     return {"type": "file", "file": {"filename": name, "file_data": loaded.data_url()}}
 
 

@@ -8,15 +8,11 @@ import msgspec
 from lm_deluge._json import JsonReader
 from lm_deluge.config import SamplingParams
 from lm_deluge.models import Model
-from lm_deluge.prompt import Part
 from lm_deluge.providers._format import ErrorWords, WireFormat
 from lm_deluge.providers._json import ABSENT, FirstOf
-from lm_deluge.providers._values import Reply
 from lm_deluge.providers.openai_chat import build, layout, parse
 from lm_deluge.providers.openai_chat.stream import CompletionFold
 from lm_deluge.providers.rate_limits import duration, pause
-from lm_deluge.request import Request
-from lm_deluge.tool import Tool
 
 __all__ = ["ChatCompletions"]
 
@@ -52,29 +48,20 @@ class ChatCompletions(WireFormat):
     )
     tokens_per_message: ClassVar[int] = 1
 
+    body = staticmethod(build.build_body)
+    reply = staticmethod(parse.read_reply)
+    fold = CompletionFold
+    is_sent = staticmethod(layout.is_sent)
+    tool_outline = staticmethod(layout.tool_outline)
+
     def url(self, model: Model) -> str:
         return model.base_url + "/chat/completions"
 
     def headers(self, credential: str | None, extra: Mapping[str, str]) -> dict[str, str]:
         return {} if credential is None else {"authorization": f"Bearer {credential}"}
 
-    def body(self, request: Request, *, stream: bool) -> dict[str, Any]:
-        return build.build_body(request, stream=stream)
-
     def dropped_parameters(self, model: Model, params: SamplingParams, *, has_schema: bool) -> tuple[str, ...]:
         return build.dropped_parameters(model, params)
 
-    def reply(self, answer: dict[str, Any]) -> Reply:
-        return parse.read_reply(answer)
-
-    def fold(self) -> CompletionFold:
-        return CompletionFold()
-
     def pause(self, headers: Mapping[str, str], *, now: float) -> float | None:
         return pause(headers, _LIMITS, duration)
-
-    def is_sent(self, part: Part) -> bool:
-        return layout.is_sent(part)
-
-    def tool_outline(self, tool: Tool) -> dict[str, Any]:
-        return layout.tool_outline(tool)

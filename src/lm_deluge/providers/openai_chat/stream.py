@@ -3,9 +3,9 @@
 from typing import Any
 
 from lm_deluge.prompt import Text, Thinking
-from lm_deluge.providers._json import nonempty, objects
+from lm_deluge.providers._json import fields_of, nonempty, objects
 from lm_deluge.providers._values import Delta
-from lm_deluge.providers.openai_chat.parse import REASONING_FIELDS, read_part
+from lm_deluge.providers.openai_chat.parse import REASONING_FIELDS, read_part, reasoning_of
 
 __all__ = ["CompletionFold"]
 
@@ -42,11 +42,9 @@ class CompletionFold:
         for choice in objects(event.get("choices")):
             if choice.get("index", 0) == 0:
                 self._finish_reason = nonempty(choice.get("finish_reason")) or self._finish_reason
-                logprobs = choice.get("logprobs")
-                if isinstance(logprobs, dict):
-                    self._logprobs += objects(logprobs.get("content"))
-                delta = choice.get("delta")
-                if isinstance(delta, dict):
+                if logprobs := choice.get("logprobs"):
+                    self._logprobs += objects(fields_of(logprobs).get("content"))
+                if isinstance(delta := choice.get("delta"), dict):
                     deltas += self._add_delta(delta)
         return deltas
 
@@ -68,8 +66,7 @@ class CompletionFold:
 
     def _add_delta(self, delta: dict[str, Any]) -> list[Delta]:
         deltas: list[Delta] = []
-        reasoning = next((text for name in REASONING_FIELDS if (text := nonempty(delta.get(name)))), None)
-        if reasoning:
+        if reasoning := reasoning_of(delta):
             deltas.append(self._add_reasoning(reasoning))
         if text := nonempty(delta.get("content")):
             deltas.append(self._add_text(text))
@@ -111,8 +108,7 @@ class _Call:
         self._arguments: list[str] = []
 
     def add(self, piece: dict[str, Any]) -> list[Delta]:
-        function = piece.get("function")
-        function = function if isinstance(function, dict) else {}
+        function = fields_of(piece.get("function"))
         self._id = self._id or nonempty(piece.get("id"))
         self._name = self._name or nonempty(function.get("name"))
         arguments = nonempty(function.get("arguments"))
