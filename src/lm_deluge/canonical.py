@@ -144,13 +144,7 @@ def request_key(namespace: str, digest: bytes, parameters: bytes, sample: int = 
     Stores that can only get and put keep the answers of ``scope="request"`` under it, and all stores did so before keys
     had 48 bytes.
     """
-    return _namespaced(
-        namespace, sampled(hashlib.sha256(b"lm_deluge request 1\n" + parameters + digest).digest(), sample)
-    )
-
-
-def _namespaced(namespace: str, digest: bytes) -> bytes:
-    return hashlib.sha256(b"lm_deluge key 1\n" + namespace.encode() + b"\n" + digest).digest()
+    return conversation_key(namespace, hashlib.sha256(b"lm_deluge request 1\n" + parameters + digest).digest(), sample)
 
 
 def plain(value: object) -> Any:

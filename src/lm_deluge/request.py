@@ -39,7 +39,7 @@ class Breakpoint(msgspec.Struct, frozen=True):
     ttl: str | None = None
 
     @property
-    def place(self) -> tuple[str, int, int]:
+    def place(self) -> tuple[Literal["tools", "messages"], int, int]:
         """Section, index and part."""
         return self.section, self.index, self.part
 

@@ -16,14 +16,6 @@ from lm_deluge.models.traits import traits_of
 
 __all__ = ["Model", "resolve"]
 
-# Names that belong to one maker. Open weights (gpt-oss, Llama, DeepSeek, ...) are served by many: they need a prefix.
-_FAMILIES = (
-    (re.compile(r"claude-"), "anthropic"),
-    (re.compile(r"gpt-(?!oss)|chatgpt-|o\d"), "openai"),
-    (re.compile(r"gemini-"), "gemini"),
-    (re.compile(r"grok-"), "xai"),
-)
-
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A model and the service that answers for it.
@@ -124,11 +116,11 @@ def _by_address(name: str, address: str) -> tuple[Service, str]:
 
 
 def _api_name(name: str, service: Service) -> str:
-    return canonical_claude(name) if service.name == "anthropic" else name
+    return canonical_claude(name) if service.claude_ids else name
 
 
 def _family(name: str) -> Service | None:
-    return next((SERVICES[service] for pattern, service in _FAMILIES if pattern.match(name)), None)
+    return next((each for each in SERVICES.values() if each.own_names and re.match(each.own_names, name)), None)
 
 
 def _model(name: str, api_name: str, service: Service) -> Model:

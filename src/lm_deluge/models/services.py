@@ -22,6 +22,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: the prefix in ``provider/model``, or ``"custom"`` for a server known only by its ``base_url``.
+        own_names: how names begin that are its alone, as a regular expression; None for a service whose models need the
+            prefix. Open weights (gpt-oss, Llama, DeepSeek, ...) are served by many.
+        claude_ids: whether it takes Anthropic's own ids alone, so that names as people write them have to become those.
         wire: the wire format it speaks.
         base_url: where it is, as in the official SDKs; never ends in a slash.
         base_url_has_version: whether that ends in ``/v1`` or its like.
@@ -39,6 +42,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
+    own_names: str | None = None
+    claude_ids: bool = False
     wire: Literal["openai-chat", "anthropic"] = "openai-chat"
     base_url: str
     base_url_has_version: bool = True
@@ -57,6 +62,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 _ROWS = (
     Service(
         name="anthropic",
+        own_names="claude-",
+        claude_ids=True,
         wire="anthropic",
         base_url="https://api.anthropic.com",
         base_url_has_version=False,
@@ -67,6 +74,7 @@ _ROWS = (
     ),
     Service(
         name="openai",
+        own_names=r"gpt-(?!oss)|chatgpt-|o\d",
         base_url="https://api.openai.com/v1",
         base_url_env="OPENAI_BASE_URL",
         key_env=("OPENAI_API_KEY",),
@@ -95,6 +103,7 @@ _ROWS = (
     ),
     Service(
         name="gemini",
+        own_names="gemini-",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         key_env=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         price_provider="google",
@@ -133,6 +142,7 @@ _ROWS = (
     ),
     Service(
         name="xai",
+        own_names="grok-",
         base_url="https://api.x.ai/v1",
         key_env=("XAI_API_KEY",),
         price_provider="x-ai",

@@ -20,7 +20,6 @@ import msgspec
 
 from lm_deluge.canonical import content_digest
 from lm_deluge.errors import MediaError
-from lm_deluge.prompt._lazy import lazy
 
 __all__ = ["File", "Image", "Media", "MediaInput"]
 
@@ -143,11 +142,13 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, dict=True, omit_defaults=
 
         Blocks while a file is read, each time: its content may have changed.
         """
-        return self._digest if self.path is None else self.load()._digest
-
-    @lazy
-    def _digest(self) -> str:
-        return content_digest(self.data if self.data is not None else (self.url or "").encode("utf-8", "surrogatepass"))
+        if self.path is not None:
+            return self.load().digest
+        known: str | None = self.__dict__.get("_digest")
+        if known is None:
+            content = self.data if self.data is not None else (self.url or "").encode("utf-8", "surrogatepass")
+            known = self.__dict__["_digest"] = content_digest(content)
+        return known
 
     def base64(self) -> str:
         """The content in base64, as providers take it. Blocks if the content is still a path."""

@@ -11,13 +11,14 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from lm_deluge import canonical
 from lm_deluge.models import Caching, Model
 from lm_deluge.prompt import Conversation, Message
 from lm_deluge.prompt_cache.divergence import divergence
 from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.prompt_cache.options import PromptCache
 from lm_deluge.prompt_cache.planner import CachePlan
-from lm_deluge.prompt_cache.prefix import Prefix
+from lm_deluge.prompt_cache.prefix import Prefix, least_of
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 from lm_deluge.usage import Usage
@@ -318,10 +319,9 @@ def _of_own_breakpoints(
     found: list[Advice | None] = []
     for conversation, plan in planned[:_ENOUGH]:
         theirs = [
-            Breakpoint("messages", index, part, ttl=block.own_breakpoint)
+            Breakpoint(*block.place, ttl=block.own_breakpoint)
             for block in reader.blocks(conversation)
             if block.own_breakpoint is not None
-            for _, index, part in [block.place]
         ]
         if theirs or reserved:
             # Where one prompt alone does not tell, the plan does.
@@ -337,12 +337,9 @@ def _turns(conversation: Conversation) -> int:
 
 
 def _is_enough(tokens: int, model: Model) -> bool:
-    return Prefix(b"", tokens, model.cache_minimum).is_cacheable
+    return tokens >= least_of(model)
 
 
 def _is_shuffled(one: Tool, two: Tool) -> bool:
-    encoder = msgspec.json.Encoder()
-    ordered = msgspec.json.Encoder(order="deterministic")
-    return ordered.encode(one.parameters) == ordered.encode(two.parameters) and encoder.encode(
-        one.parameters
-    ) != encoder.encode(two.parameters)
+    schemas = one.parameters, two.parameters
+    return len(set(map(canonical.encode, schemas))) == 1 and len(set(map(msgspec.json.encode, schemas))) == 2

@@ -1,6 +1,6 @@
 """The blocks of a prompt, which are what a provider's cache sees of it, and what may stand on each."""
 
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -10,7 +10,7 @@ from lm_deluge.tool import Tool
 
 __all__ = ["Block", "Link", "Place", "can_carry_breakpoint", "rough_tokens", "run_of"]
 
-Place: TypeAlias = tuple[str, int, int]
+Place: TypeAlias = tuple[Literal["tools", "messages"], int, int]
 """Section, index and part, as in a breakpoint."""
 
 _IMAGE_TOKENS = 1_600  # Anthropic, vision guide: a picture at full size

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from lm_deluge.prompt import Conversation, Text
 from lm_deluge.prompt_cache.blocks import Block
 from lm_deluge.prompt_cache.layout import Reader
+from lm_deluge.prompt_cache.trunks import in_common
 
 __all__ = ["Divergence", "divergence"]
 
@@ -35,11 +36,11 @@ def divergence(reader: Reader, one: Conversation, two: Conversation) -> Divergen
         if first.block == second.block:
             shared += first.tokens
             continue
-        texts = first.block.value, second.block.value
+        one_part, other = first.block.value, second.block.value
         where = f"The first two part in {_place(first.block)}"
-        if not isinstance(texts[0], Text) or not isinstance(texts[1], Text):
+        if not isinstance(one_part, Text) or not isinstance(other, Text):
             return Divergence(f"{where}.", shared)
-        at, shown = _difference(texts[0].text, texts[1].text)
+        at, shown = _difference(one_part.text, other.text)
         return Divergence(f"{where} at character {at:,}: {shown}.", shared, at // 4)
     return Divergence("One of the first two ends where the other goes on.", shared, goes_on=True)
 
@@ -53,8 +54,7 @@ def _place(block: Block) -> str:
 
 def _difference(first: str, second: str) -> tuple[int, str]:
     """The first character that differs, and both texts from a little before it."""
-    pairs = zip(first, second, strict=False)
-    at = next((at for at, (one, two) in enumerate(pairs) if one != two), min(len(first), len(second)))
+    at = in_common(first, second)
     begin = max(0, at - _LEAD)
     shown = (("…" if begin else "") + repr(text[begin : at + _SHOWN]) for text in (first, second))
     return at, " and ".join(shown)

@@ -137,7 +137,7 @@ class PrefixIndex:
             self._used[link.digest] = None
         while len(self._used) > self._capacity:
             del self._used[next(iter(self._used))]
-        return tuple(_breakpoint_on(link) for _, link in chosen)
+        return tuple(Breakpoint(*link.block.place) for _, link in chosen)
 
     def _forget(self) -> None:
         """Down to half: first what one prompt alone had, then what fewer prompts had, the oldest of them first."""
@@ -176,8 +176,3 @@ class PrefixIndexes:
             if len(self._indexes) > self._CAPACITY:
                 self._indexes.popitem(last=False)
             return index
-
-
-def _breakpoint_on(link: Link) -> Breakpoint:
-    section, index, part = link.block.place
-    return Breakpoint("tools" if section == "tools" else "messages", index, part)

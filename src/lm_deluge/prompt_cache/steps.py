@@ -3,7 +3,6 @@
 A step may end anywhere, inside a long text too. Where that is in the text goes by four bytes to a token.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ import msgspec
 
 from lm_deluge.prompt import Text, ToolResult
 from lm_deluge.prompt_cache.blocks import Block
-from lm_deluge.prompt_cache.trunks import DIGEST_BYTES
+from lm_deluge.prompt_cache.trunks import digest_of
 
 __all__ = ["STEP", "Piece", "Steps"]
 
@@ -71,16 +70,16 @@ def _cut(piece: Piece, count: int, salt: bytes) -> Sequence[bytes]:
     text = _text(piece.block)
     if text is None:
         # Nothing begins like a picture and goes on in another way.
-        return [_digest(b"%d in %b%b" % (number, salt, piece.digest)) for number in range(count)]
+        return [digest_of(b"%d in %b%b" % (number, salt, piece.digest)) for number in range(count)]
     data = text.encode("utf-8", "surrogatepass")
     first = (piece.start // STEP + 1) * STEP - piece.start - piece.opening
     kind = f"{piece.opening} {piece.block.role} {type(piece.block.value).__name__}".encode()
-    digest = _digest(b"%b in %b%b" % (kind, salt, piece.before))
+    digest = digest_of(b"%b in %b%b" % (kind, salt, piece.before))
     done = 0
     found = []
     for number in range(count):
         end = max(0, first + number * STEP) * _TOKEN_BYTES
-        digest = _digest(digest + data[done:end])
+        digest = digest_of(digest + data[done:end])
         done = end
         found.append(digest)
     return found
@@ -93,7 +92,3 @@ def _text(block: Block) -> str | None:
     parts = content if isinstance(content, tuple) else (content,)
     texts = [part if isinstance(part, str) else part.text for part in parts if isinstance(part, str | Text)]
     return "".join(texts) if len(texts) == len(parts) else None
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()[:DIGEST_BYTES]

@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from lm_deluge.prompt import Conversation, Message
 
-__all__ = ["DIGEST_BYTES", "LongTexts", "Trunk", "Trunks", "digest_of"]
+__all__ = ["DIGEST_BYTES", "LongTexts", "Trunk", "Trunks", "digest_of", "in_common"]
 
 DIGEST_BYTES = 16
 
@@ -98,7 +98,7 @@ class Trunks(Generic[L]):
         """With how many messages a prompt begins like another one that was read lately. Both begin with the trunk."""
         rest = array("Q", map(id, islice(conversation.messages, len(known.messages), None)))
         self._seen.pop(id(conversation), None)
-        longest = max([_common(rest, other) for trunk, other in self._seen.values() if trunk is known], default=0)
+        longest = max([in_common(rest, other) for trunk, other in self._seen.values() if trunk is known], default=0)
         self._seen[id(conversation)] = (known, rest)
         if len(self._seen) > self._CAPACITY:
             del self._seen[next(iter(self._seen))]
@@ -114,7 +114,7 @@ class Trunks(Generic[L]):
             self._seen = {prompt: (behind, rest) for prompt, (behind, rest) in self._seen.items() if behind is not gone}
 
 
-def _common(one: Sequence[int], two: Sequence[int]) -> int:
-    """How many numbers two lists begin with alike."""
+def in_common(one: Sequence[object], two: Sequence[object]) -> int:
+    """How many items two sequences begin with alike."""
     pairs = enumerate(zip(one, two, strict=False))
     return next((at for at, (first, second) in pairs if first != second), min(len(one), len(two)))
