@@ -1,4 +1,7 @@
-"""The command line, ``deluge``. Commands import what they need when they run, so that help is there at once."""
+"""The command line, ``deluge``. Commands import what they need when they run, so that help is there at once.
+
+What cannot be done is an error of the library, which ``main`` tells: functions do not list those that come from below.
+"""
 
 import sys
 import warnings

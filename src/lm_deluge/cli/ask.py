@@ -48,9 +48,6 @@ class Asker:
         unusable: those of them that stand for rows which could not be asked.
         first_error: the first error's message.
         report: the client's account; None as long as nothing was sent.
-
-    Raises:
-        ConfigError: a setting has no meaning, or there is no key for a model that will be asked.
     """
 
     def __init__(self, settings: RunSettings, tools: Sequence[Tool], cache: Any) -> None:
@@ -66,8 +63,8 @@ class Asker:
         self._as_duplicates = cache is None and not settings.client.get("single_flight")
         self._asked: dict[int, _Asked] = {}
         self._known: list[float] = []  # dollars avoided by hits for samples that the output has already
-        style, beside_results = settings.progress, settings.out is None
-        self._display = None if style == "none" else Display(style, beside_results=beside_results)
+        style = settings.progress
+        self._display = None if style == "none" else Display(style, beside_results=settings.out is None)
         listeners = [] if self._display is None else [self._display]
         names = settings.client["model_names"]
         self._keyless = self._find_keyless(names)
@@ -92,15 +89,7 @@ class Asker:
         return 1 if self._as_duplicates else self._settings.each
 
     async def answer(self, results: Results, expected: int | None) -> None:
-        """Ask what is missing, and write each result as it comes.
-
-        Args:
-            results: where they go.
-            expected: how many responses will come, if that is known.
-
-        Raises:
-            ConfigError: there is no key for a model that has to be asked.
-        """
+        """Ask what is missing, and write each result as it comes."""
         if self._display is not None:
             self._display.total = expected
         reading = asyncio.create_task(self._read_answers(results))
@@ -195,11 +184,7 @@ class Asker:
             self.first_error = self.first_error or line["error"]
 
     def _find_keyless(self, names: Sequence[str]) -> dict[str, str]:
-        """The models that cannot be asked for want of a key, and which key that is.
-
-        Raises:
-            ConfigError: there are some, and nothing else could give an answer.
-        """
+        """The models that cannot be asked for want of a key, and which key that is."""
         if self._settings.cache_mode == "offline":
             return {}
         given = self._settings.client

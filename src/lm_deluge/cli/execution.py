@@ -33,11 +33,7 @@ class _Survey(msgspec.Struct):
 
 
 def execute(settings: RunSettings) -> int:
-    """Carry out a run and return its exit code.
-
-    Raises:
-        ConfigError, CacheError, OSError: it cannot be done as asked, or there is no key for it.
-    """
+    """Carry out a run and return its exit code."""
     _check_files(settings)
     tools = settings.read_tools()
     with _open_cache(settings) as cache:
@@ -100,11 +96,7 @@ def _open_results(settings: RunSettings) -> Results:
 
 
 def _survey(settings: RunSettings, results: Results, asker: Asker) -> _Survey | None:
-    """Read the prompts through once, if they can be read twice.
-
-    Raises:
-        ConfigError: the results are those of other prompts.
-    """
+    """Read the prompts through once, if they can be read twice."""
     if settings.source is None or not stat.S_ISREG(settings.source.stat().st_mode):
         return None
     survey = _Survey()

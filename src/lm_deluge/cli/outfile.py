@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from lm_deluge.errors import ConfigError
 
@@ -96,27 +97,27 @@ class OutFile:
         Raises:
             OSError: it cannot be done. The file is as it was.
         """
-        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        os.close(descriptor)
-        copy = os.open(name, _APPEND)
-        try:
-            _lock(copy)
-            os.fchmod(copy, self._mode)
-            for part in parts:
-                _write(copy, part)
-            os.fsync(copy)
-            Path(name).replace(self.path)
-        except BaseException:
-            os.close(copy)
-            Path(name).unlink(missing_ok=True)
-            raise
-        self._use(copy)
+        copy, path = _temporary(dir=self.path.parent, prefix=f".{self.path.name}.")
+        self._move_into(copy, path, parts, final=self.path)
 
     def close(self) -> None:
         """Release the file."""
         os.close(self._descriptor)
 
-    def _use(self, descriptor: int) -> None:
+    def _move_into(self, descriptor: int, path: Path, parts: Iterable[bytes], *, final: Path | None = None) -> None:
+        """Write all of it into a new file, which is ours from then on. Where that fails there is no such file."""
+        try:
+            _lock(descriptor)
+            os.fchmod(descriptor, self._mode)
+            for part in parts:
+                _write(descriptor, part)
+            if final is not None:
+                os.fsync(descriptor)
+                path.replace(final)
+        except BaseException:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
         os.close(self._descriptor)
         self._descriptor = descriptor
         self._identity, self._is_regular, self._mode, self._end = _found(descriptor)
@@ -124,18 +125,8 @@ class OutFile:
     def _write_again(self, *, is_replaced: bool) -> None:
         what = "replaced by another file" if is_replaced else "removed"
         descriptor, path = self._new_place(what, in_place=not is_replaced)
-        try:
-            _lock(descriptor)
-            os.fchmod(descriptor, self._mode)
-            for start in itertools.count(0, _CHUNK):
-                if not (part := os.pread(self._descriptor, _CHUNK, start)):
-                    break
-                _write(descriptor, part)
-        except BaseException:
-            os.close(descriptor)
-            path.unlink()
-            raise
-        self._use(descriptor)
+        chunks = (os.pread(self._descriptor, _CHUNK, start) for start in itertools.count(0, _CHUNK))
+        self._move_into(descriptor, path, itertools.takewhile(bool, chunks))
         if path == self.path:
             self._note(f"{self._name} was removed during the run. It was written again, with all results.")
         else:
@@ -147,7 +138,8 @@ class OutFile:
 
     def _new_place(self, what: str, *, in_place: bool) -> tuple[int, Path]:
         failure: OSError | None = None
-        for place in (*[self._in_place][:in_place], self._beside, self._elsewhere):
+        here = [self._in_place] if in_place else []
+        for place in (*here, self._beside, self._elsewhere):
             try:
                 return place()
             except OSError as error:
@@ -168,9 +160,7 @@ class OutFile:
         raise AssertionError  # numbers do not end
 
     def _elsewhere(self) -> tuple[int, Path]:
-        descriptor, name = tempfile.mkstemp(prefix=f"{self.path.stem}.", suffix=self.path.suffix)
-        os.close(descriptor)
-        return os.open(name, _APPEND), Path(name)
+        return _temporary(prefix=f"{self.path.stem}.", suffix=self.path.suffix)
 
     def _note(self, text: str, *, misplaced: bool = False) -> None:
         self.misplaced = self.misplaced or misplaced
@@ -186,6 +176,12 @@ def _found(descriptor: int) -> tuple[tuple[int, int], bool, int, int]:
 
 def _new(path: Path) -> int:
     return os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _temporary(**where: Any) -> tuple[int, Path]:
+    descriptor, name = tempfile.mkstemp(**where)
+    os.close(descriptor)
+    return os.open(name, _APPEND), Path(name)
 
 
 def _open_locked(path: Path, name: str) -> int:

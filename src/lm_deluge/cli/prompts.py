@@ -37,12 +37,7 @@ class ToolsNote:
 
 
 def conversation_of(row: Row, system: Conversation | None = None) -> Conversation | str:
-    """The prompt of a row, or what is wrong with it.
-
-    Args:
-        row: the row.
-        system: a conversation to begin with, if the prompt has no system message.
-    """
+    """The prompt of a row, behind ``system`` if it has no system message of its own; or what is wrong with the row."""
     if row.problem is not None:
         return row.problem
     try:
@@ -63,12 +58,7 @@ def last_text(prompt: Conversation) -> str | None:
 
 
 def read_tools(path: Path) -> list[Tool]:
-    """Tools as providers' APIs write them: OpenAI's, with or without ``"function"``, or Anthropic's.
-
-    Raises:
-        ConfigError: the file holds something else.
-        OSError: it cannot be read.
-    """
+    """Tools as providers' APIs write them: OpenAI's, with or without ``"function"``, or Anthropic's."""
     listed = read_json(path)
     if not isinstance(listed, list):
         raise ConfigError(f"{path} does not hold a list of tools.")
@@ -88,12 +78,7 @@ def _read_tool(item: Any, where: str) -> Tool:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        ConfigError: it is not JSON.
-        OSError: it cannot be read.
-    """
+    """What a JSON file holds."""
     try:
         return decode(path.read_bytes())
     except NotJson as error:

@@ -88,11 +88,7 @@ class Results:
         return len({answered for answered, _ in self._digests if answered >= index})
 
     def missing(self, row: Row, samples: int = 1) -> list[int]:
-        """Which of a row's samples had no answer when the file was opened.
-
-        Raises:
-            ConfigError: the file answers another prompt at this place.
-        """
+        """Which of a row's samples had no answer when the file was opened."""
         missing = []
         for sample in range(samples):
             digest = self._digests.get((row.index, sample))
@@ -113,11 +109,7 @@ class Results:
             self._target.flush()
 
     def look(self) -> tuple[list[str], bool]:
-        """What others did to the file while it was written, and whether results are now missing from it.
-
-        Raises:
-            ConfigError: the file is gone, and cannot be written again.
-        """
+        """What others did to the file while it was written, and whether results are now missing from it."""
         if not isinstance(self._target, OutFile):
             return [], False
         self._target.look()
@@ -178,16 +170,10 @@ class Results:
 def result_line(
     row: Row, response: APIResponse, *, sample: int | None = None, with_prompt: bool = False
 ) -> dict[str, Any]:
-    """The line of a row: its answer or error.
+    """The line of a row: its answer or error, with the number of the sample where a row has several.
 
     Always the same columns; ``thinking``, ``tool_calls`` and ``input`` (the row's own further fields) are there when
     they hold something.
-
-    Args:
-        row: the row.
-        response: its answer or error.
-        sample: which of several answers this is; None where each row has one.
-        with_prompt: repeat the prompt.
     """
     usage = response.usage
     line: dict[str, Any] = {

@@ -48,12 +48,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowReader:
-    """Turns bytes into rows, in blocks of any size.
-
-    Args:
-        field: the field that holds the prompt; by default the one of ``PROMPT_FIELDS`` that an object has.
-        limit: how many rows to read at most.
-    """
+    """Turns bytes into rows, in blocks of any size."""
 
     def __init__(self, *, field: str | None = None, limit: int | None = None) -> None:
         self._field = field
@@ -123,15 +118,7 @@ def _digest(data: bytes) -> str:
 
 
 def read_rows(source: Path | None, *, field: str | None = None, limit: int | None = None) -> Iterator[Row]:
-    """The rows of a file, or of standard input where there is none.
-
-    Args:
-        source: the file.
-        field, limit: as for ``RowReader``.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """The rows of a file, or of standard input where there is none."""
     reader = RowReader(field=field, limit=limit)
     with nullcontext(sys.stdin.buffer) if source is None else source.open("rb") as file:
         while not reader.full and (block := file.read(_BLOCK)):

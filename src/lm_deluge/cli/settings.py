@@ -74,12 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, options: Mapping[str, Any], **more: Any) -> Self:
-        """The settings that a command was given.
-
-        Args:
-            options: the command's parameters by name.
-            more: fields that are no option of the same name.
-        """
+        """The settings that a command was given."""
         prompts = options.get("prompts")
         fields = {
             "source": None if prompts is None or str(prompts) == "-" else prompts,
@@ -101,11 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.samples or 1
 
     def rows(self) -> Iterator[Row]:
-        """The rows of the source.
-
-        Raises:
-            OSError: it cannot be read.
-        """
+        """The rows of the source."""
         return read_rows(self.source, field=self.field, limit=self.limit)
 
     def system_prompt(self) -> Conversation | None:
@@ -113,12 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.system is None else Conversation.system(self.system)
 
     def read_tools(self) -> list[Tool]:
-        """The tools of all prompts.
-
-        Raises:
-            ConfigError: the file holds something else.
-            OSError: it cannot be read.
-        """
+        """The tools of all prompts."""
         return [] if self.tools is None else read_tools(self.tools)
 
 
@@ -155,15 +141,7 @@ class RunSettings(Settings, frozen=True, kw_only=True):
 
 
 def check_needs(options: Mapping[str, Any], *needed: str) -> None:
-    """Refuse options that mean nothing without another one.
-
-    Args:
-        options: the command's parameters by name.
-        needed: the options that others may need: ``cache``, ``cache_pattern``.
-
-    Raises:
-        ConfigError: one of the others is given without it.
-    """
+    """Refuse options that mean nothing without another one."""
     for option in needed:
         if options[option] is None:
             for name in _given(options, _NEEDS[option]):
@@ -171,15 +149,7 @@ def check_needs(options: Mapping[str, Any], *needed: str) -> None:
 
 
 def prompt_cache(pattern: str | None, options: Mapping[str, Any]) -> PromptCache | None:
-    """What is asked of the provider's prompt cache; None without a pattern.
-
-    Args:
-        pattern: the pattern.
-        options: the command's parameters by name.
-
-    Raises:
-        ConfigError: the pattern is not known.
-    """
+    """What is asked of the provider's prompt cache; None without a pattern."""
     if pattern is None:
         return None
     if pattern == "none":

@@ -51,14 +51,11 @@ class _Rows(msgspec.Struct):
 
 
 def carry_out(asked: Simulation) -> int:
-    """Print the bills and return the exit code.
-
-    Raises:
-        ConfigError, CacheError, OSError: it cannot be done as asked.
-    """
+    """Print the bills and return the exit code."""
     tools = asked.read_tools()
-    model = _model_of(asked)
-    for advice in filter(None, [lifetime_differs(pattern, model) for pattern in asked.patterns[:1]]):
+    (name,) = asked.client["model_names"]
+    model = resolve(name, base_url=asked.client.get("base_url"), environ=os.environ)
+    if asked.patterns and (advice := lifetime_differs(asked.patterns[0], model)):
         warnings.warn(advice.message, PromptCacheWarning, stacklevel=2)
     local = None if asked.cache is None else open_cache_to_read(asked.cache, asked.cache_options)
     if local is None and asked.cache is not None:
@@ -106,11 +103,6 @@ def _prompts(asked: Simulation, rows: _Rows) -> Iterator[Conversation]:
             tools_note.see(row)
             rows.longest = max(rows.longest, found.count_tokens(img_tokens=IMAGE_TOKENS))
             yield found
-
-
-def _model_of(asked: Simulation) -> Model:
-    (name,) = asked.client["model_names"]
-    return resolve(name, base_url=asked.client.get("base_url"), environ=os.environ)
 
 
 def _why_alike(estimate: Estimate, model: Model, tools: Sequence[Tool], *, longest: int) -> str | None:

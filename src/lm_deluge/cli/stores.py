@@ -18,12 +18,7 @@ _OPTIONS = ("base", "max_bytes")
 
 
 def find(where: str) -> registry.Place:
-    """What a name means. A path that does not exist yet is an SQLite file.
-
-    Raises:
-        ConfigError: nothing, a URL of something else, a directory that holds no store, or a pattern of the provider's
-            prompt cache.
-    """
+    """What a name means. A path that does not exist yet is an SQLite file."""
     place = registry.find(where)
     if place.is_missing:
         _check_is_no_pattern(where)
@@ -48,11 +43,6 @@ def open_store(where: str, *, writing: bool = False) -> "Store":
         where: a path or a URL.
         writing: whether anything will be changed. Otherwise a file is opened for reading only, and of a LevelDB
             directory a copy.
-
-    Raises:
-        ConfigError: there is no cache there.
-        CacheError: it cannot be opened.
-        ImportError: the package for it is missing.
     """
     place = find(where)
     if place.is_missing:
@@ -67,11 +57,6 @@ def open_cache(where: str, options: Mapping[str, Any], *, offline: bool = False)
         where: a path or a URL.
         options: arguments of the cache; ``base`` and ``max_bytes`` are for SQLite files.
         offline: whether the run only reads. Then a file that cannot be written will do, and a missing one is not made.
-
-    Raises:
-        ConfigError: the name or an option has no meaning.
-        CacheError: it cannot be opened.
-        ImportError: the package for it is missing.
     """
     from lm_deluge.cache import ResponseCache
 
@@ -96,17 +81,7 @@ def open_cache(where: str, options: Mapping[str, Any], *, offline: bool = False)
 
 
 def open_cache_to_read(where: str, options: Mapping[str, Any]) -> "ResponseCache | None":
-    """The cache of a run, to look into it before the run; None where there is nothing yet.
-
-    Args:
-        where: a path or a URL.
-        options: ``cache_key`` and ``scope``, as for the run.
-
-    Raises:
-        ConfigError: the name or an option has no meaning.
-        CacheError: it cannot be opened.
-        ImportError: the package for it is missing.
-    """
+    """The cache of a run, to look into it before the run; None where there is nothing yet."""
     from lm_deluge.cache import ResponseCache
 
     return None if find(where).is_missing else ResponseCache(open_store(where), **options)
@@ -118,12 +93,7 @@ def _is_writable(path: Path) -> bool:
 
 
 def rebuild_file(where: str) -> "RebuildReport":
-    """Rebuild an SQLite file from all that can be read of it. The old one is kept beside it.
-
-    Raises:
-        ConfigError: there is no SQLite file there.
-        CacheError: it is no cache, cannot be read, or is open elsewhere.
-    """
+    """Rebuild an SQLite file from all that can be read of it. The old one is kept beside it."""
     from lm_deluge.cache.stores import RebuildableStore
 
     place = find(where)

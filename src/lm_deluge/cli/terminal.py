@@ -23,10 +23,6 @@ def say(text: str) -> None:
 def ask(what: str, *, yes: bool) -> None:
     """Return if the user agrees to something that cannot be taken back.
 
-    Args:
-        what: a sentence about what would happen.
-        yes: whether the user has agreed already, with ``--yes``.
-
     Raises:
         ConfigError: the user does not agree, or there is no terminal to ask on.
     """

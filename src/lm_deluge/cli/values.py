@@ -13,11 +13,7 @@ _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([kmgt]?)(i?)b", re.IGNORECASE)
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``.
-
-    Raises:
-        typer.BadParameter: it is none of these, or no time at all.
-    """
+    """Seconds in ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``."""
     found = _DURATION.fullmatch(text.strip())
     seconds = 0.0 if found is None else float(found[1]) * _SECONDS[found[2].lower()]
     if not seconds:
@@ -26,11 +22,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Bytes in ``800kB``, ``500MB`` or ``2GB``; ``MiB`` and its like are powers of 1,024.
-
-    Raises:
-        typer.BadParameter: it is none of these.
-    """
+    """Bytes in ``800kB``, ``500MB`` or ``2GB``; ``MiB`` and its like are powers of 1,024."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise typer.BadParameter(f"{text!r} is not a size such as 800kB, 500MB or 2GB.")

@@ -28,10 +28,6 @@ def delete_entries(where: str, prefixes: Sequence[str], filter: Filter, *, quara
         filter: which ones.
         quarantined: quarantined entries, and not those in service.
         yes: do not ask, although the user did not name the entries one by one.
-
-    Raises:
-        ConfigError: a key is not found or not clear, or the user does not agree.
-        CacheError: the cache cannot be read or written.
     """
     with closing(open_store(where)) as opened:
         keys = _keys(opened, prefixes, filter, quarantined=quarantined)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -27,7 +27,7 @@ _SNIPPET = 200
 _NAME_WIDTH = 24  # of a model
 
 
-class _Row(msgspec.Struct, frozen=True, kw_only=True):
+class _Row(NamedTuple):
     """An entry, and what can be read of its texts; ``instead`` stands for an answer without any."""
 
     stored: Stored

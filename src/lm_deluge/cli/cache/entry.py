@@ -1,7 +1,7 @@
 """The page of ``deluge cache show``: one entry with its request, its answer and all that is known of it."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -11,7 +11,7 @@ from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Quarantined, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores import JournalStore, ScanStore, Store
+from lm_deluge.cache.stores import JournalStore, Store
 from lm_deluge.cli.cache.entries import facts_of
 from lm_deluge.cli.cache.quarantine import find_quarantined, namespaces_of
 from lm_deluge.cli.output import make_console, print_json
@@ -30,7 +30,7 @@ _SHORT = 1_000
 """Characters of a text that are shown, half of them from its end, unless all of it is asked for."""
 
 
-class _Page(msgspec.Struct, frozen=True, kw_only=True):
+class _Page(NamedTuple):
     """An entry as far as it can be read; ``problems`` says what could not."""
 
     stored: Stored
@@ -51,9 +51,6 @@ def print_entry(store: Store, prefix: str, *, quarantined: bool, full: bool, as_
         quarantined: the latest quarantined one, also where another is in service.
         full: do not shorten texts.
         as_json: one JSON object.
-
-    Raises:
-        ConfigError: there is none, or there are several.
     """
     page = _read(store, prefix, quarantined=quarantined)
     if as_json:
@@ -83,16 +80,8 @@ def _read(store: Store, prefix: str, *, quarantined: bool) -> _Page:
     run = None
     if stored.facts.run and isinstance(store, JournalStore):
         run = next((run for run in store.runs() if run.id == stored.facts.run), None)
-    earlier = () if held is not None else _earlier(scannable(store), stored.key)
-    return _Page(
-        stored=stored,
-        quarantined=held,
-        earlier=earlier,
-        response=response,
-        request=request,
-        problems=tuple(problems),
-        run=run,
-    )
+    earlier = () if held else tuple(one for one in scannable(store).quarantined() if one.key == stored.key)
+    return _Page(stored, held, earlier, response, request, tuple(problems), run)
 
 
 def _find(store: Store, prefix: str, *, quarantined: bool) -> tuple[Stored, Quarantined | None]:
@@ -106,10 +95,6 @@ def _find(store: Store, prefix: str, *, quarantined: bool) -> tuple[Stored, Quar
             raise error from None
     found = find_quarantined(store, prefix, namespaces=namespaces_of(store))
     return found.stored, found.entry
-
-
-def _earlier(store: ScanStore, key: bytes) -> tuple[Quarantined, ...]:
-    return tuple(one for one in store.quarantined() if one.key == key)
 
 
 def _plain_page(page: _Page) -> dict[str, Any]:
@@ -175,11 +160,11 @@ def _facts(page: _Page) -> Iterator[tuple[str, str]]:
     if stored.namespace:
         yield "cache key", stored.namespace
     if facts.created:
-        yield "stored", f"{moment(facts.created, seconds=True)} ({ago(facts.created)})"
+        yield "stored", _when(facts.created)
     if stored.expires is not None:
-        yield "expires", f"{moment(stored.expires, seconds=True)} ({ago(stored.expires)})"
+        yield "expires", _when(stored.expires)
     if stored.used is not None:
-        yield "last used", f"{moment(stored.used, seconds=True)} ({ago(stored.used)})"
+        yield "last used", _when(stored.used)
     if page.response is not None:
         yield from _answer_facts(page.response)
     if page.run is not None:
@@ -188,6 +173,10 @@ def _facts(page: _Page) -> Iterator[tuple[str, str]]:
     if page.request is not None:
         yield from _request_facts(page.request)
     yield "size", size(stored.size)
+
+
+def _when(time: float) -> str:
+    return f"{moment(time, seconds=True)} ({ago(time)})"
 
 
 def _answer_facts(response: APIResponse) -> Iterator[tuple[str, str]]:

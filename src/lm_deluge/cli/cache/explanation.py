@@ -57,11 +57,7 @@ class Question(Settings, frozen=True, kw_only=True):
 
 
 def answer(question: Question) -> None:
-    """Explain each prompt.
-
-    Raises:
-        ConfigError: ``scope="request"``, sampling parameters or tools without a model.
-    """
+    """Explain each prompt."""
     parameters = _parameters(question)
     if question.scope == "request" and not parameters:
         raise ConfigError("With --scope request, model and parameters matter too: give --model.")

@@ -28,13 +28,7 @@ _IN_MEMORY = 16 * 1024 * 1024
 def import_into(
     where: str, file: str, *, on_conflict: OnConflict, namespace: str | None, create: bool, dry_run: bool
 ) -> tuple[ImportReport | ReferenceReport, bool]:
-    """The report, and whether all was read without damage.
-
-    Raises:
-        ConfigError: the file is nothing that can be imported, or there is no cache to put it into.
-        CacheError: a cache cannot be read or written.
-        OSError: the file cannot be read.
-    """
+    """The report, and whether all was read without damage."""
     how: dict[str, Any] = {"on_conflict": on_conflict, "namespace": namespace, "dry_run": dry_run}
     path = Path(file).expanduser()
     if file == "-" or path.is_fifo():

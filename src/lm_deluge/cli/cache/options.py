@@ -56,11 +56,7 @@ _FEWEST_DIGITS = 4
 
 
 def changeable(key: str) -> str:
-    """The beginning of a key that is long enough for a command that changes something.
-
-    Raises:
-        ConfigError: it is not.
-    """
+    """The beginning of a key that is long enough for a command that changes something."""
     if len(key.strip().removesuffix("…")) < _FEWEST_DIGITS:
         from lm_deluge.errors import ConfigError
 
@@ -69,11 +65,7 @@ def changeable(key: str) -> str:
 
 
 def make_filter(options: Mapping[str, Any]) -> "Filter":
-    """The filter that a command was given, by the names of its parameters. Ages are seconds before now.
-
-    Raises:
-        ConfigError: the ages leave nothing, or the key is none.
-    """
+    """The filter that a command was given, by the names of its parameters. Ages are seconds before now."""
     from lm_deluge.cache.admin.filters import Filter
 
     now = time.time()

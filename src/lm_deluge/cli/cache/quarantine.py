@@ -30,10 +30,6 @@ def choose(store: Store, filter: Filter, *, namespaces: Iterable[str] = ()) -> I
         store: any store that can be scanned.
         filter: which ones.
         namespaces: names to try, to find out under which one an entry was stored.
-
-    Raises:
-        ConfigError: the filter asks for a run or a tag, which are not kept of these entries.
-        CacheError: the store cannot be read.
     """
     if filter.needs_runs:
         raise ConfigError("It is not known which run bought a quarantined entry: leave out --run and --tag.")
@@ -46,11 +42,7 @@ def choose(store: Store, filter: Filter, *, namespaces: Iterable[str] = ()) -> I
 
 
 def find_quarantined(store: Store, prefix: str, *, namespaces: Iterable[str] = ()) -> QuarantinedEntry:
-    """The latest quarantined entry whose key begins so.
-
-    Raises:
-        ConfigError: there is none, or there are several keys.
-    """
+    """The latest quarantined entry whose key begins so."""
     wanted = key_filter(prefix)
     found = ((one.entry.key, one) for one in choose(store, wanted, namespaces=namespaces))
     return only_one(found, wanted.key, "quarantined entry")
