@@ -11,85 +11,29 @@ from types import MappingProxyType
 
 __all__ = ["CATALOGUE", "RETIREMENTS", "canonical_claude", "undated"]
 
-CATALOGUE: tuple[str, ...] = (
-    # OpenAI, models page
-    "chatgpt-4o-latest",
-    "gpt-3.5-turbo",
-    "gpt-4",
-    "gpt-4-turbo",
-    "gpt-4.1",
-    "gpt-4.1-mini",
-    "gpt-4.1-nano",
-    "gpt-4o",
-    "gpt-4o-mini",
-    "gpt-5",
-    "gpt-5-chat-latest",
-    "gpt-5-mini",
-    "gpt-5-nano",
-    "gpt-5-pro",
-    "gpt-5.1",
-    "gpt-5.2",
-    "gpt-5.2-pro",
-    "gpt-5.3-chat-latest",
-    "gpt-5.4",
-    "gpt-5.4-mini",
-    "gpt-5.4-nano",
-    "gpt-5.4-pro",
-    "gpt-5.5",
-    "gpt-5.5-pro",
-    "gpt-5.6-luna",
-    "gpt-5.6-sol",
-    "gpt-5.6-terra",
-    "gpt-6-astra",
-    "gpt-6-luna",
-    "gpt-6-sol",
-    "gpt-6.1-sol",
-    "gpt-6.1-terra",
-    "gpt-6.2-astra",
-    "gpt-6.2-sol",
-    "o1",
-    "o1-mini",
-    "o1-preview",
-    "o1-pro",
-    "o3",
-    "o3-mini",
-    "o3-pro",
-    "o4-mini",
-    # Anthropic, models overview
-    "claude-3-haiku",
-    "claude-3-opus",
-    "claude-3-sonnet",
-    "claude-3-5-haiku",
-    "claude-3-5-haiku-latest",
-    "claude-3-5-sonnet",
-    "claude-3-5-sonnet-latest",
-    "claude-3-7-sonnet",
-    "claude-3-7-sonnet-latest",
-    "claude-opus-4",
-    "claude-opus-4-0",
-    "claude-opus-4-1",
-    "claude-opus-4-5",
-    "claude-opus-4-6",
-    "claude-opus-4-7",
-    "claude-opus-4-8",
-    "claude-opus-5",
-    "claude-opus-5-5",
-    "claude-sonnet-4",
-    "claude-sonnet-4-0",
-    "claude-sonnet-4-5",
-    "claude-sonnet-4-6",
-    "claude-sonnet-5",
-    "claude-sonnet-5-5",
-    "claude-haiku-4-5",
-    "claude-haiku-5-5",
-    "claude-fable-5",
-    "claude-fable-5-1",
-    "claude-fable-5-2",
-    "claude-mythos-5",
-    "claude-mythos-5-1",
-    "claude-mythos-5-2",
-    "claude-mythos-preview",
-)
+# OpenAI, models page
+_OPENAI = """
+chatgpt-4o-latest gpt-3.5-turbo
+gpt-4 gpt-4-turbo gpt-4.1 gpt-4.1-mini gpt-4.1-nano gpt-4o gpt-4o-mini
+gpt-5 gpt-5-chat-latest gpt-5-mini gpt-5-nano gpt-5-pro gpt-5.1 gpt-5.2 gpt-5.2-pro gpt-5.3-chat-latest
+gpt-5.4 gpt-5.4-mini gpt-5.4-nano gpt-5.4-pro gpt-5.5 gpt-5.5-pro gpt-5.6-luna gpt-5.6-sol gpt-5.6-terra
+gpt-6-astra gpt-6-luna gpt-6-sol gpt-6.1-sol gpt-6.1-terra gpt-6.2-astra gpt-6.2-sol
+o1 o1-mini o1-preview o1-pro o3 o3-mini o3-pro o4-mini
+"""
+
+# Anthropic, models overview
+_ANTHROPIC = """
+claude-3-haiku claude-3-opus claude-3-sonnet claude-3-5-haiku claude-3-5-haiku-latest
+claude-3-5-sonnet claude-3-5-sonnet-latest claude-3-7-sonnet claude-3-7-sonnet-latest
+claude-opus-4 claude-opus-4-0 claude-opus-4-1 claude-opus-4-5 claude-opus-4-6 claude-opus-4-7 claude-opus-4-8
+claude-opus-5 claude-opus-5-5
+claude-sonnet-4 claude-sonnet-4-0 claude-sonnet-4-5 claude-sonnet-4-6 claude-sonnet-5 claude-sonnet-5-5
+claude-haiku-4-5 claude-haiku-5-5
+claude-fable-5 claude-fable-5-1 claude-fable-5-2
+claude-mythos-5 claude-mythos-5-1 claude-mythos-5-2 claude-mythos-preview
+"""
+
+CATALOGUE = tuple(f"{_OPENAI}{_ANTHROPIC}".split())
 
 # Up to Claude 4 the API takes only dated ids; from 4.1 on a dateless id is an id (Anthropic, model ids and versions).
 _CLAUDE_SNAPSHOTS = {

@@ -159,11 +159,19 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, dict=True, omit_defaults=
         loaded = self.load()
         return f"data:{loaded.media_type};base64,{loaded.base64()}"
 
-    def _identity(self) -> list[object]:
+    def _identity(self, **more: str | None) -> list[object]:
+        """What stands for it in a key: its kind, its content or address, and what else is given."""
+        kind = self.__struct_config__.tag
+        given = {name: value for name, value in more.items() if value is not None}
         if self.url is not None:
-            return [{"url": self.url}]
+            return [kind, {"url": self.url}, *([given] if given else ())]
         loaded = self.load()
-        return [loaded.media_type, loaded.digest]
+        return [kind, loaded.media_type, loaded.digest, *([given] if given else ())]
+
+    def __repr__(self) -> str:
+        # The query of a URL is often its signature.
+        where = (self.url or "").partition("?")[0] or self.path or f"{len(self.data or b'')} bytes"
+        return f"{type(self).__name__}({where}, media_type={self.media_type!r})"
 
     def _settle_type(self, data: bytes) -> None:
         if self.media_type is None:
@@ -225,13 +233,7 @@ class Image(Media, frozen=True, kw_only=True, dict=True, omit_defaults=True, tag
             raise MediaError(f"detail={self.detail!r} is not one of low, high, auto.")
 
     def __canonical__(self) -> object:
-        identity: list[object] = ["image", *self._identity()]
-        if self.detail is not None:
-            identity.append({"detail": self.detail})
-        return identity
-
-    def __repr__(self) -> str:
-        return _short_repr(self)
+        return self._identity(detail=self.detail)
 
     def _type_by_content(self, data: bytes) -> str | None:
         found = sniff(data)
@@ -255,13 +257,7 @@ class File(Media, frozen=True, kw_only=True, dict=True, omit_defaults=True, tag=
     filename: str | None = None
 
     def __canonical__(self) -> object:
-        identity: list[object] = ["file", *self._identity()]
-        if self.filename is not None:
-            identity.append({"filename": self.filename})
-        return identity
-
-    def __repr__(self) -> str:
-        return _short_repr(self)
+        return self._identity(filename=self.filename)
 
     def _type_by_content(self, data: bytes) -> str | None:
         return sniff(data) or ("text/plain" if _is_text(data) else None)
@@ -322,9 +318,3 @@ def _decode_known_base64(text: str) -> bytes | None:
     except (binascii.Error, ValueError):
         return None
     return data if sniff(data) else None
-
-
-def _short_repr(media: Media) -> str:
-    # The query of a URL is often its signature.
-    where = (media.url or "").partition("?")[0] or media.path or f"{len(media.data or b'')} bytes"
-    return f"{type(media).__name__}({where}, media_type={media.media_type!r})"

@@ -7,15 +7,7 @@ import msgspec
 
 from lm_deluge.errors import PromptError
 from lm_deluge.prompt.media import File, Image, MediaInput
-from lm_deluge.prompt.parts import (
-    Part,
-    ProviderBlock,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-    as_arguments,
-)
+from lm_deluge.prompt.parts import Part, ProviderBlock, Text, Thinking, ToolCall, ToolResult, as_arguments
 
 __all__ = ["Message", "Role", "refuse_paths"]
 

@@ -54,7 +54,7 @@ class PatternRow(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Pattern
     places: _Places
-    lacking: str
+    lacking: str = "the prompts have no user message with content"
     goes_on: bool = False
     learns: bool = False
     leaves_place: bool = False
@@ -122,10 +122,6 @@ def _user_messages(conversation: Conversation, tools: Sequence[Tool], *, count: 
 
 def _beginning_and_ends(conversation: Conversation, tools: Sequence[Tool]) -> Sequence[Breakpoint]:
     return [*_system_and_tools(conversation, tools), *reversed(_ends_of_requests(conversation))]
-
-
-def _nowhere(conversation: Conversation, tools: Sequence[Tool]) -> Sequence[Breakpoint]:
-    return ()
 
 
 def _last_tool(conversation: Conversation, tools: Sequence[Tool]) -> Sequence[Breakpoint]:
@@ -210,52 +206,22 @@ def _last_carrier(conversation: Conversation, indexes: Sequence[int]) -> Breakpo
     return None
 
 
-_SYSTEM_OR_TOOLS = "the prompts have neither a system message nor tools"
-_USER_MESSAGE = "the prompts have no user message with content"
-
-ROWS: Mapping[str, PatternRow] = MappingProxyType(
-    {
-        row.name: row
-        for row in (
-            PatternRow(name="system_and_tools", places=_system_and_tools, lacking=_SYSTEM_OR_TOOLS),
-            PatternRow(name="tools_only", places=_last_tool, lacking="the prompts have no tools"),
-            PatternRow(
-                name="last_user_message",
-                places=partial(_user_messages, count=1),
-                lacking=_USER_MESSAGE,
-                goes_on=True,
-            ),
-            PatternRow(
-                name="last_2_user_messages",
-                places=partial(_user_messages, count=2),
-                lacking=_USER_MESSAGE,
-                goes_on=True,
-            ),
-            PatternRow(
-                name="last_3_user_messages",
-                places=partial(_user_messages, count=3),
-                lacking=_USER_MESSAGE,
-                goes_on=True,
-            ),
-            PatternRow(
-                name="shared_prefix", places=_system_and_tools, lacking="there is one prompt alone", learns=True
-            ),
-            PatternRow(
-                name="conversation",
-                places=_beginning_and_ends,
-                lacking=_USER_MESSAGE,
-                goes_on=True,
-                has_own_ends=True,
-            ),
-            PatternRow(
-                name="automatic",
-                places=_nowhere,
-                lacking=_USER_MESSAGE,
-                goes_on=True,
-                leaves_place=True,
-                has_own_ends=True,
-            ),
-        )
-    }
+_ROWS = (
+    PatternRow(
+        name="system_and_tools",
+        places=_system_and_tools,
+        lacking="the prompts have neither a system message nor tools",
+    ),
+    PatternRow(name="tools_only", places=_last_tool, lacking="the prompts have no tools"),
+    PatternRow(name="last_user_message", places=partial(_user_messages, count=1), goes_on=True),
+    PatternRow(name="last_2_user_messages", places=partial(_user_messages, count=2), goes_on=True),
+    PatternRow(name="last_3_user_messages", places=partial(_user_messages, count=3), goes_on=True),
+    PatternRow(name="shared_prefix", places=_system_and_tools, lacking="there is one prompt alone", learns=True),
+    PatternRow(name="conversation", places=_beginning_and_ends, goes_on=True, has_own_ends=True),
+    PatternRow(
+        name="automatic", places=lambda conversation, tools: (), goes_on=True, leaves_place=True, has_own_ends=True
+    ),
 )
+
+ROWS: Mapping[str, PatternRow] = MappingProxyType({row.name: row for row in _ROWS})
 """Every pattern by its name, in the order of ``PATTERNS``."""
