@@ -38,11 +38,6 @@ class Block(NamedTuple):
         return (section, -1 if section == "tools" else index, -1)
 
     @property
-    def run(self) -> str | None:
-        """What kind of run it may belong to that counts as one block of a look-back: see ``run_of``."""
-        return run_of(self.value)
-
-    @property
     def own_breakpoint(self) -> str | None:
         """The lifetime of a breakpoint that the user wrote into a provider's own block; None where there is none."""
         if not isinstance(self.value, ProviderBlock):
@@ -54,7 +49,7 @@ class Block(NamedTuple):
 
 
 def run_of(value: Tool | Part) -> str | None:
-    """The kind of run that a part may belong to: tool calls that follow each other, or results; None for any other."""
+    """The kind of run that a part may belong to, one block of a look-back: calls or results, or None."""
     if isinstance(value, ToolCall):
         return "calls"
     return "results" if isinstance(value, ToolResult) else None

@@ -53,7 +53,7 @@ class Reader:
         self._carriers = model.caching.carriers
         self._takes_text = "text" in self._carriers
         self._texts = LongTexts()
-        self._trunks: Trunks[Link] = Trunks()
+        self._trunks = Trunks()
         self._start = digest_of(b"\n".join((model.base_url.encode(), model.api_name.encode(), scope)))
         self._tools: list[Link] = []
         for index, tool in enumerate(tools):
@@ -89,7 +89,7 @@ class Reader:
         known, rest = self._read(conversation)
         return [*(link.digest for link in (*self._tools, *known.links)), *(digest for _, digest in rest)]
 
-    def _read(self, conversation: Conversation) -> tuple[Trunk[Link], Iterator[tuple[_Step, bytes]]]:
+    def _read(self, conversation: Conversation) -> tuple[Trunk, Iterator[tuple[_Step, bytes]]]:
         """What is known of how a prompt begins, and all that comes behind."""
         messages = conversation.messages
         has_images = self._format.images_change_cache and _has_images(conversation)
@@ -103,7 +103,7 @@ class Reader:
         return known, self._behind(known, messages, common, has_images=has_images)
 
     def _behind(
-        self, known: Trunk[Link], messages: Sequence[Message], common: int, *, has_images: bool
+        self, known: Trunk, messages: Sequence[Message], common: int, *, has_images: bool
     ) -> Iterator[tuple[_Step, bytes]]:
         """Behind what is known. Once it has been read, so many messages are."""
         digest = known.links[-1].digest if known.links else self._start

@@ -9,7 +9,7 @@ from lm_deluge.prompt import Conversation
 from lm_deluge.prompt_cache.breakpoints import at_the_end, fewer, longest_first, may_hold_breakpoints
 from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.prompt_cache.options import PromptCache
-from lm_deluge.prompt_cache.patterns import beginning, end, plan
+from lm_deluge.prompt_cache.patterns import beginning, end
 from lm_deluge.prompt_cache.prefix import Prefix, cache_key, prefixes
 from lm_deluge.prompt_cache.prefix_index import PrefixIndex, PrefixIndexes
 from lm_deluge.request import Breakpoint
@@ -82,9 +82,8 @@ class Planner:
         self._index: PrefixIndex | None = None
         self._run = 0
         if cache.row.learns:
-            alone = PrefixIndex(model, tools, reader=self._reader) if indexes is None else None
-            self._index = alone if indexes is None else indexes.get(model, tools, scope)
-            self._run = 0 if indexes is None else indexes.new_run()
+            known = PrefixIndexes() if indexes is None else indexes
+            self._index, self._run = known.get(model, tools, scope), known.new_run()
 
     @property
     def warms(self) -> bool:
@@ -133,7 +132,7 @@ class Planner:
         if self._index is not None:
             found = self._index.breakpoints(conversation, most=max(0, most))
         else:
-            wanted = end(conversation) if leaves_place else plan(self.cache.pattern, conversation, self._tools)
+            wanted = end(conversation) if leaves_place else self.cache.row.places(conversation, self._tools)
             found = fewer(wanted, most)
         found = tuple(msgspec.structs.replace(each, ttl=self.cache.ttl) for each in found)
         return longest_first(found, self._reader.blocks(conversation), caching) if theirs else found
@@ -144,4 +143,4 @@ class Planner:
             return beginning(conversation, self._tools)
         if self._index is not None:
             return self._index.breakpoints(conversation)
-        return plan(self.cache.pattern, conversation, self._tools)
+        return tuple(self.cache.row.places(conversation, self._tools))

@@ -51,14 +51,12 @@ class PrefixIndex:
     Args:
         model: who reads the prompts.
         tools: what they all start with.
+        scope: anything else that separates caches, as for ``Planner``.
         capacity: blocks to remember. Beyond it those that only one prompt had are forgotten, the oldest first.
-        reader: reads for the same model and tools, where there is one already.
     """
 
-    def __init__(
-        self, model: Model, tools: Sequence[Tool] = (), *, capacity: int = 65_536, reader: Reader | None = None
-    ) -> None:
-        self._reader = Reader(model, tools) if reader is None else reader
+    def __init__(self, model: Model, tools: Sequence[Tool] = (), *, scope: bytes = b"", capacity: int = 65_536) -> None:
+        self._reader = Reader(model, tools, scope=scope)
         self._least = least_of(model)
         self._capacity = max(2, capacity)
         self._prompts: dict[bytes, int] = {}  # how many went through a block, by the digest of all up to it
@@ -171,7 +169,7 @@ class PrefixIndexes:
         with self._lock:
             index = self._indexes.get(key)
             if index is None:
-                index = self._indexes[key] = PrefixIndex(model, tools, reader=Reader(model, tools, scope=scope))
+                index = self._indexes[key] = PrefixIndex(model, tools, scope=scope)
             self._indexes.move_to_end(key)
             if len(self._indexes) > self._CAPACITY:
                 self._indexes.popitem(last=False)

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from lm_deluge.models import Caching, Model
+from lm_deluge.models import Model
 from lm_deluge.prompt import Conversation
-from lm_deluge.prompt_cache.blocks import Block, Place
+from lm_deluge.prompt_cache.blocks import Block, Place, run_of
 from lm_deluge.prompt_cache.layout import Reader
 from lm_deluge.prompt_cache.planner import CachePlan
 from lm_deluge.prompt_cache.steps import STEP, Piece, Steps
@@ -64,7 +64,34 @@ class Predictor:
         self._cache.publish(entries, started)
 
     def _lay_out(self, conversation: Conversation, plan: CachePlan) -> "_Request":
-        return _lay_out(self._pieces(conversation), plan, self._reader, self._caching, self._cache.steps)
+        caching, steps = self._caching, self._cache.steps
+        wanted = {each.place: each.ttl for each in plan.breakpoints}
+        salt = (plan.prompt_cache_key or "").encode()
+        positions: list[_Position] = []
+        stepped: list[bytes] = []
+        carrier: _Position | None = None
+        message: Place | None = None
+        for piece in self._pieces(conversation):
+            block = piece.block
+            if steps is not None:
+                stepped += steps.within(piece, salt=salt)
+            if positions and block.message != message:
+                positions[-1].ends_message = True
+            message = block.message
+            positions.append(position := _Position(salt + piece.digest, piece.end, run_of(block.value)))
+            if self._reader.takes_breakpoint(block):
+                carrier = position
+            if block.own_breakpoint is not None:
+                position.seconds = caching.seconds(caching.ttl(block.own_breakpoint))
+            if block.place in wanted and carrier is not None and caching.takes_breakpoints:
+                carrier.seconds = max(carrier.seconds or 0.0, caching.seconds(caching.ttl(wanted[block.place])))
+        if positions:
+            positions[-1].ends_message = True
+        if plan.automatic_cache and carrier is not None and not caching.caches_tail:
+            carrier.seconds = carrier.seconds or caching.seconds(caching.ttl(plan.cache_ttl))
+        has_breakpoints = any(position.seconds is not None for position in positions)
+        tail = not has_breakpoints if plan.cache_tail is None else plan.cache_tail
+        return _Request(positions, stepped, caching.caches_tail and tail, bool(salt))
 
     def _pieces(self, conversation: Conversation) -> Iterator[Piece]:
         """The blocks of a prompt among its tokens."""
@@ -107,38 +134,6 @@ class _Request(msgspec.Struct, frozen=True):
     @property
     def total(self) -> int:
         return self.positions[-1].end if self.positions else 0
-
-
-def _lay_out(
-    pieces: Iterable[Piece], plan: CachePlan, reader: Reader, caching: Caching, steps: Steps | None
-) -> _Request:
-    wanted = {each.place: each.ttl for each in plan.breakpoints}
-    salt = (plan.prompt_cache_key or "").encode()
-    positions: list[_Position] = []
-    stepped: list[bytes] = []
-    carrier: _Position | None = None
-    message: Place | None = None
-    for piece in pieces:
-        block = piece.block
-        if steps is not None:
-            stepped += steps.within(piece, salt=salt)
-        if positions and block.message != message:
-            positions[-1].ends_message = True
-        message = block.message
-        positions.append(position := _Position(salt + piece.digest, piece.end, block.run))
-        if reader.takes_breakpoint(block):
-            carrier = position
-        if block.own_breakpoint is not None:
-            position.seconds = caching.seconds(caching.ttl(block.own_breakpoint))
-        if block.place in wanted and carrier is not None and caching.takes_breakpoints:
-            carrier.seconds = max(carrier.seconds or 0.0, caching.seconds(caching.ttl(wanted[block.place])))
-    if positions:
-        positions[-1].ends_message = True
-    if plan.automatic_cache and carrier is not None and not caching.caches_tail:
-        carrier.seconds = carrier.seconds or caching.seconds(caching.ttl(plan.cache_ttl))
-    has_breakpoints = any(position.seconds is not None for position in positions)
-    tail = not has_breakpoints if plan.cache_tail is None else plan.cache_tail
-    return _Request(positions, stepped, caching.caches_tail and tail, bool(salt))
 
 
 class _Cache:

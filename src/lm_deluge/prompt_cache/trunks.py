@@ -6,15 +6,14 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from operator import is_
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from lm_deluge.prompt import Conversation, Message
+from lm_deluge.prompt_cache.blocks import Link
 
 __all__ = ["DIGEST_BYTES", "LongTexts", "Trunk", "Trunks", "digest_of", "in_common"]
 
 DIGEST_BYTES = 16
-
-L = TypeVar("L")
 
 
 def digest_of(data: bytes) -> bytes:
@@ -44,7 +43,7 @@ class LongTexts:
         return found
 
 
-class Trunk(NamedTuple, Generic[L]):
+class Trunk(NamedTuple):
     """How several prompts begin.
 
     Attributes:
@@ -56,11 +55,11 @@ class Trunk(NamedTuple, Generic[L]):
 
     messages: Sequence[Message]
     has_images: bool
-    links: Sequence[L]
+    links: Sequence[Link]
     size: int
 
 
-class Trunks(Generic[L]):
+class Trunks:
     """The latest trunks of long prompts: turns of one conversation, or questions about one.
 
     Only what two prompts have in common is held. Of each alone the addresses of its messages are remembered; where
@@ -75,12 +74,12 @@ class Trunks(Generic[L]):
     _BYTES = 4_000_000  # of all that is held
 
     def __init__(self) -> None:
-        self.nothing: Trunk[L] = Trunk((), False, (), 0)
-        self._held: deque[Trunk[L]] = deque()  # the latest last
+        self.nothing: Trunk = Trunk((), False, (), 0)
+        self._held: deque[Trunk] = deque()  # the latest last
         self._bytes = 0
-        self._seen: dict[int, tuple[Trunk[L], array[int]]] = {}  # what came behind which trunk, by the prompt's address
+        self._seen: dict[int, tuple[Trunk, array[int]]] = {}  # what came behind which trunk, by the prompt's address
 
-    def find(self, messages: Sequence[Message], *, has_images: bool) -> Trunk[L]:
+    def find(self, messages: Sequence[Message], *, has_images: bool) -> Trunk:
         """The longest trunk with which a prompt begins."""
         found = self.nothing
         for trunk in self._held:
@@ -94,7 +93,7 @@ class Trunks(Generic[L]):
                 found = trunk
         return found
 
-    def in_common(self, conversation: Conversation, known: Trunk[L]) -> int:
+    def in_common(self, conversation: Conversation, known: Trunk) -> int:
         """With how many messages a prompt begins like another one that was read lately. Both begin with the trunk."""
         rest = array("Q", map(id, islice(conversation.messages, len(known.messages), None)))
         self._seen.pop(id(conversation), None)
@@ -104,7 +103,7 @@ class Trunks(Generic[L]):
             del self._seen[next(iter(self._seen))]
         return len(known.messages) + longest
 
-    def hold(self, trunk: Trunk[L]) -> None:
+    def hold(self, trunk: Trunk) -> None:
         """Remember a trunk."""
         self._held.append(trunk)
         self._bytes += trunk.size
