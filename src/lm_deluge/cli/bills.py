@@ -36,13 +36,9 @@ def price_list() -> str:
 
 
 def print_bills(estimate: Estimate, given: Mapping[str, Any], *, samples: int, why_alike: str | None) -> None:
-    """Print what a run would cost.
+    """Print what a run with these arguments of the client would cost.
 
-    Args:
-        estimate: the bills.
-        given: arguments of the client that would ask.
-        samples: how many prompts each row stands for.
-        why_alike: why every pattern has the bill that there is without any; None where one has another.
+    ``why_alike`` says why every pattern has the bill that there is without any; it is None where one has another.
     """
     console = make_console()
     asked = estimate.prompts - estimate.hits - estimate.unusable

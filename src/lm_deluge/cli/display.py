@@ -11,11 +11,6 @@ __all__ = ["Display"]
 class Display:
     """A listener for one run.
 
-    Args:
-        style: how progress is shown.
-        beside_results: whether results are written to standard output. A line that redraws itself would garble those
-            that scroll by in a terminal.
-
     Attributes:
         total: how many responses will come, if that is known: the client reads a stream, and cannot tell.
     """

@@ -25,16 +25,13 @@ _APPEND = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 class OutFile:
     """A file that is locked against other runs, and appended to.
 
-    A new one is its owner's alone under any umask; one that was there keeps its mode.
+    A new one is its owner's alone under any umask; one that was there keeps its mode. The path is no symbolic link, and
+    messages call the file by its name.
 
     Attributes:
         path: where it is now.
         notices: what happened to it, for the user.
         misplaced: whether the path that was given does not hold all that was written.
-
-    Args:
-        path: where it is, or will be made. Not a symbolic link.
-        name: what it is called in messages.
 
     Raises:
         ConfigError: another run writes to it.

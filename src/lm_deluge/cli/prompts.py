@@ -15,12 +15,9 @@ __all__ = ["ToolsNote", "conversation_of", "last_text", "read_json", "read_tools
 
 
 class ToolsNote:
-    """Says that tools in rows are not sent, once.
+    """Says that tools in rows are not sent, once, unless other tools are.
 
     Rows that were written for an API often have them, and answers without them look as if the model was to blame.
-
-    Args:
-        sends_tools: whether prompts have tools from elsewhere; then nothing is said.
     """
 
     def __init__(self, *, sends_tools: bool) -> None:

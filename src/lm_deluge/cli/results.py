@@ -54,12 +54,7 @@ class Results:
 
     @classmethod
     def open(cls, path: Path, settings: str, *, overwrite: bool = False) -> "Results":
-        """The results in a file, which is made if it is not there.
-
-        Args:
-            path: the file.
-            settings: a digest of all that shapes the answers beside the prompt.
-            overwrite: start from scratch and drop what the file holds.
+        """The results in a file, which is made if it is not there; ``overwrite`` drops what it holds.
 
         Raises:
             ConfigError: another run writes to the file, it holds something else, or results of other settings. It is

@@ -108,11 +108,7 @@ def _prompts(asked: Simulation, rows: _Rows) -> Iterator[Conversation]:
 def _why_alike(estimate: Estimate, model: Model, tools: Sequence[Tool], *, longest: int) -> str | None:
     """Why every pattern has the bill that there is without any; None where one has another.
 
-    Args:
-        estimate: the bills.
-        model: which one would be asked.
-        tools: what all prompts begin with.
-        longest: tokens of the longest prompt, without tools.
+    ``longest`` is how many tokens the longest prompt has behind its tools.
     """
     none = estimate[None]
     if not all(are_same(each.cold, none.cold) and are_same(each.warm, none.warm) for each in estimate.forecasts):

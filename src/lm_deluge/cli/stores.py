@@ -39,10 +39,7 @@ def _check_is_no_pattern(where: str) -> None:
 def open_store(where: str, *, writing: bool = False) -> "Store":
     """The store of a cache that exists. A missing one is never made.
 
-    Args:
-        where: a path or a URL.
-        writing: whether anything will be changed. Otherwise a file is opened for reading only, and of a LevelDB
-            directory a copy.
+    Unless anything will be changed, a file is opened for reading only, and of a LevelDB directory a copy.
     """
     place = find(where)
     if place.is_missing:

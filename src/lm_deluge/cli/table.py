@@ -92,11 +92,7 @@ def print_table(
 ) -> None:
     """A table with as many of the columns as there is room for. Cells are texts, never markup.
 
-    Args:
-        console: where to print.
-        columns: all of the same length.
-        bold: the row to emphasize.
-        ends: rows that are the last of a section.
+    The row ``bold`` is emphasized, and ``ends`` are the rows that are the last of a section.
     """
     from rich import box
     from rich.table import Table

@@ -43,10 +43,6 @@ def rates_for(model: Model, tier: str | None = None) -> Rates | None:
     A tier without a price of its own has none: faster tiers cost more than standard and slower ones less, so the
     standard price would be wrong.
 
-    Args:
-        model: whose prices.
-        tier: the processing tier, as in ``Rates.for_tier``.
-
     Raises:
         LMDelugeError: the prices depend on something that this version does not know.
     """

@@ -15,11 +15,6 @@ class PlainProgress:
     """Writes ``120/1,000 prompts, 80 hits, 1 error, $0.0123 paid, $0.0300 avoided, 35/s`` now and then.
 
     Lines come with events, so a run in which nothing happens writes nothing.
-
-    Args:
-        clock: the time that the interval is measured on.
-        every: seconds between two lines.
-        summary: whether a last line tells what the run did.
     """
 
     def __init__(self, clock: Clock, *, every: float, summary: bool = True) -> None:

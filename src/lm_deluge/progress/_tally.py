@@ -17,10 +17,6 @@ _WINDOW = 30
 class Tally:
     """What a run did so far. ``add`` is the hot path: a few additions and a reading of the clock.
 
-    Args:
-        clock: the time that rates are measured on.
-        summary: whether the run ends with a line of what it did.
-
     Attributes:
         total: number of prompts, or None while it is not known.
         report: the run's own account, once it is over.

@@ -204,14 +204,7 @@ def nothing_continued(model: Model, tools: Sequence[Tool], planned: Sequence[Pla
 
 
 def nothing_read(cache: PromptCache | None, model: Model, used: Usage, answers: int) -> Advice | None:
-    """Ends of prompts that the provider wrote to its cache by itself, and that no prompt of a whole run has read.
-
-    Args:
-        cache: what the user asked for; None for nothing.
-        model: where the prompts went.
-        used: the tokens of the run.
-        answers: how many answers that were.
-    """
+    """Ends of prompts that the provider wrote to its cache by itself, and that no prompt of a whole run has read."""
     if answers < _BATCH or used.cache_read_tokens or not used.cache_write_tokens:
         return None
     if cache is not None and not cache.row.has_own_ends:

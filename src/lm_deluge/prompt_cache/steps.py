@@ -46,12 +46,7 @@ class Steps:
         self._known: OrderedDict[bytes, Sequence[bytes]] = OrderedDict()
 
     def within(self, piece: Piece, *, salt: bytes) -> Sequence[bytes]:
-        """The digests at the steps that end in a block, of the whole prompt up to there.
-
-        Args:
-            piece: the block and where it stands.
-            salt: what separates caches besides.
-        """
+        """The digests at the steps that end in a block, of the whole prompt up to there. The salt separates caches."""
         count = piece.end // STEP - piece.start // STEP
         if not count:
             return ()

@@ -18,13 +18,10 @@ __all__ = ["parse", "read_reply", "read_whole"]
 
 
 def parse(model: Model, response: HttpResponse, *, now: float, secrets: Secrets = NO_SECRETS) -> Reply | Failure:
-    """What an HTTP answer means. Nothing that a server sends makes this raise.
+    """What an HTTP answer, read to its end, means. Nothing that a server sends makes this raise.
 
-    Args:
-        model: which model was asked.
-        response: the answer, read to its end.
-        now: seconds since the Unix epoch, for headers that give a date.
-        secrets: what the server was sent and may repeat in an error.
+    ``now`` is in seconds since the Unix epoch, for headers that give a date; ``secrets`` are what the server was sent
+    and may repeat in an error.
     """
     if not 200 <= response.status < 300:
         return failure_from_response(model, response, now=now, secrets=secrets)

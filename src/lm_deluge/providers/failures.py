@@ -53,15 +53,10 @@ def failure_from_error(
     headers: Mapping[str, str] | None = None,
     now: float = 0.0,
 ) -> Failure:
-    """From an error as the provider words it.
+    """From an error as the provider words it: a decoded body, its ``error`` object, or text.
 
-    Args:
-        model: which model was asked.
-        error: the decoded body, its ``error`` object, or text.
-        status: the HTTP status.
-        secrets: what the server was sent and may repeat, in any of its words.
-        headers: of the answer, names in lower case; None for an error in the middle of a stream.
-        now: seconds since the Unix epoch.
+    Headers have names in lower case, and ``now`` is in seconds since the Unix epoch. An error in the middle of a stream
+    has neither.
     """
     headers = headers or {}
     text, kind, code = _read(error)

@@ -1,4 +1,7 @@
-"""How long to wait, from what servers put in headers. Seconds everywhere; anything that makes no sense is no wait."""
+"""How long to wait, from what servers put in headers. Seconds everywhere; anything that makes no sense is no wait.
+
+Names of headers are in lower case, and ``now`` is in seconds since the Unix epoch.
+"""
 
 import math
 import re
@@ -17,12 +20,7 @@ _ZERO = re.compile(r"-?[0-9]+(\.0*)?")
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds to wait from ``retry-after-ms`` or ``retry-after``, a number or an HTTP date; None if neither is given.
-
-    Args:
-        headers: names in lower case.
-        now: seconds since the Unix epoch.
-    """
+    """Seconds to wait from ``retry-after-ms`` or ``retry-after``, a number or an HTTP date; None without."""
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return min(milliseconds / 1000, MAX_WAIT)
     given = headers.get("retry-after")
@@ -38,7 +36,7 @@ def pause(
     """Seconds until the last of the spent limits refills; None while no limit is known to be spent.
 
     Args:
-        headers: names in lower case.
+        headers: of the answer.
         limits: of each limit, the header that tells what is left, and the one that tells when it is full again.
         wait: the seconds that a value of the latter means; None for one that makes no sense.
     """

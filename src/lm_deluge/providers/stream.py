@@ -31,10 +31,7 @@ _END = b"[DONE]"
 def as_whole(model: Model, body: bytes, *, secrets: Secrets = NO_SECRETS) -> bytes | Failure:
     """The one object that an answer with status 200 to a request for a whole one holds, though it came as events.
 
-    Args:
-        model: which model was asked.
-        body: what came. It is returned as it is, unless it is a stream, or ends like one.
-        secrets: what the server was sent and may repeat in an error.
+    A body that is no stream, and does not end like one, is returned as it is.
     """
     if body[-16:].rstrip().endswith(_END) and body.lstrip(_BLANK)[:1] == b"{":
         return body[: body.rindex(b"data:")] if b"data:" in body[-64:] else body
@@ -50,10 +47,6 @@ class StreamReader:
     """Reads the body of an answer with status 200 to a streamed request, in pieces of any size.
 
     A body that is no event stream is read as a whole answer.
-
-    Args:
-        model: which model was asked.
-        secrets: what the server was sent and may repeat in an error.
     """
 
     def __init__(self, model: Model, *, secrets: Secrets = NO_SECRETS) -> None:

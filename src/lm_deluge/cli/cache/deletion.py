@@ -20,14 +20,9 @@ _BATCH = 256
 
 
 def delete_entries(where: str, prefixes: Sequence[str], filter: Filter, *, quarantined: bool, yes: bool) -> int | None:
-    """Delete entries; how many there were, and None where nothing is meant.
+    """Delete entries, or quarantined ones; how many there were, and None where nothing is meant.
 
-    Args:
-        where: the cache.
-        prefixes: beginnings of keys; where there are none, the filter says which entries are meant.
-        filter: which ones.
-        quarantined: quarantined entries, and not those in service.
-        yes: do not ask, although the user did not name the entries one by one.
+    Entries are named by the beginnings of their keys; those that the filter chooses are deleted with consent only.
     """
     with closing(open_store(where)) as opened:
         keys = _keys(opened, prefixes, filter, quarantined=quarantined)

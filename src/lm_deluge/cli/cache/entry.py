@@ -43,15 +43,7 @@ class _Page(NamedTuple):
 
 
 def print_entry(store: Store, prefix: str, *, quarantined: bool, full: bool, as_json: bool) -> None:
-    """One entry, found by the beginning of its key.
-
-    Args:
-        store: where it is.
-        prefix: hexadecimal digits.
-        quarantined: the latest quarantined one, also where another is in service.
-        full: do not shorten texts.
-        as_json: one JSON object.
-    """
+    """One entry, found by the beginning of its key: the one in service, or the latest quarantined one."""
     page = _read(store, prefix, quarantined=quarantined)
     if as_json:
         print_json(_plain_page(page))

@@ -24,13 +24,7 @@ class QuarantinedEntry(msgspec.Struct, frozen=True):
 
 
 def choose(store: Store, filter: Filter, *, namespaces: Iterable[str] = ()) -> Iterator[QuarantinedEntry]:
-    """Those that a filter chooses, the oldest first.
-
-    Args:
-        store: any store that can be scanned.
-        filter: which ones.
-        namespaces: names to try, to find out under which one an entry was stored.
-    """
+    """Those that a filter chooses, the oldest first. One of the namespaces may be the one it was stored under."""
     if filter.needs_runs:
         raise ConfigError("It is not known which run bought a quarantined entry: leave out --run and --tag.")
     whole = scannable(store)
