@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lm_deluge.errors import ConfigError
 from lm_deluge.prompt import Conversation, File, Image, Message, ProviderBlock, Text, Thinking, ToolCall, ToolResult
-from lm_deluge.prompt_cache import PATTERNS, check_pattern, plan
+from lm_deluge.prompt_cache import PATTERNS, check_pattern
 from lm_deluge.prompt_cache.patterns import ROWS
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
@@ -31,6 +31,10 @@ def ai(*parts):
 
 def tool(*parts):
     return Message("tool", parts or (RESULT,))
+
+
+def plan(pattern, conversation, tools=()):
+    return tuple(ROWS[check_pattern(pattern)].places(conversation, tools))
 
 
 def at(*places):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lm_deluge.models import resolve
 from lm_deluge.prompt import Conversation, File, Text, ToolResult
-from lm_deluge.prompt_cache import PATTERNS, Planner, PromptCache, plan
+from lm_deluge.prompt_cache import PATTERNS, Planner, PromptCache
+from lm_deluge.prompt_cache.patterns import ROWS
 from lm_deluge.providers import build
 from lm_deluge.request import Breakpoint, Request
 
@@ -195,7 +196,7 @@ def test_every_pattern_has_places_in_a_long_agent_conversation(pattern: str) -> 
             conversation=conversation,
             model=CLAUDES[1],
             tools=tools,
-            breakpoints=plan(pattern, conversation, tools),
+            breakpoints=ROWS[pattern].places(conversation, tools),
             automatic_cache=pattern == "automatic",
         )
     )

@@ -54,7 +54,7 @@ def print_bills(estimate: Estimate, given: Mapping[str, Any], *, samples: int, w
     is_priced = none.cold.cost is not None
     if why_alike is None:
         columns = _priced(estimate) if is_priced else _unpriced(estimate)
-        print_table(console, columns, bold=estimate.forecasts.index(best))
+        print_table(columns, console=console, bold=estimate.forecasts.index(best))
         console.print(_verdict(best, none))
     else:
         console.print(f"{_one_bill(estimate)}: {why_alike}.")

@@ -31,9 +31,9 @@ def make_console() -> "Console":
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def print_sentence(console: "Console", text: str) -> None:
+def print_sentence(text: str) -> None:
     """Text that is broken between words in a terminal, never within a path, and nowhere for other programs."""
-    console.print(wrapped(text, sys.stdout), soft_wrap=True)
+    make_console().print(wrapped(text, sys.stdout), soft_wrap=True)
 
 
 def plain(value: Any) -> Any:

@@ -70,7 +70,7 @@ def print_reports(
     facts = [fact for section in sections for fact in section]
     rows = [Column(name="", cells=list(reports), bold=True), *facts] if any(reports) else facts
     if not (room(rows) > console.width if tall is None else tall):
-        print_table(console, rows)
+        print_table(rows, console=console)
         return
     # Names and headings may be broken into lines, a number may not be cut.
     runs = [
@@ -79,7 +79,7 @@ def print_reports(
     ]
     names = Column(name="", cells=[fact.name for fact in facts], bold=True, share=1, breaks=True)
     ends = {end - 1 for end in accumulate(map(len, sections))}
-    print_table(console, [names, *runs], ends=ends)
+    print_table([names, *runs], console=console, ends=ends)
 
 
 def _filled_facts(section: tuple[tuple[str, _Cell], ...], reports: Mapping[str, RunReport]) -> list[Column]:

@@ -19,21 +19,16 @@ _OPTIONS = ("base", "max_bytes")
 
 def find(where: str) -> registry.Place:
     """What a name means. A path that does not exist yet is an SQLite file."""
-    place = registry.find(where)
-    if place.is_missing:
-        _check_is_no_pattern(where)
-    return place
-
-
-def _check_is_no_pattern(where: str) -> None:
-    """In Python, ``cache=`` of a call takes a pattern, so here it is easily given as the local cache."""
     from lm_deluge.prompt_cache import PATTERNS
 
-    if where in PATTERNS:
+    place = registry.find(where)
+    # In Python, ``cache=`` of a call takes a pattern, so here it is easily given as the local cache.
+    if place.is_missing and where in PATTERNS:
         raise ConfigError(
             f"{where!r} is a pattern of the provider's prompt cache, which goes to --cache-pattern. "
             f"For a local cache in a file of that name, give its path: ./{where}"
         )
+    return place
 
 
 def open_store(where: str, *, writing: bool = False) -> "Store":

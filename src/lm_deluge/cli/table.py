@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.cells import cell_len
 
+from lm_deluge.cli.output import make_console
 from lm_deluge.text import NOTHING, money
 
 if TYPE_CHECKING:
@@ -88,7 +89,11 @@ def room(columns: Sequence[Column]) -> int:
 
 
 def print_table(
-    console: "Console", columns: Sequence[Column], *, bold: int | None = None, ends: Collection[int] = ()
+    columns: Sequence[Column],
+    *,
+    console: "Console | None" = None,
+    bold: int | None = None,
+    ends: Collection[int] = (),
 ) -> None:
     """A table with as many of the columns as there is room for. Cells are texts, never markup.
 
@@ -98,6 +103,7 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
+    console = make_console() if console is None else console
     kept = list(columns)
     while sum(column.least_width + _GAP for column in kept) > console.width:
         least = max(kept, key=lambda column: column.rank)

@@ -11,7 +11,17 @@ def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
     raise TypeError("Prompts cannot be changed. Copy the value first, for example with copy.deepcopy().")
 
 
-class FrozenDict(dict[str, Any]):
+class _Frozen:
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return thaw(self)
+
+    def __reduce__(self) -> Any:
+        return freeze, (thaw(self),)
+
+
+class FrozenDict(_Frozen, dict[str, Any]):
     """A ``dict`` whose mutators raise ``TypeError``. ``copy.deepcopy`` gives an ordinary dict."""
 
     __slots__ = ()
@@ -24,14 +34,8 @@ class FrozenDict(dict[str, Any]):
     def __copy__(self) -> dict[str, Any]:
         return dict(self)
 
-    def __deepcopy__(self, memo: object) -> Any:
-        return thaw(self)
 
-    def __reduce__(self) -> Any:
-        return freeze, (thaw(self),)
-
-
-class FrozenList(list[Any]):
+class FrozenList(_Frozen, list[Any]):
     """A ``list`` whose mutators raise ``TypeError``. ``copy.deepcopy`` gives an ordinary list."""
 
     __slots__ = ()
@@ -43,12 +47,6 @@ class FrozenList(list[Any]):
 
     def __copy__(self) -> list[Any]:
         return list(self)
-
-    def __deepcopy__(self, memo: object) -> Any:
-        return thaw(self)
-
-    def __reduce__(self) -> Any:
-        return freeze, (thaw(self),)
 
 
 def freeze(value: object) -> Any:

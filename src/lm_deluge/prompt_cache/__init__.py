@@ -12,9 +12,9 @@ from lm_deluge.prompt_cache.advice import (
 from lm_deluge.prompt_cache.blocks import Block
 from lm_deluge.prompt_cache.estimate import ANSWERED_AFTER, Bill, Estimate, Forecast
 from lm_deluge.prompt_cache.options import PromptCache, as_prompt_cache
-from lm_deluge.prompt_cache.patterns import PATTERNS, Pattern, check_pattern, plan
+from lm_deluge.prompt_cache.patterns import PATTERNS, Pattern, check_pattern
 from lm_deluge.prompt_cache.planner import CachePlan, Planner
-from lm_deluge.prompt_cache.prefix import Prefix, cache_key, prefixes
+from lm_deluge.prompt_cache.prefix import Prefix, cache_key
 from lm_deluge.prompt_cache.prefix_index import PrefixIndex, PrefixIndexes
 from lm_deluge.prompt_cache.provider_cache import Entries, Predictor
 from lm_deluge.prompt_cache.routing_keys import RoutingKeys
@@ -44,8 +44,6 @@ __all__ = [
     "check_pattern",
     "lifetime_differs",
     "nothing_read",
-    "plan",
-    "prefixes",
     "tools_reordered",
     "unsupported",
 ]

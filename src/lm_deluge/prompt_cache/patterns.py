@@ -22,7 +22,7 @@ from lm_deluge.prompt_cache.blocks import can_carry_breakpoint, run_of
 from lm_deluge.request import Breakpoint
 from lm_deluge.tool import Tool
 
-__all__ = ["PATTERNS", "ROWS", "Pattern", "PatternRow", "beginning", "check_pattern", "end", "plan"]
+__all__ = ["PATTERNS", "ROWS", "Pattern", "PatternRow", "beginning", "check_pattern", "end"]
 
 Pattern = Literal[
     "system_and_tools",
@@ -44,7 +44,8 @@ class PatternRow(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: the value of ``cache=``.
-        places: the breakpoints of one prompt, in the order in which the provider reads it.
+        places: the breakpoints of one prompt, in the order in which the provider reads it. A system message anywhere in
+            the conversation counts, for providers that keep system text apart read all of it first.
         lacking: why ``places`` found nothing in any of the prompts, for the advice that says so.
         goes_on: whether it is for prompts that go on from each other, so that the end of each is worth keeping.
         learns: whether breakpoints go by what many prompts share rather than by ``places``.
@@ -78,20 +79,6 @@ def check_pattern(pattern: str | None) -> Pattern | None:
         raise ConfigError(f"{known} For no caching at the provider, give no pattern.")
     close = difflib.get_close_matches(pattern, PATTERNS, n=1)
     raise ConfigError(f"{known} Did you mean {close[0]!r}?" if close else known)
-
-
-def plan(pattern: Pattern, conversation: Conversation, tools: Sequence[Tool] = ()) -> tuple[Breakpoint, ...]:
-    """Where the breakpoints of a pattern go, in the order in which the provider reads the prompt.
-
-    ``"automatic"`` has none of its own: the provider places it, or else see ``end``. ``"shared_prefix"`` of one prompt
-    alone is what most prompts share, its system text and tools. A system message anywhere in the conversation counts,
-    for providers that keep system text apart read all of it first.
-
-    Raises:
-        ConfigError: an unknown pattern.
-    """
-    check_pattern(pattern)
-    return tuple(ROWS[pattern].places(conversation, tools))
 
 
 def beginning(conversation: Conversation, tools: Sequence[Tool] = ()) -> tuple[Breakpoint, ...]:

@@ -5,7 +5,7 @@ Each format is one object, ``WireFormat``, and ``wire_format(model)`` finds it. 
 """
 
 from lm_deluge.providers._breakpoints import BREAKPOINT_STYLES
-from lm_deluge.providers._format import ErrorWords, Fold, WireFormat, is_blank
+from lm_deluge.providers._format import WireFormat, is_blank
 from lm_deluge.providers._registry import FORMATS, wire_format
 from lm_deluge.providers._values import Delta, Failure, Reply
 from lm_deluge.providers.answer import parse
@@ -16,9 +16,7 @@ __all__ = [
     "BREAKPOINT_STYLES",
     "FORMATS",
     "Delta",
-    "ErrorWords",
     "Failure",
-    "Fold",
     "Reply",
     "StreamReader",
     "WireFormat",

@@ -93,13 +93,9 @@ def _kept(read: Any) -> Any:
         if isinstance(value, FirstOf):
             if value.first is not None:
                 found[name] = [_kept(value.first)]
-        elif isinstance(value, msgspec.Raw) and value is not ABSENT and _is_small(value):
+        elif value is not None and value is not ABSENT and values_in(bytes(value), _MOST_VALUES) <= _MOST_VALUES:
             found[name] = _anything.read(value)
     return found
-
-
-def _is_small(raw: msgspec.Raw) -> bool:
-    return values_in(bytes(raw), _MOST_VALUES) <= _MOST_VALUES
 
 
 def count(value: object) -> int:

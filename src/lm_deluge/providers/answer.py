@@ -1,6 +1,5 @@
 """What comes back, as a reply or a failure: what is the same in every wire format."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from lm_deluge._json import LARGE
@@ -14,7 +13,7 @@ from lm_deluge.providers.failures import failure_from_error, failure_from_respon
 from lm_deluge.text import size
 from lm_deluge.wire import HttpResponse
 
-__all__ = ["parse", "read_reply", "read_whole"]
+__all__ = ["parse", "read_reply"]
 
 
 def parse(model: Model, response: HttpResponse, *, now: float, secrets: Secrets = NO_SECRETS) -> Reply | Failure:
@@ -25,29 +24,18 @@ def parse(model: Model, response: HttpResponse, *, now: float, secrets: Secrets 
     """
     if not 200 <= response.status < 300:
         return failure_from_response(model, response, now=now, secrets=secrets)
-    return read_whole(model, response.body, status=response.status, headers=response.headers, now=now, secrets=secrets)
-
-
-def read_whole(
-    model: Model,
-    body: bytes,
-    *,
-    status: int = 200,
-    headers: Mapping[str, str] | None = None,
-    now: float = 0.0,
-    secrets: Secrets = NO_SECRETS,
-) -> Reply | Failure:
-    """The reply that a body holds which came at once, or a failure."""
     form = wire_format(model)
-    decoded = decode_object(body, form.answer_fields)
+    decoded = decode_object(response.body, form.answer_fields)
     if decoded is None:
-        if len(body) <= LARGE:
-            return invalid_response(model, "the body is not a JSON object", status=status)
-        problem = f"its {size(len(body))} are no JSON object that can be read"
-        return invalid_response(model, problem, status=status, again=False)
+        if len(response.body) <= LARGE:
+            return invalid_response(model, "the body is not a JSON object", status=response.status)
+        problem = f"its {size(len(response.body))} are no JSON object that can be read"
+        return invalid_response(model, problem, status=response.status, again=False)
     error = form.error(decoded)
     if error is not None:
-        return failure_from_error(model, error, status=status, secrets=secrets, headers=headers, now=now)
+        return failure_from_error(
+            model, error, status=response.status, secrets=secrets, headers=response.headers, now=now
+        )
     return read_reply(model, decoded)
 
 

@@ -15,10 +15,11 @@ from lm_deluge.models import Model
 from lm_deluge.providers._json import decode_object
 from lm_deluge.providers._registry import wire_format
 from lm_deluge.providers._values import Delta, Failure, Reply
-from lm_deluge.providers.answer import read_reply, read_whole
+from lm_deluge.providers.answer import parse, read_reply
 from lm_deluge.providers.failures import failure_from_error, invalid_response
 from lm_deluge.providers.sse import EventDecoder
 from lm_deluge.usage import Usage
+from lm_deluge.wire import HttpResponse
 
 __all__ = ["StreamReader", "as_whole"]
 
@@ -88,7 +89,8 @@ class StreamReader:
         text that came before it is not the model's answer.
         """
         if self._whole is not None:
-            return read_whole(self._model, self.body(), secrets=self._secrets)
+            whole = HttpResponse(status=200, headers={}, body=self.body())
+            return parse(self._model, whole, now=0.0, secrets=self._secrets)
         for data in self._decoder.close():
             self._take(data)
         failure = self._failure

@@ -12,7 +12,7 @@ from lm_deluge.cache.entry import Facts, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.cli.cache.quarantine import choose
-from lm_deluge.cli.output import make_console, print_json
+from lm_deluge.cli.output import print_json
 from lm_deluge.cli.prompts import last_text
 from lm_deluge.cli.table import Column, print_table
 from lm_deluge.cli.terminal import say, shown
@@ -50,7 +50,7 @@ def print_entries(store: Store, filter: Filter, *, limit: int | None, as_json: b
     if not found:
         say("No entries match." if filter != Filter() else "There are no entries.")
         return
-    print_table(make_console(), list(_columns(found)))
+    print_table(list(_columns(found)))
     if len(found) == limit:
         say(f"The newest {limit:,}; --limit shows more.")
 
@@ -159,6 +159,6 @@ def print_quarantined(store: Store, filter: Filter, *, limit: int | None, as_jso
         Column(name="prompt", cells=[shown((row.prompt or NOTHING)[:_SNIPPET]) for row in rows], share=1),
         Column(name="why", cells=[shown(one.entry.reason) for one in quarantined], share=1, breaks=True),
     ]
-    print_table(make_console(), columns)
+    print_table(columns)
     if len(quarantined) == limit:
         say(f"The oldest {limit:,}; --limit shows more.")

@@ -1,7 +1,6 @@
 """The tables of ``deluge cache stats`` and ``deluge cache drift``."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lm_deluge.cache.admin.housekeeping import Drift, Group, Ledger, Stats
 from lm_deluge.cache.runs import Run
@@ -12,9 +11,6 @@ from lm_deluge.events import RunReport
 from lm_deluge.text import NOTHING, ago, counted, date, day, money, size
 from lm_deluge.usage import Usage
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 __all__ = ["print_drift", "print_stats"]
 
 _MOST_GROUPS = 20
@@ -22,14 +18,13 @@ _MOST_GROUPS = 20
 
 def print_stats(stats: Stats, runs: Sequence[Run], location: str) -> None:
     """All of what was added up at a place: a sentence, groups of entries, and these runs."""
-    console = make_console()
-    print_sentence(console, _headline(stats, location))
+    print_sentence(_headline(stats, location))
     if len(stats.namespaces) > 1:
-        _print_groups(console, "cache key", stats.namespaces)
+        _print_groups("cache key", stats.namespaces)
     if stats.models:
-        _print_groups(console, "model", stats.models)
+        _print_groups("model", stats.models)
     if stats.ledger is not None and stats.ledger.runs:
-        _print_ledger(console, stats.ledger, runs, location)
+        _print_ledger(stats.ledger, runs, location)
 
 
 def _headline(stats: Stats, location: str) -> str:
@@ -42,7 +37,7 @@ def _headline(stats: Stats, location: str) -> str:
     return f"{location}: {facts}.{stored}"
 
 
-def _print_groups(console: "Console", what: str, all_groups: Sequence[Group]) -> None:
+def _print_groups(what: str, all_groups: Sequence[Group]) -> None:
     groups = all_groups[:_MOST_GROUPS]
     columns = [
         Column(name=what, cells=[shown(group.name or NOTHING) for group in groups], share=1),
@@ -56,12 +51,12 @@ def _print_groups(console: "Console", what: str, all_groups: Sequence[Group]) ->
         numbers("unpriced", [group.unpriced for group in groups], rank=1),
         Column(name="newest, UTC", cells=[date(group.newest) for group in groups], rank=4),
     ]
-    print_table(console, filled(columns))
+    print_table(filled(columns))
     if len(all_groups) > _MOST_GROUPS:
-        console.print(f"and {len(all_groups) - _MOST_GROUPS:,} more; --json has all of them.")
+        make_console().print(f"and {len(all_groups) - _MOST_GROUPS:,} more; --json has all of them.")
 
 
-def _print_ledger(console: "Console", ledger: Ledger, runs: Sequence[Run], location: str) -> None:
+def _print_ledger(ledger: Ledger, runs: Sequence[Run], location: str) -> None:
     total = ledger.total
     without = [
         f"{ledger.unfinished:,} without an account: in progress, or killed" if ledger.unfinished else "",
@@ -71,12 +66,13 @@ def _print_ledger(console: "Console", ledger: Ledger, runs: Sequence[Run], locat
     paid, avoided = money(total.cost), money(total.cost_avoided)
     saved = total.cost_without_prompt_caching - total.cost
     by_provider = f", {money(saved)} saved by the provider's prompt cache" if total.prompt_cache_hits else ""
-    console.print(f"{counted(ledger.runs, 'run')}{unfinished}: {paid} paid, {avoided} avoided by hits{by_provider}.")
-    _print_list(console, "Tokens paid", _tokens(total.usage))
-    _print_list(console, "Tokens avoided", _tokens(total.usage_avoided))
-    _print_list(console, "Hits", _hit_places(total, location))
+    make_console().print(
+        f"{counted(ledger.runs, 'run')}{unfinished}: {paid} paid, {avoided} avoided by hits{by_provider}."
+    )
+    _print_list("Tokens paid", _tokens(total.usage))
+    _print_list("Tokens avoided", _tokens(total.usage_avoided))
+    _print_list("Hits", _hit_places(total, location))
     _print_list(
-        console,
         "Prompts read from a provider's cache",
         {f"at {name}": hits for name, hits in total.prompt_cache_hits.items()},
     )
@@ -92,7 +88,7 @@ def _print_ledger(console: "Console", ledger: Ledger, runs: Sequence[Run], locat
         amounts("paid", [report.cost for report in reports]),
         amounts("avoided", [report.cost_avoided for report in reports]),
     ]
-    print_table(console, filled(columns))
+    print_table(filled(columns))
 
 
 def _name(run: Run) -> str:
@@ -104,10 +100,10 @@ def _hit_places(total: RunReport, location: str) -> dict[str, int]:
     return dict(sorted(here.items(), key=lambda item: -item[1]))
 
 
-def _print_list(console: "Console", what: str, numbers: Mapping[str, int]) -> None:
+def _print_list(what: str, numbers: Mapping[str, int]) -> None:
     told = ", ".join(f"{number:,} {shown(name)}" for name, number in numbers.items() if number)
     if told:
-        print_sentence(console, f"{what}: {told}.")
+        print_sentence(f"{what}: {told}.")
 
 
 def _tokens(usage: Usage) -> dict[str, int]:
@@ -124,10 +120,8 @@ def print_drift(found: Sequence[Drift]) -> None:
     if not found:
         say("No name has been answered by more than one model.")
         return
-    console = make_console()
     rows = [(each.asked if not number else "", one) for each in found for number, one in enumerate(each.resolved)]
     print_table(
-        console,
         [
             Column(name="asked", cells=[shown(asked) for asked, _ in rows], share=1),
             Column(name="answered by", cells=[shown(one.model) for _, one in rows], share=1),
@@ -139,7 +133,6 @@ def print_drift(found: Sequence[Drift]) -> None:
     for each in found:
         mixed = each.resolved[-2].last >= each.since
         print_sentence(
-            console,
             f"{shown(each.asked)}: {shown(each.resolved[-1].model)} since {day(each.since)} ({ago(each.since)})"
             f"{', beside the one before it' if mixed else ''}.",
         )

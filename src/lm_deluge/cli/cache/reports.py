@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_deluge.cache.admin.housekeeping import Problem, PruneReport, VerifyReport
-from lm_deluge.cli.output import make_console
 from lm_deluge.cli.table import Column, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.text import counted, money, size
@@ -24,7 +23,7 @@ def print_check(report: VerifyReport, location: str, *, fixing: bool, can_rebuil
         where = [problem.key[:8] if problem.key else "the store" for problem in shown_here]
         what = [shown(problem.what) + _outcome(problem) for problem in shown_here]
         columns = [Column(name="where", cells=where), Column(name="what", cells=what, share=1, breaks=True)]
-        print_table(make_console(), columns)
+        print_table(columns)
         left = len(report.problems) - _MOST_PROBLEMS
         if left > 0:
             say(f"and {left:,} more; --json has them.")

@@ -6,6 +6,7 @@ Blocks without visible text are refused, so they are left out, and a message tha
 
 import re
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from lm_deluge.config import SamplingParams
@@ -265,10 +266,6 @@ def _thinking(part: Thinking) -> Block:
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
-def _provider_block(part: ProviderBlock) -> Block:
-    return part.block
-
-
 _WRITERS: Mapping[type[Part], Callable[[Any], Block]] = {
     Text: _text,
     Image: _image,
@@ -276,5 +273,5 @@ _WRITERS: Mapping[type[Part], Callable[[Any], Block]] = {
     ToolCall: _tool_use,
     ToolResult: _tool_result,
     Thinking: _thinking,
-    ProviderBlock: _provider_block,
+    ProviderBlock: attrgetter("block"),
 }

@@ -5,6 +5,7 @@ of one text part, and no field that was not asked for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -222,13 +223,9 @@ def _tool_call(part: ToolCall) -> Block:
     return {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": text}}
 
 
-def _provider_block(part: ProviderBlock) -> Block:
-    return part.block
-
-
 _WRITERS: Mapping[type[Part], Callable[[Any], Block]] = {
     Text: _text,
     Image: _image,
     File: _file,
-    ProviderBlock: _provider_block,
+    ProviderBlock: attrgetter("block"),
 }
