@@ -96,17 +96,7 @@ def _integer(name: str, value: object, low: int | None, high: int | None = None)
 
 
 def _strings(name: str, value: object) -> tuple[str, ...]:
-    given: tuple[object, ...]
-    match value:
-        case None:
-            given = ()
-        case str():
-            given = (value,)
-        case list() | tuple():
-            given = tuple(value)
-        case _:
-            given = (None,)
-    found = tuple(item for item in given if isinstance(item, str) and item)
-    if len(found) != len(given):
+    given = () if value is None else (value,) if isinstance(value, str) else value
+    if not isinstance(given, (list, tuple)) or not all(isinstance(item, str) and item for item in given):
         raise ConfigError(f"{name}={value!r} is not a list of strings that are not empty.")
-    return found
+    return tuple(given)

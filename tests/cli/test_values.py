@@ -97,7 +97,7 @@ def test_a_table_keeps_numbers_whole_and_leaves_out_what_matters_least() -> None
     for width in (40, 60, 120):
         console = Console(width=width)
         with console.capture() as captured:
-            print_table(console, columns)
+            print_table(columns, console=console)
         lines = captured.get().splitlines()
         assert max(map(len, lines)) <= width
         assert any(line.rstrip().endswith("1,234,567") for line in lines) or width > 40

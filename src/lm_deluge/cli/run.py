@@ -163,7 +163,6 @@ def run(
       deluge run prompts.jsonl -m claude-haiku-4-5 --cache-pattern shared_prefix
     """
     given = locals()
-    from lm_deluge.cache.scope import scope_of
     from lm_deluge.cli.execution import execute
     from lm_deluge.cli.settings import RunSettings, check_needs, prompt_cache
     from lm_deluge.errors import ConfigError
@@ -173,7 +172,6 @@ def run(
     check_needs(given, "cache", "cache_pattern")
     if offline:
         given["cache_mode"] = "offline"
-    given["scope"] = scope_of(scope, otherwise="request")
     settings = RunSettings.of(
         given,
         out=None if str(out) == "-" else out,

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from lm_deluge import canonical
+from lm_deluge.cache.scope import scope_of
 from lm_deluge.cli.prompts import read_json, read_tools
 from lm_deluge.cli.rows import Row, read_rows
 from lm_deluge.errors import ConfigError
@@ -76,9 +77,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, options: Mapping[str, Any], **more: Any) -> Self:
         """The settings that a command was given."""
         prompts = options.get("prompts")
+        # Of a prompt alone, it is not known what would be asked beside it.
+        scope = scope_of(options["scope"], otherwise="request" if options["model"] else "conversation")
         fields = {
             "source": None if prompts is None or str(prompts) == "-" else prompts,
-            "cache_options": _arguments(options, _CACHE),
+            "cache_options": {**_arguments(options, _CACHE), "scope": scope},
             "client": _arguments(options, _CLIENT),
             "call": _arguments(options, _CALL),
         }

@@ -64,7 +64,6 @@ def simulate(
       deluge simulate prompts.jsonl -m gpt-5.6 --cache-pattern shared_prefix
     """
     given = locals()
-    from lm_deluge.cache.scope import scope_of
     from lm_deluge.cli.settings import check_needs, prompt_cache
     from lm_deluge.cli.simulation import Simulation, carry_out
     from lm_deluge.errors import ConfigError
@@ -73,6 +72,5 @@ def simulate(
     if len(model) > 1:
         raise ConfigError("A bill is that of one model: give --model once, and simulate each by itself.")
     check_needs(given, "cache")
-    given["scope"] = scope_of(scope, otherwise="request")
     caches = (prompt_cache(pattern, given) for pattern in dict.fromkeys(cache_pattern or PATTERNS))
     raise typer.Exit(carry_out(Simulation.of(given, patterns=tuple(filter(None, caches)))))

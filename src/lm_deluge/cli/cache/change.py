@@ -5,28 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from lm_deluge.cli.cache.options import (
-    WHICH,
-    AsJson,
-    Model,
-    Namespace,
-    NewerThan,
-    OlderThan,
-    RunName,
-    StorePlace,
-    Tag,
-    Yes,
-    changeable,
-    make_filter,
-)
-from lm_deluge.cli.options import argument, flag, option
+from lm_deluge.cli.cache import options
+from lm_deluge.cli.options import AsJson, argument, flag, option
 from lm_deluge.cli.values import parse_duration, parse_size
 
 __all__ = ["delete", "prune", "verify"]
 
 
 def verify(
-    store: StorePlace,
+    store: options.StorePlace,
     fix: Annotated[
         bool,
         flag(
@@ -73,20 +60,20 @@ def verify(
 
 
 def prune(
-    store: StorePlace,
-    older_than: OlderThan = None,
+    store: options.StorePlace,
+    older_than: options.OlderThan = None,
     unused_for: Annotated[
         float | None,
         option(
             "AGE",
             "Not served for this long, or stored that long ago and never served.",
-            panel=WHICH,
+            panel=options.WHICH,
             parser=parse_duration,
         ),
     ] = None,
-    expired: Annotated[bool, flag("--expired", "Those whose ttl has passed.", panel=WHICH)] = False,
-    cache_key: Namespace = None,
-    model: Model = None,
+    expired: Annotated[bool, flag("--expired", "Those whose ttl has passed.", panel=options.WHICH)] = False,
+    cache_key: options.Namespace = None,
+    model: options.Model = None,
     max_bytes: Annotated[
         int | None,
         option(
@@ -97,7 +84,7 @@ def prune(
         ),
     ] = None,
     dry_run: Annotated[bool, flag("--dry-run", "Remove nothing; say what would go.")] = False,
-    yes: Yes = False,
+    yes: options.Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove entries that are old, unused or too many.
@@ -144,7 +131,7 @@ def prune(
 
 
 def delete(
-    store: StorePlace,
+    store: options.StorePlace,
     keys: Annotated[
         list[str] | None,
         argument("KEY", "Keys, or at least their first four digits."),
@@ -152,13 +139,13 @@ def delete(
     quarantined: Annotated[
         bool, flag("--quarantined", "Of those that are kept but not served: damaged or rejected ones.")
     ] = False,
-    cache_key: Namespace = None,
-    model: Model = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    run: RunName = None,
-    tag: Tag = None,
-    yes: Yes = False,
+    cache_key: options.Namespace = None,
+    model: options.Model = None,
+    older_than: options.OlderThan = None,
+    newer_than: options.NewerThan = None,
+    run: options.RunName = None,
+    tag: options.Tag = None,
+    yes: options.Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete entries by their keys, or all that filters select.
@@ -179,13 +166,15 @@ def delete(
     from lm_deluge.errors import ConfigError
     from lm_deluge.text import counted
 
-    chosen = make_filter(given)
+    chosen = options.make_filter(given)
     filtered = chosen != Filter()
     if keys and filtered:
         raise ConfigError("Give keys or filters, not both.")
     if not (keys or filtered or quarantined):
         raise ConfigError("Give keys, or filters such as --model.")
-    deleted = delete_entries(store, [changeable(key) for key in keys or ()], chosen, quarantined=quarantined, yes=yes)
+    deleted = delete_entries(
+        store, [options.changeable(key) for key in keys or ()], chosen, quarantined=quarantined, yes=yes
+    )
     if as_json:
         print_json({"deleted": deleted or 0})
     elif deleted is None:

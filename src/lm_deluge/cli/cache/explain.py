@@ -56,12 +56,9 @@ def explain(
       deluge cache explain my_cache.db prompts.jsonl --misses --limit 10
     """
     given = locals()
-    from lm_deluge.cache.scope import scope_of
     from lm_deluge.cli.cache.explanation import Question, answer
     from lm_deluge.errors import ConfigError
 
     if (prompts is None) == (prompt is None):
         raise ConfigError("Give either a file of prompts or --prompt TEXT.")
-    # Of a prompt alone, it is not known what would be asked beside it.
-    given["scope"] = scope_of(scope, otherwise="request" if model else "conversation")
     answer(Question.of(given, cache=store))

@@ -8,7 +8,6 @@ from contextlib import closing
 import msgspec
 
 from lm_deluge.cache.explain import Searcher, Wanted, explain
-from lm_deluge.cache.record import Scope
 from lm_deluge.cli.output import print_json
 from lm_deluge.cli.prompts import conversation_of, last_text
 from lm_deluge.cli.settings import Settings
@@ -44,26 +43,16 @@ class Question(Settings, frozen=True, kw_only=True):
     search: int = 20_000
     as_json: bool = False
 
-    @property
-    def namespace(self) -> str:
-        """The ``cache_key``."""
-        return str(self.cache_options.get("cache_key", "default"))
-
-    @property
-    def scope(self) -> Scope:
-        """How the run looks."""
-        scope: Scope = self.cache_options.get("scope", "conversation")
-        return scope
-
 
 def answer(question: Question) -> None:
     """Explain each prompt."""
     parameters = _parameters(question)
-    if question.scope == "request" and not parameters:
+    namespace, scope = question.cache_options.get("cache_key", "default"), question.cache_options["scope"]
+    if scope == "request" and not parameters:
         raise ConfigError("With --scope request, model and parameters matter too: give --model.")
     hits = misses = unusable = 0
     with closing(open_store(question.cache)) as store:
-        searcher = Searcher(store, question.namespace, question.search)
+        searcher = Searcher(store, namespace, question.search)
         for index, title, prompt in _prompts(question):
             if isinstance(prompt, str):
                 unusable += 1
@@ -73,8 +62,8 @@ def answer(question: Question) -> None:
                 wanted = Wanted(
                     conversation=prompt.load(),
                     parameters=parameters,
-                    namespace=question.namespace,
-                    scope=question.scope,
+                    namespace=namespace,
+                    scope=scope,
                     sample=question.sample,
                     max_age=question.call.get("max_age"),
                 )

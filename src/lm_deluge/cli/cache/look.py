@@ -3,32 +3,21 @@
 from contextlib import closing
 from typing import Annotated
 
-from lm_deluge.cli.cache.options import (
-    WHICH,
-    AsJson,
-    Model,
-    Namespace,
-    NewerThan,
-    OlderThan,
-    RunName,
-    StorePlace,
-    Tag,
-    make_filter,
-)
-from lm_deluge.cli.options import argument, flag, option
+from lm_deluge.cli.cache import options
+from lm_deluge.cli.options import AsJson, argument, flag, option
 
 __all__ = ["drift", "list_entries", "show", "stats"]
 
 
 def stats(
-    store: StorePlace,
+    store: options.StorePlace,
     runs: Annotated[int, option("N", "How many runs to show; 0 for all.", min=0)] = 5,
-    cache_key: Namespace = None,
-    model: Model = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    run: RunName = None,
-    tag: Tag = None,
+    cache_key: options.Namespace = None,
+    model: options.Model = None,
+    older_than: options.OlderThan = None,
+    newer_than: options.NewerThan = None,
+    run: options.RunName = None,
+    tag: options.Tag = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a cache holds and cost, and what runs paid and avoided.
@@ -46,7 +35,7 @@ def stats(
     from lm_deluge.cli.output import plain, print_json
     from lm_deluge.cli.stores import open_store
 
-    chosen = make_filter(given)
+    chosen = options.make_filter(given)
     with closing(open_store(store)) as opened:
         found = add_up(opened, chosen)
         all_runs = chosen_runs(opened, chosen)
@@ -57,21 +46,21 @@ def stats(
 
 
 def list_entries(
-    store: StorePlace,
+    store: options.StorePlace,
     limit: Annotated[int, option("N", "How many to show; 0 for all.", min=0)] = 20,
     quarantined: Annotated[
         bool, flag("--quarantined", "Those that are kept but not served: damaged or rejected ones.")
     ] = False,
     key: Annotated[
         str,
-        option("DIGITS", "Whose key begins so.", panel=WHICH),
+        option("DIGITS", "Whose key begins so.", panel=options.WHICH),
     ] = "",
-    cache_key: Namespace = None,
-    model: Model = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    run: RunName = None,
-    tag: Tag = None,
+    cache_key: options.Namespace = None,
+    model: options.Model = None,
+    older_than: options.OlderThan = None,
+    newer_than: options.NewerThan = None,
+    run: options.RunName = None,
+    tag: options.Tag = None,
     as_json: AsJson = False,
 ) -> None:
     """List entries, the newest first; those that were quarantined, the oldest.
@@ -87,14 +76,14 @@ def list_entries(
     from lm_deluge.cli.cache.entries import print_entries, print_quarantined
     from lm_deluge.cli.stores import open_store
 
-    chosen = make_filter(given)
+    chosen = options.make_filter(given)
     with closing(open_store(store)) as opened:
         show_them = print_quarantined if quarantined else print_entries
         show_them(opened, chosen, limit=limit or None, as_json=as_json)
 
 
 def show(
-    store: StorePlace,
+    store: options.StorePlace,
     key: Annotated[str, argument("KEY", "The entry's key, or its first few digits.")],
     quarantined: Annotated[bool, flag("--quarantined", "The key's latest quarantined answer.")] = False,
     full: Annotated[bool, flag("--full", "Do not shorten long texts.")] = False,
@@ -117,9 +106,9 @@ def show(
 
 
 def drift(
-    store: StorePlace,
-    cache_key: Namespace = None,
-    model: Model = None,
+    store: options.StorePlace,
+    cache_key: options.Namespace = None,
+    model: options.Model = None,
     as_json: AsJson = False,
 ) -> None:
     """Show names of models that have come to stand for another model.
@@ -137,7 +126,7 @@ def drift(
     from lm_deluge.cli.stores import open_store
 
     with closing(open_store(store)) as opened:
-        found = find_drift(opened, make_filter(given))
+        found = find_drift(opened, options.make_filter(given))
         if as_json:
             for each in found:
                 print_json(each)

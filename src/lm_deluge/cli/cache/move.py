@@ -5,19 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from lm_deluge.cli.cache.options import (
-    AsJson,
-    Model,
-    Namespace,
-    NewerThan,
-    OlderThan,
-    RunName,
-    StorePlace,
-    Tag,
-    Yes,
-    make_filter,
-)
-from lm_deluge.cli.options import argument, flag, option
+from lm_deluge.cli.cache import options
+from lm_deluge.cli.options import AsJson, argument, flag, option
 
 __all__ = ["export", "import_file", "rekey"]
 
@@ -25,17 +14,17 @@ DryRun = Annotated[bool, flag("--dry-run", "Change nothing; say what would happe
 
 
 def export(
-    store: StorePlace,
+    store: options.StorePlace,
     file: Annotated[
         str,
         argument("FILE", "JSON lines; compressed where the name ends in .gz; - for standard output."),
     ],
-    cache_key: Namespace = None,
-    model: Model = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    run: RunName = None,
-    tag: Tag = None,
+    cache_key: options.Namespace = None,
+    model: options.Model = None,
+    older_than: options.OlderThan = None,
+    newer_than: options.NewerThan = None,
+    run: options.RunName = None,
+    tag: options.Tag = None,
     as_json: AsJson = False,
 ) -> None:
     """Write entries to a file of JSON lines that people can read.
@@ -57,7 +46,7 @@ def export(
 
     if file == "-" and as_json:
         raise ConfigError("--json and the entries would both go to standard output. Name a file.")
-    chosen = make_filter(given)
+    chosen = options.make_filter(given)
     with closing(open_store(store)) as opened, destination(file) as target:
         report = write(opened, target, chosen)
     if as_json:
@@ -67,7 +56,7 @@ def export(
 
 
 def import_file(
-    store: StorePlace,
+    store: options.StorePlace,
     file: Annotated[
         str,
         argument("FILE", "What export wrote, - for standard input; another cache; or a cache file of PyPI lm-deluge."),
@@ -112,7 +101,7 @@ def import_file(
 
 
 def rekey(
-    store: StorePlace,
+    store: options.StorePlace,
     from_key: Annotated[
         str | None,
         option("NAME", "Only the entries of this cache_key.", "--from", show_default="all"),
@@ -122,7 +111,7 @@ def rekey(
         option("NAME", "Move them to this cache_key; needs --from.", "--to", show_default="their own"),
     ] = None,
     dry_run: DryRun = False,
-    yes: Yes = False,
+    yes: options.Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Give each entry the key that its stored request has today.

@@ -4,27 +4,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lm_deluge.cli.options import AsJson, argument, flag, option
+from lm_deluge.cli.options import argument, flag, option
 from lm_deluge.cli.values import parse_duration
 
 if TYPE_CHECKING:
     from lm_deluge.cache.admin.filters import Filter
-
-__all__ = [
-    "WHICH",
-    "AsJson",
-    "KeyToChange",
-    "Model",
-    "Namespace",
-    "NewerThan",
-    "OlderThan",
-    "RunName",
-    "StorePlace",
-    "Tag",
-    "Yes",
-    "changeable",
-    "make_filter",
-]
 
 WHICH = "Which entries"
 

@@ -3,15 +3,15 @@
 from contextlib import closing
 from typing import Annotated
 
-from lm_deluge.cli.cache.options import AsJson, KeyToChange, StorePlace, changeable
-from lm_deluge.cli.options import option
+from lm_deluge.cli.cache import options
+from lm_deluge.cli.options import AsJson, option
 
 __all__ = ["reject", "restore"]
 
 
 def reject(
-    store: StorePlace,
-    key: KeyToChange,
+    store: options.StorePlace,
+    key: options.KeyToChange,
     reason: Annotated[str, option("TEXT", "Why, for the audit.")],
     as_json: AsJson = False,
 ) -> None:
@@ -31,7 +31,7 @@ def reject(
 
     why = f"rejected: {reason.strip()}" if reason.strip() else "rejected"
     with closing(open_store(store, writing=True)) as opened:
-        found = find(opened, changeable(key))
+        found = find(opened, options.changeable(key))
         if not opened.quarantine(found.key, found.value, why):
             raise CacheError(f"The entry {found.key.hex()[:16]}… was replaced or removed just now; look again.")
     if as_json:
@@ -41,8 +41,8 @@ def reject(
 
 
 def restore(
-    store: StorePlace,
-    key: KeyToChange,
+    store: options.StorePlace,
+    key: options.KeyToChange,
     as_json: AsJson = False,
 ) -> None:
     """Put an answer that was quarantined back into service.
@@ -62,7 +62,7 @@ def restore(
     from lm_deluge.errors import CacheError
 
     with closing(open_store(store, writing=True)) as opened:
-        found = find_quarantined(opened, changeable(key)).entry.key
+        found = find_quarantined(opened, options.changeable(key)).entry.key
         name = f"{found.hex()[:16]}…"
         if not put_back(opened, found):
             if scannable(opened).read([found]) != [None]:
