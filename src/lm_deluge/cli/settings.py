@@ -47,19 +47,10 @@ _WARM: dict[str, bool | Literal["prefill"]] = {"always": True, "never": False, "
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the commands that read prompts have in common.
+    """What the commands that read prompts have in common. Fields are named like options.
 
-    Attributes:
-        source: the file of prompts; None for standard input.
-        field: the field that holds the prompt.
-        limit: the most rows to read.
-        system: a system message for prompts that have none.
-        tools: a file of tools.
-        samples: answers for each row; None for one, without a number.
-        cache: the local cache: a path or a URL.
-        cache_options: arguments of that cache.
-        client: arguments of ``LLMClient``, without the cache.
-        call: arguments of a call of the client.
+    None is standard input as the source and standard output as ``out``. ``cache_options`` are arguments of the local
+    cache, ``client`` those of ``LLMClient`` without the cache, and ``call`` those of a call of the client.
     """
 
     source: Path | None = None
@@ -112,15 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunSettings(Settings, frozen=True, kw_only=True):
-    """A ``deluge run``, as it was asked for.
-
-    Attributes:
-        out: the file of results; None for standard output.
-        overwrite: forget what ``out`` holds.
-        with_prompt: repeat the prompt in each result.
-        prompt_cache: what is asked of the provider's prompt cache.
-        progress: how progress is shown.
-    """
+    """A ``deluge run``, as it was asked for."""
 
     out: Path | None
     overwrite: bool = False

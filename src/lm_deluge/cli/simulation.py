@@ -30,16 +30,10 @@ __all__ = ["Simulation", "carry_out"]
 
 
 class Simulation(Settings, frozen=True, kw_only=True):
-    """A ``deluge simulate``, as it was asked for.
-
-    Attributes:
-        output_tokens: tokens of an answer; None to leave answers out.
-        patterns: the ways of caching to compare with none at all.
-        as_json: one object of JSON.
-    """
+    """A ``deluge simulate``, as it was asked for."""
 
     output_tokens: int | None = None
-    patterns: Sequence[PromptCache] = ()
+    patterns: Sequence[PromptCache] = ()  # to compare with none at all
     as_json: bool = False
 
 

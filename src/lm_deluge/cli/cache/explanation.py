@@ -24,16 +24,7 @@ _TITLE_WIDTH = 72
 
 
 class Question(Settings, frozen=True, kw_only=True):
-    """A ``deluge cache explain``, as it was asked for.
-
-    Attributes:
-        prompt: one prompt; None for those of the source.
-        sample: which of several independent answers is meant.
-        misses: leave hits out.
-        nearest: how many near entries to give.
-        search: how many entries to search.
-        as_json: a line of JSON for each prompt.
-    """
+    """A ``deluge cache explain``, as it was asked for."""
 
     cache: str
     prompt: str | None = None
