@@ -43,8 +43,8 @@ class OutFile:
         self.notices: list[str] = []
         self.misplaced = False
         self._name = name
-        self._descriptor = _open_locked(path, name)
-        self._identity, self._is_regular, self._mode, self._end = _found(self._descriptor)
+        self._end = 0
+        self._take(_open_locked(path, name))
 
     def write(self, data: bytes) -> None:
         """Append. It is with the operating system when this returns, so a killed process loses nothing.
@@ -67,13 +67,13 @@ class OutFile:
         Raises:
             ConfigError: it has been removed, and cannot be written anywhere.
         """
-        if not self._is_regular:
+        if not stat.S_ISREG(self._stat.st_mode):
             return
         try:
             there = self.path.stat()
         except OSError:
             there = None
-        if there is None or (there.st_dev, there.st_ino) != self._identity:
+        if there is None or not os.path.samestat(there, self._stat):
             self._write_again(is_replaced=there is not None)
         elif there.st_size < self._end:
             self._note(
@@ -105,7 +105,7 @@ class OutFile:
         """Write all of it into a new file, which is ours from then on. Where that fails there is no such file."""
         try:
             _lock(descriptor)
-            os.fchmod(descriptor, self._mode)
+            os.fchmod(descriptor, stat.S_IMODE(self._stat.st_mode))
             for part in parts:
                 _write(descriptor, part)
             if final is not None:
@@ -116,8 +116,12 @@ class OutFile:
             path.unlink(missing_ok=True)
             raise
         os.close(self._descriptor)
+        self._take(descriptor)
+
+    def _take(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._identity, self._is_regular, self._mode, self._end = _found(descriptor)
+        self._stat = os.fstat(descriptor)
+        self._end = self._stat.st_size
 
     def _write_again(self, *, is_replaced: bool) -> None:
         what = "replaced by another file" if is_replaced else "removed"
@@ -165,12 +169,6 @@ class OutFile:
             self.notices.append(text)
 
 
-def _found(descriptor: int) -> tuple[tuple[int, int], bool, int, int]:
-    """Which file it is, whether it is a regular one, its mode and its size."""
-    found = os.fstat(descriptor)
-    return (found.st_dev, found.st_ino), stat.S_ISREG(found.st_mode), stat.S_IMODE(found.st_mode), found.st_size
-
-
 def _new(path: Path) -> int:
     return os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
 
@@ -186,7 +184,7 @@ def _open_locked(path: Path, name: str) -> int:
         descriptor = os.open(path, _APPEND | os.O_CREAT, 0o600)
         try:
             _lock(descriptor)
-            if path.stat().st_ino == os.fstat(descriptor).st_ino:
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
                 return descriptor
         except BlockingIOError as error:
             os.close(descriptor)

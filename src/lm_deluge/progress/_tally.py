@@ -27,13 +27,8 @@ class Tally:
         self.summary = summary
         self.total: int | None = None
         self.started = False
-        self.done = 0
-        self.hits = 0
-        self.errors = 0
-        self.retries = 0
-        self.unpriced = 0
-        self.cost = 0.0
-        self.cost_avoided = 0.0
+        self.done = self.hits = self.errors = self.retries = self.unpriced = 0
+        self.cost = self.cost_avoided = 0.0
         self.report: RunReport | None = None
         self._pause: tuple[float, CoolDown] | None = None
         self._samples: deque[tuple[float, int]] = deque([(clock.monotonic(), 0)], maxlen=_WINDOW)

@@ -74,9 +74,7 @@ def at_the_end(
 
 
 def _seconds(item: Breakpoint | str, caching: Caching) -> float:
-    ttl = item.ttl if isinstance(item, Breakpoint) else item
-    known = ttl is None or ttl in caching.lifetimes
-    return caching.seconds(ttl if known else caching.ttl(ttl))
+    return caching.seconds(caching.ttl(item.ttl if isinstance(item, Breakpoint) else item))
 
 
 def _name(seconds: float, asked: Breakpoint, caching: Caching) -> str | None:

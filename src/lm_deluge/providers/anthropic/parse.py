@@ -78,10 +78,9 @@ def _usage(usage: object) -> Usage | None:
 
 def _tier(usage: object) -> str | None:
     """Tier, speed and place: each of them has its price."""
-    if not isinstance(usage, dict):
-        return None
-    place = word(usage.get("inference_geo"))
-    return tier_of(word(usage.get("service_tier")), word(usage.get("speed")), None if place in _ANYWHERE else place)
+    told = fields_of(usage)
+    place = word(told.get("inference_geo"))
+    return tier_of(word(told.get("service_tier")), word(told.get("speed")), None if place in _ANYWHERE else place)
 
 
 def _miss_reason(diagnostics: object) -> str | None:

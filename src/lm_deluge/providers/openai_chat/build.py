@@ -192,10 +192,6 @@ def _text_block(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def _text(part: Text) -> Block:
-    return _text_block(part.text)
-
-
 def _image(part: Image) -> Block:
     image_url: Block = {"url": part.url or part.data_url()}
     if part.detail is not None:
@@ -224,7 +220,7 @@ def _tool_call(part: ToolCall) -> Block:
 
 
 _WRITERS: Mapping[type[Part], Callable[[Any], Block]] = {
-    Text: _text,
+    Text: lambda part: _text_block(part.text),
     Image: _image,
     File: _file,
     ProviderBlock: attrgetter("block"),
