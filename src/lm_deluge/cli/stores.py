@@ -19,15 +19,16 @@ _OPTIONS = ("base", "max_bytes")
 
 def find(where: str) -> registry.Place:
     """What a name means. A path that does not exist yet is an SQLite file."""
-    from lm_deluge.prompt_cache import PATTERNS
-
     place = registry.find(where)
-    # In Python, ``cache=`` of a call takes a pattern, so here it is easily given as the local cache.
-    if place.is_missing and where in PATTERNS:
-        raise ConfigError(
-            f"{where!r} is a pattern of the provider's prompt cache, which goes to --cache-pattern. "
-            f"For a local cache in a file of that name, give its path: ./{where}"
-        )
+    if place.is_missing:
+        from lm_deluge.prompt_cache import PATTERNS
+
+        # In Python, ``cache=`` of a call takes a pattern, so here it is easily given as the local cache.
+        if where in PATTERNS:
+            raise ConfigError(
+                f"{where!r} is a pattern of the provider's prompt cache, which goes to --cache-pattern. "
+                f"For a local cache in a file of that name, give its path: ./{where}"
+            )
     return place
 
 
