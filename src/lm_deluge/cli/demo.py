@@ -152,6 +152,7 @@ def _announce(console: "Console", heading: str, run: Callable[[], object]) -> No
 def _emulator(latency: float) -> Iterator[None]:
     """An emulator in a process of its own, which the environment variables of the SDKs point at meanwhile."""
     import multiprocessing
+    from unittest.mock import patch
 
     from lm_deluge._optional import require
     from lm_deluge.errors import ConfigError
@@ -168,7 +169,8 @@ def _emulator(latency: float) -> Iterator[None]:
             url = ours.recv()
         except EOFError as error:
             raise ConfigError("The emulator did not start; `deluge emulate` shows why.") from error
-        with _environment(
+        with patch.dict(
+            os.environ,
             OPENAI_BASE_URL=f"{url}/v1",
             OPENAI_API_KEY="emulator",
             ANTHROPIC_BASE_URL=url,
@@ -188,17 +190,3 @@ def _serve(latency: float, parent: "Connection") -> None:
         parent.send(emulator.url)
         with suppress(EOFError, KeyboardInterrupt):
             parent.recv()
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

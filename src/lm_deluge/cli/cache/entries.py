@@ -8,7 +8,7 @@ import msgspec
 
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.codec import decode
-from lm_deluge.cache.entry import Facts, Stored
+from lm_deluge.cache.entry import Facts, Quarantined, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.cli.cache.quarantine import choose
@@ -20,7 +20,7 @@ from lm_deluge.errors import DamagedEntryError
 from lm_deluge.response import APIResponse
 from lm_deluge.text import NOTHING, date, day, money
 
-__all__ = ["facts_of", "print_entries", "print_quarantined"]
+__all__ = ["facts_of", "print_entries"]
 
 _KEY_DIGITS = 8
 _SNIPPET = 200
@@ -28,9 +28,10 @@ _NAME_WIDTH = 24  # of a model
 
 
 class _Row(NamedTuple):
-    """An entry, and what can be read of its texts; ``instead`` stands for an answer without any."""
+    """An entry, why it is not served, and what can be read of its texts; ``instead`` stands for an empty answer."""
 
     stored: Stored
+    held: Quarantined | None
     prompt: str | None
     completion: str | None
     instead: str
@@ -38,21 +39,28 @@ class _Row(NamedTuple):
     problem: str | None
 
 
-def print_entries(store: Store, filter: Filter, *, limit: int | None, as_json: bool) -> None:
-    """Entries, the newest first."""
+def print_entries(store: Store, filter: Filter, *, quarantined: bool, limit: int | None, as_json: bool) -> None:
+    """Entries in service, the newest first; or those that are kept and not served, the oldest first."""
     whole = scannable(store)
-    rows = (_row(stored, whole) for stored in islice(entries(store, filter, newest_first=True), limit))
+    found: Iterator[tuple[Stored, Quarantined | None]]
+    if quarantined:
+        found = ((one.stored, one.entry) for one in choose(store, filter))
+    else:
+        found = ((stored, None) for stored in entries(store, filter, newest_first=True))
+    rows = (_row(stored, whole, held) for stored, held in islice(found, limit))
     if as_json:
         for row in rows:
-            print_json({**facts_of(row.stored), **_texts(row)})
+            told = {"when": row.held.when, "reason": row.held.reason} if row.held else {}
+            print_json({**facts_of(row.stored), **told, **_texts(row)})
         return
-    found = list(rows)
-    if not found:
-        say("No entries match." if filter != Filter() else "There are no entries.")
+    listed = list(rows)
+    if not listed:
+        nothing = "No entries are quarantined." if quarantined else "There are no entries."
+        say("No entries match." if filter != Filter() else nothing)
         return
-    print_table(list(_columns(found)))
-    if len(found) == limit:
-        say(f"The newest {limit:,}; --limit shows more.")
+    print_table(list(_columns_of_quarantined(listed) if quarantined else _columns(listed)))
+    if len(listed) == limit:
+        say(f"The {'oldest' if quarantined else 'newest'} {limit:,}; --limit shows more.")
 
 
 def _columns(rows: Sequence[_Row]) -> Iterator[Column]:
@@ -75,6 +83,16 @@ def _columns(rows: Sequence[_Row]) -> Iterator[Column]:
     yield Column(name="answer", cells=answers, share=1, rank=1)
 
 
+def _columns_of_quarantined(rows: Sequence[_Row]) -> Iterator[Column]:
+    held = [row.held for row in rows if row.held]
+    models = [row.stored.facts.model or row.stored.facts.asked or NOTHING for row in rows]
+    yield Column(name="key", cells=[row.stored.key.hex()[:_KEY_DIGITS] for row in rows])
+    yield _times("quarantined", [each.when for each in held])
+    yield Column(name="model", cells=[_cut(shown(model)) for model in models], share=1, rank=2)
+    yield Column(name="prompt", cells=[shown((row.prompt or NOTHING)[:_SNIPPET]) for row in rows], share=1)
+    yield Column(name="why", cells=[shown(each.reason) for each in held], share=1, breaks=True)
+
+
 def _times(name: str, times: Sequence[float]) -> Column:
     """Days; or, where all are of one day, the times of it."""
     days = {day(when) for when in times}
@@ -92,7 +110,7 @@ def _tokens(facts: Facts) -> str:
     return f"{sent:,}→{facts.output_tokens or 0:,}"
 
 
-def _row(stored: Stored, store: ScanStore) -> _Row:
+def _row(stored: Stored, store: ScanStore, held: Quarantined | None) -> _Row:
     response: APIResponse | None = None
     request: StoredRequest | None = None
     problem = None
@@ -103,6 +121,7 @@ def _row(stored: Stored, store: ScanStore) -> _Row:
         problem = f"damaged: {error}"
     return _Row(
         stored=stored,
+        held=held,
         prompt=None if request is None else last_text(request.conversation),
         completion=None if response is None else response.completion,
         instead="" if response is None else _instead(response),
@@ -134,31 +153,3 @@ def facts_of(stored: Stored) -> dict[str, Any]:
         "expires": stored.expires,
         "used": stored.used,
     }
-
-
-def print_quarantined(store: Store, filter: Filter, *, limit: int | None, as_json: bool) -> None:
-    """Entries that are kept and not served, the oldest first, as they were quarantined."""
-    whole = scannable(store)
-    found = islice(choose(store, filter), limit)
-    if as_json:
-        for one in found:
-            row = _row(one.stored, whole)
-            told = {"when": one.entry.when, "reason": one.entry.reason}
-            print_json({**facts_of(row.stored), **told, **_texts(row)})
-        return
-    quarantined = list(found)
-    if not quarantined:
-        say("No entries match." if filter != Filter() else "No entries are quarantined.")
-        return
-    rows = [_row(one.stored, whole) for one in quarantined]
-    models = [row.stored.facts.model or row.stored.facts.asked or NOTHING for row in rows]
-    columns = [
-        Column(name="key", cells=[row.stored.key.hex()[:_KEY_DIGITS] for row in rows]),
-        _times("quarantined", [one.entry.when for one in quarantined]),
-        Column(name="model", cells=[_cut(shown(model)) for model in models], share=1, rank=2),
-        Column(name="prompt", cells=[shown((row.prompt or NOTHING)[:_SNIPPET]) for row in rows], share=1),
-        Column(name="why", cells=[shown(one.entry.reason) for one in quarantined], share=1, breaks=True),
-    ]
-    print_table(columns)
-    if len(quarantined) == limit:
-        say(f"The oldest {limit:,}; --limit shows more.")

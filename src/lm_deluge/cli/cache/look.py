@@ -73,13 +73,12 @@ def list_entries(
       deluge cache list my_cache.db --limit 0 --json | jq -r .completion
     """
     given = locals()
-    from lm_deluge.cli.cache.entries import print_entries, print_quarantined
+    from lm_deluge.cli.cache.entries import print_entries
     from lm_deluge.cli.stores import open_store
 
     chosen = options.make_filter(given)
     with closing(open_store(store)) as opened:
-        show_them = print_quarantined if quarantined else print_entries
-        show_them(opened, chosen, limit=limit or None, as_json=as_json)
+        print_entries(opened, chosen, quarantined=quarantined, limit=limit or None, as_json=as_json)
 
 
 def show(

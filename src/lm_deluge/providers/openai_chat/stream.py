@@ -1,6 +1,6 @@
 """The chunks of a streamed chat completion, put together into the completion (OpenAI, streaming guide)."""
 
-from typing import Any
+from typing import Any, Literal
 
 from lm_deluge.prompt import Text, Thinking
 from lm_deluge.providers._json import fields_of, nonempty, objects
@@ -67,31 +67,22 @@ class CompletionFold:
     def _add_delta(self, delta: dict[str, Any]) -> list[Delta]:
         deltas: list[Delta] = []
         if reasoning := reasoning_of(delta):
-            deltas.append(self._add_reasoning(reasoning))
+            deltas.append(_kept(self._reasoning, "thinking", reasoning))
         if text := nonempty(delta.get("content")):
-            deltas.append(self._add_text(text))
+            deltas.append(_kept(self._text, "text", text))
         for part in objects(delta.get("content")):
             read = read_part(part)
             if isinstance(read, Text) and read.text:
-                deltas.append(self._add_text(read.text))
+                deltas.append(_kept(self._text, "text", read.text))
             elif isinstance(read, Thinking) and read.text:
-                deltas.append(self._add_reasoning(read.text))
+                deltas.append(_kept(self._reasoning, "thinking", read.text))
             elif not isinstance(read, (Text, Thinking)):
                 self._other_parts.append(part)
         if refusal := nonempty(delta.get("refusal")):
-            self._refusal.append(refusal)
-            deltas.append(Delta(kind="text", text=refusal))
+            deltas.append(_kept(self._refusal, "text", refusal))
         for call in objects(delta.get("tool_calls")):
             deltas += self._add_call(call)
         return deltas
-
-    def _add_text(self, text: str) -> Delta:
-        self._text.append(text)
-        return Delta(kind="text", text=text)
-
-    def _add_reasoning(self, text: str) -> Delta:
-        self._reasoning.append(text)
-        return Delta(kind="thinking", text=text)
 
     def _add_call(self, piece: dict[str, Any]) -> list[Delta]:
         index = piece.get("index")
@@ -99,6 +90,11 @@ class CompletionFold:
             # Without an index a new id starts a call, and anything else goes on with the last one.
             index = len(self._calls) if nonempty(piece.get("id")) or not self._calls else max(self._calls)
         return self._calls.setdefault(index, _Call()).add(piece)
+
+
+def _kept(pieces: list[str], kind: Literal["text", "thinking"], text: str) -> Delta:
+    pieces.append(text)
+    return Delta(kind=kind, text=text)
 
 
 class _Call:
