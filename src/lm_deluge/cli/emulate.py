@@ -10,8 +10,7 @@ __all__ = ["emulate"]
 def emulate(
     port: Annotated[int, option("PORT", "Port to listen on; 0 picks a free one.", min=0, max=65535)] = 8000,
     host: Annotated[
-        str,
-        option("ADDRESS", "Interface to listen on. Anyone who can reach it can use the emulator."),
+        str, option("ADDRESS", "Interface to listen on. Anyone who can reach it can use the emulator.")
     ] = "127.0.0.1",
     latency: Annotated[float, option("SECONDS", "Time until an answer begins.", min=0)] = 0.0,
 ) -> None:

@@ -140,9 +140,7 @@ def _print_account(settings: RunSettings, asker: Asker) -> None:
     if asker.report is not None and settings.progress != "none":
         # Rows that could not be asked are results too, and the client has not seen them.
         whole = msgspec.structs.replace(
-            asker.report,
-            prompts=asker.report.prompts + asker.unusable,
-            errors=asker.report.errors + asker.unusable,
+            asker.report, prompts=asker.report.prompts + asker.unusable, errors=asker.report.errors + asker.unusable
         )
         print_reports({"": whole})
         for sentence in (*other_requests(whole), *cache_failures(whole)):

@@ -16,12 +16,7 @@ from lm_deluge.progress.line_breaks import wrapped
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = [
-    "make_console",
-    "plain",
-    "print_json",
-    "print_sentence",
-]
+__all__ = ["make_console", "plain", "print_json", "print_sentence"]
 
 
 def make_console() -> "Console":

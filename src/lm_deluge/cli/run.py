@@ -121,8 +121,7 @@ def run(
     max_requests_per_minute: options.MaxRequestsPerMinute = None,
     max_tokens_per_minute: options.MaxTokensPerMinute = None,
     max_attempts: Annotated[
-        int | None,
-        options.option("N", "Most calls for one prompt.", panel=options.LIMITS, show_default="5"),
+        int | None, options.option("N", "Most calls for one prompt.", panel=options.LIMITS, show_default="5")
     ] = None,
     request_timeout: Annotated[
         float | None,
@@ -138,8 +137,7 @@ def run(
         ),
     ] = None,
     run_name: Annotated[
-        str | None,
-        options.option("NAME", "Name of the run in deluge cache stats.", panel=_RECORD),
+        str | None, options.option("NAME", "Name of the run in deluge cache stats.", panel=_RECORD)
     ] = None,
     tag: Annotated[
         list[str] | None,
@@ -173,8 +171,6 @@ def run(
     if offline:
         given["cache_mode"] = "offline"
     settings = RunSettings.of(
-        given,
-        out=None if str(out) == "-" else out,
-        prompt_cache=prompt_cache(cache_pattern, given),
+        given, out=None if str(out) == "-" else out, prompt_cache=prompt_cache(cache_pattern, given)
     )
     raise typer.Exit(execute(settings))

@@ -11,10 +11,7 @@ __all__ = ["simulate"]
 
 
 def simulate(
-    prompts: Annotated[
-        Path,
-        options.argument("PROMPTS", "JSON lines as deluge run takes them, - for standard input."),
-    ],
+    prompts: Annotated[Path, options.argument("PROMPTS", "JSON lines as deluge run takes them, - for standard input.")],
     model: Annotated[list[str], options.option("MODEL", "Model that would be asked.", "--model", "-m")],
     output_tokens: Annotated[
         int | None,

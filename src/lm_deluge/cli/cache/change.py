@@ -132,10 +132,7 @@ def prune(
 
 def delete(
     store: options.StorePlace,
-    keys: Annotated[
-        list[str] | None,
-        argument("KEY", "Keys, or at least their first four digits."),
-    ] = None,
+    keys: Annotated[list[str] | None, argument("KEY", "Keys, or at least their first four digits.")] = None,
     quarantined: Annotated[
         bool, flag("--quarantined", "Of those that are kept but not served: damaged or rejected ones.")
     ] = False,

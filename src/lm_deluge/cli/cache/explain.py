@@ -39,10 +39,7 @@ def explain(
     base_url: options.BaseUrl = None,
     cache_key: options.CacheKey = None,
     scope: options.Scope = None,
-    sample: Annotated[
-        int,
-        options.option("N", "Which of several answers, from 0.", panel=options.LOCAL, min=0),
-    ] = 0,
+    sample: Annotated[int, options.option("N", "Which of several answers, from 0.", panel=options.LOCAL, min=0)] = 0,
     max_age: options.MaxAge = None,
     as_json: options.AsJson = False,
 ) -> None:

@@ -51,10 +51,7 @@ def list_entries(
     quarantined: Annotated[
         bool, flag("--quarantined", "Those that are kept but not served: damaged or rejected ones.")
     ] = False,
-    key: Annotated[
-        str,
-        option("DIGITS", "Whose key begins so.", panel=options.WHICH),
-    ] = "",
+    key: Annotated[str, option("DIGITS", "Whose key begins so.", panel=options.WHICH)] = "",
     cache_key: options.Namespace = None,
     model: options.Model = None,
     older_than: options.OlderThan = None,
@@ -105,10 +102,7 @@ def show(
 
 
 def drift(
-    store: options.StorePlace,
-    cache_key: options.Namespace = None,
-    model: options.Model = None,
-    as_json: AsJson = False,
+    store: options.StorePlace, cache_key: options.Namespace = None, model: options.Model = None, as_json: AsJson = False
 ) -> None:
     """Show names of models that have come to stand for another model.
 

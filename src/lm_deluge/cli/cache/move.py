@@ -15,10 +15,7 @@ DryRun = Annotated[bool, flag("--dry-run", "Change nothing; say what would happe
 
 def export(
     store: options.StorePlace,
-    file: Annotated[
-        str,
-        argument("FILE", "JSON lines; compressed where the name ends in .gz; - for standard output."),
-    ],
+    file: Annotated[str, argument("FILE", "JSON lines; compressed where the name ends in .gz; - for standard output.")],
     cache_key: options.Namespace = None,
     model: options.Model = None,
     older_than: options.OlderThan = None,
@@ -66,8 +63,7 @@ def import_file(
         option(None, "Where another answer is stored under the same key: keep it, replace it, or stop there."),
     ] = "keep",
     cache_key: Annotated[
-        str | None,
-        option("NAME", "Store all entries under this cache_key.", show_default="their own"),
+        str | None, option("NAME", "Store all entries under this cache_key.", show_default="their own")
     ] = None,
     create: Annotated[bool, flag("--create", "Make the SQLite file if it is not there.")] = False,
     dry_run: DryRun = False,
@@ -103,12 +99,10 @@ def import_file(
 def rekey(
     store: options.StorePlace,
     from_key: Annotated[
-        str | None,
-        option("NAME", "Only the entries of this cache_key.", "--from", show_default="all"),
+        str | None, option("NAME", "Only the entries of this cache_key.", "--from", show_default="all")
     ] = None,
     to_key: Annotated[
-        str | None,
-        option("NAME", "Move them to this cache_key; needs --from.", "--to", show_default="their own"),
+        str | None, option("NAME", "Move them to this cache_key; needs --from.", "--to", show_default="their own")
     ] = None,
     dry_run: DryRun = False,
     yes: options.Yes = False,

@@ -73,8 +73,7 @@ def _print_ledger(ledger: Ledger, runs: Sequence[Run], location: str) -> None:
     _print_list("Tokens avoided", _tokens(total.usage_avoided))
     _print_list("Hits", _hit_places(total, location))
     _print_list(
-        "Prompts read from a provider's cache",
-        {f"at {name}": hits for name, hits in total.prompt_cache_hits.items()},
+        "Prompts read from a provider's cache", {f"at {name}": hits for name, hits in total.prompt_cache_hits.items()}
     )
     reports = [run.report or RunReport() for run in runs]
     columns = [
@@ -128,11 +127,11 @@ def print_drift(found: Sequence[Drift]) -> None:
             numbers("entries", [one.entries for _, one in rows]),
             Column(name="from, UTC", cells=[day(one.first) for _, one in rows], rank=1),
             Column(name="to, UTC", cells=[day(one.last) for _, one in rows], rank=1),
-        ],
+        ]
     )
     for each in found:
         mixed = each.resolved[-2].last >= each.since
         print_sentence(
             f"{shown(each.asked)}: {shown(each.resolved[-1].model)} since {day(each.since)} ({ago(each.since)})"
-            f"{', beside the one before it' if mixed else ''}.",
+            f"{', beside the one before it' if mixed else ''}."
         )

@@ -40,11 +40,7 @@ def reject(
         say(f"{found.key.hex()[:16]}… is out of service; its prompt is a miss from now on.")
 
 
-def restore(
-    store: options.StorePlace,
-    key: options.KeyToChange,
-    as_json: AsJson = False,
-) -> None:
+def restore(store: options.StorePlace, key: options.KeyToChange, as_json: AsJson = False) -> None:
     """Put an answer that was quarantined back into service.
 
     Where several answers of one key were quarantined, it is the latest that
