@@ -89,11 +89,7 @@ def room(columns: Sequence[Column]) -> int:
 
 
 def print_table(
-    columns: Sequence[Column],
-    *,
-    console: "Console | None" = None,
-    bold: int | None = None,
-    ends: Collection[int] = (),
+    columns: Sequence[Column], *, console: "Console | None" = None, bold: int | None = None, ends: Collection[int] = ()
 ) -> None:
     """A table with as many of the columns as there is room for. Cells are texts, never markup.
 

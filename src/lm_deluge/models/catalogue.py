@@ -82,12 +82,7 @@ _RETIRED_ON = {
     date(2025, 10, 27): ("o1-mini",),
     date(2026, 1, 5): ("claude-3-opus",),
     date(2026, 2, 17): ("chatgpt-4o-latest",),
-    date(2026, 2, 19): (
-        "claude-3-5-haiku",
-        "claude-3-5-haiku-latest",
-        "claude-3-7-sonnet",
-        "claude-3-7-sonnet-latest",
-    ),
+    date(2026, 2, 19): ("claude-3-5-haiku", "claude-3-5-haiku-latest", "claude-3-7-sonnet", "claude-3-7-sonnet-latest"),
     date(2026, 6, 15): ("claude-opus-4", "claude-opus-4-0", "claude-sonnet-4", "claude-sonnet-4-0"),
     date(2026, 6, 30): ("claude-mythos-preview",),
     date(2026, 7, 23): ("gpt-5-chat-latest", "gpt-5.1-chat-latest", "gpt-5.1-codex"),

@@ -24,11 +24,7 @@ class HasContent(Protocol):
 
 class _Build(Protocol):
     def __call__(
-        self,
-        text: str | None = None,
-        *,
-        image: MediaInput | Image | None = None,
-        file: MediaInput | File | None = None,
+        self, text: str | None = None, *, image: MediaInput | Image | None = None, file: MediaInput | File | None = None
     ) -> "Conversation": ...
 
 
@@ -43,10 +39,7 @@ class _Builder:
         role = self._role
 
         def build(
-            text: str | None = None,
-            *,
-            image: MediaInput | Image | None = None,
-            file: MediaInput | File | None = None,
+            text: str | None = None, *, image: MediaInput | Image | None = None, file: MediaInput | File | None = None
         ) -> Conversation:
             message = Message.user(text, image=image, file=file)
             if role != "user":

@@ -45,11 +45,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @classmethod
     def user(
-        cls,
-        text: str | None = None,
-        *,
-        image: MediaInput | Image | None = None,
-        file: MediaInput | File | None = None,
+        cls, text: str | None = None, *, image: MediaInput | Image | None = None, file: MediaInput | File | None = None
     ) -> "Message":
         """A user's message: text, then an image and a file where given."""
         message = cls("user", () if text is None else (Text(text),))

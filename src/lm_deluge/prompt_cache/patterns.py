@@ -195,9 +195,7 @@ def _last_carrier(conversation: Conversation, indexes: Sequence[int]) -> Breakpo
 
 _ROWS = (
     PatternRow(
-        name="system_and_tools",
-        places=_system_and_tools,
-        lacking="the prompts have neither a system message nor tools",
+        name="system_and_tools", places=_system_and_tools, lacking="the prompts have neither a system message nor tools"
     ),
     PatternRow(name="tools_only", places=_last_tool, lacking="the prompts have no tools"),
     PatternRow(name="last_user_message", places=partial(_user_messages, count=1), goes_on=True),
