@@ -12,7 +12,7 @@ import pytest
 from lm_deluge.cache.admin.filters import Filter
 from lm_deluge.cache.admin.housekeeping import VerifyReport, drift, find, prune, restore, stats, verify
 from lm_deluge.cache.codec import encode
-from lm_deluge.cache.entry import Entry, Facts
+from lm_deluge.cache.entry import Entry, Facts, short_id
 from lm_deluge.cache.record import pack_request, unpack_request
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores.leveldb import LevelDBStore
@@ -410,6 +410,30 @@ def test_an_entry_is_found_by_the_beginning_of_its_key(store: Any) -> None:
     assert find(store, "0").key == keyed("0f").key
     assert find(store, " ABCD… ").key == keyed("abcd").key
     assert find(store, keyed("abce").key.hex()).key == keyed("abce").key
+
+
+def test_answers_to_one_conversation_have_ids_of_their_own(store: Any) -> None:
+    keys = [bytes.fromhex("ab" * 32 + parameters * 8) for parameters in ("4b21", "9c07", "0000")]
+    store.put_many([Entry(key=key, value=b"v") for key in keys])
+    assert [short_id(key) for key in keys] == ["abababab-4b21", "abababab-9c07", "abababab-0000"]
+    for key in keys:
+        for id in (short_id(key), short_id(key).upper(), f"{short_id(key, 16)}…", f"{key.hex()[:64]}-{key.hex()[64:]}"):
+            assert find(store, id).key == key
+    assert find(store, "ab-9").key == keys[1]
+    with pytest.raises(ConfigError, match="abababababababab-9c07…, "):
+        find(store, "abab")
+    with pytest.raises(ConfigError, match="No entry has a key that begins with ab-5"):
+        find(store, "ab-5")
+    with pytest.raises(ConfigError, match="not the beginning of a key"):
+        find(store, "-4b21")
+
+
+def test_a_key_without_parameters_has_an_id_without_them(store: Any) -> None:
+    store.put_many([keyed("abcd")])
+    assert short_id(keyed("abcd").key) == "abcd0000"
+    assert find(store, "abcd0000").key == keyed("abcd").key
+    with pytest.raises(ConfigError, match="No entry"):
+        find(store, "abcd0000-0")
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from lm_deluge.cache.entry import short_id
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.cli.stores import open_store
 from lm_deluge.events import RunReport
 from lm_deluge.prompt import Conversation, Image, Message, ToolCall
+from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 
@@ -62,6 +64,29 @@ def test_an_entry_is_shown_whole(deluge: Deluge, place: Place) -> None:
         assert text in done.stdout
     assert "1,006 characters left out; --full shows them" in done.stdout
     assert "It is " + "long " * 400 in deluge.cache("show", place.name, key[:10], "--full").stdout
+
+
+def test_the_ids_in_the_list_tell_answers_to_one_prompt_apart(deluge: Deluge, place: Place) -> None:
+    prompt = Conversation.user("a")
+    asked = [
+        Parameters(model="model", endpoint="https://example.org", params={"temperature": heat}) for heat in (0.1, 0.9)
+    ]
+    with place.open() as cache:
+        for parameters, answer in zip(asked, ("cold", "warm"), strict=True):
+            cache.put(prompt, response(answer), parameters)
+    listed = deluge.cache("list", place.name).stdout.splitlines()
+    ids = {answer: line.split()[0] for line in listed for answer in ("cold", "warm") if answer in line}
+    assert len(set(ids.values())) == 2
+    for answer, id in ids.items():
+        (found,) = rows(deluge.cache("show", place.name, id, "--json"))
+        assert answer in str(found["response"]["content"])
+    assert deluge.cache("reject", place.name, ids["cold"], "--reason", "no").returncode == 0
+    assert ids["cold"] in deluge.cache("list", place.name, "--quarantined").stdout
+    assert deluge.cache("restore", place.name, ids["cold"]).returncode == 0
+    assert deluge.cache("delete", place.name, ids["warm"]).stderr == "1 entry deleted.\n"
+    assert [row["completion"] for row in rows(deluge.cache("list", place.name, "--key", ids["cold"], "--json"))] == [
+        "cold"
+    ]
 
 
 def test_a_name_that_moved_is_told(deluge: Deluge, place: Place) -> None:
@@ -214,7 +239,8 @@ def test_an_entry_that_was_quarantined_is_still_found(deluge: Deluge, file: Plac
         assert store.quarantine(bytes.fromhex(key), value, "rejected: wrong unit")
     (row,) = rows(deluge.cache("list", file.name, "--quarantined", "--json"))
     assert (row["key"], row["reason"]) == (key, "rejected: wrong unit")
-    assert re.search(rf"{key[:8]} .* rejected: wrong unit", deluge.cache("list", file.name, "--quarantined").stdout)
+    id = short_id(bytes.fromhex(key))
+    assert re.search(rf"{id} .* rejected: wrong unit", deluge.cache("list", file.name, "--quarantined").stdout)
     done = deluge.cache("show", file.name, key[:8])
     assert re.search(r"quarantined +20\d\d.*: rejected: wrong unit", done.stdout)
     assert "wrong" in done.stdout

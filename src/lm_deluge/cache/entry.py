@@ -7,7 +7,26 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["Blob", "Entry", "Facts", "Quarantined", "Stored"]
+__all__ = ["Blob", "Entry", "Facts", "Quarantined", "Stored", "has_id", "short_id"]
+
+_CONVERSATION_DIGITS = 64  # of a key in hexadecimal; those of the parameters follow
+
+
+def short_id(key: bytes, digits: int = 8) -> str:
+    """What people call an entry: the first digits of its conversation, and of its parameters if the key has them.
+
+    Answers to one conversation have keys that begin alike, so the first digits alone would not tell them apart.
+    """
+    whole = key.hex()
+    parameters = whole[_CONVERSATION_DIGITS:]
+    return f"{whole[:digits]}-{parameters[:4]}" if parameters else whole[:digits]
+
+
+def has_id(key: bytes, id: str) -> bool:
+    """Whether a key begins with these digits, or has a short id that begins so. Any number of digits will do."""
+    conversation, _, parameters = id.partition("-")
+    digits = key.hex()
+    return digits.startswith(conversation) and digits[_CONVERSATION_DIGITS:].startswith(parameters)
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

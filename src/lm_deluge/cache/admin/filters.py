@@ -6,14 +6,14 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from lm_deluge.cache.entry import Stored
+from lm_deluge.cache.entry import Stored, has_id
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import JournalStore, ScanStore, Store
 from lm_deluge.errors import CacheError, ConfigError
 
 __all__ = ["Filter", "chosen_runs", "entries", "runs_of", "scannable"]
 
-_KEY_PREFIX = re.compile(r"[0-9a-f]{0,96}")
+_ID = re.compile(r"[0-9a-f]{0,96}|[0-9a-f]{1,64}-[0-9a-f]{0,32}")
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,10 +26,10 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         newer_than: stored at this time or later. An entry whose time is not known is neither older nor newer.
         run: the name or the id of the run that bought them.
         tag: a tag of that run.
-        key: the beginning of the key, in hexadecimal.
+        key: the beginning of the key, in hexadecimal, or a short id such as ``8f3a12cd-4b21`` (see ``short_id``).
 
     Raises:
-        ConfigError: ``key`` is not hexadecimal, or the times leave nothing.
+        ConfigError: ``key`` is neither, or the times leave nothing.
     """
 
     namespace: str | None = None
@@ -41,7 +41,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: str = ""
 
     def __post_init__(self) -> None:
-        if not _KEY_PREFIX.fullmatch(self.key.lower()):
+        if not _ID.fullmatch(self.key.lower()):
             raise ConfigError(f"{self.key!r} is not the beginning of a key: up to 96 hexadecimal digits.")
         msgspec.structs.force_setattr(self, "key", self.key.lower())
         if self.older_than is not None and self.newer_than is not None and self.older_than <= self.newer_than:
@@ -62,7 +62,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         facts = stored.facts
         if self.namespace is not None and stored.namespace != self.namespace:
             return False
-        if self.key and not stored.key.hex().startswith(self.key):
+        if self.key and not has_id(stored.key, self.key):
             return False
         if (self.older_than is not None or self.newer_than is not None) and facts.created <= 0:
             return False

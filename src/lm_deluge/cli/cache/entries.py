@@ -9,6 +9,7 @@ import msgspec
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Facts, Quarantined, Stored
+from lm_deluge.cache.entry import Facts, Stored, short_id
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.cli.cache.quarantine import choose
@@ -22,7 +23,6 @@ from lm_deluge.text import NOTHING, date, day, money
 
 __all__ = ["facts_of", "print_entries"]
 
-_KEY_DIGITS = 8
 _SNIPPET = 200
 _NAME_WIDTH = 24  # of a model
 
@@ -69,7 +69,7 @@ def _columns(rows: Sequence[_Row]) -> Iterator[Column]:
     samples = [str(row.sample) for row in rows]
     problems = [f"({row.problem})" if row.problem else "" for row in rows]
     texts = list(zip(rows, problems, strict=True))
-    yield Column(name="key", cells=[row.stored.key.hex()[:_KEY_DIGITS] for row in rows])
+    yield Column(name="key", cells=[short_id(row.stored.key) for row in rows])
     yield _times("stored", [each.created for each in facts])
     if len(set(namespaces)) > 1:
         yield Column(name="cache key", cells=namespaces, share=1)
@@ -86,7 +86,7 @@ def _columns(rows: Sequence[_Row]) -> Iterator[Column]:
 def _columns_of_quarantined(rows: Sequence[_Row]) -> Iterator[Column]:
     held = [row.held for row in rows if row.held]
     models = [row.stored.facts.model or row.stored.facts.asked or NOTHING for row in rows]
-    yield Column(name="key", cells=[row.stored.key.hex()[:_KEY_DIGITS] for row in rows])
+    yield Column(name="key", cells=[short_id(row.stored.key) for row in rows])
     yield _times("quarantined", [each.when for each in held])
     yield Column(name="model", cells=[_cut(shown(model)) for model in models], share=1, rank=2)
     yield Column(name="prompt", cells=[shown((row.prompt or NOTHING)[:_SNIPPET]) for row in rows], share=1)

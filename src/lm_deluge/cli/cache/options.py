@@ -41,7 +41,7 @@ _FEWEST_DIGITS = 4
 
 def changeable(key: str) -> str:
     """The beginning of a key that is long enough for a command that changes something."""
-    if len(key.strip().removesuffix("…")) < _FEWEST_DIGITS:
+    if len(key.strip().removesuffix("…").partition("-")[0]) < _FEWEST_DIGITS:
         from lm_deluge.errors import ConfigError
 
         raise ConfigError(f"{key!r} is too short to change something: give at least {_FEWEST_DIGITS} digits of a key.")

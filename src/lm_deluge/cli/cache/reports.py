@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_deluge.cache.admin.housekeeping import Problem, PruneReport, VerifyReport
+from lm_deluge.cache.entry import short_id
 from lm_deluge.cli.table import Column, print_table
 from lm_deluge.cli.terminal import say, shown
 from lm_deluge.text import counted, money, size
@@ -20,7 +21,7 @@ def print_check(report: VerifyReport, location: str, *, fixing: bool, can_rebuil
     """What a check found: a row for each problem, and a sentence."""
     if report.problems:
         shown_here = report.problems[:_MOST_PROBLEMS]
-        where = [problem.key[:8] if problem.key else "the store" for problem in shown_here]
+        where = [short_id(bytes.fromhex(problem.key)) if problem.key else "the store" for problem in shown_here]
         what = [shown(problem.what) + _outcome(problem) for problem in shown_here]
         columns = [Column(name="where", cells=where), Column(name="what", cells=what, share=1, breaks=True)]
         print_table(columns)

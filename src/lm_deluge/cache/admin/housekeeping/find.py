@@ -1,11 +1,12 @@
-"""One entry by the beginning of its key, as people copy it from a table."""
+"""One entry by its short id or the beginning of its key, as people copy it from a table."""
 
 from collections.abc import Iterable
 from typing import TypeVar
 
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
-from lm_deluge.cache.entry import Stored
+from lm_deluge.cache.entry import Stored, short_id
 from lm_deluge.cache.stores import Store
+from lm_deluge.canonical import KEY_SIZES
 from lm_deluge.errors import ConfigError
 
 __all__ = ["find", "key_filter", "only_one"]
@@ -13,22 +14,21 @@ __all__ = ["find", "key_filter", "only_one"]
 T = TypeVar("T")
 
 _NAMED = 4
-_KEY_DIGITS = (64, 96)
 
 
 def find(store: Store, prefix: str) -> Stored:
-    """The entry whose key begins so.
+    """The entry whose key begins so, or that has this short id.
 
     Args:
         store: the store.
-        prefix: hexadecimal digits; a whole key is found without looking through the store.
+        prefix: hexadecimal digits, or a short id; a whole key is found without looking through the store.
 
     Raises:
         ConfigError: there is none, there are several, or these are no hexadecimal digits.
         CacheError: the store cannot be read, or cannot say what it holds.
     """
     wanted = key_filter(prefix)
-    if len(wanted.key) in _KEY_DIGITS:
+    if "-" not in wanted.key and len(wanted.key) // 2 in KEY_SIZES and len(wanted.key) % 2 == 0:
         (whole,) = scannable(store).read([bytes.fromhex(wanted.key)])
         if whole is not None:
             return whole
@@ -36,7 +36,7 @@ def find(store: Store, prefix: str) -> Stored:
 
 
 def key_filter(prefix: str) -> Filter:
-    """The filter for keys that begin so.
+    """The filter for keys that begin so, or that have this short id.
 
     Raises:
         ConfigError: it is empty, or these are no hexadecimal digits.
@@ -66,7 +66,7 @@ def only_one(found: Iterable[tuple[bytes, T]], prefix: str, missing: str) -> T:
     if not last:
         raise ConfigError(f"No {missing} has a key that begins with {prefix}.")
     if len(last) > 1:
-        names = ", ".join(f"{key.hex()[:16]}…" for key in list(last)[:_NAMED])
+        names = ", ".join(f"{short_id(key, 16)}…" for key in list(last)[:_NAMED])
         more = " and more" if len(last) > _NAMED else ""
         raise ConfigError(f"Several keys begin with {prefix}: {names}{more}. Give more digits.")
     return next(iter(last.values()))
