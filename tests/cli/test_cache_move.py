@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from lm_deluge.cache import SqliteCache
 from lm_deluge.prompt import Conversation
 from lm_deluge.text import size
 
+from ..cache.archive.making import leveldb_reference
 from .conftest import Deluge
 from .stores import Place, response, rows
 
@@ -96,6 +98,22 @@ def test_a_cache_of_the_pypi_package_is_recognized(deluge: Deluge, other: Place)
     assert done.returncode == 0
     assert "left out" in done.stderr
     assert rows(deluge.cache("list", other.name, "--json"))
+
+
+def test_so_is_one_in_a_leveldb_directory(deluge: Deluge, other: Place, tmp_path: Path) -> None:
+    leveldb_reference(tmp_path / "reference")
+    done = deluge.cache("import", other.name, tmp_path / "reference", "--create")
+    assert (done.returncode, "left out" in done.stderr) == (0, True)
+    assert len(rows(deluge.cache("list", other.name, "--limit", "0", "--json"))) == 14
+
+
+def test_a_leveldb_directory_of_another_program_is_refused(deluge: Deluge, file: Place, tmp_path: Path) -> None:
+    file.put("a")
+    with closing(pytest.importorskip("plyvel").DB(str(tmp_path / "another"), create_if_missing=True)) as database:
+        database.put(b"a key", b"a value")
+    done = deluge.cache("import", file.name, tmp_path / "another")
+    assert done.returncode != 0
+    assert "is a LevelDB of another program" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 """Entries for stores, and what a store holds in a form that can be compared."""
 
 import io
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from lm_deluge.cache.admin.archive import export, load
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode, encode
@@ -14,6 +18,7 @@ from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 
+REFERENCE = Path(__file__).parent.parent / "golden" / "reference_0_0_138.db"
 NOW = 1_800_000_000.0
 PARAMETERS = Parameters(model="gpt-4.1-mini", endpoint="https://api.example.com/v1", params={"temperature": 0.5})
 
@@ -94,3 +99,14 @@ def resealed(line: bytes, change: Any) -> bytes:
     del content["sha256"]
     plain = msgspec.json.encode(change(content) or content)
     return b'{"sha256":"' + hashlib.sha256(plain).hexdigest().encode() + b'",' + plain[1:] + b"\n"
+
+
+def leveldb_reference(path: Path) -> None:
+    """The same cache of PyPI ``lm-deluge`` as ``REFERENCE``, in a LevelDB directory."""
+    plyvel = pytest.importorskip("plyvel")
+    with (
+        closing(plyvel.DB(str(path), create_if_missing=True)) as database,
+        closing(sqlite3.connect(REFERENCE)) as connection,
+    ):
+        for key, value in connection.execute("SELECT key, value FROM cache"):
+            database.put(key.encode(), bytes(value))

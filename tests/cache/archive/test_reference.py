@@ -4,6 +4,7 @@
 It has 17 prompts, each under the cache keys ``default`` and ``a:b``: seven are whole and worth keeping.
 """
 
+import contextlib
 import random
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 
 from lm_deluge.cache import SqliteCache
 from lm_deluge.cache.admin.archive import is_bundle, is_reference, load_reference
+from lm_deluge.cache.stores.leveldb import LevelDBStore
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import CacheFileError
@@ -22,9 +24,8 @@ from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 
 from ..helpers import answer, fingerprints, prompt
-from .making import contents, entry, filled
+from .making import REFERENCE, contents, entry, filled, leveldb_reference
 
-REFERENCE = Path(__file__).parent.parent / "golden" / "reference_0_0_138.db"
 CALL = ToolCall("call_1", "weather", {"city": "Paris", "days": 2})
 LEFT_OUT = {
     "an image or a file is stored as a placeholder": 4,
@@ -90,13 +91,7 @@ def test_doing_it_again_adds_nothing_and_other_answers_are_conflicts() -> None:
 
 
 def test_a_leveldb_directory_is_read_from_a_copy(tmp_path: Path) -> None:
-    plyvel = pytest.importorskip("plyvel")
-    database = plyvel.DB(str(tmp_path / "cache"), create_if_missing=True)
-    with sqlite3.connect(REFERENCE) as connection:
-        for key, value in connection.execute("SELECT key, value FROM cache"):
-            database.put(key.encode(), bytes(value))
-    connection.close()
-    database.close()
+    leveldb_reference(tmp_path / "cache")
     before = fingerprints(tmp_path / "cache")
     assert is_reference(tmp_path / "cache")
     store, from_sqlite = MemoryStore(), MemoryStore()
@@ -105,6 +100,17 @@ def test_a_leveldb_directory_is_read_from_a_copy(tmp_path: Path) -> None:
     load_reference(from_sqlite, REFERENCE)
     assert contents(store) == contents(from_sqlite)
     assert fingerprints(tmp_path / "cache") == before
+
+
+def test_other_leveldb_directories_are_told_apart(tmp_path: Path) -> None:
+    plyvel = pytest.importorskip("plyvel")
+    LevelDBStore(tmp_path / "ours").close()
+    with contextlib.closing(plyvel.DB(str(tmp_path / "others"), create_if_missing=True)) as others:
+        others.put(b"a key", b"a value")
+    for name in ("ours", "others"):
+        assert not is_reference(tmp_path / name)
+        with pytest.raises(CacheFileError, match="is no cache of lm-deluge"):
+            load_reference(MemoryStore(), tmp_path / name)
 
 
 def changed(tmp_path: Path, statement: str, *values: Any) -> Path:

@@ -72,11 +72,11 @@ def _merge(where: str, other: str, *, create: bool, dry_run: bool, how: dict[str
 
 
 def _is_cache(name: str) -> bool:
-    """Whether it is a store of this package. An SQLite file may be anybody's."""
+    """Whether it is a store of this package. A file or a directory may be anybody's."""
     place = recognize(name)
     if place is None or not place.is_of_its_kind:
         return False
-    return place.path is None or place.path.is_dir() or not is_reference(place.path)
+    return place.path is None or not is_reference(place.path)
 
 
 def _is_same(where: str, other: str) -> bool:

@@ -6,7 +6,7 @@ has no signature, log probabilities are missing. Only complete entries are impor
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -91,12 +91,13 @@ class ReferenceReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 def is_reference(path: str | Path) -> bool:
-    """Whether a path may be such a cache: a SQLite file with its table, or a LevelDB directory."""
-    path = Path(path).expanduser()
-    if path.is_dir():
-        return (path / "CURRENT").is_file()
+    """Whether a path is such a cache: a SQLite file with its table, or a LevelDB directory with keys like its own.
+
+    Raises:
+        ImportError: it is a LevelDB directory, and ``plyvel`` is missing.
+    """
     try:
-        with _table(path):
+        with _opened(Path(path).expanduser()):
             return True
     except CacheFileError:
         return False
@@ -135,7 +136,7 @@ def load_reference(
     stopped: str | None = None
     path = Path(path).expanduser()
     try:
-        with _directory(path) if path.is_dir() else _table(path) as rows:
+        with _opened(path) as rows:
             for key, value in rows:
                 try:
                     incoming.add(*_entry(key, value, namespace))
@@ -231,6 +232,10 @@ _reader: JsonReader[_Answer] = JsonReader(_Answer)
 _is_answer = policy("answers")
 
 
+def _opened(path: Path) -> AbstractContextManager[Iterator[tuple[bytes, bytes]]]:
+    return _directory(path) if path.is_dir() else _table(path)
+
+
 @contextmanager
 def _table(path: Path) -> Iterator[Iterator[tuple[bytes, bytes]]]:
     """The entries of a SQLite file."""
@@ -279,16 +284,28 @@ def _directory(path: Path) -> Iterator[Iterator[tuple[bytes, bytes]]]:
         with closing(database):
             try:
                 rows = iter(database)
+                first = next(iter(database), None)
             except plyvel.Error as error:
                 raise CacheFileError(f"{path} cannot be read: {error}.") from error
+            if first is not None and not _namespace_in(first[0]):
+                raise CacheFileError(f"{path} is no cache of lm-deluge.")  # one of ours, for example
             yield _rows(rows, plyvel.Error)
+
+
+def _namespace_in(key: bytes) -> str:
+    """The namespace in a key of such a cache; empty if the key has another form."""
+    try:
+        namespace, _, digits = key.decode().rpartition(":")
+    except UnicodeDecodeError:
+        return ""
+    return namespace if len(digits) == _KEY_DIGITS else ""
 
 
 def _entry(key: bytes, value: bytes, namespace: str | None) -> tuple[Entry, APIResponse]:
     try:
-        own, colon, digits = key.decode().rpartition(":")
+        own = _namespace_in(key)
         answer = _reader.read(value)
-        if not own or not colon or len(digits) != _KEY_DIGITS:
+        if not own:
             raise _LeftOutError("the key has another form")
         request = StoredRequest(conversation=Conversation([_message(message) for message in answer.prompt.messages]))
         response = _response(answer)
