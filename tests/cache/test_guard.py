@@ -317,6 +317,21 @@ def test_an_entry_that_is_refused_for_itself_holds_up_no_other(store: Away, cloc
     guard.close()
 
 
+def test_a_damaged_entry_in_its_place_holds_up_no_other(store: Away, clock: Time, tmp_path: Path) -> None:
+    guard, wanted = guarded(store, tmp_path), entries(*range(5))
+    MemoryStore.put_many(store, [Entry(key=wanted[2].key, value=b"damaged")])
+    store.error = TimeoutError()
+    with pytest.raises(CacheFileError):
+        guard.put_many(wanted)
+    store.error = None
+    clock.now += 1.5
+    guard._guard.arrive()
+    assert MemoryStore.get_many(store, [one.key for one in wanted]) == [one.value for one in wanted]
+    assert [one.value for one in store.quarantined()] == [b"damaged"]
+    assert list(tmp_path.iterdir()) == []
+    guard.close()
+
+
 def test_accounts_are_kept_too(store: Away, clock: Time) -> None:
     guard = guarded(store, None)
     store.error = TimeoutError()

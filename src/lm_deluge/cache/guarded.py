@@ -147,6 +147,9 @@ class _StoreTaker:
                 raise
             self.refused += len(refused)
 
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
+        return self._call(lambda: bool(self._store.quarantine(key, value, reason)))
+
     def record_run(self, run: Run) -> None:
         self._call(lambda: self._store.record_run(run))
 

@@ -58,7 +58,7 @@ def spill_directory(place: SpillPlace) -> Path | None:
 
 
 class Taker(Protocol):
-    """Takes the entries that were kept.
+    """Takes what was kept. To ``load`` it is a store: one without ``runs``, so no account of a run goes that way.
 
     Attributes:
         refused: how many entries it rejected, though it takes others.
@@ -75,17 +75,9 @@ class Taker(Protocol):
 
     def put_many(self, entries: Sequence[Entry]) -> None: ...
 
+    def quarantine(self, key: bytes, value: object, reason: str) -> bool: ...
+
     def record_run(self, run: Run) -> None: ...
-
-
-class _AsStore:
-    """A taker without accounts of runs, which a file does not need to hand over."""
-
-    def __init__(self, taker: Taker) -> None:
-        self.location = taker.location
-        self.finds = taker.finds
-        self.get_many = taker.get_many
-        self.put_many = taker.put_many
 
 
 class _Finished(NamedTuple):
@@ -170,7 +162,7 @@ class Spill:
             for one in files:
                 taker.refused = 0
                 # A delayed ``put`` replaces the entry, as a timely one would have.
-                report = load(cast("Store", _AsStore(taker)), one.path, on_conflict="replace")
+                report = load(cast("Store", taker), one.path, on_conflict="replace")
                 with contextlib.suppress(OSError):
                     if report.refused or taker.refused:  # neither tried again nor deleted
                         one.path.rename(one.path.with_suffix(".refused"))
