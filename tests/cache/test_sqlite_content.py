@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from lm_deluge.cache import SqliteCache
-from lm_deluge.errors import CacheError
+from lm_deluge.cache.stores.sqlite.database import Database
+from lm_deluge.cache.stores.sqlite.walk import is_damage
+from lm_deluge.errors import CacheError, CacheFileError
 from lm_deluge.prompt import Conversation, Message
 from lm_deluge.response import APIResponse
 from lm_deluge.testing import gsm8k
@@ -201,3 +203,17 @@ def test_damage_found_by_sqlite_is_our_error(tmp_path: Path) -> None:
     path.write_bytes(data)
     with SqliteCache(path) as cache, pytest.raises(CacheError, match=r"damaged.*Restore it from a copy"):
         cache.put(prompt("p"), answer("x"))
+
+
+def test_a_statement_that_is_not_allowed_is_no_damage(tmp_path: Path) -> None:
+    SqliteCache(tmp_path / "cache.db").close()
+    with (
+        closing(Database(tmp_path / "cache.db")) as database,
+        pytest.raises(CacheFileError) as caught,
+        database.reading() as reader,
+    ):
+        reader.execute("WITH some AS (SELECT key FROM entries) SELECT * FROM some")
+    assert "was not allowed" in str(caught.value)
+    cause = caught.value.__cause__
+    assert isinstance(cause, sqlite3.DatabaseError)
+    assert not is_damage(cause)

@@ -363,6 +363,11 @@ class Database:
                 f"The cache file {self.path} cannot be {done}: {error}. Check that it is still there, that the disk "
                 "is not full or read-only, and that no other program keeps it locked."
             )
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_AUTH:
+            return CacheFileError(
+                f"A statement in {self.path} was not allowed ({error}): it would run what the file itself says. The "
+                "file was left as it is."
+            )
         if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
             return error
         # SQLite quotes a damaged schema in its message, and Python cannot read that if it is no text.

@@ -36,9 +36,12 @@ class Page(NamedTuple):
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether an error is about the content of the file, and not about access to it or the statement.
 
-    A cell that is longer than any of ours is damage too.
+    A cell that is longer than any of ours is damage too. A statement that is not allowed is not.
     """
-    return type(error) is sqlite3.DatabaseError or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG
+    code = getattr(error, "sqlite_errorcode", None)
+    if type(error) is sqlite3.DatabaseError:
+        return code != sqlite3.SQLITE_AUTH
+    return code == sqlite3.SQLITE_TOOBIG
 
 
 def placeholders(count: int) -> str:
