@@ -3,11 +3,24 @@
 Nothing here knows what is in the bytes. ``codec`` makes the value, ``record`` the request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-__all__ = ["Blob", "Entry", "Facts", "Quarantined", "Stored", "has_id", "short_id"]
+from lm_deluge.errors import DamagedEntryError
+
+__all__ = [
+    "Blob",
+    "Entry",
+    "Facts",
+    "Quarantined",
+    "ReadBlobs",
+    "Stored",
+    "blob_of",
+    "blobs_in",
+    "has_id",
+    "short_id",
+]
 
 _CONVERSATION_DIGITS = 64  # of a key in hexadecimal; those of the parameters follow
 
@@ -69,6 +82,27 @@ class Blob(msgspec.Struct, frozen=True, gc=False):
     refers: tuple[bytes, ...] = ()
 
 
+ReadBlobs = Callable[[Sequence[bytes]], Mapping[bytes, bytes]]
+"""Gives blobs by their names, not compressed; those that are missing are left out."""
+
+
+def blobs_in(blobs: Mapping[bytes, Blob]) -> ReadBlobs:
+    """Reads blobs that are at hand."""
+    return lambda names: {name: blobs[name].data for name in names if name in blobs}
+
+
+def blob_of(found: Mapping[bytes, bytes], name: bytes) -> bytes:
+    """One of the blobs that were read for a stored request.
+
+    Raises:
+        DamagedEntryError: it is missing.
+    """
+    data = found.get(name)
+    if data is None:
+        raise DamagedEntryError(f"blob {name.hex()[:16]}… of the stored request is missing")
+    return data
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One answer as a store gets it.
 
@@ -93,6 +127,22 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     blobs: Mapping[bytes, Blob] = {}
     facts: Facts = Facts()
     expires: float | None = None
+
+    def as_stored(self) -> "Stored":
+        """The same as a store gives it back."""
+        return Stored(
+            key=self.key,
+            namespace=self.namespace,
+            value=self.value,
+            request=self.request,
+            facts=self.facts,
+            expires=self.expires,
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of value, request and blobs."""
+        return len(self.value) + len(self.request) + sum(len(blob.data) for blob in self.blobs.values())
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -6,20 +6,23 @@ name. Long messages and media are blobs of their own and are shared too. Every n
 under its SHA-256.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.codec import compress, decompress
-from lm_deluge.cache.entry import Blob
+from lm_deluge.cache.entry import Blob, ReadBlobs, blob_of
 from lm_deluge.canonical import conversation_key, entry_key, parameters_of, request_key
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.prompt import Conversation, File, Image, Message, ToolResult
 from lm_deluge.request import Parameters
 
 __all__ = [
+    "UNREADABLE",
     "PackedParameters",
     "PackedRequest",
     "Scope",
@@ -29,6 +32,7 @@ __all__ = [
     "refers_of",
     "refers_of_blob",
     "unpack_request",
+    "with_media",
 ]
 
 _INLINE_BYTES = 1024
@@ -37,6 +41,9 @@ _MOST_NODES = 100_000
 _MOST_BYTES = 256 * 1024 * 1024  # of one request, its media included
 _BLOBS_AT_ONCE = 16
 _BLOB_URL = "blob:sha256:"
+
+UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
+"""What the decoder raises for bytes that it does not know."""
 
 Scope = Literal["conversation", "request"]
 
@@ -62,7 +69,7 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     tells: bool = False
 
     def key(self, namespace: str, key: bytes = b"", *, finds: bool = True) -> bytes:
-        """The key of its entry within a namespace, by the present key scheme.
+        """The key of its entry within a namespace.
 
         Args:
             namespace: the ``cache_key``.
@@ -79,7 +86,7 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
             return self._old_key(namespace)
         parameters = self.parameters
         asked = parameters_of(key) if parameters is None or not parameters.is_whole else parameters.digest
-        return entry_key(self._conversation_key(namespace), asked)
+        return entry_key(conversation_key(namespace, self.conversation.digest, self.sample), asked)
 
     def has_key(self, key: bytes, namespace: str) -> bool:
         """Whether its entry can have a key within a namespace: that of today, or one of an older version.
@@ -93,9 +100,6 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
         """The key of 32 bytes that is made of what the scope says."""
         if self.scope == "request" and self.parameters is not None:
             return request_key(namespace, self.conversation.digest, self.parameters.digest, self.sample)
-        return self._conversation_key(namespace)
-
-    def _conversation_key(self, namespace: str) -> bytes:
         return conversation_key(namespace, self.conversation.digest, self.sample)
 
     def pack(self) -> "PackedRequest":
@@ -182,12 +186,12 @@ def pack_request(
     return PackedRequest(compress(_encoder.encode(whole)), tuple(dict.fromkeys(refers)), chain.blobs)
 
 
-def unpack_request(request: bytes, read_blobs: Callable[[Sequence[bytes]], Mapping[bytes, bytes]]) -> StoredRequest:
+def unpack_request(request: bytes, read_blobs: ReadBlobs) -> StoredRequest:
     """A stored request.
 
     Args:
         request: as ``pack_request`` gave it.
-        read_blobs: gives blobs by their names, not compressed. It is called once for each node of the chain.
+        read_blobs: is called once for each node of the chain.
 
     Raises:
         DamagedEntryError: something does not unpack, or a blob is missing or not what its name says.
@@ -203,7 +207,7 @@ def unpack_request(request: bytes, read_blobs: Callable[[Sequence[bytes]], Mappi
         if not conversation.is_loaded:
             # This package stores nothing like it. A path in a stranger's file must not make us read a local file.
             raise DamagedEntryError("the stored request names a local file instead of holding its content")
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise DamagedEntryError("the stored request has another shape") from error
     kept = None if parameters is None else _kept(parameters, stored.scope)
     return StoredRequest(
@@ -233,7 +237,7 @@ def refers_of(request: bytes) -> tuple[bytes, ...]:
     try:
         stored = stored_decoder.decode(decompress(request))
         names = _refers(stored.messages)
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise DamagedEntryError("the stored request has another shape") from error
     if stored.head is not None:
         names[stored.head] = None
@@ -244,18 +248,13 @@ def refers_of(request: bytes) -> tuple[bytes, ...]:
 
 def refers_of_blob(data: bytes) -> tuple[bytes, ...]:
     """Names of the blobs that a blob refers to: a node its messages and the node before it, a message its media."""
-    try:
+    with contextlib.suppress(*UNREADABLE):
         node = node_decoder.decode(data)
         names = _refers(node.messages)
-        if node.before is not None:
-            names[node.before] = None
-        return tuple(names)
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
-        pass  # no node
-    try:
+        return tuple(names) if node.before is None else (*names, node.before)
+    with contextlib.suppress(*UNREADABLE):
         return tuple(_refers([message_decoder.decode(data)]))
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
-        return ()  # a medium, or parameters
+    return ()  # a medium, or parameters
 
 
 class _Chain:
@@ -272,8 +271,8 @@ class _Chain:
         if self._size > _NODE_BYTES:
             self._close_node()
         media: dict[bytes, None] = {}
-        if message.media and any(item.data for item in message.media):
-            message = Message(message.role, [self._move_media_out(part, media) for part in message.parts])
+        if message.media:
+            message = with_media(message, lambda item: self._move_out(item, media))
         encoded = _encoder.encode(message)
         if len(encoded) <= _INLINE_BYTES:
             self.messages.append(msgspec.Raw(encoded))
@@ -296,19 +295,19 @@ class _Chain:
         self.blobs[self.head] = Blob(encoded, tuple(self.refers))
         self.messages, self.refers, self._size = [], {}, 0
 
-    def _move_media_out(self, part: Any, names: dict[bytes, None]) -> Any:
-        if isinstance(part, (Image, File)) and part.data:
-            name = bytes.fromhex(part.digest)
-            self.blobs[name] = Blob(part.data)
-            names[name] = None
-            return msgspec.structs.replace(part, data=None, url=_BLOB_URL + part.digest)
-        return _in_results(part, lambda item: self._move_media_out(item, names))
+    def _move_out(self, item: Image | File, names: dict[bytes, None]) -> Image | File:
+        if not item.data:
+            return item
+        name = bytes.fromhex(item.digest)
+        self.blobs[name] = Blob(item.data)
+        names[name] = None
+        return msgspec.structs.replace(item, data=None, url=_BLOB_URL + item.digest)
 
 
 class _Reader:
     """Reads messages from nodes and blobs."""
 
-    def __init__(self, read_blobs: Callable[[Sequence[bytes]], Mapping[bytes, bytes]]) -> None:
+    def __init__(self, read_blobs: ReadBlobs) -> None:
         self._read_blobs = read_blobs
         self._blobs: dict[bytes, bytes] = {}
         self._size = 0
@@ -331,7 +330,7 @@ class _Reader:
         self._fetch(_refers(whole))
         media = [name for message in whole for name in _media_names(message)]
         check_size(sum(len(self._blobs[name]) for name in media))
-        return [self._with_media(message) for message in whole]
+        return [with_media(message, self._move_in) for message in whole]
 
     def blob(self, name: bytes) -> bytes:
         if name not in self._blobs:
@@ -340,31 +339,21 @@ class _Reader:
 
     def _fetch(self, names: Sequence[bytes] | Mapping[bytes, None]) -> None:
         missing = [name for name in names if name not in self._blobs]
-        if not missing:
-            return
-        for start in range(0, len(missing), _BLOBS_AT_ONCE):
-            some = missing[start : start + _BLOBS_AT_ONCE]
+        for some in batched(missing, _BLOBS_AT_ONCE):
             found = self._read_blobs(some)
             for name in some:
-                data = found.get(name)
-                if data is None:
-                    raise DamagedEntryError(f"blob {name.hex()[:16]}… of the stored request is missing")
+                data = blob_of(found, name)
                 if hashlib.sha256(data).digest() != name:
                     raise DamagedEntryError(f"blob {name.hex()[:16]}… does not hold what its digest says")
                 self._blobs[name] = data
                 self._size += len(data)
             check_size(self._size)
 
-    def _with_media(self, message: Message) -> Message:
-        if any((item.url or "").startswith(_BLOB_URL) for item in message.media):
-            return Message(message.role, [self._move_media_in(part) for part in message.parts])
-        return message
-
-    def _move_media_in(self, part: Any) -> Any:
-        if isinstance(part, (Image, File)) and (part.url or "").startswith(_BLOB_URL):
-            name = bytes.fromhex((part.url or "").removeprefix(_BLOB_URL))
-            return msgspec.structs.replace(part, data=self.blob(name), url=None)
-        return _in_results(part, self._move_media_in)
+    def _move_in(self, item: Image | File) -> Image | File:
+        url = item.url or ""
+        if not url.startswith(_BLOB_URL):
+            return item
+        return msgspec.structs.replace(item, data=self.blob(bytes.fromhex(url.removeprefix(_BLOB_URL))), url=None)
 
 
 def check_size(size: int) -> None:
@@ -380,10 +369,7 @@ def check_size(size: int) -> None:
 def _refers(messages: Sequence[Message | bytes]) -> dict[bytes, None]:
     names: dict[bytes, None] = {}
     for message in messages:
-        if isinstance(message, bytes):
-            names[message] = None
-            continue
-        names.update(dict.fromkeys(_media_names(message)))
+        names.update(dict.fromkeys([message] if isinstance(message, bytes) else _media_names(message)))
     return names
 
 
@@ -393,7 +379,16 @@ def _media_names(message: Message) -> list[bytes]:
     return [bytes.fromhex(url.removeprefix(_BLOB_URL)) for url in urls if url.startswith(_BLOB_URL)]
 
 
-def _in_results(part: Any, change: Callable[[Any], Any]) -> Any:
+def with_media(message: Message, change: Callable[[Any], Any]) -> Message:
+    """A message with other images and files, those in results of tools included."""
+    if not message.media:
+        return message
+    return Message(message.role, [_changed(part, change) for part in message.parts])
+
+
+def _changed(part: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(part, (Image, File)):
+        return change(part)
     if isinstance(part, ToolResult) and not isinstance(part.result, str):
-        return ToolResult(part.tool_call_id, tuple(change(item) for item in part.result), part.is_error)
+        return ToolResult(part.tool_call_id, tuple(_changed(item, change) for item in part.result), part.is_error)
     return part

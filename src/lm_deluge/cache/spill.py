@@ -22,7 +22,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 import msgspec
 
 from lm_deluge._files import make_private_directories
-from lm_deluge.cache.entry import Entry, Stored
+from lm_deluge.cache._batched import batched
+from lm_deluge.cache.entry import Entry, blobs_in
 from lm_deluge.cache.runs import Run
 from lm_deluge.errors import DamagedEntryError
 
@@ -153,11 +154,11 @@ class Spill:
             self._finish()
             remembered = list(self._memory)
             files = [*self._finished, *self._left_by_others()]
-        for start in range(0, len(remembered), _AT_ONCE):
-            taker.put_many(remembered[start : start + _AT_ONCE])
+        for some in batched(remembered, _AT_ONCE):
+            taker.put_many(some)
         with self._lock:
             del self._memory[: len(remembered)]
-            self._memory_bytes = sum(map(_size, self._memory))
+            self._memory_bytes = sum(one.size for one in self._memory)
         try:
             for one in files:
                 taker.refused = 0
@@ -193,12 +194,11 @@ class Spill:
             self._finished.clear()
 
     def _remember(self, entry: Entry) -> None:
-        size = _size(entry)
-        if self._memory_bytes + size > _MOST_BYTES:
+        if self._memory_bytes + entry.size > _MOST_BYTES:
             self.dropped += 1
             return
         self._memory.append(entry)
-        self._memory_bytes += size
+        self._memory_bytes += entry.size
 
     # The file
 
@@ -211,21 +211,10 @@ class Spill:
         writer = self._open()
         if writer is None:
             return False
-        stored = Stored(
-            key=entry.key,
-            namespace=entry.namespace,
-            value=entry.value,
-            request=entry.request,
-            facts=entry.facts,
-            expires=entry.expires,
-        )
         found = decode(entry.key, entry.value)
-        line = entry_line(stored, found, found.response)
+        line = entry_line(entry.as_stored(), found, found.response)
         if entry.request:
-            blobs = entry.blobs
-            request = unpack_request(
-                entry.request, lambda names: {name: blobs[name].data for name in names if name in blobs}
-            )
+            request = unpack_request(entry.request, blobs_in(entry.blobs))
             line = msgspec.structs.replace(line, request=divide(request, writer))
         writer.add(line)
         return True
@@ -273,10 +262,6 @@ def _end(writer: "BundleWriter", file: IO[bytes], pid: int, *, close: bool = Tru
     if close:
         with contextlib.suppress(OSError):
             file.close()
-
-
-def _size(entry: Entry) -> int:
-    return len(entry.value) + len(entry.request) + sum(len(blob.data) for blob in entry.blobs.values())
 
 
 def _is_private(directory: Path) -> bool:

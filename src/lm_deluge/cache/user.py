@@ -22,7 +22,7 @@ from lm_deluge._threads import made_progress
 from lm_deluge.cache._each import AllFailed, all_failed_is_failure, look_up_all, look_up_each, one_went_well
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.codec import decode
-from lm_deluge.cache.entry import Entry
+from lm_deluge.cache.entry import Entry, blobs_in
 from lm_deluge.cache.for_run import RunCache
 from lm_deluge.cache.found import Asked, EngineCache, Found, RunContext
 from lm_deluge.cache.guard import Guard
@@ -334,7 +334,7 @@ class _Taker:
         return False  # nothing of it is looked up
 
     def _put(self, entry: Entry) -> None:
-        request = unpack_request(entry.request, lambda names: {name: entry.blobs[name].data for name in names})
+        request = unpack_request(entry.request, blobs_in(entry.blobs))
         response = decode(entry.key, entry.value).response
         self._guard().workers.call(lambda: self._cache.put(request.conversation, response), patience=_PATIENCE)
 

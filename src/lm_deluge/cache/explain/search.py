@@ -11,16 +11,17 @@ import itertools
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from math import log, log2
 
 import msgspec
 
 from lm_deluge._locks import renewed
 from lm_deluge.cache.codec import decompress
-from lm_deluge.cache.entry import Blob, Quarantined, Stored
+from lm_deluge.cache.entry import Quarantined, ReadBlobs, Stored, blob_of, blobs_in
 from lm_deluge.cache.explain.alignment import aligned, canonical, shared_prefix
 from lm_deluge.cache.record import (
+    UNREADABLE,
     StoredRequest,
     message_decoder,
     node_decoder,
@@ -44,8 +45,6 @@ _PIECE = 4
 _MOST_NODES = 64  # of a chain, the last ones
 
 _WORD = re.compile(r"\w+")
-
-ReadBlobs = Callable[[Sequence[bytes]], Mapping[bytes, bytes]]
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -230,7 +229,7 @@ class _Index:
     def closest(self, conversation: Conversation, most: int) -> list[int]:
         """Numbers of the requests that share most with a conversation, rare things counting for more."""
         packed = pack_request(conversation)
-        read_blobs = _reading(packed.blobs)
+        read_blobs = blobs_in(packed.blobs)
         names, compared = self._parts_of(packed.data, read_blobs)
         likeness: dict[int, float] = {}
         for item in compared.values():
@@ -283,7 +282,7 @@ class _Index:
             if first is not None and self._role(first, read_blobs) == "system":
                 compared[_name(first)] = first
             names.update(compared)
-        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        except UNREADABLE as error:
             raise DamagedEntryError(f"the stored request does not unpack: {error}") from error
         return names, compared
 
@@ -291,7 +290,7 @@ class _Index:
         waiting = []
         name: bytes | None = head
         while name is not None and name not in self._chains:
-            node = node_decoder.decode(_read_one(name, read_blobs))
+            node = node_decoder.decode(blob_of(read_blobs([name]), name))
             waiting.append((name, node.messages))
             name = node.before
         chain = None if name is None else self._chains[name]
@@ -312,7 +311,7 @@ class _Index:
         if isinstance(item, Message):
             return item.role, _word_pairs(item)
         if (known := self._blobs.get(item)) is None:
-            message = message_decoder.decode(_read_one(item, read_blobs))
+            message = message_decoder.decode(blob_of(read_blobs([item]), item))
             known = self._blobs[item] = message.role, _word_pairs(message)
         return known
 
@@ -325,17 +324,6 @@ def _nodes(chain: _Chain | None) -> Iterator[_Chain]:
 
 def _name(item: Message | bytes) -> Hashable:
     return item if isinstance(item, bytes) else hash(item)
-
-
-def _read_one(name: bytes, read_blobs: ReadBlobs) -> bytes:
-    data = read_blobs([name]).get(name)
-    if data is None:
-        raise DamagedEntryError(f"blob {name.hex()[:16]}… of the stored request is missing")
-    return data
-
-
-def _reading(blobs: Mapping[bytes, Blob]) -> ReadBlobs:
-    return lambda names: {name: blobs[name].data for name in names if name in blobs}
 
 
 def _remembering(read_blobs: ReadBlobs) -> ReadBlobs:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from lm_deluge._per_process import PerProcess
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._candidates import in_order
@@ -69,14 +70,7 @@ class MemoryStore:
             for entry in entries:
                 self._blobs.hold(entry.refers, entry.blobs)
                 self._drop(entry.key)
-                stored = Stored(
-                    key=entry.key,
-                    namespace=entry.namespace,
-                    value=entry.value,
-                    request=entry.request,
-                    facts=entry.facts,
-                    expires=entry.expires,
-                )
+                stored = entry.as_stored()
                 self._entries[entry.key] = _Kept(stored, entry.refers)
                 self._bytes += stored.size
                 self._conversations.setdefault(conversation_of(entry.key), set()).add(entry.key)
@@ -123,8 +117,8 @@ class MemoryStore:
             found = [kept.stored for kept in self._entries.values() if namespace in (None, kept.stored.namespace)]
         if newest_first:
             found.sort(key=lambda stored: stored.facts.created, reverse=True)
-        for start in range(0, len(found), batch):
-            yield from filter(None, self.read([stored.key for stored in found[start : start + batch]]))
+        for some in batched(found, batch):
+            yield from filter(None, self.read([stored.key for stored in some]))
 
     def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
         with self._turn.get():

@@ -1,8 +1,10 @@
 """What was used last, up to a number of bytes: a cache for things that many entries share."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
+
+from lm_deluge.cache.entry import ReadBlobs
 
 __all__ = ["Recent", "remembering"]
 
@@ -38,9 +40,7 @@ class Recent(Generic[K, V]):
             self._bytes -= dropped
 
 
-def remembering(
-    read: Callable[[Sequence[bytes]], Mapping[bytes, bytes]],
-) -> Callable[[Sequence[bytes]], Mapping[bytes, bytes]]:
+def remembering(read: ReadBlobs) -> ReadBlobs:
     """A store's ``read_blobs`` with a memory: what many entries share is read once."""
     recent: Recent[bytes, bytes] = Recent()
 

@@ -81,7 +81,7 @@ class Incoming:
         if entry.key in self._waiting:
             self.flush()
         self._waiting[entry.key] = (entry, response)
-        self._bytes += len(entry.value) + len(entry.request) + sum(len(blob.data) for blob in entry.blobs.values())
+        self._bytes += entry.size
         if len(self._waiting) >= _BATCH or self._bytes >= _BATCH_BYTES:
             self.flush()
 

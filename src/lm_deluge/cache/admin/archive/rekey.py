@@ -1,10 +1,11 @@
 """New keys for old entries: after a change of the key scheme, or in another namespace, no answer is paid for twice."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from lm_deluge._printable import shown
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.admin.archive._recent import remembering
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.admin.reports import Left, shortened
@@ -120,7 +121,7 @@ class _Rekey:
     def run(self, filter: Filter) -> RekeyReport:
         # Keys first, 48 bytes each: a scan of entries that are being written could find the new ones.
         misplaced = [stored.key for stored in entries(self._store, filter) if self._is_misplaced(stored)]
-        for keys in _batches(misplaced):
+        for keys in batched(misplaced, _BATCH):
             moves = [self._moving(stored) for stored in self._scan.read(keys) if stored is not None]
             self._move([move for move in moves if move is not None])
         return RekeyReport(
@@ -233,8 +234,3 @@ class _Rekey:
 def _reason(key: bytes, winner: _Held) -> str:
     served = winner.found
     return f"{key.hex()[:16]}… has a newer answer, of {served.response.model}, {moment(served.created)}"
-
-
-def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    for start in range(0, len(keys), _BATCH):
-        yield keys[start : start + _BATCH]

@@ -22,9 +22,9 @@ from lm_deluge.cache.admin.archive.bundle import (
     RequestPart,
     open_line,
 )
-from lm_deluge.cache.record import StoredRequest, check_size
+from lm_deluge.cache.record import StoredRequest, check_size, with_media
 from lm_deluge.errors import DamagedEntryError
-from lm_deluge.prompt import Conversation, File, Image, Message, ToolResult
+from lm_deluge.prompt import Conversation, File, Image, Message
 
 __all__ = ["SharedLines", "divide"]
 
@@ -50,7 +50,7 @@ def divide(request: StoredRequest, writer: BundleWriter) -> RequestPart:
         if size > _PREFIX_BYTES:
             before = writer.share(PrefixLine(messages, before))
             messages, size = [], 0
-        message = _with_media(message, lambda item: _move_out(item, writer))
+        message = with_media(message, lambda item: _move_out(item, writer))
         taken = len(_encoder.encode(message))
         if taken <= _INLINE_BYTES:
             messages.append(message)
@@ -195,7 +195,7 @@ class SharedLines:
 
     def _message(self, message: Message | str) -> Message:
         shown: Message = self._line(message, MessageLine).message if isinstance(message, str) else message
-        whole = _with_media(shown, self._move_in)
+        whole = with_media(shown, self._move_in)
         if not whole.is_loaded:
             # A path would make the reader of the bundle open a file of their own.
             raise DamagedEntryError("its request has an image or a file without its content")
@@ -233,21 +233,6 @@ def _move_out(item: Image | File, writer: BundleWriter) -> Image | File:
     if not item.data:
         return item
     return msgspec.structs.replace(item, data=None, url=_ADDRESS + writer.share(MediaLine(item.data)))
-
-
-def _with_media(message: Message, change: Callable[[Any], Any]) -> Message:
-    if not message.media:
-        return message
-    return Message(message.role, [_changed(part, change) for part in message.parts])
-
-
-def _changed(part: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(part, (Image, File)):
-        return change(part)
-    if isinstance(part, ToolResult) and not isinstance(part.result, str):
-        result: Sequence[Any] = part.result
-        return ToolResult(part.tool_call_id, tuple(_changed(item, change) for item in result), part.is_error)
-    return part
 
 
 def _weight(conversation: Conversation) -> int:

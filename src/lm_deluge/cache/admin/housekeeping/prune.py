@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from operator import attrgetter
 
 import msgspec
 
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.entry import Stored
 from lm_deluge.cache.stores import BoundedStore, ScanStore, Store
@@ -153,7 +153,7 @@ def _entry_bytes(store: ScanStore) -> int:
 def _remove(store: ScanStore, found: Iterable[_Candidate], *, dry_run: bool) -> PruneReport:
     entries = size = unpriced = 0
     cost = 0.0
-    for batch in _batches(found):
+    for batch in batched(found, _BATCH):
         if not dry_run:
             store.delete_many([candidate.key for candidate in batch])
         entries += len(batch)
@@ -161,9 +161,3 @@ def _remove(store: ScanStore, found: Iterable[_Candidate], *, dry_run: bool) -> 
         cost += sum(candidate.cost or 0.0 for candidate in batch)
         unpriced += sum(candidate.cost is None for candidate in batch)
     return PruneReport(entries=entries, bytes=size, cost=cost, unpriced=unpriced, dry_run=dry_run)
-
-
-def _batches(found: Iterable[_Candidate]) -> Iterator[list[_Candidate]]:
-    iterator = iter(found)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.admin.filters import scannable
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Entry, Stored
@@ -171,9 +172,8 @@ class _Check:
             return str(error).replace("the entry", "the stored request")
 
     def _mend(self) -> None:
-        for start in range(0, len(self._to_mend), _AT_ONCE):
-            # Read again, because others may have stored better ones meanwhile.
-            found = self._scan.read(self._to_mend[start : start + _AT_ONCE])
+        for keys in batched(self._to_mend, _AT_ONCE):
+            found = self._scan.read(keys)  # again, because others may have stored better ones meanwhile
             mended = [entry for stored in found if stored is not None and (entry := self._mended(stored)) is not None]
             self._store.put_many(mended)
             self._keep_use(found)

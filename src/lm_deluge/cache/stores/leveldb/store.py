@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 from lm_deluge._files import make_private_directories
 from lm_deluge._optional import require
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.codec import decompress
 from lm_deluge.cache.entry import Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
@@ -363,8 +364,7 @@ class LevelDBStore:
         if newest_first:
             created = {key[1:]: about_of(packed).facts.created for key, packed in self._pairs(FACTS)}
             keys = iter(sorted(keys, key=lambda key: created.get(key, 0.0), reverse=True))
-        while batch := list(islice(keys, size)):
-            yield batch
+        return batched(keys, size)
 
     def _pairs(
         self, prefix: bytes, *, values: bool = True, check: bool = False, size: int = 256

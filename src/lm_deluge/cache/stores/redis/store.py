@@ -17,9 +17,9 @@ import hashlib
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import ClassVar
 
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._candidates import in_order
@@ -27,7 +27,7 @@ from lm_deluge.cache.stores.redis.address import Address
 from lm_deluge.cache.stores.redis.client import Command, RedisClient
 from lm_deluge.cache.stores.redis.limits import exchange
 from lm_deluge.cache.stores.redis.newest import NOTE, note, noted
-from lm_deluge.cache.stores.redis.pieces import KEYS_AT_ONCE, in_pieces, pieces_of
+from lm_deluge.cache.stores.redis.pieces import KEYS_AT_ONCE, pieces_of
 from lm_deluge.cache.stores.redis.scripts import ACQUIRE, QUARANTINE, RELEASE, RENEW
 from lm_deluge.cache.stores.redis.values import ABOUT, QUARANTINED, RUN, About, decode, encode, pack_blob, unpack_blob
 from lm_deluge.canonical import KEY_SIZES, conversation_of
@@ -180,8 +180,7 @@ class RedisStore:
                 created.update((key, of.facts.created) for key, of in about.items())
             else:
                 yield from filter(None, self.read(list(about)))
-        newest = iter(sorted(created, key=created.__getitem__, reverse=True))
-        while some := list(islice(newest, batch)):
+        for some in batched(sorted(created, key=created.__getitem__, reverse=True), batch):
             yield from filter(None, self.read(some))
 
     def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
@@ -211,7 +210,7 @@ class RedisStore:
     def delete_many(self, keys: Sequence[bytes]) -> int:
         """Remove entries; how many there were. Their blobs stay."""
         deleted = 0
-        for some in in_pieces(keys):
+        for some in batched(keys, KEYS_AT_ONCE):
             kinds = (b"value", b"request", b"facts")
             commands: list[Command] = [("DEL", *[self._name(kind, key) for key in some]) for kind in kinds]
             gone = self._used.all_or_none(commands)[0]
@@ -231,7 +230,7 @@ class RedisStore:
                 quarantined = decode(QUARANTINED, one)
                 if quarantined is not None and quarantined.key in unwanted:
                     removals.append(("LREM", name, 1, one))  # by its bytes, because positions change
-        return sum(sum(self._used.numbers(some)) for some in in_pieces(removals))
+        return sum(sum(self._used.numbers(some)) for some in batched(removals, KEYS_AT_ONCE))
 
     def usage(self) -> Mapping[str, int]:
         """As the protocol says; ``bytes`` are those of values, requests, facts and blobs in the server's memory."""
@@ -288,13 +287,13 @@ class RedisStore:
         return self._on_leases(RENEW, keys, holder, seconds)
 
     def release(self, keys: Sequence[bytes], holder: bytes) -> None:
-        for some in in_pieces(keys):
+        for some in batched(keys, KEYS_AT_ONCE):
             self._used.run(RELEASE, [self._name(b"lease", key) for key in some], [holder])
 
     def _on_leases(self, script: str, keys: Sequence[bytes], holder: bytes, seconds: float) -> list[bool]:
         done: list[bool] = []
         arguments = [holder, max(1, round(seconds * 1000))]
-        for some in in_pieces(keys):
+        for some in batched(keys, KEYS_AT_ONCE):
             done.extend(self._used.flags(script, [self._name(b"lease", key) for key in some], arguments))
         return done
 
@@ -347,7 +346,7 @@ class RedisStore:
     def _left(self, names: Sequence[bytes]) -> list[int | None]:
         """How many milliseconds each blob has left: None for no end, less than 0 if it is not there."""
         left: list[int] = []
-        for some in in_pieces(names):
+        for some in batched(names, KEYS_AT_ONCE):
             left.extend(self._used.numbers([("PTTL", self._name(b"blob", name)) for name in some]))
         return [None if one == _FOR_EVER else one for one in left]
 
@@ -368,7 +367,7 @@ class RedisStore:
 
     def _get_named(self, names: Sequence[bytes]) -> list[bytes | None]:
         found: list[bytes | None] = []
-        for some in in_pieces(names):
+        for some in batched(names, KEYS_AT_ONCE):
             with exchange():
                 found.extend(self._used.get_many(some))
         return found

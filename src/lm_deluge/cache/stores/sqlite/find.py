@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.stores._candidates import in_order
 from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, is_damage, select_by_key
 from lm_deluge.canonical import conversation_of
@@ -25,10 +26,9 @@ def find(
     reader: sqlite3.Connection, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
 ) -> list[list[tuple[bytes, bytes]]]:
     """As ``ConversationStore.find_many``."""
-    different = list(dict.fromkeys(conversations))
     rows: dict[bytes, list[Row]] = {}
-    for start in range(0, len(different), _PAIRS_AT_ONCE):
-        for row in _rows(reader, different[start : start + _PAIRS_AT_ONCE]):
+    for different in batched(dict.fromkeys(conversations), _PAIRS_AT_ONCE):
+        for row in _rows(reader, different):
             conversation = conversation_of(row[0])
             if conversation in rows:
                 rows[conversation].append(row)

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, placeholders
 
 __all__ = ["acquire", "release", "renew"]
@@ -16,7 +17,7 @@ def acquire(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, no
     """
     latest = now + 2 * (expires - now)
     writer.execute("DELETE FROM leases WHERE expires <= ?", (now,))  # there are never many rows
-    for some in _groups(keys):
+    for some in batched(keys, MAX_VARIABLES):
         values = ",".join(f"(?{number}, ?1, ?2)" for number in range(4, 4 + len(some)))
         writer.execute(
             f"INSERT INTO leases (key, holder, expires) VALUES {values} "  # noqa: S608
@@ -30,7 +31,7 @@ def acquire(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, no
 def renew(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now: float, expires: float) -> list[bool]:
     """Prolong leases; for each key, whether ``holder`` still had it."""
     writer.execute("DELETE FROM leases WHERE expires <= ?", (now,))
-    for some in _groups(keys):
+    for some in batched(keys, MAX_VARIABLES):
         writer.execute(
             f"UPDATE leases SET expires = ?2 WHERE holder = ?1 AND key IN ({placeholders(len(some))})",  # noqa: S608
             (holder, expires, *some),
@@ -40,7 +41,7 @@ def renew(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now:
 
 def release(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) -> None:
     """Give leases back, if they are the holder's."""
-    for some in _groups(keys):
+    for some in batched(keys, MAX_VARIABLES):
         writer.execute(
             f"DELETE FROM leases WHERE holder = ?1 AND key IN ({placeholders(len(some))})",  # noqa: S608
             (holder, *some),
@@ -49,7 +50,7 @@ def release(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) ->
 
 def _has(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) -> list[bool]:
     own: set[bytes] = set()
-    for some in _groups(keys):
+    for some in batched(keys, MAX_VARIABLES):
         own.update(
             key
             for (key,) in writer.execute(
@@ -58,7 +59,3 @@ def _has(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) -> li
             )
         )
     return [key in own for key in keys]
-
-
-def _groups(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
-    return [keys[start : start + MAX_VARIABLES] for start in range(0, len(keys), MAX_VARIABLES)]

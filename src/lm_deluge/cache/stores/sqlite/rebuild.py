@@ -5,11 +5,11 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 
 import msgspec
 
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Blob, Entry, Facts, Stored
 from lm_deluge.cache.facts import corrected
@@ -118,7 +118,7 @@ def _copy(old: sqlite3.Connection, new: Database) -> tuple[int, int]:
         holes += 1
 
     entries = (stored(row[1:]) for row in walk(old, "entries", COLUMNS, on_damage=hole))
-    while read := list(islice(entries, _AT_ONCE)):
+    for read in batched(entries, _AT_ONCE):
         some = [one for one in read if len(one.key) in KEY_SIZES]
         holes += len(read) - len(some)  # no entries: the rest of a cut page, for example, is zeros
         with new.transaction() as writer:
@@ -146,8 +146,7 @@ def _hide_lost(old: sqlite3.Connection, new: Database) -> int:
     They are marked, so that where the file lies over a base, an older answer of that does not come in their place.
     """
     count = 0
-    keys = _indexed(old)
-    while some := list(islice(keys, _AT_ONCE)):
+    for some in batched(_indexed(old), _AT_ONCE):
         with new.transaction() as writer:
             there = {key for (key,) in select_by_key(writer, "SELECT key FROM entries WHERE key IN", some)[0]}
             lost = [key for key in some if key not in there]

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, Facts, Quarantined, Stored
 from lm_deluge.cache.stores.sqlite.connection import MOST_CELL_BYTES
@@ -268,8 +269,7 @@ def _names(connection: sqlite3.Connection, table: str, column: str, keys: Sequen
 def _select(connection: sqlite3.Connection, select: str, keys: Sequence[bytes | int]) -> list[tuple[Any, ...]]:
     """The rows of many keys; unlike ``select_by_key``, not without those that cannot be read."""
     rows: list[tuple[Any, ...]] = []
-    for start in range(0, len(keys), MAX_VARIABLES):
-        some = keys[start : start + MAX_VARIABLES]
+    for some in batched(keys, MAX_VARIABLES):
         rows += connection.execute(f"{select} ({placeholders(len(some))})", some).fetchall()
     return rows
 
@@ -277,8 +277,7 @@ def _select(connection: sqlite3.Connection, select: str, keys: Sequence[bytes | 
 def _execute(writer: sqlite3.Connection, statement: str, keys: Sequence[bytes | int]) -> int:
     """Do something to the rows of many keys; how many there were."""
     count = 0
-    for start in range(0, len(keys), MAX_VARIABLES):
-        some = keys[start : start + MAX_VARIABLES]
+    for some in batched(keys, MAX_VARIABLES):
         count += writer.execute(f"{statement} ({placeholders(len(some))})", some).rowcount
     return count
 

@@ -4,14 +4,17 @@ An entry is committed when ``put_many`` returns, so killing the process loses no
 opened, what is in its tables and how it is kept small are in modules of their own; here is what a store does with them.
 """
 
+import contextlib
 import re
+import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from lm_deluge._clock import Clock, SystemClock
 from lm_deluge._exit import at_exit, close_dropped, close_when_dropped, is_in_use
+from lm_deluge.cache._batched import batched
 from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
@@ -191,20 +194,12 @@ class SqliteStore:
             found, _ = select_by_key(reader, "SELECT digest, data FROM blobs WHERE digest IN", names)
         blobs = {}
         for name, cell in found:
-            try:
+            with contextlib.suppress(DamagedEntryError):  # left out, as the protocol says; verify names it
                 blobs[name] = read_blob(name, cell)
-            except DamagedEntryError:
-                continue  # left out, as the protocol says; verify names it
         return blobs
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
-        removed = 0
-        different = list(dict.fromkeys(keys))
-        for start in range(0, len(different), _AT_ONCE):
-            with self._database.transaction() as writer:
-                removed += rows.remove(writer, different[start : start + _AT_ONCE])
-        shrink(self._database.transaction)
-        return removed
+        return self._remove(rows.remove, keys)
 
     def quarantined(self) -> Iterator[Quarantined]:
         position: int | None = None
@@ -217,11 +212,13 @@ class SqliteStore:
             position = page.position
 
     def delete_quarantined(self, keys: Sequence[bytes]) -> int:
+        return self._remove(rows.delete_quarantined, keys)
+
+    def _remove(self, remove: Callable[[sqlite3.Connection, Sequence[bytes]], int], keys: Sequence[bytes]) -> int:
         removed = 0
-        different = list(dict.fromkeys(keys))
-        for start in range(0, len(different), _AT_ONCE):
+        for some in batched(dict.fromkeys(keys), _AT_ONCE):
             with self._database.transaction() as writer:
-                removed += rows.delete_quarantined(writer, different[start : start + _AT_ONCE])
+                removed += remove(writer, some)
         shrink(self._database.transaction)
         return removed
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
+from lm_deluge.cache._batched import batched
+
 __all__ = ["MAX_VARIABLES", "Page", "is_damage", "placeholders", "read_page", "select_by_key", "walk"]
 
 MAX_VARIABLES = 500
@@ -59,8 +61,7 @@ def select_by_key(reader: sqlite3.Connection, select: str, keys: Sequence[bytes]
     """
     rows: list[Row] = []
     unreadable: list[bytes] = []
-    for start in range(0, len(keys), MAX_VARIABLES):
-        some = keys[start : start + MAX_VARIABLES]
+    for some in batched(keys, MAX_VARIABLES):
         try:
             rows += reader.execute(f"{select} ({placeholders(len(some))})", some).fetchall()
         except sqlite3.DatabaseError as error:
