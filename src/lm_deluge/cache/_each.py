@@ -8,7 +8,7 @@ from lm_deluge._threads import made_progress
 from lm_deluge.cache.found import Found
 from lm_deluge.errors import CacheError
 
-__all__ = ["AllFailed", "all_failed_is_failure", "look_up_all", "look_up_each", "one_went_well"]
+__all__ = ["all_failed_is_failure", "look_up_all", "look_up_each", "lookups_of", "one_went_well"]
 
 T = TypeVar("T")
 
@@ -44,27 +44,34 @@ def look_up_each(
     return found
 
 
-class AllFailed(CacheError):
+class _AllFailed(CacheError):
     """All of several lookups failed, so the cache itself fails."""
 
     def __init__(self, found: list[Found]) -> None:
         super().__init__(found[0].failure)
         self.found = found
 
-    def with_note(self, note: object) -> list[Found]:
-        """The lookups, with a note for the first one."""
-        return [Found(failure=str(note)), *self.found[1:]]
-
 
 def all_failed_is_failure(found: list[Found]) -> list[Found]:
     """The lookups as they are.
 
     Raises:
-        AllFailed: all lookups failed.
+        CacheError: all lookups failed.
     """
     if found and all(item.failure is not None for item in found):
-        raise AllFailed(found)
+        raise _AllFailed(found)
     return found
+
+
+def lookups_of(error: CacheError) -> list[Found]:
+    """The lookups that all failed, with what is said of that for the first one.
+
+    Raises:
+        CacheError: the error, if it is about something else.
+    """
+    if not isinstance(error.__cause__, _AllFailed):
+        raise error
+    return [Found(failure=str(error)), *error.__cause__.found[1:]]
 
 
 def one_went_well(outcomes: list[BaseException | None]) -> list[BaseException | None]:

@@ -29,11 +29,7 @@ class SqliteCache(ResponseCache):
             survives a power cut as well.
         base: another cache file, to be read where this one has no answer, and never written: answers that a team
             shares, for example.
-        scope: ``"conversation"`` or ``"request"``; by default ``LM_DELUGE_CACHE_SCOPE``, or ``"conversation"``.
-        admit: ``"answers"``, ``"complete"`` or a function.
-        ttl: seconds after which an answer is not served any more.
-        max_bytes: size of the file above which the least recently used answers are removed.
-        clock: for tests.
+        scope, admit, ttl, max_bytes, clock: as in ``ResponseCache``.
 
     Raises:
         CacheFileError: the file is not a cache, is truncated, cannot be written, or is on a network file system. It is
@@ -70,10 +66,7 @@ class LevelDBCache(ResponseCache):
     Args:
         directory: the database's directory; made private (0700) if it has to be made.
         cache_key: a namespace within it.
-        scope: ``"conversation"`` or ``"request"``; by default ``LM_DELUGE_CACHE_SCOPE``, or ``"conversation"``.
-        admit: ``"answers"``, ``"complete"`` or a function.
-        ttl: seconds after which an answer is not served any more.
-        clock: for tests.
+        scope, admit, ttl, clock: as in ``ResponseCache``.
 
     Raises:
         ImportError: ``plyvel`` is missing.
@@ -99,11 +92,7 @@ class MemoryCache(ResponseCache):
 
     Args:
         cache_key: part of every key, as in the other caches.
-        scope: ``"conversation"`` or ``"request"``; by default ``LM_DELUGE_CACHE_SCOPE``, or ``"conversation"``.
-        admit: ``"answers"``, ``"complete"`` or a function.
-        ttl: seconds after which an answer is not served any more.
-        max_bytes: size above which the least recently used answers are removed.
-        clock: for tests.
+        scope, admit, ttl, max_bytes, clock: as in ``ResponseCache``.
 
     Raises:
         ConfigError: an argument has no meaning.
@@ -133,12 +122,8 @@ class RedisCache(ResponseCache):
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; a password in it is never shown. Better keep it out: in
             ``LM_DELUGE_REDIS_PASSWORD``, or in a file that ``LM_DELUGE_REDIS_PASSWORD_FILE`` names.
         cache_key: a namespace within the server's database.
-        scope: ``"conversation"`` or ``"request"``; by default ``LM_DELUGE_CACHE_SCOPE``, or ``"conversation"``.
-        admit: ``"answers"``, ``"complete"`` or a function.
         ttl: seconds after which an answer is not served any more, and the server drops it.
-        spill: where answers are kept that the server does not take for a while: a directory; ``False`` for memory
-            alone; by default ``LM_DELUGE_SPILL``, or ``lm_deluge/spill`` in the state directory of XDG.
-        clock: for tests.
+        scope, admit, spill, clock: as in ``ResponseCache``.
 
     Raises:
         ImportError: ``redis`` is missing.
@@ -174,12 +159,7 @@ class DistributedDictCache(ResponseCache):
     Args:
         mapping: the object. An empty one is used like any other.
         cache_key: a namespace within it.
-        scope: ``"conversation"`` or ``"request"``; by default ``LM_DELUGE_CACHE_SCOPE``, or ``"conversation"``.
-        admit: ``"answers"``, ``"complete"`` or a function.
-        ttl: seconds after which an answer is not served any more.
-        spill: where answers are kept that the object does not take for a while: a directory; ``False`` for memory
-            alone; by default ``LM_DELUGE_SPILL``, or ``lm_deluge/spill`` in the state directory of XDG.
-        clock: for tests.
+        scope, admit, ttl, spill, clock: as in ``ResponseCache``.
 
     Raises:
         TypeError: the object can do neither.

@@ -23,7 +23,7 @@ from lm_deluge.cache._dictionary import DICTIONARY_1
 from lm_deluge.errors import DamagedEntryError
 from lm_deluge.response import APIResponse
 
-__all__ = ["UNKNOWN", "Decoded", "compress", "decode", "decompress", "encode", "fingerprint_of"]
+__all__ = ["UNKNOWN", "Decoded", "compress", "decode", "decompress", "encode", "fingerprint_of", "try_decode"]
 
 UNKNOWN = bytes(8)
 """The fingerprint of parameters that are not known."""
@@ -76,6 +76,20 @@ def decode(key: bytes, entry: bytes) -> Decoded:
         return Decoded(_response(checked[_FACTS.size :]), created, fingerprint)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, struct.error) as error:
         raise DamagedEntryError(f"the entry does not decode: {error}") from error
+
+
+def try_decode(key: bytes, value: object) -> Decoded | str | None:
+    """What is in what a store gave, or what is wrong with it; None if it gave nothing."""
+    if value is None:
+        return None
+    if not isinstance(value, bytes):
+        return f"the store gave a {type(value).__name__} where bytes were put"
+    if not value:
+        return "the store cannot read it"
+    try:
+        return decode(key, value)
+    except DamagedEntryError as error:
+        return str(error)
 
 
 def fingerprint_of(entry: object) -> bytes:

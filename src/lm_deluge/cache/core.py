@@ -17,7 +17,7 @@ from lm_deluge._exit import used_on
 from lm_deluge._threads import Threads
 from lm_deluge.cache.admission import Admit, policy
 from lm_deluge.cache.assembly import entry_of
-from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
+from lm_deluge.cache.codec import UNKNOWN, Decoded, try_decode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.guard import patience_of
 from lm_deluge.cache.guarded import GuardedStore
@@ -30,7 +30,7 @@ from lm_deluge.cache.spill import Spill, SpillPlace, spill_directory
 from lm_deluge.cache.stores import AwaitableStore, BoundedStore, ConversationStore, JournalStore, LeaseStore, Store
 from lm_deluge.cache.writer import Write, Writer, written
 from lm_deluge.canonical import conversation_key, conversation_of, entry_key, request_key
-from lm_deluge.errors import CacheError, ConfigError, DamagedEntryError
+from lm_deluge.errors import CacheError, ConfigError
 from lm_deluge.prompt import Conversation
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -263,34 +263,21 @@ class Core:
             limits.append(since)
         return max(limits, default=None)
 
-    @staticmethod
-    def is_older(found: Decoded, oldest: float | None) -> bool:
-        """Whether an entry was stored before that time. One of which that is not known was."""
-        return oldest is not None and not found.created >= oldest  # not so for NaN, in a hostile file
-
     def decoded(self, key: bytes, value: object) -> Decoded | str | None:
         """What a store gave, or what is wrong with it, in which case it is quarantined."""
-        found = self.try_decode(key, value)
+        found = try_decode(key, value)
         if not isinstance(found, str):
             return found
+        damaged = self.damaged(key, found)
         try:
-            self.guarded.quarantine(key, value, found)
+            self.guarded.quarantine(key, value, damaged)
         except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
-            return f"{found}. It could not be quarantined: {error}"
-        return f"{found}. It was quarantined."
+            return f"{damaged}. It could not be quarantined: {error}"
+        return f"{damaged}. It was quarantined."
 
-    def try_decode(self, key: bytes, value: object) -> Decoded | str | None:
-        """What a store gave, or what is wrong with it."""
-        if value is None:
-            return None
-        try:
-            if not isinstance(value, bytes):
-                raise DamagedEntryError(f"the store gave a {type(value).__name__} where bytes were put")
-            if not value:
-                raise DamagedEntryError("the store cannot read it")
-            return decode(key, value)
-        except DamagedEntryError as error:
-            return f"{key.hex()[:16]}… in {self.location}: {error}"
+    def damaged(self, key: bytes, what: str) -> str:
+        """What is said of a damaged entry."""
+        return f"{key.hex()[:16]}… in {self.location}: {what}"
 
     def touch(self, keys: Sequence[bytes]) -> None:
         """Entries were served."""

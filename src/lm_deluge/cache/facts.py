@@ -6,16 +6,7 @@ from lm_deluge.response import APIResponse
 
 __all__ = ["corrected", "facts_of", "mistaken"]
 
-_TOLD = (
-    "asked",
-    "model",
-    "finish_reason",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cost",
-)
+_TOLD = [name for name in Facts.__struct_fields__ if name not in ("created", "run")]
 
 
 def facts_of(response: APIResponse, *, created: float = 0.0, run: int = 0) -> Facts:

@@ -10,6 +10,7 @@ import msgspec
 
 from lm_deluge._threads import in_thread
 from lm_deluge.cache._each import look_up_all
+from lm_deluge.cache.codec import try_decode
 from lm_deluge.cache.core import Context, Core, running_loop
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Asked, Found, RunContext
@@ -67,11 +68,12 @@ class RunCache:
         if self._cache.finds:
             return await self._call(lambda: self._lookup.find(self._guarded, asked, oldest))
         best: list[Found] = [MISS] * len(asked)
-        for keys_of in self._lookup.rounds(asked):
+        for context in self._lookup.rounds:
             missing = [position for position, found in enumerate(best) if found.response is None]
             if not missing:
                 break
-            outcomes = await self._get_keys(functools.partial(keys_of, missing), oldest)
+            some = [asked[position] for position in missing]
+            outcomes = await self._get_keys(functools.partial(self._lookup.keys_of, some, context), oldest)
             for position, found in zip(missing, outcomes, strict=True):
                 if found is not MISS:
                     best[position] = found
@@ -150,17 +152,18 @@ class RunCache:
 
     async def _fetch(self, key: bytes, oldest: float | None) -> Found:
         if (write := self._cache.writer.in_flight(key)) is not None:
-            with contextlib.suppress(Exception):  # its own run hears of it
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(IN_FLIGHT_SECONDS):
-                    await write
+                    await write.over()
         value = await self._guarded.fetch(key)
-        decoded = self._cache.try_decode(key, value)
+        decoded = try_decode(key, value)
         if isinstance(decoded, str):
+            damaged = self._cache.damaged(key, decoded)
             try:
-                await self._guarded.quarantine_async(key, value, decoded)
+                await self._guarded.quarantine_async(key, value, damaged)
             except Exception as error:  # noqa: BLE001 - a damaged entry is a miss even where it cannot be moved
-                return Found(damage=f"{decoded}. It could not be quarantined: {error}")
-            return Found(damage=f"{decoded}. It was quarantined.")
+                return Found(damage=f"{damaged}. It could not be quarantined: {error}")
+            return Found(damage=f"{damaged}. It was quarantined.")
         return self._lookup.found(key, decoded, oldest)
 
 

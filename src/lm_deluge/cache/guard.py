@@ -6,10 +6,11 @@ again, before lookups go on, so that none of them is bought twice.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from lm_deluge._per_process import PerProcess
@@ -98,46 +99,34 @@ class Guard:
         Raises:
             CacheError: it failed or hangs, or the cache is not called for now.
         """
-        leave = self._leave()
-        try:
-            result: T = self.workers.call(function, patience=self._patience)
-        except BaseException as error:
-            raise self._failed(leave, error) from error
-        self._succeeded(leave)
-        return result
+        with self._reported():
+            return self.workers.call(function, patience=self._patience)
 
     async def call_async(self, function: Callable[[], T]) -> T:
         """The same from an event loop, which does not wait."""
-        leave = self._leave()
-        try:
-            result: T = await self.workers.run_within(
+        with self._reported():
+            return await self.workers.run_within(
                 function, patience=self._patience, is_over=lambda: self._state.get().breaker.state == "open"
             )
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
-                self._withdraw(leave)
-                raise
-            raise self._failed(leave, error) from error
-        except BaseException as error:
-            raise self._failed(leave, error) from error
-        self._succeeded(leave)
-        return result
 
     async def wait(self, call: Callable[[], Awaitable[T]]) -> T:
         """The same for what has to be awaited."""
+        with self._reported():
+            async with asyncio.timeout(self._patience):
+                return await call()
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """One call, and what comes of it."""
         leave = self._leave()
         try:
-            async with asyncio.timeout(self._patience):
-                result = await call()
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
+            yield
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 self._withdraw(leave)
                 raise
             raise self._failed(leave, error) from error
-        except BaseException as error:
-            raise self._failed(leave, error) from error
         self._succeeded(leave)
-        return result
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Keep entries that the cache did not take. Blocks for a short time.
@@ -297,5 +286,9 @@ class Guard:
 
 
 def _is_cancelled() -> bool:
-    task = asyncio.current_task()
+    """Whether this task is cancelled, and not only what it has called."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False  # no event loop runs here
     return task is not None and task.cancelling() > 0

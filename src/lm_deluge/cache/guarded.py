@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from lm_deluge._threads import CallHangs, Threads
-from lm_deluge.cache._each import AllFailed, all_failed_is_failure, look_up_each, one_went_well
+from lm_deluge.cache._each import all_failed_is_failure, look_up_each, lookups_of, one_went_well
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Found
 from lm_deluge.cache.guard import Guard
@@ -16,6 +16,11 @@ from lm_deluge.errors import CacheError, CacheFileError
 __all__ = ["GuardedStore"]
 
 T = TypeVar("T")
+
+
+def _plain(name: str) -> Callable[..., Any]:
+    """A method of a store with a guard before it and nothing else."""
+    return lambda self, *given, **named: self._guard.call(lambda: getattr(self._store, name)(*given, **named))
 
 
 class GuardedStore:
@@ -52,9 +57,7 @@ class GuardedStore:
         try:
             return self._guard.call(lambda: all_failed_is_failure(look_up_each(look_up, keys)))
         except CacheError as error:
-            if isinstance(error.__cause__, AllFailed):
-                return error.__cause__.with_note(error)
-            raise
+            return lookups_of(error)
 
     def put_many(self, entries: Sequence[Entry]) -> None:
         try:
@@ -67,20 +70,11 @@ class GuardedStore:
                 self._guard.keep(entries)
             raise
 
-    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
-        return self._guard.call(lambda: bool(self._store.quarantine(key, value, reason)))
-
-    def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        return self._guard.call(lambda: list(self._store.acquire(keys, holder, now=now, seconds=seconds)))
-
-    def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        return self._guard.call(lambda: list(self._store.renew(keys, holder, now=now, seconds=seconds)))
-
-    def release(self, keys: Sequence[bytes], holder: bytes) -> None:
-        self._guard.call(lambda: self._store.release(keys, holder))
-
-    def touch(self, keys: Sequence[bytes], *, now: float) -> None:
-        self._guard.call(lambda: self._store.touch(keys, now=now))
+    quarantine = _plain("quarantine")
+    touch = _plain("touch")
+    acquire = _plain("acquire")
+    renew = _plain("renew")
+    release = _plain("release")
 
     def record_run(self, run: Run) -> None:
         try:

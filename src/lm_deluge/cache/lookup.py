@@ -5,11 +5,11 @@ to the same parameters first, else the newest. With ``scope="request"`` only one
 is too old or damaged is passed over for the next.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lm_deluge.cache.codec import UNKNOWN, Decoded
-from lm_deluge.cache.core import Core
+from lm_deluge.cache.core import Context, Core
 from lm_deluge.cache.found import Asked, Found
 from lm_deluge.cache.scope import allowed, fingerprints
 from lm_deluge.canonical import entry_key
@@ -55,16 +55,14 @@ class Lookup:
             return self._core.key(asked.prompt, self._asked[0], asked.sample)
         return self._core.conversation(asked.prompt, asked.sample)
 
-    def rounds(self, asked: Sequence[Asked]) -> "list[Callable[[Sequence[int]], list[bytes]]]":
-        """For a store that keeps one answer under each key: what to look up, one after another, of the prompts at some
-        positions."""
+    @property
+    def rounds(self) -> Sequence[Context]:
+        """For a store that keeps one answer under each key: what the keys are made of, one after another."""
+        return self._asked
 
-        def keys_of(context: Any) -> Callable[[Sequence[int]], list[bytes]]:
-            return lambda positions: [
-                self._core.key(asked[position].prompt, context, asked[position].sample) for position in positions
-            ]
-
-        return [keys_of(context) for context in self._asked]
+    def keys_of(self, asked: Sequence[Asked], context: Context) -> list[bytes]:
+        """For such a store: the keys of some prompts in one of the rounds."""
+        return [self._core.key(one.prompt, context, one.sample) for one in asked]
 
     def find(self, store: Any, asked: Sequence[Asked], oldest: float | None) -> list[Found]:
         """What there is for each prompt. Blocks.
@@ -74,9 +72,14 @@ class Lookup:
         In a store that keeps one answer under each key, only what the first of the parameters lead to.
         """
         if not self._core.finds:
-            return self.get(store, self.rounds(asked)[0](range(len(asked))), oldest)
+            return self.get(store, self.keys_of(asked, self._asked[0]), oldest)
         # Nearly always the answer is one to the same parameters, and by its key it is found soonest.
-        found = self._exact(store, asked, oldest) if len(self._asked) == 1 else [MISS] * len(asked)
+        found = [MISS] * len(asked)
+        if len(self._asked) == 1:
+            conversation, digest = self._core.conversation, self._asked[0].digest
+            found = self._under(
+                store, [entry_key(conversation(one.prompt, one.sample), digest) for one in asked], oldest
+            )
         left = [position for position, item in enumerate(found) if item.response is None]
         if left:
             candidates = self._candidates(store, [asked[position] for position in left])
@@ -85,29 +88,23 @@ class Lookup:
         self._core.touch([item.entry for item in found if item.entry is not None])
         return found
 
-    def _exact(self, store: Any, asked: Sequence[Asked], oldest: float | None) -> list[Found]:
-        conversation, digest, decoded = self._core.conversation, self._asked[0].digest, self._core.decoded
-        keys = [entry_key(conversation(item.prompt, item.sample), digest) for item in asked]
-        self._wait_for_writes([keys])
-        values = store.get_many(keys)
-        return [self.found(key, decoded(key, value), oldest) for key, value in zip(keys, values, strict=True)]
-
     def keys(self, store: Any, asked: Asked) -> set[bytes]:
         """The keys of the entries that a lookup of a prompt could give; a store gives a few at once. Blocks."""
         if self._core.finds:
             return {key for key, _ in self._candidates(store, [asked])[0]}
-        (key,) = self.rounds([asked])[0]([0])
-        return set() if store.get_many([key]) == [None] else {key}
+        (key,) = keys = self.keys_of([asked], self._asked[0])
+        return set() if store.get_many(keys) == [None] else {key}
 
     def get(self, store: Any, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
         """What there is under each key of any store. Blocks."""
-        self._wait_for_writes([keys])
-        found = [
-            self.found(key, self._core.decoded(key, value), oldest)
-            for key, value in zip(keys, store.get_many(keys), strict=True)
-        ]
+        found = self._under(store, keys, oldest)
         self._core.touch([item.entry for item in found if item.entry is not None])
         return found
+
+    def _under(self, store: Any, keys: Sequence[bytes], oldest: float | None) -> list[Found]:
+        self._wait_for_writes([keys])
+        decoded, values = self._core.decoded, store.get_many(keys)
+        return [self.found(key, decoded(key, value), oldest) for key, value in zip(keys, values, strict=True)]
 
     def found(self, key: bytes, decoded: Decoded | str | None, oldest: float | None) -> Found:
         """What came of one candidate."""
@@ -115,8 +112,8 @@ class Lookup:
             return MISS
         if isinstance(decoded, str):
             return Found(damage=decoded)
-        if oldest is not None and self._core.is_older(decoded, oldest):
-            return MISS
+        if oldest is not None and not decoded.created >= oldest:
+            return MISS  # so is one of which the time is not known (0, or not a number in a hostile file)
         return Found(decoded.response, key, decoded.fingerprint not in self._own and decoded.fingerprint != UNKNOWN)
 
     def _candidates(self, store: Any, asked: Sequence[Asked]) -> list[Candidates]:

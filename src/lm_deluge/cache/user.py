@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from lm_deluge._threads import made_progress
-from lm_deluge.cache._each import AllFailed, all_failed_is_failure, look_up_all, look_up_each, one_went_well
+from lm_deluge.cache._each import all_failed_is_failure, look_up_all, look_up_each, lookups_of, one_went_well
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.codec import decode
+from lm_deluge.cache.core import running_loop
 from lm_deluge.cache.entry import Entry, blobs_in
 from lm_deluge.cache.for_run import RunCache
 from lm_deluge.cache.found import Asked, EngineCache, Found, RunContext
@@ -165,18 +166,12 @@ class UserCache:
                 lambda: all_failed_is_failure(look_up_each(self._get, prompts, gives_up=_is_bound_to_a_thread))
             )
         except CacheError as error:
-            if isinstance(error.__cause__, AllFailed):
-                return error.__cause__.with_note(error)
-            raise
+            return lookups_of(error)
 
     def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
         """Call the object's ``put`` in the background. If that fails or hangs, or the object is not called for now, the
         write fails and the response is kept."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None  # a thread settles what its loop did not come to
-        return self._writer.submit(_Put(asked.prompt, response, loop))
+        return self._writer.submit(_Put(asked.prompt, response, running_loop()))
 
     @property
     def is_closed(self) -> bool:

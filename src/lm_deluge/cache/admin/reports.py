@@ -6,8 +6,9 @@ from typing import ClassVar
 import msgspec
 
 from lm_deluge._printable import shown
+from lm_deluge.errors import ConfigError
 
-__all__ = ["Cut", "Left", "contradicted", "shortened", "there"]
+__all__ = ["Cut", "Left", "LeftOut", "check_namespace", "shortened"]
 
 _SHOWN = 10
 
@@ -34,22 +35,28 @@ class Left(msgspec.Struct, frozen=True):
         return shown(f"{self.what if len(self.what) <= 16 else self.what[:16] + '…'}: {self.reason}", lines=True)
 
 
+class LeftOut(list[Left]):
+    """The first things that were left out."""
+
+    def note(self, what: str, reason: object) -> None:
+        """Keep it, unless there are enough already."""
+        if len(self) < Left.MOST:
+            self.append(Left(what, str(reason)))
+
+
+def check_namespace(namespace: str | None, name: str = "namespace") -> None:
+    """Check a ``cache_key`` that is given to entries.
+
+    Raises:
+        ConfigError: it is empty, or no text.
+    """
+    if namespace is not None and (type(namespace) is not str or not namespace):
+        raise ConfigError(f"{name} is {namespace!r}; a name that is not empty is needed.")
+
+
 def shortened(left: Sequence[object], count: int) -> list[str]:
     """Lines for people: the first few of ``count``, and how many more there are."""
     lines = [f"  {item}" for item in left[:_SHOWN]]
     if lines and count > len(lines):
         lines.append(f"  and {count - len(lines):,} more")
     return lines
-
-
-def contradicted(conflicts: int, *, replaced: bool, dry_run: bool) -> str:
-    """What is said of entries that are stored with another answer than the one that came."""
-    kept = "what was there is kept"
-    if replaced:
-        kept = "would be replaced" if dry_run else "replaced"
-    return f"{conflicts:,} {'is' if conflicts == 1 else 'are'} there with another answer; {kept}"
-
-
-def there(count: int) -> str:
-    """What is said of entries that are stored already."""
-    return f"{'was' if count == 1 else 'were'} there already"

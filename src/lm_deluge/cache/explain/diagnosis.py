@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
+from lm_deluge.cache.codec import UNKNOWN, Decoded, try_decode
 from lm_deluge.cache.explain.differences import Difference, differences, escaped, parameter_differences, quoted
 from lm_deluge.cache.explain.explanation import Explanation, Near, Reason
 from lm_deluge.cache.explain.search import Candidate, Searcher
@@ -149,7 +149,7 @@ class _Explaining:
         old: Near | None = None
         damage: str | None = None
         for key, value in self._candidates():
-            found = _decoded(key, value)
+            found = try_decode(key, value)
             if isinstance(found, str):
                 damage = damage or found
             elif found is not None and not self._is_old(found):
@@ -283,7 +283,7 @@ class _Explaining:
 
     def _compared(self, candidate: Candidate) -> Near | None:
         stored = candidate.stored
-        decoded = _decoded(stored.key, stored.value)
+        decoded = try_decode(stored.key, stored.value)
         if not isinstance(decoded, Decoded):
             self._searcher.damaged.add(stored.key)
             return None
@@ -298,12 +298,10 @@ class _Explaining:
         return msgspec.structs.replace(near, similarity=candidate.similarity, redacted=candidate.request.redacted)
 
     def _relative(self, key: bytes, namespace: str, request: StoredRequest, value: object) -> Near | None:
-        decoded = _decoded(key, value)
-        return (
-            _near(key, namespace, decoded, self._differences(key, namespace, request))
-            if isinstance(decoded, Decoded)
-            else None
-        )
+        decoded = try_decode(key, value)
+        if not isinstance(decoded, Decoded):
+            return None
+        return _near(key, namespace, decoded, self._differences(key, namespace, request))
 
     def _differences(self, key: bytes, namespace: str, stored: StoredRequest) -> tuple[Difference, ...]:
         """Differences in what is looked for, from the parameters that come nearest."""
@@ -382,15 +380,3 @@ def _near(key: bytes, namespace: str, found: Decoded, different: tuple[Differenc
         differences=different[:_MOST_DIFFERENCES],
         more=max(len(different) - _MOST_DIFFERENCES, 0),
     )
-
-
-def _decoded(key: bytes, value: object) -> Decoded | str | None:
-    """What a store gave, or what is wrong with it."""
-    if value is None:
-        return None
-    if not isinstance(value, bytes) or not value:
-        return "the store cannot read it"
-    try:
-        return decode(key, value)
-    except DamagedEntryError as error:
-        return str(error)

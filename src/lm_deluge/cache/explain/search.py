@@ -220,10 +220,7 @@ class _Index:
             piece = self._pieces[name]
             self._compared.add(piece)
             for pair in pairs:
-                if (sharing := self._pairs.get(pair)) is None:
-                    self._pairs[pair] = [piece]
-                else:
-                    sharing.append(piece)
+                self._pairs.setdefault(pair, []).append(piece)
         self._count += 1
 
     def closest(self, conversation: Conversation, most: int) -> list[int]:

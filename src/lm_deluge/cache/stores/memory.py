@@ -1,5 +1,6 @@
 """Entries in dictionaries of this process."""
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -53,8 +54,7 @@ class MemoryStore:
     def find_many(
         self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
     ) -> list[list[tuple[bytes, bytes]]]:
-        with self._turn.get():
-            values = self._opened()
+        with self._used() as values:
             return [
                 [(key, values[key]) for key in in_order(preferred, self._created(conversation))]
                 for conversation, preferred in zip(conversations, own, strict=True)
@@ -83,12 +83,9 @@ class MemoryStore:
                 return False
             self._forget(key)
             self._bytes -= kept.stored.size
-            # It keeps its blobs, so that its request can be read.
-            stored = kept.stored
-            quarantined = Quarantined(
-                key=key, when=time.time(), reason=reason, value=stored.value, request=stored.request
-            )
-            self._quarantined.append((quarantined, kept.refers))
+            value, request = kept.stored.value, kept.stored.request
+            quarantined = Quarantined(key=key, when=time.time(), reason=reason, value=value, request=request)
+            self._quarantined.append((quarantined, kept.refers))  # with its blobs, so that its request can be read
             return True
 
     def delete(self, key: bytes) -> bool:
@@ -112,8 +109,7 @@ class MemoryStore:
     # Scanning
 
     def scan(self, *, namespace: str | None = None, newest_first: bool = False, batch: int = 256) -> Iterator[Stored]:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             found = [kept.stored for kept in self._entries.values() if namespace in (None, kept.stored.namespace)]
         if newest_first:
             found.sort(key=lambda stored: stored.facts.created, reverse=True)
@@ -121,19 +117,16 @@ class MemoryStore:
             yield from filter(None, self.read([stored.key for stored in some]))
 
     def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             found = [self._entries.get(key) for key in keys]
         return [None if kept is None else msgspec.structs.replace(kept.stored, used=kept.used) for kept in found]
 
     def read_blobs(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             return {name: data for name in names if (data := self._blobs.get(name)) is not None}
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             return sum([self._drop(key) and self._forget(key) for key in keys])
 
     def quarantined(self) -> Iterator[Quarantined]:
@@ -141,8 +134,7 @@ class MemoryStore:
         yield from [quarantined for quarantined, _ in self._quarantined]
 
     def delete_quarantined(self, keys: Sequence[bytes]) -> int:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             unwanted = set(keys)
             gone = [refers for quarantined, refers in self._quarantined if quarantined.key in unwanted]
             self._quarantined = [kept for kept in self._quarantined if kept[0].key not in unwanted]
@@ -151,8 +143,7 @@ class MemoryStore:
             return len(gone)
 
     def usage(self) -> Mapping[str, int]:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             quarantined = sum(len(entry.value) + len(entry.request) for entry, _ in self._quarantined)
             return {
                 "entries": len(self._entries),
@@ -163,8 +154,7 @@ class MemoryStore:
             }
 
     def verify(self) -> Iterator[str]:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             missing = self._blobs.missing()
         for name in missing:
             yield f"blob {name.hex()[:16]}… is missing"
@@ -172,18 +162,15 @@ class MemoryStore:
     # Leases
 
     def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             return self._leases.acquire(keys, holder, now=now, seconds=seconds)
 
     def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             return self._leases.renew(keys, holder, now=now, seconds=seconds)
 
     def release(self, keys: Sequence[bytes], holder: bytes) -> None:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             self._leases.release(keys, holder)
 
     # The limit
@@ -226,15 +213,19 @@ class MemoryStore:
     # Runs
 
     def record_run(self, run: Run) -> None:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             self._runs[run.id] = run
 
     def runs(self) -> Iterator[Run]:
-        with self._turn.get():
-            self._opened()
+        with self._used():
             found = sorted(self._runs.values(), key=lambda run: run.started, reverse=True)
         yield from found
+
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[dict[bytes, bytes]]:
+        """The values, for one caller at a time."""
+        with self._turn.get():
+            yield self._opened()
 
     def _opened(self) -> dict[bytes, bytes]:
         if self._values is None:

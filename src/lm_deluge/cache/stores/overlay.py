@@ -9,8 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
-from lm_deluge.cache.entry import Entry, Quarantined, Stored
-from lm_deluge.cache.runs import Run
+from lm_deluge.cache.entry import Quarantined, Stored
 from lm_deluge.cache.stores._candidates import MOST
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import ConfigError
@@ -39,6 +38,11 @@ class OverlayStore:
             raise ConfigError(f"{own.location} cannot lie over itself. Give another file as the base.")
         self._own = own
         self._base = base
+        self.put_many = own.put_many
+        self.acquire, self.renew, self.release = own.acquire, own.renew, own.release
+        self.limit, self.touch = own.limit, own.touch  # the base does not count, and is never written
+        self.record_run, self.runs = own.record_run, own.runs
+        self.delete_quarantined = own.delete_quarantined  # so what is hidden stays hidden
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         values = self._own.get_many(keys)
@@ -72,9 +76,6 @@ class OverlayStore:
             found[position] = _over(found[position], kept, own[position])
         return found
 
-    def put_many(self, entries: Sequence[Entry]) -> None:
-        self._own.put_many(entries)
-
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         # Rejecting an answer is not meant to bring back an older one of the base.
         if self._own.quarantine(key, value, reason, hide=True):
@@ -96,31 +97,6 @@ class OverlayStore:
     @property
     def location(self) -> str:
         return self._own.location
-
-    # Leases, limit and journal are the own store's
-
-    def acquire(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        return self._own.acquire(keys, holder, now=now, seconds=seconds)
-
-    def renew(self, keys: Sequence[bytes], holder: bytes, *, now: float, seconds: float) -> list[bool]:
-        return self._own.renew(keys, holder, now=now, seconds=seconds)
-
-    def release(self, keys: Sequence[bytes], holder: bytes) -> None:
-        self._own.release(keys, holder)
-
-    def limit(self, max_bytes: int) -> None:
-        """Keep the own file below a size; the base does not count."""
-        self._own.limit(max_bytes)
-
-    def touch(self, keys: Sequence[bytes], *, now: float) -> None:
-        """Entries were served. For entries of the base this is not kept, because the base is never written."""
-        self._own.touch(keys, now=now)
-
-    def record_run(self, run: Run) -> None:
-        self._own.record_run(run)
-
-    def runs(self) -> Iterator[Run]:
-        return self._own.runs()
 
     # ScanStore, over both
 
@@ -154,10 +130,6 @@ class OverlayStore:
 
     def quarantined(self) -> Iterator[Quarantined]:
         return merge(self._own.quarantined(), self._base.quarantined(), key=lambda quarantined: quarantined.when)
-
-    def delete_quarantined(self, keys: Sequence[bytes]) -> int:
-        """Remove quarantined entries of the own file. The base stays as it is, and what is hidden stays hidden."""
-        return self._own.delete_quarantined(keys)
 
     def usage(self) -> Mapping[str, int]:
         """The sum of both files. What is in both counts twice."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from lm_deluge.cache.stores._protocol import Store
+from lm_deluge.cache.stores import Store
 from lm_deluge.errors import ConfigError
 
 __all__ = ["KINDS", "Kind", "Place", "find", "open_store", "recognize"]

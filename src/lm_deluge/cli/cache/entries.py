@@ -8,8 +8,7 @@ import msgspec
 
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
 from lm_deluge.cache.codec import decode
-from lm_deluge.cache.entry import Facts, Quarantined, Stored
-from lm_deluge.cache.entry import Facts, Stored, short_id
+from lm_deluge.cache.entry import Facts, Quarantined, Stored, short_id
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ScanStore, Store
 from lm_deluge.cli.cache.quarantine import choose

@@ -1,6 +1,6 @@
 """Checks of a bundle: whether a store could have held what a line says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -28,13 +28,7 @@ def key_in(line: EntryLine) -> bytes:
     Raises:
         DamagedEntryError: it is none.
     """
-    try:
-        key = bytes.fromhex(line.key)
-    except ValueError:
-        key = b""
-    if len(key) not in KEY_SIZES or key.hex() != line.key:
-        raise DamagedEntryError("its key is not 96 hexadecimal digits, or 64")
-    return key
+    return _hex(line.key, KEY_SIZES, "its key is not 96 hexadecimal digits, or 64")
 
 
 def fingerprint_in(line: EntryLine) -> bytes:
@@ -43,7 +37,9 @@ def fingerprint_in(line: EntryLine) -> bytes:
     Raises:
         DamagedEntryError: it is none.
     """
-    return _hex(line.fingerprint, len(UNKNOWN), "its fingerprint") if line.fingerprint else UNKNOWN
+    if not line.fingerprint:
+        return UNKNOWN
+    return _hex(line.fingerprint, [len(UNKNOWN)], "its fingerprint is not 16 hexadecimal digits")
 
 
 def response_in(line: EntryLine) -> APIResponse:
@@ -119,11 +115,11 @@ def sound_time(seconds: float) -> None:
         raise DamagedEntryError(f"it is said to be of second {seconds}")
 
 
-def _hex(text: str, size: int, what: str) -> bytes:
+def _hex(text: str, sizes: Collection[int], otherwise: str) -> bytes:
     try:
         found = bytes.fromhex(text)
     except ValueError:
         found = b""
-    if len(found) != size or found.hex() != text:
-        raise DamagedEntryError(f"{what} is not {2 * size} hexadecimal digits")
+    if len(found) not in sizes or found.hex() != text:
+        raise DamagedEntryError(otherwise)
     return found

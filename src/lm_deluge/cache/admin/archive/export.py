@@ -6,6 +6,7 @@ import math
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -19,7 +20,7 @@ from lm_deluge.cache.admin.archive.bundle import BundleWriter, EntryLine, RunLin
 from lm_deluge.cache.admin.archive.reading import is_bundle
 from lm_deluge.cache.admin.archive.sharing import divide
 from lm_deluge.cache.admin.filters import Filter, entries, runs_of, scannable
-from lm_deluge.cache.admin.reports import Left, shortened
+from lm_deluge.cache.admin.reports import Left, LeftOut, shortened
 from lm_deluge.cache.codec import UNKNOWN, Decoded, decode
 from lm_deluge.cache.entry import Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
@@ -118,26 +119,23 @@ class _Export:
         self._read_blobs = remembering(scannable(store).read_blobs)
         # Names and tags may tell what a redaction hides.
         self._runs = runs_of(store) if isinstance(store, JournalStore) and redact is None else {}
-        self._redacted = self._dropped = self._without_request = self._damaged = 0
-        self._left: list[Left] = []
+        self._counts = Counter[str]()
+        self._left = LeftOut()
 
     def run(self, filter: Filter) -> ExportReport:
         for stored in entries(self._store, filter):
             try:
                 self._write(stored)
             except DamagedEntryError as error:
-                self._damaged += 1
-                self._note(stored, str(error))
+                self._counts["damaged"] += 1
+                self._left.note(stored.key.hex(), error)
         self._writer.finish()
         return ExportReport(
             entries=self._writer.entries,
-            redacted=self._redacted,
-            dropped=self._dropped,
-            without_request=self._without_request,
-            damaged=self._damaged,
             lines=self._writer.lines,
             bytes=self._writer.bytes,
             left=tuple(self._left),
+            **self._counts,
         )
 
     def _write(self, stored: Stored) -> None:
@@ -146,7 +144,7 @@ class _Export:
         if self._redact is not None:
             changed = self._redacted_pair(request, response)
             if changed is None:
-                self._dropped += 1
+                self._counts["dropped"] += 1
                 return
             request, response = changed
         line = entry_line(stored, found, response)
@@ -155,18 +153,17 @@ class _Export:
         if (run := self._runs.get(stored.facts.run)) is not None:
             self._writer.share(RunLine(msgspec.structs.replace(run, report=None, imported=False)))
         self._writer.add(line)
-        self._without_request += request is None
-        self._redacted += request is not None and request.redacted
+        self._counts["without_request"] += request is None
+        self._counts["redacted"] += request is not None and request.redacted
 
     def _request(self, stored: Stored) -> StoredRequest | None:
-        if not stored.request:
-            self._note(stored, "no request was stored")
-            return None
         try:
-            return unpack_request(stored.request, self._read_blobs)
+            if stored.request:
+                return unpack_request(stored.request, self._read_blobs)
+            self._left.note(stored.key.hex(), "no request was stored")
         except DamagedEntryError as error:
-            self._note(stored, str(error))
-            return None
+            self._left.note(stored.key.hex(), error)
+        return None
 
     def _redacted_pair(
         self, request: StoredRequest | None, response: APIResponse
@@ -182,10 +179,6 @@ class _Export:
         if now_answered.logprobs == response.logprobs:
             now_answered = msgspec.structs.replace(now_answered, logprobs=None)
         return msgspec.structs.replace(now_asked, redacted=True), now_answered
-
-    def _note(self, stored: Stored, reason: str) -> None:
-        if len(self._left) < Left.MOST:
-            self._left.append(Left(stored.key.hex(), reason))
 
 
 def entry_line(stored: Stored, found: Decoded, response: APIResponse) -> EntryLine:

@@ -1,19 +1,21 @@
 """Entries that are added to a store: new ones are stored, equal ones skipped, the others are conflicts."""
 
-from typing import Literal, get_args
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from lm_deluge._printable import shown
-from lm_deluge.cache.admin.reports import Cut, Left
-from lm_deluge.cache.codec import Decoded, decode
+from lm_deluge.cache.admin.reports import Cut, Left, shortened
+from lm_deluge.cache.codec import Decoded, try_decode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.stores import Store
-from lm_deluge.errors import ConfigError, DamagedEntryError
+from lm_deluge.errors import ConfigError
 from lm_deluge.response import APIResponse
-from lm_deluge.text import moment
+from lm_deluge.text import counted, moment
 
-__all__ = ["Conflict", "Incoming", "OnConflict"]
+__all__ = ["Conflict", "Incoming", "OnConflict", "told", "told_conflicts"]
 
 OnConflict = Literal["keep", "replace", "fail"]
 
@@ -68,8 +70,8 @@ class Incoming:
         self._dry_run = dry_run
         self._waiting: dict[bytes, tuple[Entry, APIResponse]] = {}
         self._bytes = 0
-        self.added = self.identical = self.conflicts = self.replaced = 0
-        self.first_conflicts: list[Conflict] = []
+        self._counts = Counter[str]()
+        self._first_conflicts: list[Conflict] = []
 
     def add(self, entry: Entry, response: APIResponse) -> None:
         """Take an entry, whose value is this response; it is stored by the time ``flush`` returns.
@@ -106,13 +108,18 @@ class Incoming:
             if wanted and not self._dry_run:
                 self._store.put_many(wanted)
 
+    def counts(self) -> dict[str, Any]:
+        """What came of them, for a report: ``added``, ``identical``, ``conflicts``, ``replaced``, ``dry_run`` and
+        ``first_conflicts``."""
+        return {**self._counts, "dry_run": self._dry_run, "first_conflicts": tuple(self._first_conflicts)}
+
     def _is_wanted(self, key: bytes, entry: Entry, response: APIResponse, value: object) -> bool:
         stored = self._decoded(key, value)
         if stored is None:
-            self.added += 1
+            self._counts["added"] += 1
             return True
         if _pack.encode(stored.response) == _pack.encode(response):
-            self.identical += 1
+            self._counts["identical"] += 1
             return False
         conflict = Conflict(
             key=key.hex(),
@@ -123,19 +130,36 @@ class Incoming:
         )
         if self._on_conflict == "fail":
             raise Cut(f"another answer is stored under the same key: {conflict}")
-        self.conflicts += 1
-        if len(self.first_conflicts) < Left.MOST:
-            self.first_conflicts.append(conflict)
-        self.replaced += self._on_conflict == "replace"
+        self._counts["conflicts"] += 1
+        if len(self._first_conflicts) < Left.MOST:
+            self._first_conflicts.append(conflict)
+        self._counts["replaced"] += self._on_conflict == "replace"
         return self._on_conflict == "replace"
 
     def _decoded(self, key: bytes, value: object) -> Decoded | None:
-        if not isinstance(value, bytes):
-            return None
-        try:
-            return decode(key, value)
-        except DamagedEntryError as error:
-            # A lookup would be a miss, so the new entry takes its place. The damaged bytes are kept.
-            if not self._dry_run:
-                self._store.quarantine(key, value, str(error))
-            return None
+        found = try_decode(key, value)
+        if not isinstance(found, str):
+            return found
+        # A lookup would be a miss, so the new entry takes its place. The damaged bytes are kept.
+        if not self._dry_run:
+            self._store.quarantine(key, value, found)
+        return None
+
+
+def told(report: Any) -> str:
+    """What a report says of entries that are stored now."""
+    said = "was there already" if report.identical == 1 else "were there already"
+    would = "would be " if report.dry_run else ""
+    return f"{counted(report.added, 'entry', 'entries')} {would}added, {report.identical:,} {said}"
+
+
+def told_conflicts(report: Any) -> Iterator[str]:
+    """What a report says of entries that are stored with another answer than the one that came."""
+    if not report.conflicts:
+        return
+    kept = "what was there is kept"
+    if report.replaced:
+        kept = "would be replaced" if report.dry_run else "replaced"
+    verb = "is" if report.conflicts == 1 else "are"
+    yield f"{report.conflicts:,} {verb} there with another answer; {kept}"
+    yield from shortened(report.first_conflicts, report.conflicts)

@@ -32,17 +32,17 @@ from lm_deluge.cache.admin.archive.checking import (
     sound_run,
     sound_time,
 )
-from lm_deluge.cache.admin.archive.incoming import Conflict, Incoming, OnConflict
+from lm_deluge.cache.admin.archive.incoming import Conflict, Incoming, OnConflict, told, told_conflicts
 from lm_deluge.cache.admin.archive.reading import RawLine, Source, lines_of
 from lm_deluge.cache.admin.archive.sharing import SharedLines
 from lm_deluge.cache.admin.filters import runs_of
-from lm_deluge.cache.admin.reports import Cut, Left, contradicted, shortened, there
+from lm_deluge.cache.admin.reports import Cut, Left, LeftOut, check_namespace, shortened
 from lm_deluge.cache.assembly import entry_of
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.record import PackedRequest, StoredRequest
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import ConversationStore, JournalStore, Store
-from lm_deluge.errors import CacheFileError, CacheVersionError, ConfigError, DamagedEntryError
+from lm_deluge.errors import CacheFileError, CacheVersionError, DamagedEntryError
 from lm_deluge.response import APIResponse
 from lm_deluge.text import counted
 
@@ -82,13 +82,10 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         return self.stopped is None and not self.refused
 
     def __str__(self) -> str:
-        would = "would be " if self.dry_run else ""
-        said = [f"{counted(self.added, 'entry', 'entries')} {would}added, {self.identical:,} {there(self.identical)}"]
+        said = [told(self)]
         if self.unchecked:
             said.append(f"{self.unchecked:,} of them redacted or without their request, so their keys are not checked")
-        if self.conflicts:
-            said.append(contradicted(self.conflicts, replaced=self.replaced > 0, dry_run=self.dry_run))
-            said.extend(shortened(self.first_conflicts, self.conflicts))
+        said.extend(told_conflicts(self))
         if self.refused:
             said.append(f"{counted(self.refused, 'line')} left out")
             said.extend(shortened(self.left, self.refused))
@@ -125,8 +122,7 @@ def load(
         CacheError: the store cannot be asked or written. What was stored until then stays.
         ConfigError: an option has no meaning.
     """
-    if namespace is not None and (type(namespace) is not str or not namespace):
-        raise ConfigError(f"namespace is {namespace!r}; a name that is not empty is needed.")
+    check_namespace(namespace)
     incoming = Incoming(store, on_conflict=on_conflict, dry_run=dry_run)
     with SharedLines() as shared:
         return _Load(store, incoming, shared, namespace=namespace, dry_run=dry_run).run(source, max_line_bytes)
@@ -144,12 +140,11 @@ class _Load:
         self._incoming = incoming
         self._shared = shared
         self._namespace = namespace
-        self._dry_run = dry_run
         self._header: Header | None = None
         self._end: End | None = None
         self._digest = hashlib.sha256()
         self._unchecked = self._refused = 0
-        self._left: list[Left] = []
+        self._left = LeftOut()
 
     def run(self, source: Source, max_line_bytes: int) -> ImportReport:
         stopped: str | None = None
@@ -163,18 +158,12 @@ class _Load:
             self._incoming.flush()
         except Cut as cut:
             stopped = str(cut)
-        incoming = self._incoming
         return ImportReport(
-            added=incoming.added,
-            identical=incoming.identical,
-            conflicts=incoming.conflicts,
-            replaced=incoming.replaced,
             unchecked=self._unchecked,
             refused=self._refused,
             stopped=stopped,
-            dry_run=self._dry_run,
-            first_conflicts=tuple(incoming.first_conflicts),
             left=tuple(self._left),
+            **self._incoming.counts(),
         )
 
     def _read(self, source: Source, max_line_bytes: int) -> None:
@@ -202,8 +191,7 @@ class _Load:
             return self._take(raw)
         except (DamagedEntryError, ValueError, RecursionError) as error:
             self._refused += 1
-            if len(self._left) < Left.MOST:
-                self._left.append(Left(f"line {raw.number}", str(error)))
+            self._left.note(f"line {raw.number}", error)
             return None
 
     def _take(self, raw: RawLine) -> tuple[Entry, APIResponse] | None:

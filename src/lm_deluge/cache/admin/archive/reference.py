@@ -16,18 +16,17 @@ import msgspec
 from lm_deluge._json import JsonReader, NotJson
 from lm_deluge._optional import require
 from lm_deluge._printable import shown
-from lm_deluge.cache.admin.archive.incoming import Conflict, Incoming, OnConflict
-from lm_deluge.cache.admin.reports import Cut, contradicted, shortened, there
+from lm_deluge.cache.admin.archive.incoming import Conflict, Incoming, OnConflict, told, told_conflicts
+from lm_deluge.cache.admin.reports import Cut, check_namespace
 from lm_deluge.cache.admission import policy
 from lm_deluge.cache.assembly import entry_of
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.record import StoredRequest
 from lm_deluge.cache.stores import Store
 from lm_deluge.cache.stores.leveldb.files import copy_privately
-from lm_deluge.errors import CacheFileError, ConfigError, PromptError
+from lm_deluge.errors import CacheFileError, PromptError
 from lm_deluge.prompt import Conversation, Message, Part, Text, ToolCall, ToolResult
 from lm_deluge.response import APIResponse
-from lm_deluge.text import counted
 from lm_deluge.usage import Usage
 
 __all__ = ["ReferenceReport", "is_reference", "load_reference"]
@@ -75,13 +74,7 @@ class ReferenceReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     first_conflicts: tuple[Conflict, ...] = ()
 
     def __str__(self) -> str:
-        said = [
-            f"{counted(self.added, 'entry', 'entries')} {'would be ' if self.dry_run else ''}added, "
-            f"{self.identical:,} {there(self.identical)}"
-        ]
-        if self.conflicts:
-            said.append(contradicted(self.conflicts, replaced=self.replaced > 0, dry_run=self.dry_run))
-            said.extend(shortened(self.first_conflicts, self.conflicts))
+        said = [told(self), *told_conflicts(self)]
         if self.left_out:
             said.append(f"{sum(self.left_out.values()):,} left out:")
             said.extend(f"  {count:,}: {reason}" for reason, count in sorted(self.left_out.items()))
@@ -129,8 +122,7 @@ def load_reference(
         ConfigError: an option has no meaning.
         ImportError: ``plyvel`` is missing.
     """
-    if namespace is not None and (type(namespace) is not str or not namespace):
-        raise ConfigError(f"namespace is {namespace!r}; a name that is not empty is needed.")
+    check_namespace(namespace)
     incoming = Incoming(store, on_conflict=on_conflict, dry_run=dry_run)
     left_out: dict[str, int] = {}
     stopped: str | None = None
@@ -148,16 +140,7 @@ def load_reference(
         incoming.flush()
     except Cut as cut:
         stopped = str(cut)
-    return ReferenceReport(
-        added=incoming.added,
-        identical=incoming.identical,
-        conflicts=incoming.conflicts,
-        replaced=incoming.replaced,
-        left_out=left_out,
-        stopped=stopped,
-        dry_run=dry_run,
-        first_conflicts=tuple(incoming.first_conflicts),
-    )
+    return ReferenceReport(left_out=left_out, stopped=stopped, **incoming.counts())
 
 
 class _LeftOutError(Exception):

@@ -1,5 +1,6 @@
 """New keys for old entries: after a change of the key scheme, or in another namespace, no answer is paid for twice."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -8,13 +9,13 @@ from lm_deluge._printable import shown
 from lm_deluge.cache._batched import batched
 from lm_deluge.cache.admin.archive._recent import remembering
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
-from lm_deluge.cache.admin.reports import Left, shortened
+from lm_deluge.cache.admin.reports import Left, LeftOut, check_namespace, shortened
 from lm_deluge.cache.assembly import entry_of
-from lm_deluge.cache.codec import Decoded, decode
+from lm_deluge.cache.codec import Decoded, decode, try_decode
 from lm_deluge.cache.entry import Entry, Stored
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ConversationStore, Store
-from lm_deluge.errors import ConfigError, DamagedEntryError
+from lm_deluge.errors import DamagedEntryError
 from lm_deluge.text import counted, moment
 
 __all__ = ["RekeyReport", "rekey"]
@@ -84,8 +85,7 @@ def rekey(
         CacheError: the store cannot be scanned or written.
         ConfigError: ``namespace_to`` is empty.
     """
-    if namespace_to is not None and (type(namespace_to) is not str or not namespace_to):
-        raise ConfigError(f"namespace_to is {namespace_to!r}; a name that is not empty is needed.")
+    check_namespace(namespace_to, "namespace_to")
     return _Rekey(store, namespace_to, dry_run=dry_run).run(Filter(namespace=namespace_from))
 
 
@@ -115,8 +115,8 @@ class _Rekey:
         self._read_blobs = remembering(self._scan.read_blobs)
         self._namespace_to = namespace_to
         self._dry_run = dry_run
-        self._right = self._moved = self._conflicts = self._without_request = self._redacted = self._damaged = 0
-        self._left: list[Left] = []
+        self._counts = Counter[str]()
+        self._left = LeftOut()
 
     def run(self, filter: Filter) -> RekeyReport:
         # Keys first, 48 bytes each: a scan of entries that are being written could find the new ones.
@@ -124,28 +124,19 @@ class _Rekey:
         for keys in batched(misplaced, _BATCH):
             moves = [self._moving(stored) for stored in self._scan.read(keys) if stored is not None]
             self._move([move for move in moves if move is not None])
-        return RekeyReport(
-            right=self._right,
-            moved=self._moved,
-            conflicts=self._conflicts,
-            without_request=self._without_request,
-            redacted=self._redacted,
-            damaged=self._damaged,
-            dry_run=self._dry_run,
-            left=tuple(self._left),
-        )
+        return RekeyReport(dry_run=self._dry_run, left=tuple(self._left), **self._counts)
 
     def _is_misplaced(self, stored: Stored) -> bool:
         if not stored.request:
-            self._without_request += 1
+            self._counts["without_request"] += 1
             return False
         try:
             request = unpack_request(stored.request, self._read_blobs)
             if request.redacted:
-                self._redacted += 1
+                self._counts["redacted"] += 1
                 return False
             if self._key_of(request, stored) == stored.key:
-                self._right += 1
+                self._counts["right"] += 1
                 return False
             decode(stored.key, stored.value)
         except DamagedEntryError as error:
@@ -169,9 +160,8 @@ class _Rekey:
             return None
 
     def _note_damage(self, stored: Stored, error: DamagedEntryError) -> None:
-        self._damaged += 1
-        if len(self._left) < Left.MOST:
-            self._left.append(Left(stored.key.hex(), str(error)))
+        self._counts["damaged"] += 1
+        self._left.note(stored.key.hex(), error)
 
     def _entry(self, stored: Stored, found: Decoded, request: StoredRequest) -> Entry:
         if self._finds:
@@ -196,10 +186,10 @@ class _Rekey:
         losers: list[tuple[_Held, str]] = []
         for move in moves:
             key, mine = move.entry.key, _Held(move.stored.key, move.stored.value, move.found)
-            self._moved += 1
+            self._counts["moved"] += 1
             rival = held.get(key)
             if rival is not None and rival.found.response != move.found.response:
-                self._conflicts += 1
+                self._counts["conflicts"] += 1
                 if rival.found.created >= move.entry.facts.created:
                     losers.append((mine, _reason(key, rival)))
                     continue
@@ -221,13 +211,11 @@ class _Rekey:
         """What is under the new keys already."""
         held: dict[bytes, _Held] = {}
         for key, value in zip(keys, self._store.get_many(keys), strict=True):
-            if value is None:
-                continue
-            try:
-                held[key] = _Held(key, value, decode(key, value))
-            except DamagedEntryError as error:
-                if not self._dry_run:
-                    self._store.quarantine(key, value, str(error))
+            found = try_decode(key, value)
+            if value is not None and isinstance(found, Decoded):
+                held[key] = _Held(key, value, found)
+            elif isinstance(found, str) and not self._dry_run:
+                self._store.quarantine(key, value, found)
         return held
 
 

@@ -14,6 +14,7 @@ from lm_deluge.usage import Usage
 __all__ = ["Group", "Ledger", "Stats", "stats"]
 
 _LATEST_RUNS = 5
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +123,7 @@ class _Sum:
     def __init__(self, name: str | None) -> None:
         self.name = name
         self.entries = self.bytes = self.unpriced = 0
-        self.input = self.output = self.cache_read = self.cache_write = 0
+        self.tokens = dict.fromkeys(_TOKENS, 0)
         self.cost = 0.0
         self.oldest, self.newest = float("inf"), float("-inf")
 
@@ -130,10 +131,8 @@ class _Sum:
         facts = stored.facts
         self.entries += 1
         self.bytes += stored.size
-        self.input += facts.input_tokens or 0
-        self.output += facts.output_tokens or 0
-        self.cache_read += facts.cache_read_tokens or 0
-        self.cache_write += facts.cache_write_tokens or 0
+        for name in _TOKENS:
+            self.tokens[name] += getattr(facts, name) or 0
         self.cost += facts.cost or 0.0
         self.unpriced += facts.cost is None
         if facts.created > 0:
@@ -145,12 +144,7 @@ class _Sum:
             name=self.name,
             entries=self.entries,
             bytes=self.bytes,
-            usage=Usage(
-                input_tokens=self.input,
-                output_tokens=self.output,
-                cache_read_tokens=self.cache_read,
-                cache_write_tokens=self.cache_write,
-            ),
+            usage=Usage(**self.tokens),
             cost=self.cost,
             unpriced=self.unpriced,
             oldest=self.oldest if self.oldest <= self.newest else None,

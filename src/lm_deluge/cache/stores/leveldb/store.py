@@ -142,7 +142,7 @@ class LevelDBStore:
     def _check_claim(self) -> None:
         found = self._db.get(b"format")
         if found == _FORMAT:
-            if self._is_of_format_1():
+            if self._has_any(ENTRY) and not self._has_any(FACTS):
                 self.close()
                 raise CacheVersionError(
                     f"{self._path} was written before the first release of lm_deluge. Give another directory. To keep "
@@ -157,10 +157,6 @@ class LevelDBStore:
             self.close()
             raise CacheFileError(f"{self._path} holds no cache yet.")
         self._db.put(b"format", _FORMAT)
-
-    def _is_of_format_1(self) -> bool:
-        """Whether no entry has facts beside it, as in the format that was never released."""
-        return self._has_any(ENTRY) and not self._has_any(FACTS)
 
     def _has_any(self, prefix: bytes) -> bool:
         with self._db.iterator(prefix=prefix, include_value=False) as keys:
@@ -326,18 +322,14 @@ class LevelDBStore:
     # Reading and writing
 
     def _value(self, db: Any, key: bytes) -> bytes | None:
-        try:
-            found: bytes | None = db.get(ENTRY + key)
-        except self._unreadable:
-            return b""
-        return found
+        return self._read_part(db, ENTRY + key, unreadable=b"")
 
-    def _read_part(self, db: Any, key: bytes) -> bytes | None:
+    def _read_part(self, db: Any, key: bytes, *, unreadable: bytes | None = None) -> bytes | None:
         """What is kept beside a value; None if it cannot be read, because the value is given all the same."""
         try:
             found: bytes | None = db.get(key)
         except self._unreadable:
-            return None
+            return unreadable
         return found
 
     def _stored(self, db: Any, key: bytes) -> Stored | None:

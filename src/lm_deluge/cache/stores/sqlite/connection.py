@@ -98,28 +98,20 @@ class Connection(sqlite3.Connection):
         Raises:
             CacheFileError: the file has a part that would run with the statement.
         """
-        self._guard.since = None
-        try:
-            return _execute(self, sql, parameters)
-        except sqlite3.DatabaseError as error:
-            if not _is_forbidden(error):
-                raise
-        return self._after_a_look(lambda: _execute(self, sql, parameters))
+        return self._executed(_execute, sql, parameters)
 
     def executemany(self, sql: str, parameters: Any) -> sqlite3.Cursor:
-        """As in ``sqlite3``.
+        """As in ``sqlite3``, and as ``execute``."""
+        return self._executed(_executemany, sql, list(parameters))
 
-        Raises:
-            CacheFileError: the file has a part that would run with the statement.
-        """
-        rows = list(parameters)
+    def _executed(self, execute: Callable[..., sqlite3.Cursor], sql: str, parameters: Any) -> sqlite3.Cursor:
         self._guard.since = None
         try:
-            return _executemany(self, sql, rows)
+            return execute(self, sql, parameters)
         except sqlite3.DatabaseError as error:
-            if not _is_forbidden(error):
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_AUTH:
                 raise
-        return self._after_a_look(lambda: _executemany(self, sql, rows))
+        return self._after_a_look(lambda: execute(self, sql, parameters))
 
     def look(self) -> None:
         """Look at the schema.
@@ -237,7 +229,3 @@ def _end(journal: Path) -> bytes:
     with open(descriptor, "rb") as file:  # noqa: PTH123
         file.seek(-min(len(_SUPER_JOURNAL), file.seek(0, os.SEEK_END)), os.SEEK_END)
         return file.read()
-
-
-def _is_forbidden(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_AUTH

@@ -1,6 +1,7 @@
 """All entries of a conversation: those whose keys begin with its own, which are neighbours in the index of keys."""
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,14 +27,10 @@ def find(
     reader: sqlite3.Connection, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
 ) -> list[list[tuple[bytes, bytes]]]:
     """As ``ConversationStore.find_many``."""
-    rows: dict[bytes, list[Row]] = {}
+    rows: defaultdict[bytes, list[Row]] = defaultdict(list)
     for different in batched(dict.fromkeys(conversations), _PAIRS_AT_ONCE):
         for row in _rows(reader, different):
-            conversation = conversation_of(row[0])
-            if conversation in rows:
-                rows[conversation].append(row)
-            else:
-                rows[conversation] = [row]
+            rows[conversation_of(row[0])].append(row)
     return [_given(rows.get(one, ()), preferred) for one, preferred in zip(conversations, own, strict=True)]
 
 

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from lm_deluge.cache._batched import batched
-from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, placeholders
+from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, execute_all, select_all
 
 __all__ = ["acquire", "release", "renew"]
 
@@ -31,31 +31,15 @@ def acquire(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, no
 def renew(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes, now: float, expires: float) -> list[bool]:
     """Prolong leases; for each key, whether ``holder`` still had it."""
     writer.execute("DELETE FROM leases WHERE expires <= ?", (now,))
-    for some in batched(keys, MAX_VARIABLES):
-        writer.execute(
-            f"UPDATE leases SET expires = ?2 WHERE holder = ?1 AND key IN ({placeholders(len(some))})",  # noqa: S608
-            (holder, expires, *some),
-        )
+    execute_all(writer, "UPDATE leases SET expires = ?2 WHERE holder = ?1 AND key IN", keys, (holder, expires))
     return _has(writer, keys, holder)
 
 
 def release(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) -> None:
     """Give leases back, if they are the holder's."""
-    for some in batched(keys, MAX_VARIABLES):
-        writer.execute(
-            f"DELETE FROM leases WHERE holder = ?1 AND key IN ({placeholders(len(some))})",  # noqa: S608
-            (holder, *some),
-        )
+    execute_all(writer, "DELETE FROM leases WHERE holder = ?1 AND key IN", keys, (holder,))
 
 
 def _has(writer: sqlite3.Connection, keys: Sequence[bytes], holder: bytes) -> list[bool]:
-    own: set[bytes] = set()
-    for some in batched(keys, MAX_VARIABLES):
-        own.update(
-            key
-            for (key,) in writer.execute(
-                f"SELECT key FROM leases WHERE holder = ?1 AND key IN ({placeholders(len(some))})",  # noqa: S608
-                (holder, *some),
-            )
-        )
+    own = {key for (key,) in select_all(writer, "SELECT key FROM leases WHERE holder = ?1 AND key IN", keys, (holder,))}
     return [key in own for key in keys]

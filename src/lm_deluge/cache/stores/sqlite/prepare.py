@@ -1,7 +1,6 @@
 """Making the tables of a file that was just opened, where it has none yet."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from lm_deluge.cache.stores.sqlite.connection import Connection
@@ -32,7 +31,8 @@ def prepare(connection: Connection, path: Path, is_wanted: Callable[[], bool]) -
         return
     if is_blank(connection):
         connection.execute(KEEPS_SHRINKABLE)
-    with _begun(connection, is_wanted):
+    when_free(connection, "BEGIN IMMEDIATE", is_wanted)
+    with transaction(connection):
         if is_ours(connection, path):
             return  # another process was faster
         if not is_blank(connection):
@@ -52,10 +52,3 @@ def is_ours(connection: Connection, path: Path) -> bool:
         return False
     check_version(path, read_pragma(connection, "user_version"))
     return True
-
-
-@contextlib.contextmanager
-def _begun(connection: Connection, is_wanted: Callable[[], bool]) -> Iterator[None]:
-    when_free(connection, "BEGIN IMMEDIATE", is_wanted)
-    with transaction(connection):
-        yield

@@ -14,7 +14,7 @@ from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Blob, Entry, Facts, Stored
 from lm_deluge.cache.facts import corrected
 from lm_deluge.cache.record import refers_of, refers_of_blob
-from lm_deluge.cache.stores._protocol import RebuildReport
+from lm_deluge.cache.stores import RebuildReport
 from lm_deluge.cache.stores.sqlite.check import read_blob
 from lm_deluge.cache.stores.sqlite.connection import connect
 from lm_deluge.cache.stores.sqlite.database import Database

@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from lm_deluge.cache._batched import batched
+import msgspec
+
 from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, Facts, Quarantined, Stored
 from lm_deluge.cache.stores.sqlite.connection import MOST_CELL_BYTES
 from lm_deluge.cache.stores.sqlite.schema import names_in
-from lm_deluge.cache.stores.sqlite.walk import MAX_VARIABLES, Page, placeholders, read_page, select_by_key
+from lm_deluge.cache.stores.sqlite.walk import execute_all, placeholders, select_all, select_by_key
 
 __all__ = [
     "COLUMNS",
@@ -28,7 +29,6 @@ __all__ = [
     "put",
     "quarantine",
     "quarantined",
-    "read_quarantined",
     "remove",
     "remove_quarantined",
     "stored",
@@ -83,11 +83,6 @@ def stored(row: Sequence[Any]) -> Stored:
     )
 
 
-def read_quarantined(reader: sqlite3.Connection, after: int | None) -> Page:
-    """A page of quarantined entries, as rows for ``quarantined``."""
-    return read_page(reader, "set_aside", QUARANTINED, after=after)
-
-
 def quarantined(row: Sequence[Any]) -> Quarantined:
     """A quarantined entry, from its row."""
     _, key, at, reason, response, request = row
@@ -104,7 +99,7 @@ def missing_blobs(connection: sqlite3.Connection, blobs: Mapping[bytes, Blob]) -
     """Those of some blobs that the file does not have."""
     if not blobs:
         return {}
-    had = {digest for (digest,) in _select(connection, "SELECT digest FROM blobs WHERE digest IN", list(blobs))}
+    had = {digest for (digest,) in select_all(connection, "SELECT digest FROM blobs WHERE digest IN", list(blobs))}
     return {digest: blob for digest, blob in blobs.items() if digest not in had}
 
 
@@ -136,7 +131,7 @@ def put(writer: sqlite3.Connection, entries: Collection[Entry], packed: Mapping[
 def remove(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     """Remove entries with different keys, and blobs that are no longer referred to; how many entries there were."""
     names = _names(writer, "entries", "key", keys)
-    removed = _execute(writer, "DELETE FROM entries WHERE key IN", keys)
+    removed = execute_all(writer, "DELETE FROM entries WHERE key IN", keys)
     _discount(writer, names)
     return removed
 
@@ -174,13 +169,13 @@ def _quarantine_unread(writer: sqlite3.Connection, key: bytes, reason: str, now:
 def remove_quarantined(writer: sqlite3.Connection, rowids: Sequence[int]) -> None:
     """Remove what was quarantined, and the blobs that are no longer referred to."""
     names = _names(writer, "set_aside", "rowid", rowids)
-    _execute(writer, "DELETE FROM set_aside WHERE rowid IN", rowids)
+    execute_all(writer, "DELETE FROM set_aside WHERE rowid IN", rowids)
     _discount(writer, names)
 
 
 def delete_quarantined(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     """Remove what was quarantined under some keys, and the blobs that are no longer referred to; how much there was."""
-    rowids = [rowid for (rowid,) in _select(writer, "SELECT rowid FROM set_aside WHERE key IN", keys)]
+    rowids = [rowid for (rowid,) in select_all(writer, "SELECT rowid FROM set_aside WHERE key IN", keys)]
     remove_quarantined(writer, rowids)
     return len(rowids)
 
@@ -253,33 +248,17 @@ def _count(writer: sqlite3.Connection, changes: Mapping[bytes, int]) -> None:
         )
         fewer = [digest for digest, change in changed if change < 0]
         unheld = "SELECT digest FROM holders WHERE count <= 0 AND digest IN"
-        orphans = [digest for (digest,) in _select(writer, unheld, fewer)]
+        orphans = [digest for (digest,) in select_all(writer, unheld, fewer)]
         held = Counter(_names(writer, "blobs", "digest", orphans))
-        _execute(writer, "DELETE FROM blobs WHERE digest IN", orphans)
-        _execute(writer, "DELETE FROM holders WHERE digest IN", orphans)
+        execute_all(writer, "DELETE FROM blobs WHERE digest IN", orphans)
+        execute_all(writer, "DELETE FROM holders WHERE digest IN", orphans)
         changes = {digest: -count for digest, count in held.items()}
 
 
 def _names(connection: sqlite3.Connection, table: str, column: str, keys: Sequence[bytes | int]) -> Iterator[bytes]:
     """All names of blobs to which some rows refer."""
-    cells = _select(connection, f"SELECT {_REFERS} FROM {table} WHERE {column} IN", keys)  # noqa: S608
+    cells = select_all(connection, f"SELECT {_REFERS} FROM {table} WHERE {column} IN", keys)  # noqa: S608
     return chain.from_iterable(names_in(cell) for (cell,) in cells if cell is not None)
-
-
-def _select(connection: sqlite3.Connection, select: str, keys: Sequence[bytes | int]) -> list[tuple[Any, ...]]:
-    """The rows of many keys; unlike ``select_by_key``, not without those that cannot be read."""
-    rows: list[tuple[Any, ...]] = []
-    for some in batched(keys, MAX_VARIABLES):
-        rows += connection.execute(f"{select} ({placeholders(len(some))})", some).fetchall()
-    return rows
-
-
-def _execute(writer: sqlite3.Connection, statement: str, keys: Sequence[bytes | int]) -> int:
-    """Do something to the rows of many keys; how many there were."""
-    count = 0
-    for some in batched(keys, MAX_VARIABLES):
-        count += writer.execute(f"{statement} ({placeholders(len(some))})", some).rowcount
-    return count
 
 
 def _insert(writer: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, ...]], otherwise: str = "") -> None:
@@ -293,26 +272,9 @@ def _insert(writer: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, .
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:
-    facts = entry.facts
-    return (
-        entry.key,
-        entry.namespace,
-        facts.created,
-        facts.asked,
-        facts.model,
-        facts.finish_reason,
-        facts.input_tokens,
-        facts.output_tokens,
-        facts.cache_read_tokens,
-        facts.cache_write_tokens,
-        facts.cost,
-        facts.run or None,
-        entry.expires,
-        None,
-        entry.value,
-        entry.request,
-        b"".join(entry.refers) or None,
-    )
+    *facts, run = msgspec.structs.astuple(entry.facts)  # in the order of the columns
+    refers = b"".join(entry.refers) or None
+    return entry.key, entry.namespace, *facts, run or None, entry.expires, None, entry.value, entry.request, refers
 
 
 def _bytes(cell: object) -> bytes:

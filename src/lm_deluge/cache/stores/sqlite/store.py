@@ -18,7 +18,7 @@ from lm_deluge.cache._batched import batched
 from lm_deluge.cache.codec import compress
 from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores._protocol import RebuildReport
+from lm_deluge.cache.stores import RebuildReport
 from lm_deluge.cache.stores.sqlite import leases, rows
 from lm_deluge.cache.stores.sqlite.check import problems, read_blob
 from lm_deluge.cache.stores.sqlite.database import Database, Synchronous
@@ -205,7 +205,7 @@ class SqliteStore:
         position: int | None = None
         while True:
             with self._database.reading() as reader:
-                page = rows.read_quarantined(reader, position)
+                page = read_page(reader, "set_aside", rows.QUARANTINED, after=position)
             yield from map(rows.quarantined, page.rows)
             if page.position is None:
                 return

@@ -4,13 +4,23 @@ SQLite gives up a statement at the first damaged page. The rows beyond it are fo
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
 from lm_deluge.cache._batched import batched
 
-__all__ = ["MAX_VARIABLES", "Page", "is_damage", "placeholders", "read_page", "select_by_key", "walk"]
+__all__ = [
+    "MAX_VARIABLES",
+    "Page",
+    "execute_all",
+    "is_damage",
+    "placeholders",
+    "read_page",
+    "select_all",
+    "select_by_key",
+    "walk",
+]
 
 MAX_VARIABLES = 500
 """How many keys go into one statement. SQLite's own limit is 32,766; a longer statement is not faster."""
@@ -76,6 +86,29 @@ def select_by_key(reader: sqlite3.Connection, select: str, keys: Sequence[bytes]
                         raise
                     unreadable.append(key)
     return rows, unreadable
+
+
+def select_all(reader: sqlite3.Connection, select: str, keys: Iterable[Any], before: Row = ()) -> list[Row]:
+    """The rows of many keys; unlike ``select_by_key``, not without those that cannot be read.
+
+    Args:
+        reader: reads the file.
+        select: a statement that ends in ``IN``.
+        keys: any number of them.
+        before: the parameters that come before them.
+    """
+    rows: list[Row] = []
+    for some in batched(keys, MAX_VARIABLES):
+        rows += reader.execute(f"{select} ({placeholders(len(some))})", [*before, *some]).fetchall()
+    return rows
+
+
+def execute_all(writer: sqlite3.Connection, statement: str, keys: Iterable[Any], before: Row = ()) -> int:
+    """Do something to the rows of many keys, with parameters as in ``select_all``; how many there were."""
+    count = 0
+    for some in batched(keys, MAX_VARIABLES):
+        count += writer.execute(f"{statement} ({placeholders(len(some))})", [*before, *some]).rowcount
+    return count
 
 
 def walk(
