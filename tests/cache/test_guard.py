@@ -416,6 +416,39 @@ def test_an_object_of_the_users_is_left_alone_and_given_what_it_missed(monkeypat
     assert all(asyncio.run(back()))
 
 
+def test_an_object_with_a_coroutine_for_put_alone_is_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_deluge.cache import breaker
+    from lm_deluge.cache.user import UserCache
+
+    monkeypatch.setattr(breaker, "_PAUSE", 0.05)
+    monkeypatch.setattr(breaker, "_APART", 0.0)
+
+    class Mixed:
+        away = True
+
+        def get(self, prompt: Conversation) -> APIResponse | None:
+            if self.away:
+                raise OSError("away")
+            return answer(1)
+
+        async def put(self, prompt: Conversation, response: APIResponse) -> None:
+            """It keeps nothing."""
+
+    mine = Mixed()
+    cache = UserCache(mine).for_run(RunContext())
+
+    def is_hit() -> bool:
+        try:
+            return asyncio.run(cache.get_many([Prompt(Conversation.user("a"))]))[0].response is not None
+        except CacheError:
+            return False
+
+    for _ in range(5):
+        assert not is_hit()
+    mine.away = False
+    until(is_hit)
+
+
 @pytest.mark.parametrize("single_flight", [False, True])
 def test_a_run_beside_a_store_that_hangs(make_client: Any, emulator: Any, single_flight: bool) -> None:
     store = Away()

@@ -260,20 +260,19 @@ class Guard:
                 state.breaker.failed(leave, self._clock())
 
     def _hand_over(self, state: _State, leave: Leave) -> None:
-        kept = state.spill.kept
-        if self._taker is None:
-            return
+        kept = 0 if self._taker is None else state.spill.kept
         try:
             if leave == "probe" and self._probe is not None:
                 self._probe()
             state.answers = True
             while True:
-                state.spill.take_in(self._taker)
-                for run in list(state.runs.values()):
-                    self._taker.record_run(run)
-                    state.runs.pop(run.id, None)
+                if self._taker is not None:
+                    state.spill.take_in(self._taker)
+                    for run in list(state.runs.values()):
+                        self._taker.record_run(run)
+                        state.runs.pop(run.id, None)
                 with state.lock:
-                    if not state.spill.kept and not state.runs:
+                    if self._taker is None or not (state.spill.kept or state.runs):
                         state.breaker.succeeded(leave)
                         break
         except Exception as error:  # noqa: BLE001 - what it has not taken is kept, and tried again
