@@ -5,9 +5,10 @@
 
 import asyncio
 import contextlib
+import functools
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -203,7 +204,7 @@ class Core:
         if store is None:
             self.guarded.put_many(entries)
             return None
-        puts = [(item.loop, _storing(store, entry)) for item, entry in zip(items, entries, strict=True)]
+        puts = [(item.loop, functools.partial(store.store, entry)) for item, entry in zip(items, entries, strict=True)]
         outcomes: Sequence[BaseException | None] = self.guarded.put_each(entries, lambda: all_on(puts))
         return outcomes
 
@@ -322,10 +323,6 @@ class Core:
         if self._bounded is None:
             raise ConfigError(f"{self.location} cannot be limited: max_bytes= needs SqliteCache or MemoryCache.")
         self._bounded.limit(max_bytes)
-
-
-def _storing(store: AwaitableStore, entry: Entry) -> Callable[[], Awaitable[None]]:
-    return lambda: store.store(entry)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

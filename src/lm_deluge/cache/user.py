@@ -7,6 +7,7 @@ for a while (``guard``).
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import sqlite3
 import threading
@@ -211,7 +212,7 @@ class UserCache:
         """Called in the writer's thread."""
         outcomes: list[BaseException | None]
         if inspect.iscoroutinefunction(self._cache.put):
-            calls = [(put.loop, self._putting(put)) for put in puts]
+            calls = [(put.loop, functools.partial(self._cache.put, put.prompt, put.response)) for put in puts]
             try:
                 outcomes = self._guard.call(lambda: one_went_well(all_on(calls)))
             except CacheError as error:
@@ -225,9 +226,6 @@ class UserCache:
             self._guard.keep([self._entries.entry(put.prompt, put.response) for put in missed])
             _owing.add(self)
         return outcomes
-
-    def _putting(self, put: "_Put") -> Callable[[], Awaitable[Any]]:
-        return lambda: self._cache.put(put.prompt, put.response)
 
     def _put_there(self, puts: "Sequence[_Put]") -> list[BaseException | None]:
         """Call ``put`` for all of them in the object's own thread."""
@@ -323,15 +321,13 @@ class _Taker:
 
     def put_many(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            self._put(entry)
+            request = unpack_request(entry.request, blobs_in(entry.blobs))
+            response = decode(entry.key, entry.value).response
+            put = functools.partial(self._cache.put, request.conversation, response)
+            self._guard().workers.call(put, patience=_PATIENCE)
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         return False  # nothing of it is looked up
-
-    def _put(self, entry: Entry) -> None:
-        request = unpack_request(entry.request, blobs_in(entry.blobs))
-        response = decode(entry.key, entry.value).response
-        self._guard().workers.call(lambda: self._cache.put(request.conversation, response), patience=_PATIENCE)
 
     def record_run(self, run: Run) -> None:
         """Nothing: the object keeps no accounts."""

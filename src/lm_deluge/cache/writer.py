@@ -90,10 +90,10 @@ class Write:
                 _log.exception("what should have followed a write failed")
 
 
-def written(key: bytes | None = None, failure: Exception | None = None) -> Write:
-    """A write that is over already."""
+def written(key: bytes) -> Write:
+    """A write that has gone well already."""
     write = Write(key)
-    write.finish(failure)
+    write.finish(None)
     return write
 
 

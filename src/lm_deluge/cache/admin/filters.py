@@ -59,25 +59,17 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             stored: the entry.
             runs: the store's runs by id, as ``runs_of`` gives them; needed for ``run`` and ``tag`` only.
         """
-        facts = stored.facts
-        if self.namespace is not None and stored.namespace != self.namespace:
-            return False
-        if self.key and not has_id(stored.key, self.key):
-            return False
-        if (self.older_than is not None or self.newer_than is not None) and facts.created <= 0:
-            return False
-        if self.older_than is not None and facts.created >= self.older_than:
-            return False
-        if self.newer_than is not None and facts.created < self.newer_than:
-            return False
-        if self.model is not None and not any(
-            name is not None and fnmatchcase(name, self.model) for name in (facts.asked, facts.model)
-        ):
-            return False
-        if not self.needs_runs:
-            return True
-        bought_by = (runs or {}).get(facts.run)
-        return bought_by is not None and self.matches_run(bought_by)
+        facts, created = stored.facts, stored.facts.created
+        names = [name for name in (facts.asked, facts.model) if name is not None]
+        run = (runs or {}).get(facts.run)
+        return (
+            (self.namespace is None or stored.namespace == self.namespace)
+            and (not self.key or has_id(stored.key, self.key))
+            and (self.older_than is None or 0 < created < self.older_than)
+            and (self.newer_than is None or (created > 0 and created >= self.newer_than))
+            and (self.model is None or any(fnmatchcase(name, self.model) for name in names))
+            and (not self.needs_runs or (run is not None and self.matches_run(run)))
+        )
 
     def matches_run(self, run: Run) -> bool:
         """Whether a run is chosen, by its name or id and its tags."""

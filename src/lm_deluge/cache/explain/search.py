@@ -210,7 +210,11 @@ class _Index:
             DamagedEntryError: it does not unpack.
         """
         names, compared = self._parts_of(request, read_blobs)
-        texts = [(name, self._look(item, read_blobs)) for name, item in compared.items() if not self._knows(name)]
+        texts = [
+            (name, self._look(item, read_blobs))
+            for name, item in compared.items()
+            if self._pieces.get(name) not in self._compared
+        ]
         for name in names:
             if (piece := self._pieces.get(name)) is None:
                 piece = self._pieces[name] = len(self._holders)
@@ -233,7 +237,7 @@ class _Index:
             for piece, share in self._alike(self._look(item, read_blobs)[1]).items():
                 likeness[piece] = max(share, likeness.get(piece, 0.0))
         likeness.update({self._pieces[name]: 1.0 for name in names if name in self._pieces})
-        weights = {piece: share * self._rarity(piece) for piece, share in likeness.items()}
+        weights = {piece: share * log(1 + self._count / len(self._holders[piece])) for piece, share in likeness.items()}
         scores: dict[int, float] = {}
         work = _WORK
         for piece in heapq.nlargest(_WORK // 10, weights, key=weights.__getitem__):
@@ -259,12 +263,6 @@ class _Index:
                 for piece in pieces:
                     shares[piece] = shares.get(piece, 0.0) + weight
         return {piece: share / total for piece, share in shares.items()}
-
-    def _rarity(self, piece: int) -> float:
-        return log(1 + self._count / len(self._holders[piece]))
-
-    def _knows(self, name: Hashable) -> bool:
-        return self._pieces.get(name) in self._compared
 
     def _parts_of(self, request: bytes, read_blobs: ReadBlobs) -> tuple[set[Hashable], dict[Hashable, Message | bytes]]:
         """Names of the messages and nodes of a request, and the messages that are compared by their words, by name."""

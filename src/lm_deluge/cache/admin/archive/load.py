@@ -6,6 +6,7 @@ not fit is left out and named.
 
 import hashlib
 import os
+from contextlib import closing
 
 import msgspec
 
@@ -124,7 +125,7 @@ def load(
     """
     check_namespace(namespace)
     incoming = Incoming(store, on_conflict=on_conflict, dry_run=dry_run)
-    with SharedLines() as shared:
+    with closing(SharedLines()) as shared:
         return _Load(store, incoming, shared, namespace=namespace, dry_run=dry_run).run(source, max_line_bytes)
 
 
@@ -224,7 +225,9 @@ class _Load:
         packed = PackedRequest(b"", (), {})
         if request is not None:
             check_depth(msgspec.to_builtins(request.parameters))
-            packed = _packed(request)
+            if not 0 <= request.sample < 2**63:
+                raise DamagedEntryError(f"its sample is {request.sample}")
+            packed = request.pack()
         if request is None or request.redacted:
             if namespace != line.namespace:
                 raise DamagedEntryError(f"it cannot be moved to {namespace!r}: a key needs the request as it was")
@@ -256,12 +259,6 @@ class _Load:
         if self._journal is not None and run.id not in self._runs:
             self._journal.record_run(run)
             self._runs.add(run.id)
-
-
-def _packed(request: StoredRequest) -> PackedRequest:
-    if not 0 <= request.sample < 2**63:
-        raise DamagedEntryError(f"its sample is {request.sample}")
-    return request.pack()
 
 
 def _header(raw: RawLine, source: Source) -> Header:

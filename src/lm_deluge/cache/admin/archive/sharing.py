@@ -6,8 +6,7 @@ that name the one before. It depends on the messages alone, so requests that beg
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -96,17 +95,12 @@ class SharedLines:
 
     def __init__(self) -> None:
         # Without a name where the system allows it, and never readable by others.
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by __exit__
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by close()
         self._shared: dict[bytes, _Shared] = {}
         self._recent: Recent[str, Line] = Recent()
         self._prefixes: Recent[str, Conversation] = Recent()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def add(self, name: str, data: bytes, line: Line) -> None:

@@ -113,7 +113,7 @@ def prune(
         )
         if keep_bytes is not None:
             excess = size - keep_bytes + room if size > keep_bytes else 0.0
-            may_go = _longest_unused(may_go, excess, size / max(_entry_bytes(whole), 1))
+            may_go = _longest_unused(may_go, excess, size / max(sum(stored.size for stored in whole.scan()), 1))
         done = _remove(whole, may_go, dry_run=dry_run)
         removed += done
         # Only stores with size limits shrink at once. Others, such as LevelDB, must not lose more entries for it.
@@ -144,10 +144,6 @@ def _longest_unused(may_go: Iterable[_Candidate], excess: float, disk_share: flo
             return
         excess -= candidate.size * disk_share
         yield candidate
-
-
-def _entry_bytes(store: ScanStore) -> int:
-    return sum(stored.size for stored in store.scan())
 
 
 def _remove(store: ScanStore, found: Iterable[_Candidate], *, dry_run: bool) -> PruneReport:

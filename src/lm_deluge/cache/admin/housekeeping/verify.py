@@ -2,7 +2,6 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 
 import msgspec
 
@@ -176,7 +175,10 @@ class _Check:
             found = self._scan.read(keys)  # again, because others may have stored better ones meanwhile
             mended = [entry for stored in found if stored is not None and (entry := self._mended(stored)) is not None]
             self._store.put_many(mended)
-            self._keep_use(found)
+            if isinstance(self._store, BoundedStore):
+                for stored in found:
+                    if stored is not None and stored.used is not None:
+                        self._store.touch([stored.key], now=stored.used)
 
     def _mended(self, stored: Stored) -> Entry | None:
         """The entry with its facts put right, and without its request if that cannot be read; None if it is damaged."""
@@ -196,12 +198,6 @@ class _Check:
             refers=refers_of(data) if data else (),
             blobs={} if packed is None else packed.blobs,
         )
-
-    def _keep_use(self, found: Sequence[Stored | None]) -> None:
-        if isinstance(self._store, BoundedStore):
-            for stored in found:
-                if stored is not None and stored.used is not None:
-                    self._store.touch([stored.key], now=stored.used)
 
     def _report(self, kind: str, problem: Problem) -> None:
         self._counts[kind] += 1

@@ -53,6 +53,7 @@ __all__ = ["LevelDBStore"]
 _REQUEST = b"r"
 _FORMAT = b"lm_deluge"
 _NAME_BYTES = 32
+_AT_ONCE = 256  # pairs
 _PLACE_AT = len(QUARANTINED) + 8  # where the key of what was quarantined begins, behind the time
 
 _open_here: "weakref.WeakSet[LevelDBStore]" = weakref.WeakSet()  # and not only a copy of it
@@ -132,8 +133,10 @@ class LevelDBStore:
     def _claim(self) -> None:
         try:
             self._check_claim()
-        except self._error as error:
+        except BaseException as error:
             self.close()
+            if not isinstance(error, self._error):
+                raise
             raise CacheFileError(
                 f"The LevelDB in {self._path} is damaged ({error}). Restore it from a copy, or mend it with "
                 "plyvel.repair_db()."
@@ -143,7 +146,6 @@ class LevelDBStore:
         found = self._db.get(b"format")
         if found == _FORMAT:
             if self._has_any(ENTRY) and not self._has_any(FACTS):
-                self.close()
                 raise CacheVersionError(
                     f"{self._path} was written before the first release of lm_deluge. Give another directory. To keep "
                     "its answers, export them with the program that wrote it (deluge cache export), and import them "
@@ -151,10 +153,8 @@ class LevelDBStore:
                 )
             return
         if found is not None or self._has_any(b""):
-            self.close()
             raise CacheFileError(f"{self._path} is a LevelDB of another program. Give another directory.")
         if self._read_only:
-            self.close()
             raise CacheFileError(f"{self._path} holds no cache yet.")
         self._db.put(b"format", _FORMAT)
 
@@ -358,17 +358,15 @@ class LevelDBStore:
             keys = iter(sorted(keys, key=lambda key: created.get(key, 0.0), reverse=True))
         return batched(keys, size)
 
-    def _pairs(
-        self, prefix: bytes, *, values: bool = True, check: bool = False, size: int = 256
-    ) -> Iterator[tuple[bytes, bytes]]:
+    def _pairs(self, prefix: bytes, *, values: bool = True, check: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Keys that start with ``prefix``, and what they hold. A few at a time, so that no iterator stays open."""
         after = prefix
         while True:
             options = {"include_value": values, "verify_checksums": check, "include_start": after == prefix}
             with self._opened() as db, db.iterator(start=after, stop=end_of(prefix), **options) as found:
-                some = [item if values else (item, b"") for item in islice(found, size)]
+                some = [item if values else (item, b"") for item in islice(found, _AT_ONCE)]
             yield from some
-            if len(some) < size:
+            if len(some) < _AT_ONCE:
                 return
             after = some[-1][0]
 

@@ -36,6 +36,7 @@ from lm_deluge.errors import CacheError, CacheFileError, CacheVersionError
 __all__ = ["RedisStore"]
 
 _FORMAT = 1
+_PARTS = (b"value", b"request", b"facts")  # of an entry
 _SOON_MS = 60_000  # a blob with less time left is sent again: it could expire before its entry arrives
 _FOR_EVER = -1  # PTTL of a key that does not expire
 _LAST_MS = 2**62
@@ -131,12 +132,8 @@ class RedisStore:
         for some in pieces_of(entries):
             commands = self._blob_commands(some)
             for entry in some:
-                about = About(entry.namespace, entry.facts, entry.refers, entry.expires)
-                for kind, content in (
-                    (b"value", entry.value),
-                    (b"request", entry.request),
-                    (b"facts", encode(about)),
-                ):
+                facts = encode(About(entry.namespace, entry.facts, entry.refers, entry.expires))
+                for kind, content in zip(_PARTS, (entry.value, entry.request, facts), strict=True):
                     commands.append(("SET", self._name(kind, entry.key), content, *_until(entry.expires)))
             commands += self._note_commands(some)
             self._used.all_or_none(commands)
@@ -144,7 +141,7 @@ class RedisStore:
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         if not isinstance(value, bytes):
             return False
-        names = [self._name(kind, key) for kind in (b"value", b"request", b"facts")]
+        names = [self._name(kind, key) for kind in _PARTS]
         (request,) = self._used.get_many(names[1:2])
         quarantined = Quarantined(key=key, when=time.time(), reason=reason, value=value, request=request or b"")
         moved = self._used.run(QUARANTINE, [*names, self._prefix + b"aside"], [value, encode(quarantined)])
@@ -185,23 +182,8 @@ class RedisStore:
 
     def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
         about = self._about(keys)
-        found: list[Stored | None] = []
-        for key, value, request in zip(keys, self._get(b"value", keys), self._get(b"request", keys), strict=True):
-            if value is None:
-                found.append(None)
-                continue
-            of = about[key]
-            found.append(
-                Stored(
-                    key=key,
-                    namespace=of.namespace,
-                    value=value,
-                    request=request or b"",
-                    facts=of.facts,
-                    expires=of.expires,
-                )
-            )
-        return found
+        parts = zip(keys, self._get(b"value", keys), self._get(b"request", keys), strict=True)
+        return [None if value is None else about[key].stored(key, value, request) for key, value, request in parts]
 
     def read_blobs(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
         found = zip(names, map(unpack_blob, self._get(b"blob", names)), strict=True)
@@ -211,8 +193,7 @@ class RedisStore:
         """Remove entries; how many there were. Their blobs stay."""
         deleted = 0
         for some in batched(keys, KEYS_AT_ONCE):
-            kinds = (b"value", b"request", b"facts")
-            commands: list[Command] = [("DEL", *[self._name(kind, key) for key in some]) for kind in kinds]
+            commands: list[Command] = [("DEL", *[self._name(kind, key) for key in some]) for kind in _PARTS]
             gone = self._used.all_or_none(commands)[0]
             deleted += gone if isinstance(gone, int) else 0
         return deleted
@@ -234,7 +215,7 @@ class RedisStore:
 
     def usage(self) -> Mapping[str, int]:
         """As the protocol says; ``bytes`` are those of values, requests, facts and blobs in the server's memory."""
-        count = dict.fromkeys((b"value", b"request", b"facts", b"blob"), 0)
+        count = dict.fromkeys((*_PARTS, b"blob"), 0)
         size = 0
         for kind in count:
             for keys in self._scan(kind, KEYS_AT_ONCE):
@@ -269,10 +250,8 @@ class RedisStore:
         for name, left in zip(names, self._left(names), strict=True):
             if left is not None and left < 0:
                 yield f"blob {name.hex()[:16]}… is missing"
-        quarantined, runs = (
-            self._used.list_length(self._prefix + b"aside"),
-            self._used.field_count(self._prefix + b"runs"),
-        )
+        quarantined = self._used.list_length(self._prefix + b"aside")
+        runs = self._used.field_count(self._prefix + b"runs")
         if lost := quarantined - sum(1 for _ in self.quarantined()):
             yield f"{lost} of {quarantined} quarantined entries do not decode"
         if lost := runs - sum(1 for _ in self.runs()):

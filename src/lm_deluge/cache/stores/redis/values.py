@@ -5,7 +5,7 @@ from typing import TypeVar
 import msgspec
 
 from lm_deluge.cache.codec import compress, decompress
-from lm_deluge.cache.entry import Blob, Facts, Quarantined
+from lm_deluge.cache.entry import Blob, Facts, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.errors import DamagedEntryError
 
@@ -21,6 +21,13 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc
     facts: Facts = Facts()
     refers: tuple[bytes, ...] = ()
     expires: float | None = None
+
+    def stored(self, key: bytes, value: bytes, request: bytes | None) -> Stored:
+        """The whole entry."""
+        namespace, expires = self.namespace, self.expires
+        return Stored(
+            key=key, namespace=namespace, value=value, request=request or b"", facts=self.facts, expires=expires
+        )
 
 
 class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):

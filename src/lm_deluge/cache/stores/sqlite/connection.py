@@ -46,10 +46,10 @@ _executemany = sqlite3.Connection.executemany
 class _Guard:
     """What SQLite asks while it prepares and executes. It does not refer to the connection, which is freed at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.open = False
         self.since: float | None = None  # when the statement was first seen executing
-        self.path: Path | None = None
 
     def authorize(self, action: int, first: Any, second: Any, database: Any, inner: Any) -> int:
         """Whether a part of a statement may be prepared. ``inner`` is the view or the trigger that asks for it."""
@@ -63,7 +63,7 @@ class _Guard:
         now = time.monotonic()
         if self.since is None:
             self.since = now
-        if now - self.since <= _SECONDS or self.path is None:
+        if now - self.since <= _SECONDS:
             return False
         return now - self.since > _SECONDS + os.stat(self.path).st_size / _BYTES_PER_SECOND  # noqa: PTH116
 
@@ -72,15 +72,12 @@ class Connection(sqlite3.Connection):
     """One connection. Use ``execute`` and ``executemany`` for all statements."""
 
     _guard: _Guard
-    _path: Path
     _seen: list[Row] | None
     _damaged: bool
 
     def begin(self, path: Path, *, damaged: bool) -> None:
         """Set the limits, before the first statement."""
-        self._guard = _Guard()
-        self._guard.path = path
-        self._path = path
+        self._guard = _Guard(path)
         self._seen = None
         self._damaged = damaged
         self.text_factory = bytes  # a damaged file may hold text that is not UTF-8
@@ -153,7 +150,7 @@ class Connection(sqlite3.Connection):
         # As much as can be read: SQLite has read no more of it.
         rows = [row[1:] for row in walk(self, "sqlite_schema", PART)] if self._damaged else self._rows()
         if rows != self._seen:
-            refuse_foreign_parts(rows, self._path)
+            refuse_foreign_parts(rows, self._guard.path)
             self._seen = rows
 
     def _rows(self) -> list[Row]:

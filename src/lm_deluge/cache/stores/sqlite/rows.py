@@ -138,32 +138,26 @@ def remove(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
 
 def quarantine(writer: sqlite3.Connection, key: bytes, value: object, reason: str, now: float) -> bool:
     """Move an entry to the table ``set_aside`` if it still has the value; whether it had. Its blobs are kept."""
-    if not value and _quarantine_unread(writer, key, reason, now):
-        return True
-    # Another process may have stored a good one meanwhile.
-    moved = writer.execute(
-        "INSERT INTO set_aside (key, at, reason, refers, response, request) "
-        # A cell that damage turned into text is read as bytes.
-        "SELECT key, ?1, ?2, refers, response, request FROM entries "
-        "WHERE key = ?3 AND (response IS ?4 OR typeof(response) = 'text' AND CAST(response AS BLOB) IS ?4)",
-        (now, reason, key, value),
-    )
-    if moved.rowcount:
+    moved = 0
+    if not value:  # it may be too long to be read, and then only its length is kept
+        moved = writer.execute(
+            "INSERT INTO set_aside (key, at, reason, refers) "  # noqa: S608
+            f"SELECT key, ?1, ?2 || ': it has ' || length(response) || ' bytes', {_REFERS} FROM entries "
+            "WHERE key = ?3 AND typeof(response) = 'blob' AND length(response) > ?4",
+            (now, reason, key, MOST_CELL_BYTES),
+        ).rowcount
+    if not moved:
+        # Another process may have stored a good one meanwhile.
+        moved = writer.execute(
+            "INSERT INTO set_aside (key, at, reason, refers, response, request) "
+            # A cell that damage turned into text is read as bytes.
+            "SELECT key, ?1, ?2, refers, response, request FROM entries "
+            "WHERE key = ?3 AND (response IS ?4 OR typeof(response) = 'text' AND CAST(response AS BLOB) IS ?4)",
+            (now, reason, key, value),
+        ).rowcount
+    if moved:
         writer.execute("DELETE FROM entries WHERE key = ?", (key,))
-    return moved.rowcount > 0
-
-
-def _quarantine_unread(writer: sqlite3.Connection, key: bytes, reason: str, now: float) -> bool:
-    """Move an entry with a value that is too long to be read. Only its length is kept."""
-    moved = writer.execute(
-        "INSERT INTO set_aside (key, at, reason, refers) "  # noqa: S608
-        f"SELECT key, ?1, ?2 || ': it has ' || length(response) || ' bytes', {_REFERS} FROM entries "
-        "WHERE key = ?3 AND typeof(response) = 'blob' AND length(response) > ?4",
-        (now, reason, key, MOST_CELL_BYTES),
-    )
-    if moved.rowcount:
-        writer.execute("DELETE FROM entries WHERE key = ?", (key,))
-    return moved.rowcount > 0
+    return moved > 0
 
 
 def remove_quarantined(writer: sqlite3.Connection, rowids: Sequence[int]) -> None:
