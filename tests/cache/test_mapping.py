@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lm_deluge.cache import DistributedDictCache
+from lm_deluge.cache import DistributedDictCache, ResponseCache
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.stores import AwaitableStore
 from lm_deluge.cache.stores.mapping import MappingStore
@@ -327,3 +327,16 @@ def test_closing_leaves_the_object_alone() -> None:
         cache.put(prompt("p"), answer("x"))
     assert len(mapping) == 2
     assert not inspect.iscoroutinefunction(mapping.get)
+
+
+def test_an_awaitable_store_on_this_machine_is_waited_for() -> None:
+    class Near(MappingStore):
+        patience = None  # type: ignore[assignment]
+
+    async def main() -> None:
+        with ResponseCache(Near(Modal(), "default")) as cache:
+            await cache.store(prompt("p"), answer("x"))
+            (found,) = await cache.get_many([prompt("p")])
+            assert found.response is not None
+
+    asyncio.run(main())

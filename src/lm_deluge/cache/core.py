@@ -82,6 +82,7 @@ class Core:
         guarded: the store behind its guard, where it needs one (``guarded``); else the store.
         has_guard: whether it has one.
         leases: where all who share the cache agree on who fetches an answer.
+        awaitable: the store, where its calls are awaited; else None.
         writer: writes entries behind the running commit.
         readers: where lookups run that block.
     """
@@ -120,7 +121,8 @@ class Core:
         self._bounded = backend if isinstance(backend, BoundedStore) else None
         if max_bytes is not None:
             self._limit(max_bytes)
-        self._awaits = backend if isinstance(backend, AwaitableStore) and backend.async_put is not None else None
+        # A store on this machine is always waited for, in a thread.
+        self.awaitable = backend if self.has_guard and isinstance(backend, AwaitableStore) else None
         self.writer: Writer[Submitted] = Writer(self._put_all)
         self._accounts: Writer[Run] = Writer(self._record_all)
         # What is on another machine may take its time, and then prompts must not queue up behind each other.
@@ -200,8 +202,8 @@ class Core:
 
     def _put_all(self, items: "Sequence[Submitted]") -> Sequence[BaseException | None] | None:
         entries = [item.entry() for item in items]
-        store = self._awaits
-        if store is None:
+        store = self.awaitable
+        if store is None or store.async_put is None:
             self.guarded.put_many(entries)
             return None
         puts = [(item.loop, functools.partial(store.store, entry)) for item, entry in zip(items, entries, strict=True)]

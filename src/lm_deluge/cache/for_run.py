@@ -18,7 +18,7 @@ from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.lookup import IN_FLIGHT_SECONDS, MISS, Lookup
 from lm_deluge.cache.record import unpack_request
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores import AwaitableStore, ScanStore
+from lm_deluge.cache.stores import ScanStore
 from lm_deluge.cache.writer import Write
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -41,7 +41,6 @@ class RunCache:
         self._store = cache.backend
         self._run = run
         self._lookup = Lookup(cache, run.parameters)
-        self._awaits = self._store if isinstance(self._store, AwaitableStore) else None
         self._guarded = cache.guarded
         self._arrived = not cache.has_guard
         self._searcher: Searcher | None = None
@@ -130,12 +129,12 @@ class RunCache:
         ).short
 
     async def _get_keys(self, keys: Callable[[], list[bytes]], oldest: float | None) -> list[Found]:
-        store = self._awaits
-        if store is not None:
-            if store.async_get is not None:
-                return await look_up_all(lambda key: self._fetch(key, oldest), keys())
+        store = self._cache.awaitable
+        if store is None:
+            return await self._call(lambda: self._lookup.get(self._guarded, keys(), oldest))
+        if store.async_get is None:
             return await self._call(lambda: self._read_each(keys(), oldest))
-        return await self._call(lambda: self._lookup.get(self._guarded, keys(), oldest))
+        return await look_up_all(lambda key: self._fetch(key, oldest), keys())
 
     async def _call(self, function: Callable[[], T]) -> T:
         if not self._store.blocks:
