@@ -11,13 +11,11 @@ import msgspec
 from lm_deluge._threads import in_thread
 from lm_deluge.cache._each import look_up_all
 from lm_deluge.cache.codec import try_decode
-from lm_deluge.cache.core import Context, Core, running_loop
+from lm_deluge.cache.core import Core, running_loop
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.found import Asked, Found, RunContext
-from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.lookup import IN_FLIGHT_SECONDS, MISS, Lookup
 from lm_deluge.cache.record import unpack_request
-from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores import ScanStore
 from lm_deluge.cache.writer import Write
 from lm_deluge.request import Parameters
@@ -36,6 +34,8 @@ class RunCache:
 
     def __init__(self, cache: Core, run: RunContext) -> None:
         self._cache = cache
+        self.new_keeper, self.admits, self.record = cache.new_keeper, cache.admits, cache.record
+        self.location, self.time = cache.location, cache.clock.time
         if (loop := running_loop()) is not None:
             cache.attach(loop)
         self._store = cache.backend
@@ -45,18 +45,8 @@ class RunCache:
         self._arrived = not cache.has_guard
         self._searcher: Searcher | None = None
 
-    def new_keeper(self) -> LeaseKeeper:
-        return self._cache.new_keeper()
-
-    @property
-    def location(self) -> str:
-        return self._cache.location
-
     def key(self, asked: Asked) -> bytes:
         return self._lookup.flight_key(asked)
-
-    def admits(self, response: APIResponse) -> bool:
-        return self._cache.admits(response)
 
     async def get_many(self, asked: Sequence[Asked], *, since: float | None = None) -> list[Found]:
         self._cache.check_open()
@@ -79,15 +69,16 @@ class RunCache:
         return best
 
     def submit(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Write:
-        key = self._cache.key(asked.prompt, self._context(parameters), asked.sample)
+        cache, sample = self._cache, asked.sample
+        context = cache.context(None) if parameters is None else self._lookup.contexts[parameters.model]
 
         # Packed by the writer's thread, many at a time: the event loop, which serves the network, is spared it, and the
         # interpreter changes hands less often. Once, even if the writer has to try again.
         @functools.cache
         def pack() -> Entry:
-            return self._entry(asked, response, parameters)
+            return cache.entry(asked.prompt, response, context, sample=sample, run=self._run.run)
 
-        return self._cache.submit(key, pack)
+        return cache.submit(cache.key(asked.prompt, context, sample), pack)
 
     @property
     def is_closed(self) -> bool:
@@ -102,19 +93,6 @@ class RunCache:
     async def explain(self, asked: Asked) -> str | None:
         # Even where the store does not block, searching thousands of entries would hold up the event loop.
         return await in_thread(lambda: self._explain(asked))
-
-    def record(self, run: Run) -> Write | None:
-        return self._cache.record(run)
-
-    def time(self) -> float:
-        return self._cache.clock.time()
-
-    def _entry(self, asked: Asked, response: APIResponse, parameters: Parameters | None) -> Entry:
-        context = self._context(parameters)
-        return self._cache.entry(asked.prompt, response, context, sample=asked.sample, run=self._run.run)
-
-    def _context(self, parameters: Parameters | None) -> Context:
-        return self._cache.context(None) if parameters is None else self._lookup.contexts[parameters.model]
 
     def _explain(self, asked: Asked) -> str:
         from lm_deluge.cache.explain import Searcher  # needed by few runs

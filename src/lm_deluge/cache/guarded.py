@@ -18,9 +18,9 @@ __all__ = ["GuardedStore"]
 T = TypeVar("T")
 
 
-def _plain(name: str) -> Callable[..., Any]:
-    """A method of a store with a guard before it and nothing else."""
-    return lambda self, *given, **named: self._guard.call(lambda: getattr(self._store, name)(*given, **named))
+def _called(name: str) -> Callable[..., Any]:
+    """A method of a store with ``_call`` around it and nothing else."""
+    return lambda self, *given, **named: self._call(lambda: getattr(self._store, name)(*given, **named))
 
 
 class GuardedStore:
@@ -40,28 +40,29 @@ class GuardedStore:
         taker = _StoreTaker(store, patience) if getattr(store, "can_block", True) else None
         probe = None if taker is None else lambda: taker.get_many([bytes(32)])
         self._guard = Guard(store.location, taker, spill, patience=patience, probe=probe)
+        self._call = self._guard.call
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         self._guard.look()
-        return self._guard.call(lambda: self._store.get_many(keys))
+        return self._call(lambda: self._store.get_many(keys))
 
     def find_many(
         self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
     ) -> list[list[tuple[bytes, bytes]]]:
         self._guard.look()
-        return self._guard.call(lambda: self._store.find_many(conversations, own))
+        return self._call(lambda: self._store.find_many(conversations, own))
 
     def look_up_each(self, look_up: Callable[[bytes], Found], keys: Sequence[bytes]) -> list[Found]:
         """Lookups one by one, as one call of the store."""
         self._guard.look()
         try:
-            return self._guard.call(lambda: all_failed_is_failure(look_up_each(look_up, keys)))
+            return self._call(lambda: all_failed_is_failure(look_up_each(look_up, keys)))
         except CacheError as error:
             return lookups_of(error)
 
     def put_many(self, entries: Sequence[Entry]) -> None:
         try:
-            self._guard.call(lambda: self._store.put_many(entries))
+            self._call(lambda: self._store.put_many(entries))
         except CacheFileError:
             self._guard.keep(entries)
             raise
@@ -70,15 +71,15 @@ class GuardedStore:
                 self._guard.keep(entries)
             raise
 
-    quarantine = _plain("quarantine")
-    touch = _plain("touch")
-    acquire = _plain("acquire")
-    renew = _plain("renew")
-    release = _plain("release")
+    quarantine = _called("quarantine")
+    touch = _called("touch")
+    acquire = _called("acquire")
+    renew = _called("renew")
+    release = _called("release")
 
     def record_run(self, run: Run) -> None:
         try:
-            self._guard.call(lambda: self._store.record_run(run))
+            self._call(lambda: self._store.record_run(run))
         except CacheError:
             self._guard.keep_run(run)
             raise
@@ -96,7 +97,7 @@ class GuardedStore:
     ) -> list[BaseException | None]:
         """Store entries with ``put``, which awaits the store's own coroutines and gives the outcome of each."""
         try:
-            outcomes = self._guard.call(lambda: one_went_well(put()))
+            outcomes = self._call(lambda: one_went_well(put()))
         except CacheError as error:
             self._guard.keep(entries)
             return [error] * len(entries)
@@ -118,15 +119,13 @@ class _StoreTaker:
         self._store = store
         self._patience = patience
         self._workers: Threads = Threads("lm_deluge cache recovery")
+        self.location: str = store.location
         self.refused = 0
         self.finds = isinstance(store, ConversationStore)
 
-    @property
-    def location(self) -> str:
-        return str(self._store.location)
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return self._call(lambda: self._store.get_many(keys))
+    get_many = _called("get_many")
+    quarantine = _called("quarantine")
+    record_run = _called("record_run")
 
     def put_many(self, entries: Sequence[Entry]) -> None:
         try:
@@ -140,12 +139,6 @@ class _StoreTaker:
             if len(refused) == len(entries):
                 raise
             self.refused += len(refused)
-
-    def quarantine(self, key: bytes, value: object, reason: str) -> bool:
-        return self._call(lambda: bool(self._store.quarantine(key, value, reason)))
-
-    def record_run(self, run: Run) -> None:
-        self._call(lambda: self._store.record_run(run))
 
     def _refusal(self, entry: Entry) -> CacheError | None:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 from lm_deluge.cache.codec import UNKNOWN, Decoded
 from lm_deluge.cache.core import Context, Core
 from lm_deluge.cache.found import Asked, Found
-from lm_deluge.cache.scope import allowed, fingerprints
+from lm_deluge.cache.scope import Candidates, candidates, fingerprints
 from lm_deluge.canonical import entry_key
 from lm_deluge.request import Parameters
 
@@ -20,8 +20,6 @@ __all__ = ["IN_FLIGHT_SECONDS", "MISS", "Lookup"]
 MISS = Found()
 
 IN_FLIGHT_SECONDS = 5.0  # for which a lookup waits for what is being written; a writer may be held up elsewhere
-
-Candidates = Sequence[tuple[bytes, Any]]
 
 
 class Lookup:
@@ -77,13 +75,12 @@ class Lookup:
         found = [MISS] * len(asked)
         if len(self._asked) == 1:
             conversation, digest = self._core.conversation, self._asked[0].digest
-            found = self._under(
-                store, [entry_key(conversation(one.prompt, one.sample), digest) for one in asked], oldest
-            )
+            keys = [entry_key(conversation(one.prompt, one.sample), digest) for one in asked]
+            found = self._under(store, keys, oldest)
         left = [position for position, item in enumerate(found) if item.response is None]
         if left:
-            candidates = self._candidates(store, [asked[position] for position in left])
-            for position, some in zip(left, candidates, strict=True):
+            others = self._candidates(store, [asked[position] for position in left])
+            for position, some in zip(left, others, strict=True):
                 found[position] = self._best(some, oldest, damage=found[position].damage)
         self._core.touch([item.entry for item in found if item.entry is not None])
         return found
@@ -125,20 +122,9 @@ class Lookup:
             own = [[entry_key(one, digest)] for one in conversations]
         else:
             own = [[entry_key(one, context.digest) for context in contexts] for one in conversations]
-        found: list[Candidates]
-        if self._by_request:
-            self._wait_for_writes(own)
-            # The old key, under which there may be an answer to the same parameters or to others, comes last.
-            found = _values(store, [[*keys, one] for one, keys in zip(conversations, own, strict=True)])
-        else:
-            self._wait_for_writes([conversations, *own])
-            found = list(store.find_many(conversations, own))
-            if all(len(some) < 2 for some in found):
-                return found
-        return [
-            allowed(some, scope=self._core.scope, own=keys, own_fingerprints=self._own_in_old_keys)
-            for some, keys in zip(found, own, strict=True)
-        ]
+        self._wait_for_writes(own if self._by_request else [conversations, *own])
+        scope, own_fingerprints = self._core.scope, self._own_in_old_keys
+        return candidates(store, conversations, own, scope=scope, own_fingerprints=own_fingerprints)
 
     def _best(self, candidates: Candidates, oldest: float | None, *, damage: str | None = None) -> Found:
         for key, value in candidates:
@@ -157,9 +143,3 @@ class Lookup:
             for key in keys:
                 if (write := writer.in_flight(key)) is not None:
                     writer.wait(write, seconds=IN_FLIGHT_SECONDS)
-
-
-def _values(store: Any, wanted: Sequence[Sequence[bytes]]) -> list[Candidates]:
-    """The entries under several keys of each prompt that are there, in order."""
-    values = iter(store.get_many([key for keys in wanted for key in keys]))
-    return [[(key, value) for key in keys if (value := next(values)) is not None] for keys in wanted]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from lm_deluge.cache.codec import fingerprint_of
 from lm_deluge.cache.record import Scope
@@ -10,12 +10,13 @@ from lm_deluge.canonical import conversation_of
 from lm_deluge.errors import ConfigError
 from lm_deluge.request import Parameters
 
-__all__ = ["VARIABLE", "allowed", "fingerprints", "scope_of"]
+__all__ = ["VARIABLE", "Candidates", "candidates", "fingerprints", "scope_of"]
 
 VARIABLE = "LM_DELUGE_CACHE_SCOPE"
 """The environment variable that says how to look where no argument does."""
 
-Candidates = Sequence[tuple[bytes, object]]
+Candidates = Sequence[tuple[bytes, Any]]
+"""Keys and values of answers to a conversation."""
 
 
 def scope_of(given: Scope | None, *, otherwise: Scope = "conversation") -> Scope:
@@ -34,7 +35,40 @@ def scope_of(given: Scope | None, *, otherwise: Scope = "conversation") -> Scope
     return given
 
 
-def allowed(
+def candidates(
+    store: Any,
+    conversations: Sequence[bytes],
+    own: Sequence[Sequence[bytes]],
+    *,
+    scope: Scope,
+    own_fingerprints: frozenset[bytes],
+) -> list[Candidates]:
+    """The answers that each of some conversations may get, the best first. One call of the store.
+
+    Args:
+        store: finds all answers to a conversation.
+        conversations: their keys.
+        own: for each, the keys of answers to the same request.
+        scope: how one looks.
+        own_fingerprints: as ``fingerprints`` gives them.
+    """
+    found: list[Candidates]
+    if scope == "request":
+        # The old key, under which there may be an answer to the same parameters or to others, comes last.
+        wanted = [[*keys, one] for one, keys in zip(conversations, own, strict=True)]
+        values = iter(store.get_many([key for keys in wanted for key in keys]))
+        found = [[(key, value) for key in keys if (value := next(values)) is not None] for keys in wanted]
+    else:
+        found = list(store.find_many(conversations, own))
+        if all(len(some) < 2 for some in found):
+            return found
+    return [
+        _allowed(some, scope=scope, own=keys, own_fingerprints=own_fingerprints)
+        for some, keys in zip(found, own, strict=True)
+    ]
+
+
+def _allowed(
     candidates: Candidates, *, scope: Scope, own: Sequence[bytes], own_fingerprints: frozenset[bytes]
 ) -> Candidates:
     """Those that may be served, the best first. With ``scope="request"`` these are answers to the same request alone.

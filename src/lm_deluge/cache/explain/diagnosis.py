@@ -8,7 +8,7 @@ nearest ones, which are compared field by field.
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
@@ -17,7 +17,7 @@ from lm_deluge.cache.explain.differences import Difference, differences, escaped
 from lm_deluge.cache.explain.explanation import Explanation, Near, Reason
 from lm_deluge.cache.explain.search import Candidate, Searcher
 from lm_deluge.cache.record import Scope, StoredRequest, unpack_request
-from lm_deluge.cache.scope import allowed, fingerprints
+from lm_deluge.cache.scope import candidates, fingerprints
 from lm_deluge.cache.stores import ConversationStore, ScanStore, Store
 from lm_deluge.canonical import conversation_key, conversation_of, entry_key, parameters_of
 from lm_deluge.errors import ConfigError, DamagedEntryError, PromptError
@@ -176,15 +176,10 @@ class _Explaining:
         wanted, finder = self._wanted, self._finder
         if finder is None:
             return zip(self._keys, self._store.get_many(self._keys), strict=True)
-        found: Sequence[tuple[bytes, object]]
-        if wanted.scope == "conversation":
-            (found,) = finder.find_many([wanted.conversation_key], [wanted.own])
-        else:
-            keys = [*wanted.own, wanted.conversation_key]
-            values = zip(keys, self._store.get_many(keys), strict=True)
-            found = [(key, value) for key, value in values if value is not None]
         own_fingerprints = fingerprints(wanted.parameters)
-        return allowed(found, scope=wanted.scope, own=wanted.own, own_fingerprints=own_fingerprints)
+        return candidates(
+            finder, [wanted.conversation_key], [wanted.own], scope=wanted.scope, own_fingerprints=own_fingerprints
+        )[0]
 
     def _because(
         self, reason: Reason, because: str, *, entry: Near | None = None, nearest: tuple[Near, ...] = ()

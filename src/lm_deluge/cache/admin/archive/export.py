@@ -66,14 +66,13 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     def __str__(self) -> str:
         size = f"{counted(self.lines, 'line')}, {self.bytes:,} bytes"
         said = [f"{counted(self.entries, 'entry', 'entries')} written ({size})"]
-        for count, what in (
+        others = (
             (self.redacted, "redacted"),
             (self.without_request, "written without their request"),
             (self.dropped, "left out by the redaction"),
             (self.damaged, "left out because they are damaged"),
-        ):
-            if count:
-                said.append(f"{count:,} {what}")
+        )
+        said += [f"{count:,} {what}" for count, what in others if count]
         return shown("\n".join([*said, *shortened(self.left, self.damaged + self.without_request)]), lines=True)
 
 
@@ -142,7 +141,8 @@ class _Export:
         found = decode(stored.key, stored.value)
         request, response = self._request(stored), found.response
         if self._redact is not None:
-            changed = self._redacted_pair(request, response)
+            # What cannot be shown to the hook must not pass it.
+            changed = None if request is None else _redacted(self._redact, request, response)
             if changed is None:
                 self._counts["dropped"] += 1
                 return
@@ -165,20 +165,19 @@ class _Export:
             self._left.note(stored.key.hex(), error)
         return None
 
-    def _redacted_pair(
-        self, request: StoredRequest | None, response: APIResponse
-    ) -> tuple[StoredRequest, APIResponse] | None:
-        if self._redact is None or request is None:
-            return None  # what cannot be shown to the hook must not pass it
-        changed = self._redact(request, response)
-        if changed is None or changed == (request, response):
-            return changed
-        now_asked, now_answered = changed
-        if now_answered.raw_body == response.raw_body:
-            now_answered = msgspec.structs.replace(now_answered, raw_body=None)
-        if now_answered.logprobs == response.logprobs:
-            now_answered = msgspec.structs.replace(now_answered, logprobs=None)
-        return msgspec.structs.replace(now_asked, redacted=True), now_answered
+
+def _redacted(
+    redact: Redact, request: StoredRequest, response: APIResponse
+) -> tuple[StoredRequest, APIResponse] | None:
+    changed = redact(request, response)
+    if changed is None or changed == (request, response):
+        return changed
+    now_asked, now_answered = changed
+    # These repeat much of both.
+    repeated = {
+        name: None for name in ("raw_body", "logprobs") if getattr(now_answered, name) == getattr(response, name)
+    }
+    return msgspec.structs.replace(now_asked, redacted=True), msgspec.structs.replace(now_answered, **repeated)
 
 
 def entry_line(stored: Stored, found: Decoded, response: APIResponse) -> EntryLine:

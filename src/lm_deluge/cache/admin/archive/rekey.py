@@ -53,14 +53,13 @@ class RekeyReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             f"{counted(self.moved, 'entry', 'entries')} {verb} a new key, "
             f"{self.right:,} {'was' if self.right == 1 else 'were'} right"
         ]
-        for count, what in (
+        others = (
             (self.conflicts, "conflicts: of two answers the newer is served, and the older quarantined"),
             (self.without_request, "left as they are: no request was stored"),
             (self.redacted, "left as they are: their request was redacted"),
             (self.damaged, "left as they are: damaged"),
-        ):
-            if count:
-                said.append(f"{count:,} {what}")
+        )
+        said += [f"{count:,} {what}" for count, what in others if count]
         return shown("\n".join([*said, *shortened(self.left, self.damaged)]), lines=True)
 
 

@@ -31,13 +31,14 @@ from lm_deluge.cache.entry import Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._leases import Leases
 from lm_deluge.cache.stores.leveldb.files import check_directory, copy_privately, files_in, in_use, said_by
-from lm_deluge.cache.stores.leveldb.find import find
 from lm_deluge.cache.stores.leveldb.links import BLOB, LINK, Links
+from lm_deluge.cache.stores.leveldb.reader import Reader
 from lm_deluge.cache.stores.leveldb.values import (
     DECODERS,
     ENTRY,
     FACTS,
     QUARANTINED,
+    REQUEST,
     RUN,
     About,
     about_of,
@@ -50,7 +51,6 @@ from lm_deluge.errors import CacheFileError, CacheVersionError, DamagedEntryErro
 
 __all__ = ["LevelDBStore"]
 
-_REQUEST = b"r"
 _FORMAT = b"lm_deluge"
 _NAME_BYTES = 32
 _AT_ONCE = 256  # pairs
@@ -80,7 +80,6 @@ class LevelDBStore:
     def __init__(self, directory: str | Path, *, read_only: bool = False) -> None:
         plyvel = self._plyvel = require("plyvel", extra="leveldb", purpose="LevelDBCache")
         self._error: type[Exception] = plyvel.Error
-        self._unreadable: type[Exception] = plyvel.CorruptionError
         self._pid = os.getpid()
         self._writing = threading.Lock()
         self._leases = Leases()
@@ -89,6 +88,7 @@ class LevelDBStore:
         self._identity: tuple[int, int] | None = None
         self._let_go: Callable[[], object] = lambda: None
         self._db: Any = self._open_copy() if read_only else self._open()
+        self._reader = Reader(self._db, plyvel.CorruptionError)
         self._claim()
 
     def _open(self) -> Any:
@@ -163,15 +163,14 @@ class LevelDBStore:
             return next(iter(keys), None) is not None
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        with self._opened() as db:
-            return [self._value(db, key) for key in keys]
+        with self._opened():
+            return [self._reader.value(key) for key in keys]
 
     def find_many(
         self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
     ) -> list[list[tuple[bytes, bytes]]]:
-        with self._opened() as db:
-            asked = zip(conversations, own, strict=True)
-            return [find(db, *one, value=self._value, part=self._read_part, damage=self._unreadable) for one in asked]
+        with self._opened():
+            return [self._reader.find(*asked) for asked in zip(conversations, own, strict=True)]
 
     def put_many(self, entries: Sequence[Entry]) -> None:
         with self._written() as (db, batch):
@@ -179,14 +178,14 @@ class LevelDBStore:
             for entry in {entry.key: entry for entry in entries}.values():
                 about = About(entry.namespace, entry.facts, entry.expires)
                 batch.put(ENTRY + entry.key, entry.value)
-                batch.put(_REQUEST + entry.key, entry.request)
+                batch.put(REQUEST + entry.key, entry.request)
                 batch.put(FACTS + entry.key, encode(about))
                 links.replace(entry.key, entry.refers, entry.blobs)
             links.remove_orphans()
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         with self._written() as (db, batch):
-            found = self._value(db, key)
+            found = self._reader.value(key)
             if found is None or found != value:
                 return False
             quarantined = Quarantined(
@@ -194,7 +193,7 @@ class LevelDBStore:
                 when=time.time(),
                 reason=reason,
                 value=found,
-                request=self._read_part(db, _REQUEST + key) or b"",
+                request=self._reader.part(REQUEST + key) or b"",
             )
             place = struct.pack(">d", quarantined.when) + key  # positive times sort by their bytes
             batch.put(QUARANTINED + place, encode(quarantined))
@@ -228,22 +227,22 @@ class LevelDBStore:
                     yield stored
 
     def read(self, keys: Sequence[bytes]) -> list[Stored | None]:
-        with self._opened() as db:
-            return [self._stored(db, key) for key in keys]
+        with self._opened():
+            return [self._reader.stored(key) for key in keys]
 
     def read_blobs(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
         found = {}
-        with self._opened() as db:
+        with self._opened():
             for name in names:
                 with contextlib.suppress(DamagedEntryError):  # one that cannot be read is as good as missing
-                    if packed := self._read_part(db, BLOB + name):
+                    if packed := self._reader.part(BLOB + name):
                         found[name] = decompress(packed)
         return found
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         with self._written() as (db, batch):
             links = Links(db, batch)
-            there = [key for key in dict.fromkeys(keys) if self._value(db, key) is not None]
+            there = [key for key in dict.fromkeys(keys) if self._reader.value(key) is not None]
             for key in there:
                 self._remove(key, batch, links)
             links.remove_orphans()
@@ -321,33 +320,8 @@ class LevelDBStore:
 
     # Reading and writing
 
-    def _value(self, db: Any, key: bytes) -> bytes | None:
-        return self._read_part(db, ENTRY + key, unreadable=b"")
-
-    def _read_part(self, db: Any, key: bytes, *, unreadable: bytes | None = None) -> bytes | None:
-        """What is kept beside a value; None if it cannot be read, because the value is given all the same."""
-        try:
-            found: bytes | None = db.get(key)
-        except self._unreadable:
-            return unreadable
-        return found
-
-    def _stored(self, db: Any, key: bytes) -> Stored | None:
-        value = self._value(db, key)
-        if value is None:
-            return None
-        about = about_of(self._read_part(db, FACTS + key))
-        return Stored(
-            key=key,
-            namespace=about.namespace,
-            value=value,
-            request=self._read_part(db, _REQUEST + key) or b"",
-            facts=about.facts,
-            expires=about.expires,
-        )
-
     def _remove(self, key: bytes, batch: Any, links: Links) -> None:
-        for prefix in (ENTRY, _REQUEST, FACTS):
+        for prefix in (ENTRY, REQUEST, FACTS):
             batch.delete(prefix + key)
         links.replace(key, (), {})
 

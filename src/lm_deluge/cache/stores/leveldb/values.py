@@ -15,6 +15,7 @@ __all__ = [
     "ENTRY",
     "FACTS",
     "QUARANTINED",
+    "REQUEST",
     "RUN",
     "About",
     "about_of",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 ENTRY = b"e"
+REQUEST = b"r"
 FACTS = b"i"
 QUARANTINED = b"a"
 RUN = b"j"

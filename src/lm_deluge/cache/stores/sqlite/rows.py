@@ -130,10 +130,7 @@ def put(writer: sqlite3.Connection, entries: Collection[Entry], packed: Mapping[
 
 def remove(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     """Remove entries with different keys, and blobs that are no longer referred to; how many entries there were."""
-    names = _names(writer, "entries", "key", keys)
-    removed = execute_all(writer, "DELETE FROM entries WHERE key IN", keys)
-    _discount(writer, names)
-    return removed
+    return _remove(writer, "entries", "key", keys)
 
 
 def quarantine(writer: sqlite3.Connection, key: bytes, value: object, reason: str, now: float) -> bool:
@@ -160,18 +157,15 @@ def quarantine(writer: sqlite3.Connection, key: bytes, value: object, reason: st
     return moved > 0
 
 
-def remove_quarantined(writer: sqlite3.Connection, rowids: Sequence[int]) -> None:
-    """Remove what was quarantined, and the blobs that are no longer referred to."""
-    names = _names(writer, "set_aside", "rowid", rowids)
-    execute_all(writer, "DELETE FROM set_aside WHERE rowid IN", rowids)
-    _discount(writer, names)
+def remove_quarantined(writer: sqlite3.Connection, rowids: Sequence[int]) -> int:
+    """Remove what was quarantined, and blobs that are no longer referred to; how much there was."""
+    return _remove(writer, "set_aside", "rowid", rowids)
 
 
 def delete_quarantined(writer: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     """Remove what was quarantined under some keys, and the blobs that are no longer referred to; how much there was."""
     rowids = [rowid for (rowid,) in select_all(writer, "SELECT rowid FROM set_aside WHERE key IN", keys)]
-    remove_quarantined(writer, rowids)
-    return len(rowids)
+    return remove_quarantined(writer, rowids)
 
 
 def hide(writer: sqlite3.Connection, keys: Iterable[bytes]) -> None:
@@ -217,18 +211,17 @@ def touch(writer: sqlite3.Connection, used: Collection[tuple[bytes, float]], wit
         used: keys, and seconds since the Unix epoch.
         within: seconds by which a use has to be later than the one that is noted, or than the storing.
     """
-    if not used:
-        return
     writer.executemany(
         "UPDATE entries SET used = ?2 WHERE key = ?1 AND coalesce(used, created) < ?2 - ?3",
         [(key, when, within) for key, when in used],
     )
 
 
-def _discount(writer: sqlite3.Connection, names: Iterable[bytes]) -> None:
-    changes: Counter[bytes] = Counter()
-    changes.subtract(names)
-    _count(writer, changes)
+def _remove(writer: sqlite3.Connection, table: str, column: str, keys: Sequence[bytes | int]) -> int:
+    names = Counter(_names(writer, table, column, keys))
+    removed = execute_all(writer, f"DELETE FROM {table} WHERE {column} IN", keys)  # noqa: S608
+    _count(writer, {name: -count for name, count in names.items()})
+    return removed
 
 
 def _count(writer: sqlite3.Connection, changes: Mapping[bytes, int]) -> None:
