@@ -288,13 +288,7 @@ class Core:
             self.guarded.touch(keys, now=self.clock.time())
 
     def entry(
-        self,
-        prompt: Conversation,
-        response: APIResponse,
-        context: Context = _ALONE,
-        *,
-        sample: int = 0,
-        run: int = 0,
+        self, prompt: Conversation, response: APIResponse, context: Context = _ALONE, *, sample: int = 0, run: int = 0
     ) -> Entry:
         """One answer as the store gets it."""
         key = self.key(prompt, context, sample)

@@ -9,18 +9,7 @@ import msgspec
 
 from lm_deluge.errors import DamagedEntryError
 
-__all__ = [
-    "Blob",
-    "Entry",
-    "Facts",
-    "Quarantined",
-    "ReadBlobs",
-    "Stored",
-    "blob_of",
-    "blobs_in",
-    "has_id",
-    "short_id",
-]
+__all__ = ["Blob", "Entry", "Facts", "Quarantined", "ReadBlobs", "Stored", "blob_of", "blobs_in", "has_id", "short_id"]
 
 _CONVERSATION_DIGITS = 64  # of a key in hexadecimal; those of the parameters follow
 

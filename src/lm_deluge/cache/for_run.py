@@ -99,11 +99,7 @@ class RunCache:
 
         self._searcher = self._searcher or Searcher(self._store, self._cache.namespace)
         return self._cache.explain(
-            asked.prompt,
-            self._run.parameters,
-            sample=asked.sample,
-            max_age=self._run.max_age,
-            searcher=self._searcher,
+            asked.prompt, self._run.parameters, sample=asked.sample, max_age=self._run.max_age, searcher=self._searcher
         ).short
 
     async def _get_keys(self, keys: Callable[[], list[bytes]], oldest: float | None) -> list[Found]:

@@ -69,14 +69,7 @@ class ResponseCache:
         clock: Clock | None = None,
     ) -> None:
         self._core = Core(
-            store,
-            cache_key=cache_key,
-            scope=scope,
-            admit=admit,
-            ttl=ttl,
-            max_bytes=max_bytes,
-            spill=spill,
-            clock=clock,
+            store, cache_key=cache_key, scope=scope, admit=admit, ttl=ttl, max_bytes=max_bytes, spill=spill, clock=clock
         )
 
     @property

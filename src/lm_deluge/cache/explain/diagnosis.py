@@ -105,13 +105,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain(
-    store: Store,
-    wanted: Wanted,
-    *,
-    now: float,
-    most: int = 3,
-    search: int = 20_000,
-    searcher: Searcher | None = None,
+    store: Store, wanted: Wanted, *, now: float, most: int = 3, search: int = 20_000, searcher: Searcher | None = None
 ) -> Explanation:
     """Whether a request is a hit, and if not, why not. Changes nothing. Blocks.
 

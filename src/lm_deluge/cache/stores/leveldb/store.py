@@ -189,11 +189,7 @@ class LevelDBStore:
             if found is None or found != value:
                 return False
             quarantined = Quarantined(
-                key=key,
-                when=time.time(),
-                reason=reason,
-                value=found,
-                request=self._reader.part(REQUEST + key) or b"",
+                key=key, when=time.time(), reason=reason, value=found, request=self._reader.part(REQUEST + key) or b""
             )
             place = struct.pack(">d", quarantined.when) + key  # positive times sort by their bytes
             batch.put(QUARANTINED + place, encode(quarantined))

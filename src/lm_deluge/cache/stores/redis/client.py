@@ -22,6 +22,21 @@ Command = tuple[Any, ...]
 
 _SAID = 300
 _ROUNDS = 100_000  # of a scan, in addition to those that the number of keys explains
+_FULL = "is full. Raise its maxmemory, set a maxmemory-policy that evicts, such as allkeys-lru, or give entries a ttl."
+_REFUSES = (
+    "refuses us: {said}. Check user and password in the URL or in LM_DELUGE_REDIS_PASSWORD, and what that user may do."
+)
+_MEANINGS = {
+    "OutOfMemoryError": _FULL,
+    "AuthenticationError": _REFUSES,
+    "AuthorizationError": _REFUSES,
+    "NoPermissionError": _REFUSES,
+    "ReadOnlyError": "is a replica that cannot be written. Give the URL of the primary.",
+    "TimeoutError": "does not answer: {said}. Check that it is not overloaded and that no firewall is in between.",
+    "ConnectionError": "cannot be reached: {said}. Check that it runs and that the URL is right.",
+}
+"""What redis-py's errors mean where another call would fail as well. The first that fits counts."""
+
 _ODD = (LookupError, TypeError, ValueError, AttributeError, RecursionError, MemoryError)
 
 
@@ -188,41 +203,16 @@ class RedisClient:
         well."""
         import redis
 
-        location = self.location
         try:
             with exchange():
                 yield
             made_progress()
-        except redis.exceptions.OutOfMemoryError as error:
-            raise CacheFileError(
-                f"The Redis server {location} is full. Raise its maxmemory, set a maxmemory-policy that evicts, such "
-                "as allkeys-lru, or give entries a ttl."
-            ) from error
-        except (
-            redis.exceptions.AuthenticationError,
-            redis.exceptions.AuthorizationError,
-            redis.exceptions.NoPermissionError,
-        ) as error:
-            raise CacheFileError(
-                f"The Redis server {location} refuses us: {self._said(error)}. Check user and password in the URL or "
-                "in LM_DELUGE_REDIS_PASSWORD, and what that user may do."
-            ) from error
-        except redis.exceptions.ReadOnlyError as error:
-            raise CacheFileError(
-                f"The Redis server {location} is a replica that cannot be written. Give the URL of the primary."
-            ) from error
-        except redis.TimeoutError as error:
-            raise CacheFileError(
-                f"The Redis server {location} does not answer: {self._said(error)}. Check that it is not overloaded "
-                "and that no firewall is in between."
-            ) from error
-        except redis.ConnectionError as error:
-            raise CacheFileError(
-                f"The Redis server {location} cannot be reached: {self._said(error)}. Check that it runs and that the "
-                "URL is right."
-            ) from error
         except redis.RedisError as error:
-            raise CacheError(f"The Redis server {location} answered: {self._said(error)}.") from error
+            for name, meaning in _MEANINGS.items():
+                if isinstance(error, getattr(redis.exceptions, name)):
+                    what = meaning.format(said=self._said(error))
+                    raise CacheFileError(f"The Redis server {self.location} {what}") from error
+            raise CacheError(f"The Redis server {self.location} answered: {self._said(error)}.") from error
         except _ODD as error:
             raise self._odd("something that its client cannot read") from error
 
