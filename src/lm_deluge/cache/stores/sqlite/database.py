@@ -22,11 +22,12 @@ from lm_deluge.cache.stores.sqlite.file import (
     create_private,
     identity,
     is_being_changed,
+    is_ours,
+    prepare,
     read_pragma,
     remedy,
     state,
 )
-from lm_deluge.cache.stores.sqlite.prepare import is_ours, prepare
 from lm_deluge.cache.stores.sqlite.waits import BUSY_SECONDS, GivesWay, transaction, when_free
 from lm_deluge.cache.stores.sqlite.walk import is_damage
 from lm_deluge.errors import CacheError, CacheFileError

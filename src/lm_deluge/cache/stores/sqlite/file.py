@@ -11,6 +11,7 @@ import shlex
 import sqlite3
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -19,26 +20,26 @@ from lm_deluge._locks import renewed
 from lm_deluge._optional import NEWER
 from lm_deluge.cache.stores.sqlite.connection import Connection, connect
 from lm_deluge.cache.stores.sqlite.mounts import network_file_system
-from lm_deluge.cache.stores.sqlite.schema import FORMAT
+from lm_deluge.cache.stores.sqlite.schema import FORMAT, KEEPS_SHRINKABLE, create
+from lm_deluge.cache.stores.sqlite.waits import transaction, when_free
 from lm_deluge.errors import CacheFileError, CacheVersionError
 
 __all__ = [
-    "APPLICATION_ID",
     "check_file",
     "check_shares_memory",
-    "check_version",
     "create_private",
     "identify",
     "identity",
     "is_being_changed",
-    "is_blank",
+    "is_ours",
+    "prepare",
     "read_pragma",
     "remedy",
     "resolved",
     "state",
 ]
 
-APPLICATION_ID = 0x6C6D6431  # "lmd1"
+_APPLICATION_ID = 0x6C6D6431  # "lmd1"
 
 _SMALLEST_BYTES = 512  # one page of the smallest kind
 _LOOKS = 3
@@ -101,13 +102,13 @@ def identify(path: Path) -> bool:
             connection.execute("PRAGMA writable_schema = ON")  # else SQLite opens nothing that is truncated
             application_id = read_pragma(connection, "application_id")
             user_version = read_pragma(connection, "user_version")
-            if application_id == APPLICATION_ID and user_version == FORMAT:
+            if application_id == _APPLICATION_ID and user_version == FORMAT:
                 connection.look()
     except (sqlite3.Error, UnicodeError) as error:  # SQLite quotes the schema, which need not be text
         raise foreign from error
-    if application_id != APPLICATION_ID:
+    if application_id != _APPLICATION_ID:
         raise foreign
-    check_version(path, user_version)
+    _check_version(path, user_version)
     return is_being_changed(path) or _is_whole(path, _size(path))
 
 
@@ -152,8 +153,8 @@ def _is_whole(path: Path, size: int) -> bool:
             application_id = read_pragma(connection, "application_id")
             user_version = read_pragma(connection, "user_version")
             whole = read_pragma(connection, "page_count") * read_pragma(connection, "page_size")
-            blank = is_blank(connection)
-            if application_id == APPLICATION_ID and user_version == FORMAT and not is_being_changed(path):
+            blank = _is_blank(connection)
+            if application_id == _APPLICATION_ID and user_version == FORMAT and not is_being_changed(path):
                 with contextlib.suppress(sqlite3.DatabaseError, UnicodeError):
                     # A schema that SQLite cannot read runs nothing; using the file tells of the damage.
                     connection.look()
@@ -168,15 +169,15 @@ def _is_whole(path: Path, size: int) -> bool:
     if blank and not _has_content(path, "-wal"):
         return size >= whole  # a new file of ours, incomplete or in progress: it holds nothing yet
     # The identity is written in one transaction with the tables, so no file of ours has tables without it.
-    if application_id != APPLICATION_ID:
+    if application_id != _APPLICATION_ID:
         raise CacheFileError(
             f"{path} is an SQLite file, but not an lm_deluge cache. It was left as it is; give another path."
         )
-    check_version(path, user_version)
+    _check_version(path, user_version)
     return size >= whole
 
 
-def is_blank(connection: Connection) -> bool:
+def _is_blank(connection: Connection) -> bool:
     """Whether a file has no tables and no identity of a program."""
     if read_pragma(connection, "application_id") or read_pragma(connection, "user_version"):
         return False
@@ -189,7 +190,7 @@ def read_pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(value)
 
 
-def check_version(path: Path, user_version: int) -> None:
+def _check_version(path: Path, user_version: int) -> None:
     """Refuse tables of another format than this one.
 
     Raises:
@@ -221,6 +222,48 @@ def _has_content(path: Path, suffix: str) -> bool:
         return Path(f"{path}{suffix}").stat().st_size > 0
     except FileNotFoundError:
         return False
+
+
+def prepare(connection: Connection, path: Path, is_wanted: Callable[[], bool]) -> None:
+    """Make the tables in a new file; refuse one that became another program's meanwhile.
+
+    It happens before the switch to WAL, so the file itself says what it is from the moment that it has a table.
+
+    Args:
+        connection: writes the file.
+        path: of the file, for messages.
+        is_wanted: as in ``when_free``.
+
+    Raises:
+        CacheFileError: it is another program's.
+        CacheVersionError: another version of this package made its tables.
+    """
+    if is_ours(connection, path):
+        connection.look()
+        return
+    if _is_blank(connection):
+        connection.execute(KEEPS_SHRINKABLE)
+    when_free(connection, "BEGIN IMMEDIATE", is_wanted)
+    with transaction(connection):
+        if is_ours(connection, path):
+            return  # another process was faster
+        if not _is_blank(connection):
+            raise CacheFileError(f"{path} is an SQLite file of another program. Give another path.")
+        create(connection)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def is_ours(connection: Connection, path: Path) -> bool:
+    """Whether the file has our tables.
+
+    Raises:
+        CacheVersionError: another version of this package made them.
+    """
+    if read_pragma(connection, "application_id") != _APPLICATION_ID:
+        return False
+    _check_version(path, read_pragma(connection, "user_version"))
+    return True
 
 
 def create_private(path: Path) -> None:
