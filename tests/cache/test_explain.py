@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from lm_deluge.cache.codec import compress, encode
-from lm_deluge.cache.entry import Entry, Facts
+from lm_deluge.cache.entry import Entry, Facts, short_id
 from lm_deluge.cache.explain import Explanation, Searcher, Wanted, explain
 from lm_deluge.cache.explain.explanation import Near
 from lm_deluge.cache.record import PackedParameters, Scope, pack_request
@@ -140,7 +140,8 @@ def test_the_nearest_entry_is_compared_field_by_field(store):
     assert [(each.path, each.at) for each in near.differences] == [("messages[1].text", 31)]
     assert 0.7 < near.similarity < 1
     assert miss.short == (
-        f"The nearest entry ({near.key[:12]}…, gpt-4.1-mini-2025-04-14, 2027-01-14 08:00 UTC) differs in "
+        f"The nearest entry ({short_id(bytes.fromhex(near.key), 12)}…, "
+        "gpt-4.1-mini-2025-04-14, 2027-01-14 08:00 UTC) differs in "
         'messages[1].text at character 31: asked "Tom has 7 apples and gives the second half of them away.", '
         'stored "Tom has 7 apples and gives the first half of them away.".'
     )
@@ -411,3 +412,9 @@ def test_the_right_one_of_five_thousand_questions_is_found_quickly(where):
             wrong.append(number)
     assert wrong == []
     assert time.thread_time() - began < 10  # 0.2 s on an idle machine
+
+
+def test_answers_to_one_conversation_are_told_apart():
+    first, second = (Near(key="ab" * 32 + parameters * 16, namespace="n") for parameters in ("4b", "9c"))
+    assert first.facts.startswith("abababababab-4b4b…, ")
+    assert second.facts.startswith("abababababab-9c9c…, ")

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from lm_deluge._printable import shown
+from lm_deluge.cache.entry import short_id
 from lm_deluge.cache.explain.differences import Difference, escaped, quoted
 from lm_deluge.cache.record import Scope
 from lm_deluge.text import counted, moment, money
@@ -69,7 +70,7 @@ class Near(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def facts(self) -> str:
         """Which entry it is, in a line."""
         name = escaped(self.model, _NAME_WIDTH) or "unknown model"
-        return f"{self.key[:12]}…, {name}, {moment(self.created)}"
+        return f"{short_id(bytes.fromhex(self.key), 12)}…, {name}, {moment(self.created)}"
 
     @property
     def price(self) -> str:

@@ -99,9 +99,8 @@ class Incoming:
             return
         wanted: list[Entry] = []
         try:
-            for (key, (entry, response)), value in zip(
-                waiting.items(), self._store.get_many(list(waiting)), strict=True
-            ):
+            there = self._store.get_many(list(waiting))
+            for (key, (entry, response)), value in zip(waiting.items(), there, strict=True):
                 if self._is_wanted(key, entry, response, value):
                     wanted.append(entry)
         finally:
