@@ -1,12 +1,12 @@
-"""What a server sends beyond an answer costs neither this one nor the next. (Over aiohttp, garbage costs this one.)"""
+"""What a server sends beyond an answer costs neither this one nor the next."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from lm_deluge.errors import TransportError
-from lm_deluge.transport import AsyncioTransport
+from lm_deluge.transport import AiohttpTransport, AsyncioTransport, Transport
 from lm_deluge.wire import HttpRequest
 
 
@@ -15,7 +15,7 @@ def answer(body: bytes, *fields: bytes) -> bytes:
     return b"\r\n".join(head) + b"\r\n\r\n" + body
 
 
-async def talk(connections: Sequence[Sequence[bytes]]) -> list[object]:
+async def talk(connections: Sequence[Sequence[bytes]], transport: Transport) -> list[object]:
     """Requests one after another, as many as there are things to answer; each connection answers with what it has."""
     waiting = [list(each) for each in connections]
 
@@ -34,7 +34,6 @@ async def talk(connections: Sequence[Sequence[bytes]]) -> list[object]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    transport = AsyncioTransport()
     found: list[object] = []
     try:
         for _ in range(sum(map(len, connections))):
@@ -59,4 +58,37 @@ ONE, TWO = answer(b"one"), answer(b"two")
     ids=["whole", "byte", "part", "interim", "garbage", "other"],
 )
 def test_what_follows_an_answer_costs_none(excess: bytes) -> None:
-    assert asyncio.run(talk([[ONE + excess], [TWO]])) == [(b"one", None), (b"two", None)]
+    assert asyncio.run(talk([[ONE + excess], [TWO]], AsyncioTransport())) == [(b"one", None), (b"two", None)]
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"204 No Content"])
+@pytest.mark.parametrize("make", [AsyncioTransport, AiohttpTransport])
+def test_garbage_in_the_same_packet_costs_none(make: Callable[[], Transport], status: bytes) -> None:
+    first = ONE if status.startswith(b"200") else b"HTTP/1.1 %b\r\n\r\n" % status
+    found = asyncio.run(talk([[first + b"garbage"], [TWO]], make()))
+    assert found == [(b"one" if first is ONE else b"", None), (b"two", None)]
+
+
+@pytest.mark.parametrize("make", [AsyncioTransport, AiohttpTransport])
+def test_a_malformed_body_is_not_waited_for(make: Callable[[], Transport]) -> None:
+    """Not where it follows a head that is in order, either."""
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            writer.write(b"zz\r\nabc")
+            await reader.read()
+            writer.close()
+
+        transport, server = make(), await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        with pytest.raises(TransportError, match="not valid HTTP") as caught:
+            await transport.send(HttpRequest(method="GET", url=url, headers={}), timeout=20)
+        assert type(caught.value) is TransportError
+        await transport.aclose()
+        server.close()
+
+    asyncio.run(main())

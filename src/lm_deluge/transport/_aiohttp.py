@@ -5,6 +5,7 @@ It fails in the same words as the other one and passes the same tests.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -201,8 +202,8 @@ class AiohttpTransport(BaseTransport["_Session"]):
                 return transport_closed(host)
             case aiohttp.ClientResponseError():
                 return not_http(host, _reason(error))
-            case aiohttp.ClientPayloadError() if _is_malformed(error):
-                return not_http(host, "its body is malformed")
+            case aiohttp.ClientPayloadError() if reason := _malformed(error):
+                return not_http(host, reason)
             case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
                 return dropped(host, None)
             case OSError():
@@ -252,13 +253,31 @@ class _Session:
 
 
 def _connector() -> "aiohttp.TCPConnector":
-    """aiohttp's pool of connections, without those on which something came unasked.
-
-    aiohttp would take an answer that came while the connection was idle for that to the next request.
+    """aiohttp's pool of connections without three of its faults: it takes an answer that came while a connection was
+    idle for that to the next request, it loses an answer if something that is not HTTP came with it in one packet, and
+    it waits for the rest of a body that is malformed.
     """
     import aiohttp
+    from aiohttp.client_proto import ResponseHandler
+
+    class Protocol(ResponseHandler):
+        def data_received(self, data: bytes) -> None:
+            body = data.find(b"\r\n\r\n") + 4
+            if 3 < body < len(data):
+                super().data_received(data[:body])  # it is kept even if the rest is not HTTP
+                data = data[body:]
+            super().data_received(data)
+            failure, payload = self.exception(), self._payload
+            if failure is not None and payload is not None and not payload.is_eof():
+                malformed = aiohttp.ClientPayloadError()
+                malformed.__cause__ = failure
+                payload.set_exception(malformed, failure)
 
     class Connector(aiohttp.TCPConnector):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self._factory = functools.partial(Protocol, loop=self._loop)  # type: ignore[assignment]
+
         async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
             while True:
                 connection = await super().connect(*arguments, **options)
@@ -300,15 +319,14 @@ def _errors() -> tuple[type[BaseException], ...]:
     return (aiohttp.ClientError, OSError, ValueError)
 
 
-def _is_malformed(error: BaseException) -> bool:
-    from aiohttp.http_exceptions import BadHttpMessage, ContentLengthError, TransferEncodingError
+def _malformed(error: "aiohttp.ClientPayloadError") -> str | None:
+    """What is wrong with a body; None if it only ends too early."""
+    from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError
 
     cause = error.__cause__ or error.__context__
-    return (
-        isinstance(cause, BadHttpMessage | TransferEncodingError)
-        and not isinstance(cause, ContentLengthError)
-        and ("Not enough data" not in str(cause))
-    )
+    if not isinstance(cause, HttpProcessingError) or isinstance(cause, ContentLengthError):
+        return None
+    return None if "Not enough data" in str(cause) else _reason(cause)
 
 
 def _reason(error: BaseException) -> str:
