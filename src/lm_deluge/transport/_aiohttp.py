@@ -4,11 +4,10 @@ It fails in the same words as the other one and passes the same tests.
 """
 
 import asyncio
-import contextlib
 import functools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lm_deluge._optional import require
 from lm_deluge._version import __version__
@@ -16,14 +15,14 @@ from lm_deluge.errors import LMDelugeError, TransportError
 from lm_deluge.transport._base import IDLE, LONGEST, BaseTransport, Settings, checked_limit
 from lm_deluge.transport._framing import UnreadableError, is_compressed
 from lm_deluge.transport._headers import ResponseHeaders
+from lm_deluge.transport._per_loop import when_loop_ends
 from lm_deluge.transport._protocol import StreamedResponse
-from lm_deluge.transport._target import encode, target_of
+from lm_deluge.transport._target import OURS, checked_target
 from lm_deluge.transport._tls import LoopContext
 from lm_deluge.transport._words import (
     dropped,
     no_connection,
     not_http,
-    refused_request,
     silent,
     too_large,
     transport_closed,
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 __all__ = ["AiohttpTransport"]
+
+T = TypeVar("T")
 
 
 class AiohttpTransport(BaseTransport["_Session"]):
@@ -54,7 +55,8 @@ class AiohttpTransport(BaseTransport["_Session"]):
         """Send a request and read the answer to its end. See :meth:`Transport.send`."""
         limit = checked_limit(timeout)
         session = self._pools.current()
-        exchange = session.loop.create_task(self._exchange(session, request, limit))
+        late = unfinished(host_of(request), limit)
+        exchange = session.loop.create_task(self._within(limit, self._whole(session, request), request, session, late))
         exchange.add_done_callback(_ended)
         try:
             return await asyncio.shield(exchange)
@@ -67,31 +69,14 @@ class AiohttpTransport(BaseTransport["_Session"]):
         finally:
             exchange.cancel()
 
-    async def _exchange(self, session: "_Session", request: HttpRequest, limit: float) -> HttpResponse:
-        failed: LMDelugeError
-        try:
-            async with asyncio.timeout(limit), await self._opened(session, request) as response:
-                _check(response, request)
-                pieces = [piece async for piece in self._pieces(response, request)]
-            return HttpResponse(
-                status=response.status, headers=ResponseHeaders(response.raw_headers), body=b"".join(pieces)
-            )
-        except LMDelugeError:
-            raise
-        except TimeoutError as error:
-            failed = self._failure(error, request, session, limit=limit)
-        except _errors() as error:
-            failed = self._failure(error, request, session)
-        raise failed from None
-
     @asynccontextmanager
     async def stream(self, request: HttpRequest, *, timeout: float) -> "AsyncIterator[StreamedResponse]":  # noqa: ASYNC109
         """Send a request and hand over its answer while it arrives. See :meth:`Transport.stream`."""
         limit = checked_limit(timeout)
         session = self._pools.current()
-        ends = asyncio.get_running_loop().time() + LONGEST
-        opened = await self._within(limit, self._opened(session, request), request, session)
-        response = await self._within(limit, opened.__aenter__(), request, session)
+        ends = session.loop.time() + LONGEST
+        late = silent(host_of(request), limit)
+        response = await self._within(limit, self._opened(session, request), request, session, late)
         try:
             _check(response, request)
             yield StreamedResponse(
@@ -110,17 +95,17 @@ class AiohttpTransport(BaseTransport["_Session"]):
     def _make_pool(settings: Settings, loop: asyncio.AbstractEventLoop) -> "_Session":
         return _Session(loop, settings)
 
-    async def _opened(self, session: "_Session", request: HttpRequest) -> Any:
-        """The request, ready to be entered."""
-        try:
-            target = target_of(request.url)
-            encode(request, target)  # checks names and values
-        except ValueError:
-            target = None
-        if target is None:
-            raise refused_request(request)  # outside the handler: the original may quote a value
+    async def _whole(self, session: "_Session", request: HttpRequest) -> HttpResponse:
+        async with await self._opened(session, request) as response:
+            _check(response, request)
+            body = b"".join([piece async for piece in self._pieces(response, request)])
+        return HttpResponse(status=response.status, headers=ResponseHeaders(response.raw_headers), body=body)
+
+    async def _opened(self, session: "_Session", request: HttpRequest) -> "aiohttp.ClientResponse":
+        """The answer, as far as its head."""
+        target = checked_target(request)
         proxy = self._settings.proxies.choose(target.origin)
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in OURS}
         headers.setdefault("user-agent", f"lm_deluge/{__version__}")
         headers["accept-encoding"] = "gzip"
         if target.authorization is not None:
@@ -129,7 +114,7 @@ class AiohttpTransport(BaseTransport["_Session"]):
         context = await session.tls.get() if tls else None
         from yarl import URL  # what aiohttp's own URLs are
 
-        return session.get().request(
+        return await session.get().request(
             request.method,
             URL(f"{target.origin.scheme}://{target.authority}{target.path}", encoded=True),
             data=request.body or None,
@@ -151,38 +136,29 @@ class AiohttpTransport(BaseTransport["_Session"]):
     async def _chunks(
         self, response: "aiohttp.ClientResponse", request: HttpRequest, session: "_Session", limit: float, ends: float
     ) -> "AsyncIterator[bytes]":
-        loop = asyncio.get_running_loop()
-        pieces = self._pieces(response, request)
+        pieces, late = self._pieces(response, request), silent(host_of(request), limit)
         while True:
-            left = min(limit, max(ends - loop.time(), 0.0))
-            piece = await self._within(left, anext(pieces, None), request, session, said=limit)
+            left = min(limit, max(ends - session.loop.time(), 0.0))
+            piece = await self._within(left, anext(pieces, None), request, session, late)
             if piece is None:
                 return
             yield piece
 
     async def _within(
-        self, limit: float, step: Any, request: HttpRequest, session: "_Session", *, said: float | None = None
-    ) -> Any:
-        """One step of a streamed exchange, or the failure it means."""
-        failed: LMDelugeError
+        self, limit: float, step: Awaitable[T], request: HttpRequest, session: "_Session", late: TransportError
+    ) -> T:
+        """What a step gives, or the failure that it means: ``late`` after ``limit`` seconds."""
         within = asyncio.timeout(limit)
         try:
             async with within:
                 return await step
         except LMDelugeError:
             raise
-        except TimeoutError as error:
-            if within.expired():
-                failed = silent(host_of(request), limit if said is None else said)
-            else:
-                failed = self._failure(error, request, session)
-        except _errors() as error:
-            failed = self._failure(error, request, session)
+        except _errors() as error:  # a TimeoutError is an OSError
+            failed = late if within.expired() else self._failure(error, request, session)
         raise failed from None
 
-    def _failure(
-        self, error: BaseException, request: HttpRequest, session: "_Session", *, limit: float | None = None
-    ) -> LMDelugeError:
+    def _failure(self, error: BaseException, request: HttpRequest, session: "_Session") -> LMDelugeError:
         import aiohttp
 
         host = host_of(request)
@@ -190,8 +166,6 @@ class AiohttpTransport(BaseTransport["_Session"]):
         match error:
             case aiohttp.ConnectionTimeoutError():
                 return no_connection(host, f"timed out after {self._settings.connect_timeout:g} s")
-            case TimeoutError() if limit is not None:
-                return unfinished(host, limit)
             case aiohttp.ClientConnectorCertificateError():
                 return no_connection(host, error.certificate_error)
             case aiohttp.ClientConnectorError():
@@ -213,7 +187,6 @@ class AiohttpTransport(BaseTransport["_Session"]):
 
 # Passes of the loop that an exchange needs after its last byte, which a cancellation may cross.
 _TURNS = 3
-_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
 
 
 class _Session:
@@ -239,10 +212,7 @@ class _Session:
                 trust_env=False,
             )
             self.is_closed = False
-            # aiohttp's sessions have to be closed; asynchronous generators are, when a loop ends.
-            self._guard = _close_with_loop(self._session)
-            with contextlib.suppress(StopIteration):
-                self._guard.__anext__().send(None)
+            self._guard = when_loop_ends(self._session.close)
         return self._session
 
     def close(self) -> None:
@@ -286,13 +256,6 @@ def _connector() -> "aiohttp.TCPConnector":
                 connection.close()
 
     return Connector(limit=0, keepalive_timeout=IDLE)
-
-
-async def _close_with_loop(session: "aiohttp.ClientSession") -> AsyncGenerator[None]:
-    try:
-        yield
-    finally:
-        await session.close()
 
 
 def _check(response: "aiohttp.ClientResponse", request: HttpRequest) -> None:

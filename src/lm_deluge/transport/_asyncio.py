@@ -1,21 +1,20 @@
 """The transport the engine uses: HTTP/1.1 over the event loop's own connections."""
 
 import asyncio
+import contextlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from lm_deluge.errors import ConfigError
 from lm_deluge.transport._base import LONGEST, BaseTransport, Settings, checked_limit
 from lm_deluge.transport._headers import ResponseHeaders
 from lm_deluge.transport._protocol import StreamedResponse
-from lm_deluge.transport._target import Target, encode, ended, target_of
-from lm_deluge.transport._words import refused_request, silent, unfinished
+from lm_deluge.transport._target import Target, checked_target, encode, ended
+from lm_deluge.transport._words import silent, unfinished
 from lm_deluge.wire import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from lm_deluge.errors import TransportError
     from lm_deluge.transport._connection import Connection, Exchange
     from lm_deluge.transport._pool import Pool
 
@@ -47,13 +46,13 @@ class AsyncioTransport(BaseTransport["Pool"]):
         ConfigError: a setting has no meaning, or ``ca_file`` cannot be read.
     """
 
-    _last: tuple[object, tuple[Target, bytes] | None] = (None, None)
+    _last: tuple[object, Target | None, bytes] = (None, None, b"")
 
     async def send(self, request: HttpRequest, *, timeout: float) -> HttpResponse:  # noqa: ASYNC109 (its contract)
         """Send a request and read the answer to its end. See :meth:`Transport.send`."""
         limit = checked_limit(timeout)
         pool = self._pools.current()
-        target, head = self._prepared(request, pool)
+        target, head = self._prepared(request)
         exchange = pool.exchange(target.origin, limit=self._settings.max_body_bytes, streamed=False)
         connection = None
         pool.deadlines.begin(exchange, limit)
@@ -78,21 +77,18 @@ class AsyncioTransport(BaseTransport["Pool"]):
         """Send a request and hand over its answer while it arrives. See :meth:`Transport.stream`."""
         limit = checked_limit(timeout)
         pool = self._pools.current()
-        target, head = self._prepared(request, pool)
+        target, head = self._prepared(request)
         exchange = pool.exchange(target.origin, limit=self._settings.max_body_bytes, streamed=True)
         ends = pool.loop.time() + LONGEST
         connection = None
         try:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(limit):
                     connection = await pool.take(target.origin)
                     connection.send(head, request.body, exchange)
                     await exchange.head()
-                failed = None
-            except TimeoutError:
-                failed = silent(target.origin.label, limit)
-            if failed is not None:
-                raise failed
+            if not exchange.status:
+                raise silent(target.origin.label, limit)
             yield StreamedResponse(
                 status=exchange.status,
                 headers=ResponseHeaders(exchange.fields),
@@ -103,31 +99,20 @@ class AsyncioTransport(BaseTransport["Pool"]):
                 pool.give_back(target.origin, connection)
 
     async def _connected(self, pool: "Pool", target: Target, limit: float) -> "Connection":
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 return await pool.take(target.origin)
-        except TimeoutError:
-            pass
         raise unfinished(target.origin.label, limit)
 
-    def _prepared(self, request: HttpRequest, pool: "Pool") -> tuple[Target, bytes]:
+    def _prepared(self, request: HttpRequest) -> tuple[Target, bytes]:
         """Where a request goes, and its head. Requests in a row differ in their bodies alone, most of the time."""
         key = (request.method, request.url, tuple(request.headers.items()))
-        known, prepared = self._last
-        if prepared is None or known != key:
-            prepared = None
-            try:
-                target = target_of(request.url)
-                proxy = pool.dialler.proxy_for(target.origin) if target.origin.scheme == "http" else None
-                prepared = target, encode(request, target, to_proxy=None if proxy is None else proxy.lines)
-            except ConfigError:
-                raise
-            except ValueError:
-                pass
-            if prepared is None:
-                raise refused_request(request)  # outside the handler: the original may quote a value
-            self._last = key, prepared
-        target, head = prepared
+        known, target, head = self._last
+        if target is None or known != key:
+            target = checked_target(request)
+            proxy = self._settings.proxies.choose(target.origin) if target.origin.scheme == "http" else None
+            head = encode(request, target, to_proxy=None if proxy is None else proxy.lines)
+            self._last = key, target, head
         return target, ended(head, request)
 
     @staticmethod
@@ -135,24 +120,18 @@ class AsyncioTransport(BaseTransport["Pool"]):
         from lm_deluge.transport._dial import Dialler  # only now: importing this package brings no HTTP
         from lm_deluge.transport._pool import Pool
 
-        dialler = Dialler(
-            loop, trust=settings.trust, proxies=settings.proxies, connect_timeout=settings.connect_timeout
-        )
-        return Pool(loop, dialler)
+        return Pool(loop, Dialler(loop, settings))
 
 
 async def _chunks(exchange: "Exchange", limit: float, ends: float) -> "AsyncIterator[bytes]":
     loop = asyncio.get_running_loop()
     while True:
-        failed: TransportError | None = None
-        piece = None
         try:
             async with asyncio.timeout(min(limit, max(ends - loop.time(), 0))):
                 piece = await exchange.piece()
         except TimeoutError:
-            failed = silent(exchange.host, limit)
-        if failed is not None:
-            raise failed
+            break
         if piece is None:
             return
         yield piece
+    raise silent(exchange.host, limit)

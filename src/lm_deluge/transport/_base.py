@@ -1,14 +1,15 @@
 """The settings of a transport and what follows from them: proxies, trust, limits, one pool for each event loop."""
 
 import asyncio
+import dataclasses
 import functools
+import os
 from pathlib import Path
 from typing import Generic
-from urllib.parse import urlsplit
 
 from lm_deluge.errors import ConfigError
 from lm_deluge.transport._per_loop import PerLoop, T
-from lm_deluge.transport._proxies import Proxies, checked_proxy, proxies
+from lm_deluge.transport._proxies import Proxies, Proxy, checked_proxy
 from lm_deluge.transport._tls import Trust
 
 __all__ = ["IDLE", "LONGEST", "BaseTransport", "Settings", "checked_limit"]
@@ -20,34 +21,24 @@ IDLE = 60.0
 """Seconds after which a connection without use is closed."""
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
 class Settings:
     """What a transport was told. :class:`AsyncioTransport` documents it."""
 
-    def __init__(
-        self,
-        *,
-        proxy: str | None,
-        trust_env: bool,
-        ca_file: str | Path | None,
-        connect_timeout: float,
-        max_body_bytes: int,
-    ) -> None:
-        if max_body_bytes < 1:
-            raise ConfigError(f"max_body_bytes is {max_body_bytes}; it has to be at least 1.")
-        self.proxy = proxy if proxy is None else checked_proxy(proxy)
-        self.trust_env = trust_env
-        self.trust = Trust(ca_file)
-        self.connect_timeout = checked_limit(connect_timeout)
-        self.max_body_bytes = max_body_bytes
+    proxy: Proxy | None
+    trust_env: bool
+    trust: Trust
+    connect_timeout: float
+    max_body_bytes: int
 
     def __repr__(self) -> str:
-        proxy = "" if self.proxy is None else f"proxy={urlsplit(self.proxy).hostname!r}, "
+        proxy = "" if self.proxy is None else f"proxy={self.proxy.origin.host!r}, "
         return f"{proxy}max_body_bytes={self.max_body_bytes}"
 
     @functools.cached_property
     def proxies(self) -> Proxies:
         """The proxies, as the environment says at the first request."""
-        return proxies(self.proxy, trust_env=self.trust_env)
+        return Proxies(self.proxy, os.environ if self.trust_env else {})
 
 
 class BaseTransport(Generic[T]):
@@ -63,11 +54,13 @@ class BaseTransport(Generic[T]):
         max_body_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self._require()
+        if max_body_bytes < 1:
+            raise ConfigError(f"max_body_bytes is {max_body_bytes}; it has to be at least 1.")
         self._settings = Settings(
-            proxy=proxy,
+            proxy=None if proxy is None else checked_proxy(proxy),
             trust_env=trust_env,
-            ca_file=ca_file,
-            connect_timeout=connect_timeout,
+            trust=Trust(ca_file),
+            connect_timeout=checked_limit(connect_timeout),
             max_body_bytes=max_body_bytes,
         )
         # Nothing below refers to this object, so a transport that is dropped closes its connections at once.

@@ -7,16 +7,16 @@ a full executor nor a name server that is silent holds anything else up.
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from lm_deluge.errors import ConnectError, LMDelugeError
+from lm_deluge.transport._base import Settings
 from lm_deluge.transport._connection import Connection
 from lm_deluge.transport._off_loop import off_loop
-from lm_deluge.transport._proxies import Proxies, Proxy
+from lm_deluge.transport._proxies import Proxy
 from lm_deluge.transport._target import Origin
-from lm_deluge.transport._tls import LoopContext, Trust
+from lm_deluge.transport._tls import LoopContext
 from lm_deluge.transport._words import no_connection
 
 __all__ = ["Dialler"]
@@ -32,28 +32,15 @@ class Dialler:
     """Opens connections for one event loop.
 
     Args:
-        trust: what certificates are verified with.
-        proxies: which proxy a request goes through.
-        connect_timeout: seconds for everything here.
+        settings: what certificates are verified with, which proxy a request goes through, and the time for all of it.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        trust: Trust,
-        proxies: Proxies,
-        connect_timeout: float,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
         self._loop = loop
-        self._tls = LoopContext(loop, trust)
-        self._proxies = proxies
-        self._connect_timeout = connect_timeout
+        self._tls = LoopContext(loop, settings.trust)
+        self._proxies = settings.proxies
+        self._connect_timeout = settings.connect_timeout
         self._addresses: dict[tuple[str, int], tuple[float, asyncio.Future[list[Address]]]] = {}
-
-    def proxy_for(self, origin: Origin) -> Proxy | None:
-        """The proxy between here and a server."""
-        return self._proxies.choose(origin)
 
     async def connect(self, origin: Origin, lost: Callable[[Connection], None]) -> Connection:
         """An open connection.
@@ -62,7 +49,7 @@ class Dialler:
             ConnectError: there is none to be had.
             ConfigError: the certificates to trust cannot be read.
         """
-        proxy = self.proxy_for(origin)
+        proxy = self._proxies.choose(origin)
         failed: LMDelugeError
         limit = asyncio.timeout(self._connect_timeout)
         try:
@@ -73,7 +60,7 @@ class Dialler:
         except TimeoutError as error:
             reason = f"timed out after {self._connect_timeout:g} s" if limit.expired() else error
             failed = no_connection(origin.label, reason, through_proxy=proxy is not None)
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:  # ssl.SSLError is one
             failed = no_connection(origin.label, error, through_proxy=proxy is not None)
         raise failed
 

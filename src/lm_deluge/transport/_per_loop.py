@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-import os
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from lm_deluge._locks import renewed
+from lm_deluge._per_process import PerProcess
 
-__all__ = ["PerLoop"]
+__all__ = ["PerLoop", "when_loop_ends"]
 
 
 class Closable(Protocol):
@@ -38,10 +38,9 @@ class PerLoop(Generic[T]):
     def __init__(self, make: Callable[[asyncio.AbstractEventLoop], T]) -> None:
         self._make = make
         self._here = threading.local()
-        self._known: list[T] = []
-        self._inherited: list[T] = []
+        # A forked process makes its own. Connections are the parent's, and to let go of them could touch its sockets.
+        self._known = PerProcess[list[T]](list)
         self._lock = renewed(threading.Lock())
-        self._pid = os.getpid()
 
     def current(self) -> T:
         """The one for the running loop. A loop runs in one thread, so this needs no lock."""
@@ -52,10 +51,8 @@ class PerLoop(Generic[T]):
     def close(self) -> None:
         """End all of them: the running loop's now, the others as soon as their loops get to it."""
         here = asyncio.get_running_loop()
-        if self._pid != os.getpid():
-            return  # they are the parent's
         with self._lock:
-            known = list(self._known)
+            known = list(self._known.get())
         for each in known:
             if each.loop is here:
                 each.close()
@@ -64,14 +61,30 @@ class PerLoop(Generic[T]):
                     each.loop.call_soon_threadsafe(each.close)
 
     def _other(self, loop: asyncio.AbstractEventLoop) -> T:
-        if self._pid != os.getpid():
-            # A forked process. The connections are the parent's, and to let go of them could touch its sockets.
-            self._inherited, self._known, self._pid = self._known, [], os.getpid()
         with self._lock:
-            self._known = [each for each in self._known if not each.loop.is_closed()]
-            found = next((each for each in self._known if each.loop is loop), None)
+            known = self._known.get()
+            known[:] = [each for each in known if not each.loop.is_closed()]
+            found = next((each for each in known if each.loop is loop), None)
             if found is None:
                 found = self._make(loop)
-                self._known.append(found)
+                known.append(found)
         self._here.found = found
         return found
+
+
+def when_loop_ends(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Have ``close`` called as the running loop ends: ``asyncio.run`` closes asynchronous generators that are left.
+
+    It is called too when what is returned here is closed, or dropped.
+    """
+
+    async def waiting() -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await close()
+
+    guard = waiting()
+    with contextlib.suppress(StopIteration):
+        guard.__anext__().send(None)
+    return guard

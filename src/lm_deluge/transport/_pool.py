@@ -6,14 +6,15 @@ and when the transport is dropped.
 
 import asyncio
 import contextlib
+import functools
 import weakref
-from collections.abc import AsyncGenerator
 
 from lm_deluge.errors import TransportError
 from lm_deluge.transport._base import IDLE
 from lm_deluge.transport._connection import Connection, Exchange
 from lm_deluge.transport._deadlines import Deadlines
 from lm_deluge.transport._dial import Dialler
+from lm_deluge.transport._per_loop import when_loop_ends
 from lm_deluge.transport._target import Origin
 from lm_deluge.transport._words import transport_closed
 
@@ -40,10 +41,7 @@ class Pool:
         self._dialling = asyncio.Semaphore(_DIALLED_AT_ONCE)
         self._sweeping: asyncio.TimerHandle | None = None
         self._lost = self._open.discard  # and so a connection does not keep the pool
-        self._guard = _close_with_loop(self._open)
-        with_loop = self._guard.__anext__()
-        with contextlib.suppress(StopIteration):
-            with_loop.send(None)
+        self._guard = when_loop_ends(functools.partial(_abort_all, self._open))
 
     def exchange(self, origin: Origin, *, limit: int, streamed: bool) -> Exchange:
         """What the answer of one request goes into."""
@@ -51,13 +49,11 @@ class Pool:
 
     async def take(self, origin: Origin) -> Connection:
         """A connection to a server, to be given back. Raises as :meth:`Dialler.connect` does."""
-        idle = self.from_idle(origin)
-        if idle is not None:
+        if (idle := self.from_idle(origin)) is not None:
             return idle
         async with self._dialling if origin.scheme == "https" else contextlib.nullcontext():
-            idle = self.from_idle(origin)  # given back meanwhile
-            if idle is not None:
-                return idle
+            if (idle := self.from_idle(origin)) is not None:
+                return idle  # given back meanwhile
             connection = await self.dialler.connect(origin, self._lost)
         self._open.add(connection)
         return connection
@@ -112,12 +108,8 @@ class Pool:
             self._sweep_later()
 
 
-async def _close_with_loop(connections: set[Connection]) -> AsyncGenerator[None]:
-    """Waits for the loop to end, as an asynchronous generator can: ``asyncio.run`` closes those that are left."""
-    try:
-        yield
-    finally:
-        for connection in list(connections):
-            connection.abort(
-                TransportError("The event loop ended while a request was in flight. Keep it running until it is done.")
-            )
+async def _abort_all(connections: set[Connection]) -> None:
+    for connection in list(connections):
+        connection.abort(
+            TransportError("The event loop ended while a request was in flight. Keep it running until it is done.")
+        )

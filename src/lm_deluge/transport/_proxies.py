@@ -1,13 +1,11 @@
 """Which proxy a request goes through: the one given, or what the environment says."""
 
-import os
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from lm_deluge.errors import ConfigError
-from lm_deluge.transport._target import Origin, Target, target_of
+from lm_deluge.transport._target import Origin, target_of
 
-__all__ = ["Proxies", "Proxy", "checked_proxy", "proxies"]
+__all__ = ["Proxies", "Proxy", "checked_proxy"]
 
 
 class Proxy:
@@ -18,11 +16,10 @@ class Proxy:
     """
 
     def __init__(self, url: str) -> None:
-        target: Target = target_of(url)
+        target = target_of(url)
         self.url = url
-        self.origin: Origin = target.origin
-        authorization = target.authorization
-        self.lines = "" if authorization is None else f"proxy-authorization: {authorization}\r\n"
+        self.origin = target.origin
+        self.lines = "" if target.authorization is None else f"proxy-authorization: {target.authorization}\r\n"
 
     def __repr__(self) -> str:
         return f"Proxy({self.origin.label!r})"
@@ -39,45 +36,32 @@ class Proxies:
 
     def __init__(self, given: Proxy | None, environ: Mapping[str, str]) -> None:
         self._given = given
-        self._by_scheme: dict[str, Proxy | None] = {}
-        self._excluded: tuple[str, ...] = ()
         if given is None:
             excluded = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
             self._excluded = tuple(entry.strip().lower() for entry in excluded.split(",") if entry.strip())
-            for scheme in ("http", "https"):
-                self._by_scheme[scheme] = _from_environment(scheme, environ)
+            self._by_scheme = {scheme: _from_environment(scheme, environ) for scheme in ("http", "https")}
 
     def choose(self, origin: Origin) -> Proxy | None:
         """The proxy for a server, or None."""
         if self._given is not None:
             return self._given
         proxy = self._by_scheme[origin.scheme]
-        return None if proxy is None or self._excludes(origin) else proxy
+        if proxy is None or any(_matches(entry, origin.host, origin.port) for entry in self._excluded):
+            return None
+        return proxy
 
-    def _excludes(self, origin: Origin) -> bool:
-        return any(_matches(entry, origin.host, origin.port) for entry in self._excluded)
 
-
-def checked_proxy(url: str) -> str:
-    """A proxy's URL as the user gave it.
+def checked_proxy(url: str) -> Proxy:
+    """The proxy that the user gave.
 
     Raises:
         ConfigError: it is none. The message does not quote it.
     """
     try:
-        parts = urlsplit(url)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname)
-        Proxy(url)
+        return Proxy(url)
     except ValueError:
-        is_one = False
-    if not is_one:
-        raise ConfigError("proxy has to be http://host:port or https://host:port, with user:password@ if need be.")
-    return url
-
-
-def proxies(url: str | None, *, trust_env: bool) -> Proxies:
-    """The proxies for a transport with these settings."""
-    return Proxies(None if url is None else Proxy(url), os.environ if trust_env else {})
+        pass  # what the original says may quote a password
+    raise ConfigError("proxy has to be http://host:port or https://host:port, with user:password@ if need be.")
 
 
 def _from_environment(scheme: str, environ: Mapping[str, str]) -> Proxy | None:

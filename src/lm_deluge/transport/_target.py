@@ -7,15 +7,18 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from lm_deluge._version import __version__
+from lm_deluge.transport._words import refused_request
 from lm_deluge.wire import HttpRequest
 
-__all__ = ["Origin", "Target", "basic", "encode", "ended", "target_of"]
+__all__ = ["OURS", "Origin", "Target", "checked_target", "encode", "ended", "target_of"]
 
 _PORTS = {"http": 80, "https": 443}
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# What the transport decides. A given value could make the server see another request than the one that was meant.
-_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+
+OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+"""The headers that a transport decides. Given ones could make the server see another request than was meant."""
+
 _DEFAULTS = f"accept-encoding: gzip\r\nuser-agent: lm_deluge/{__version__}\r\n"
 _DEFAULTS_BESIDE_AGENT = "accept-encoding: gzip\r\n"
 
@@ -68,38 +71,46 @@ def target_of(url: str) -> Target:
         origin=Origin(parts.scheme, host, port, label),
         path=path,
         authority=shown if port == _PORTS[parts.scheme] else f"{shown}:{port}",
-        authorization=None if parts.username is None else basic(parts.username, parts.password),
+        authorization=None if parts.username is None else _basic(parts.username, parts.password),
     )
 
 
-def basic(user: str, password: str | None) -> str:
+def checked_target(request: HttpRequest) -> Target:
+    """Where a request goes that can be sent.
+
+    Raises:
+        ConfigError: its URL cannot be requested, or a name or a value cannot stand in a header.
+    """
+    try:
+        target = target_of(request.url)
+    except ValueError:
+        target = None
+    headers = request.headers.items()
+    if target is None or not all(_is_name(name) and not _UNSENDABLE.search(value) for name, value in headers):
+        raise refused_request(request)  # outside the handler: the original may quote a value
+    return target
+
+
+def _basic(user: str, password: str | None) -> str:
     """Basic authorization from the parts of a URL, which are percent-encoded."""
     return "Basic " + b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
 
 
-def encode(request: HttpRequest, target: Target, *, to_proxy: str | None = None) -> bytes:
+def encode(request: HttpRequest, target: Target, *, to_proxy: str | None) -> bytes:
     """The request line and the headers, up to the length of the body, which :func:`ended` adds.
 
     Args:
         request: what to send.
-        target: its URL, read.
+        target: its URL, checked.
         to_proxy: the lines for a proxy that forwards a plain request; None sends to the server.
-
-    Raises:
-        ValueError: a name or a value cannot stand in a header.
     """
     path = target.path if to_proxy is None else f"http://{target.authority}{target.path}"
     lines = [f"{request.method} {path} HTTP/1.1\r\nhost: {target.authority}\r\n"]
     headers = request.headers
-    for name, value in headers.items():
-        if not _is_name(name) or _CONTROL.search(value):
-            raise ValueError("not a header")
-        if name.lower() not in _OURS:
-            lines.append(f"{name}: {value}\r\n")
+    lines += [f"{name}: {value}\r\n" for name, value in headers.items() if name.lower() not in OURS]
     if target.authorization is not None and "authorization" not in headers:
         lines.append(f"authorization: {target.authorization}\r\n")
-    lines.append(_DEFAULTS_BESIDE_AGENT if "user-agent" in headers else _DEFAULTS)
-    lines.append(to_proxy or "")
+    lines += [_DEFAULTS_BESIDE_AGENT if "user-agent" in headers else _DEFAULTS, to_proxy or ""]
     return "".join(lines).encode()
 
 
