@@ -2,12 +2,9 @@
 
 import ast
 import os
-import select
-import signal
 import sqlite3
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +24,7 @@ from lm_deluge.prompt_cache.routing_keys import RoutingKeys
 from lm_deluge.prompt_cache.write_audit import WriteLog
 from lm_deluge.schedule.limits import Limits
 from lm_deluge.schedule.prefixes import Prefix, PrefixScheduler
+from lm_deluge.testing._expect import in_child as forked
 
 from ..cache.helpers import answer, prompt
 
@@ -34,31 +32,6 @@ SOURCE = Path(__file__).parents[2] / "src" / "lm_deluge"
 SECONDS = 30.0
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-
-
-def forked(work: Callable[[], object]) -> str:
-    """What a child says that was forked to do some work."""
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later, about the threads
-        child = os.fork()
-    if not child:
-        try:
-            try:
-                said = repr(work())
-            except BaseException as error:
-                said = f"{type(error).__name__}: {error}"
-            os.write(writing, said.encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    try:
-        ready, _, _ = select.select([reading], [], [], SECONDS)
-        return os.read(reading, 10_000).decode() if ready else "it hangs"
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        os.close(reading)
 
 
 @contextmanager
@@ -191,6 +164,7 @@ def test_each_lock_is_renewed_or_made_for_each_process() -> None:
         "cache/stores/sqlite/database.py",  # taken before each fork, or given up in the child
         "cache/stores/leveldb/store.py",  # a child cannot use LevelDB at all
         "testing/_transport_lives.py",  # events of one test, whose caller a child does not have
+        "testing/_transport_loops.py",  # the same
         "engine/settle.py",  # an answer is settled by the process that it came to
     }
     found, forgotten = 0, set()

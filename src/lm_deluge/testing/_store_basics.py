@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from lm_deluge.errors import CacheError
-from lm_deluge.testing._expect import expect
+from lm_deluge.testing._expect import expect, in_threads
 from lm_deluge.testing._store_checks import Checks, entry, key_of
 from lm_deluge.testing._store_child import numbered
 
@@ -192,7 +192,7 @@ class BasicChecks(Checks):
                     expect(found[:2], [name.encode(), None], "what this thread has just stored, and what is not there")
                     expect(found[2] is not None, True, "whether an entry is there while threads replace it")
 
-            self.in_threads([lambda thread=thread: work(thread) for thread in range(4)])  # type: ignore[misc]
+            in_threads([lambda thread=thread: work(thread) for thread in range(4)])  # type: ignore[misc]
             names = [f"{thread}-{number}" for thread in range(4) for number in range(30)]
             found = store.get_many([key_of(name) for name in names])
             expect(found, [name.encode() for name in names], "what four threads stored")

@@ -6,10 +6,9 @@ import itertools
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,7 +22,6 @@ __all__ = ["NOW", "Checks", "blob_name", "entry", "key_of"]
 T = TypeVar("T")
 
 NOW = 1_700_000_000.0
-_THREAD_SECONDS = 60.0
 _CHILD_SECONDS = 60.0
 
 
@@ -106,31 +104,6 @@ class Checks:
         finally:
             child.kill()
         expect(child.returncode, 0, "the exit code of the other process, whose error is above")
-
-    @staticmethod
-    def in_threads(actions: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Do all at once, each in a thread of its own; what they gave, in order. What one raises is raised here."""
-        results: list[Any] = [None] * len(actions)
-        errors: list[BaseException] = []
-        start = threading.Barrier(len(actions))
-
-        def run(at: int) -> None:
-            try:
-                start.wait(_THREAD_SECONDS)
-                results[at] = actions[at]()
-            except BaseException as error:  # noqa: BLE001 - raised by the caller that waits for the threads
-                errors.append(error)
-
-        threads = [threading.Thread(target=run, args=(at,), daemon=True) for at in range(len(actions))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(_THREAD_SECONDS)
-        if any(thread.is_alive() for thread in threads):
-            raise AssertionError(f"{len(threads)} threads used the store at once, and some wait for ever")
-        if errors:
-            raise errors[0]
-        return results
 
 
 def key_of(name: object) -> bytes:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lm_deluge.cache.stores import LeaseStore, ScanStore, Store
-from lm_deluge.testing._expect import expect
+from lm_deluge.testing._expect import expect, in_threads
 from lm_deluge.testing._store_checks import NOW, Checks, entry, key_of
 
 __all__ = ["LeaseChecks"]
@@ -93,7 +93,7 @@ class LeaseChecks(Checks):
                     lambda key=key, holder=holder: store.acquire([key], holder, now=NOW, seconds=_LONG)
                     for holder in holders
                 ]
-                got = self.in_threads(asking)
+                got = in_threads(asking)
                 expect(sorted(got), [[False]] * 5 + [[True]], "who of six threads got the lease of one key")
 
     def test_the_lease_of_a_killed_process(self, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from lm_deluge.errors import TransportError
 from lm_deluge.testing._expect import expect
-from lm_deluge.testing._transport_checks import CHUNKED, OK, Checks, after_request, chunk, post
+from lm_deluge.testing._transport_checks import CHUNKED, OK, Checks, after_request, chunk, post, replying
 from lm_deluge.testing._transport_peer import Connection, Received, serve
 from lm_deluge.wire import HttpRequest
 
@@ -28,11 +28,8 @@ class AnswerChecks(Checks):
 
     def test_the_request_arrives_as_given_and_the_answer_comes_back_whole(self) -> None:
         received: list[Received] = []
-
-        async def handler(connection: Connection) -> None:
-            received.append(await connection.request())
-            await connection.reply(b"\x00\xffanswer", status="418 I'm a teapot", headers="X-Request-Id: r1\r\n")
-
+        reply = {"status": "418 I'm a teapot", "headers": "X-Request-Id: r1\r\n"}
+        handler = replying(b"\x00\xffanswer", seen=received, **reply)
         answer = self.answer(handler, body=b"\x00\xff")
         expect((answer.status, answer.body), (418, b"\x00\xffanswer"), "status and body of an answer")
         expect(answer.headers["x-request-id"], "r1", "a header of an answer, by its name in lower case")
@@ -45,25 +42,18 @@ class AnswerChecks(Checks):
     def test_a_get_has_no_body(self) -> None:
         received: list[Received] = []
 
-        async def handler(connection: Connection) -> None:
-            received.append(await connection.request())
-            await connection.reply(b"ok")
-
         async def main() -> bytes:
-            async with serve(handler) as peer:
-                request = HttpRequest(method="GET", url=peer.url + "/models", headers={})
-                return (await self.made().send(request, timeout=60)).body
+            async with self.facing(replying(seen=received)) as (transport, url):
+                request = HttpRequest(method="GET", url=url + "/models", headers={})
+                return (await transport.send(request, timeout=60)).body
 
         expect(self.run(main()), b"ok", "the answer to a GET")
         expect(received[0].line, "GET /models HTTP/1.1", "the request line")
         expect("content-length" in received[0].headers, False, "whether a GET without a body has a length")
 
     def test_of_a_repeated_header_the_last_value_counts(self) -> None:
-        async def handler(connection: Connection) -> None:
-            await connection.request()
-            await connection.reply(headers="X-Twice: 1\r\nx-twice: 2\r\nX-Odd: caf\xe9\r\nX-Empty:\r\n")
-
-        headers = self.answer(handler).headers
+        sent = "X-Twice: 1\r\nx-twice: 2\r\nX-Odd: caf\xe9\r\nX-Empty:\r\n"
+        headers = self.answer(replying(headers=sent)).headers
         expect(headers.get("x-twice"), "2", "a header that came twice")
         expect(headers.get("x-empty"), "", "a header without a value")
         expect(headers.get("absent"), None, "a header that did not come")
@@ -116,19 +106,11 @@ class AnswerChecks(Checks):
     def test_a_redirect_is_returned_and_no_credential_goes_to_the_other_host(self, status: str) -> None:
         visited: list[Received] = []
 
-        async def elsewhere(connection: Connection) -> None:
-            visited.append(await connection.request())
-            await connection.reply()
-
         async def main() -> Any:
-            async with serve(elsewhere) as other:
-
-                async def handler(connection: Connection) -> None:
-                    await connection.request()
-                    await connection.reply(status=status, headers=f"location: {other.url}/\r\n")
-
-                async with serve(handler) as peer:
-                    return await self.made().send(post(peer.url), timeout=60)
+            async with serve(replying(seen=visited)) as other:
+                handler = replying(status=status, headers=f"location: {other.url}/\r\n")
+                async with self.facing(handler) as (transport, url):
+                    return await transport.send(post(url), timeout=60)
 
         answer = self.run(main())
         expect(answer.status, int(status[:3]), "the status of a redirect")
@@ -137,18 +119,12 @@ class AnswerChecks(Checks):
 
     def test_cookies_are_not_kept(self) -> None:
         received: list[Received] = []
-
-        async def handler(connection: Connection) -> None:
-            while True:
-                received.append(await connection.request())
-                await connection.reply(headers="set-cookie: session=1; Path=/\r\n")
+        handler = replying(seen=received, headers="set-cookie: session=1; Path=/\r\n")
 
         async def main() -> None:
-            transport = self.made()
-            async with serve(handler) as peer:
+            async with self.facing(handler) as (transport, url):
                 for _ in range(2):
-                    await transport.send(post(peer.url), timeout=60)
-                await transport.aclose()
+                    await transport.send(post(url), timeout=60)
 
         self.run(main())
         expect(len(received), 2, "the number of requests")
@@ -199,18 +175,16 @@ class AnswerChecks(Checks):
                 written.set()
 
         async def main() -> list[object]:
-            transport = self.made()
             found: list[object] = []
-            async with serve(handler) as peer:
+            async with self.facing(handler) as (transport, url):
                 for _ in range(requests):
                     written.clear()
                     try:
-                        answer = await transport.send(post(peer.url), timeout=20)
+                        answer = await transport.send(post(url), timeout=20)
                         found.append((answer.body, answer.headers.get("retry-after")))
                     except TransportError as error:
                         found.append(error)
                     await written.wait()  # bytes that cross the next request cannot be told from its answer
-                await transport.aclose()
             return found
 
         return self.run(main())

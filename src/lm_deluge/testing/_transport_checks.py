@@ -2,20 +2,30 @@
 
 import asyncio
 import contextlib
-import threading
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytest
 
 from lm_deluge.errors import TransportError
-from lm_deluge.testing._transport_peer import Connection, Handler, serve
+from lm_deluge.testing._transport_peer import Connection, Handler, Received, serve
 from lm_deluge.transport import Transport
 from lm_deluge.wire import HttpRequest, HttpResponse
 
-__all__ = ["CHUNKED", "OK", "Checks", "after_request", "assert_no_secret", "caught", "chunk", "descriptors", "post"]
+__all__ = [
+    "CHUNKED",
+    "OK",
+    "Checks",
+    "after_request",
+    "assert_no_secret",
+    "caught",
+    "chunk",
+    "descriptors",
+    "post",
+    "replying",
+]
 
 T = TypeVar("T")
 
@@ -91,16 +101,22 @@ class Checks:
             return uvloop.new_event_loop()
         return asyncio.new_event_loop()
 
+    @contextlib.asynccontextmanager
+    async def facing(self, handler: Handler, **settings: Any) -> AsyncIterator[tuple[Transport, str]]:
+        """A transport, and the URL of a peer that plays ``handler``. Both end with the block."""
+        transport = self.made(**settings)
+        async with serve(handler) as peer:
+            try:
+                yield transport, peer.url
+            finally:
+                await transport.aclose()
+
     def answer(self, handler: Handler, *, body: bytes = b"{}", limit: float = 60, **settings: Any) -> HttpResponse:
         """The answer to one request to a peer that plays ``handler``."""
 
         async def main() -> HttpResponse:
-            transport = self.made(**settings)
-            async with serve(handler) as peer:
-                try:
-                    return await transport.send(post(peer.url, body=body), timeout=limit)
-                finally:
-                    await transport.aclose()
+            async with self.facing(handler, **settings) as (transport, url):
+                return await transport.send(post(url, body=body), timeout=limit)
 
         return self.run(main())
 
@@ -108,36 +124,13 @@ class Checks:
         """The exception that one request to a peer that plays ``handler`` ends with."""
 
         async def main() -> TransportError:
-            transport = self.made(**settings)
-            async with serve(handler) as peer:
+            async with self.facing(handler, **settings) as (transport, url):
                 with caught(TransportError) as errors:
-                    await transport.send(post(peer.url), timeout=limit)
-                await transport.aclose()
-                self.says(errors[0], f"127.0.0.1:{peer.port}")
+                    await transport.send(post(url), timeout=limit)
+                self.says(errors[0], url.removeprefix("http://"))
                 return errors[0]
 
         return self.run(main())
-
-    @staticmethod
-    def in_threads(actions: list[Callable[[], object]]) -> None:
-        """Do all at once, each in a thread of its own. What one raises is raised here."""
-        errors: list[BaseException] = []
-
-        def run(action: Callable[[], object]) -> None:
-            try:
-                action()
-            except BaseException as error:  # noqa: BLE001 - raised by the one that waits for the threads
-                errors.append(error)
-
-        threads = [threading.Thread(target=run, args=(action,), daemon=True) for action in actions]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(_SECONDS)
-        if any(thread.is_alive() for thread in threads):
-            raise AssertionError(f"{len(threads)} threads used the transport at once, and some wait for ever")
-        if errors:
-            raise errors[0]
 
 
 E = TypeVar("E", bound=BaseException)
@@ -182,6 +175,19 @@ def post(url: str, *, body: bytes = b'{"prompt":"SECRET-body"}', path: str = "/v
 def chunk(data: bytes) -> bytes:
     """A piece of a chunked body; the last one if it is empty."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def replying(body: bytes | None = b"ok", *, seen: list[Received] | None = None, **reply: str) -> Handler:
+    """A part: give each request the same answer, or with None its own body, and keep what was asked in ``seen``."""
+
+    async def handler(connection: Connection) -> None:
+        while True:
+            request = await connection.request()
+            if seen is not None:
+                seen.append(request)
+            await connection.reply(request.body if body is None else body, **reply)
+
+    return handler
 
 
 def after_request(*written: bytes, then: str = "close") -> Handler:

@@ -9,8 +9,8 @@ import pytest
 
 from lm_deluge.errors import ConfigError, ConnectError, ConnectionDropped, RequestTimeout, TransportError
 from lm_deluge.testing._expect import expect
-from lm_deluge.testing._transport_checks import CHUNKED, OK, Checks, after_request, caught, chunk, post
-from lm_deluge.testing._transport_peer import Connection, Handler, serve
+from lm_deluge.testing._transport_checks import CHUNKED, OK, Checks, after_request, caught, chunk, post, replying
+from lm_deluge.testing._transport_peer import Connection, Handler
 from lm_deluge.wire import HttpRequest
 
 __all__ = ["FailureChecks"]
@@ -131,17 +131,15 @@ class FailureChecks(Checks):
                 await connection.reply(body)
 
         async def main() -> list[object]:
-            transport = self.made()
-            async with serve(handler) as peer:
+            async with self.facing(handler) as (transport, url):
 
                 async def ask(body: bytes, limit: float) -> bytes:
-                    return (await transport.send(post(peer.url, body=body), timeout=limit)).body
+                    return (await transport.send(post(url, body=body), timeout=limit)).body
 
                 await ask(b"first", 0.5)
                 await asyncio.sleep(0.4)
                 asks = [ask(b"slow", 30), ask(b"slow", 0.1), ask(b"quick", 0.1), ask(b"slow", 30), ask(b"slow", 10)]
                 found = await asyncio.gather(*asks, return_exceptions=True)
-                await transport.aclose()
             return [each if isinstance(each, bytes) else type(each) for each in found]
 
         wanted = [b"slow", RequestTimeout, b"quick", b"slow", b"slow"]
@@ -151,11 +149,7 @@ class FailureChecks(Checks):
         expect(found, wanted, "requests with different limits at once")
 
     def test_no_time_limit_at_all_is_allowed(self) -> None:
-        async def handler(connection: Connection) -> None:
-            await connection.request()
-            await connection.reply(b"ok")
-
-        expect(self.answer(handler, limit=float("inf")).body, b"ok", "an answer without a time limit")
+        expect(self.answer(replying(), limit=float("inf")).body, b"ok", "an answer without a time limit")
 
     def test_a_refused_connection(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -170,14 +164,10 @@ class FailureChecks(Checks):
         self.says(errors[0], r"no-such-host\.invalid.*host name")
 
     def test_a_handshake_that_never_ends_is_a_failure_to_connect(self) -> None:
-        async def deaf(connection: Connection) -> None:
-            await connection.closed()
-
         async def main() -> ConnectError:
-            transport = self.made(connect_timeout=0.1)
-            async with serve(deaf) as peer:
+            async with self.facing(Connection.closed, connect_timeout=0.1) as (transport, url):
                 with caught(ConnectError) as errors:
-                    await transport.send(post(peer.url.replace("http:", "https:")), timeout=60)
+                    await transport.send(post(url.replace("http:", "https:")), timeout=60)
                 return errors[0]
 
         self.says(self.run(main()), "timed out")
@@ -207,10 +197,7 @@ class FailureChecks(Checks):
         expect(sum(sent) < 20_000_000, True, "whether the rest was left in the socket")
 
     def test_a_body_of_exactly_the_limit_is_read(self) -> None:
-        async def handler(connection: Connection) -> None:
-            await connection.request()
-            await connection.reply(b"a" * 1000)
-
+        handler = replying(b"a" * 1000)
         expect(len(self.answer(handler, max_body_bytes=1000).body), 1000, "the length of a body of just the limit")
         self.says(self.failure(handler, max_body_bytes=999), "max_body_bytes")
 

@@ -1,37 +1,35 @@
-"""Checks of what outlives a request: connections, event loops, threads, forked processes."""
+"""Checks of connections: which are kept, replaced and given up."""
 
 import asyncio
-import gc
-import os
-import select
-import signal
 import socket
 import threading
-import warnings
-from collections.abc import Callable
 
 import pytest
 
 from lm_deluge.errors import ConnectionDropped, RequestTimeout, TransportError
 from lm_deluge.testing._expect import expect
-from lm_deluge.testing._transport_checks import Checks, caught, chunk, descriptors, post
-from lm_deluge.testing._transport_peer import Connection, serve
+from lm_deluge.testing._transport_checks import (
+    CHUNKED,
+    Checks,
+    after_request,
+    caught,
+    chunk,
+    descriptors,
+    post,
+    replying,
+)
+from lm_deluge.testing._transport_peer import Connection
+from lm_deluge.transport import Transport
+from lm_deluge.wire import HttpRequest
 
 __all__ = ["LifeChecks"]
 
 _SECONDS = 60.0
-_STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-async def _patient(connection: Connection) -> None:
-    """Answer any number of requests on one connection."""
-    while True:
-        await connection.request()
-        await connection.reply(b"ok")
+_patient = replying()
 
 
 class LifeChecks(Checks):
-    """Connections that are kept, replaced and given up, and what they belong to."""
+    """The lives of connections."""
 
     def test_connections_are_reused_and_aclose_closes_them(self) -> None:
         async def main() -> None:
@@ -45,18 +43,16 @@ class LifeChecks(Checks):
                 finally:
                     closed.set()
 
-            transport = self.made()
-            async with serve(handler) as peer:
+            async with self.facing(handler) as (transport, url):
                 for _ in range(5):
-                    await transport.send(post(peer.url), timeout=60)
+                    await transport.send(post(url), timeout=60)
                 expect(len(opened), 1, "the number of connections for five requests in a row")
                 await transport.aclose()
                 await transport.aclose()
                 await asyncio.wait_for(closed.wait(), _SECONDS)
-                answer = await transport.send(post(peer.url), timeout=60)
+                answer = await transport.send(post(url), timeout=60)
                 expect(answer.body, b"ok", "an answer after aclose, which opens a new connection")
                 expect(len(opened), 2, "the number of connections")
-                await transport.aclose()
 
         self.run(main())
 
@@ -72,16 +68,13 @@ class LifeChecks(Checks):
                 await connection.request()
                 await connection.reply(b"ok")  # and closes without a word
 
-            async def send_again_if_dropped() -> bytes:
-                try:
-                    return (await transport.send(post(peer.url), timeout=60)).body
-                except ConnectionDropped:
-                    return (await transport.send(post(peer.url), timeout=60)).body
-
-            transport = self.made()
-            async with serve(handler) as peer:
+            async with self.facing(handler) as (transport, url):
                 for _ in range(20):
-                    expect(await send_again_if_dropped(), b"ok", "an answer")
+                    try:
+                        answer = await transport.send(post(url), timeout=60)
+                    except ConnectionDropped:
+                        answer = await transport.send(post(url), timeout=60)
+                    expect(answer.body, b"ok", "an answer")
             return connections
 
         expect(self.run(main()), 20, "the number of connections that the server took")
@@ -97,11 +90,10 @@ class LifeChecks(Checks):
                 await connection.reply(b"ok")
                 received.append((await connection.request()).body)  # it is read, and the connection closed
 
-            transport = self.made()
-            async with serve(handler) as peer:
-                await transport.send(post(peer.url, body=b"first"), timeout=60)
+            async with self.facing(handler) as (transport, url):
+                await transport.send(post(url, body=b"first"), timeout=60)
                 with caught(TransportError):
-                    await transport.send(post(peer.url, body=b"second"), timeout=60)
+                    await transport.send(post(url, body=b"second"), timeout=60)
             return received
 
         expect(self.run(main()), [b"first", b"second"], "what the server read")
@@ -125,16 +117,10 @@ class LifeChecks(Checks):
                 await connection.closed()
                 gone.put_nowait(body)
 
-            async def ask(body: bytes, limit: float) -> bytes:
-                if how == "whole":
-                    return (await transport.send(post(peer.url, body=body), timeout=limit)).body
-                async with transport.stream(post(peer.url, body=body), timeout=limit) as response:
-                    return await response.read()
-
-            transport = self.made()
-            async with serve(handler) as peer:
-                kept = asyncio.ensure_future(ask(b"kept", 30))
-                given_up = asyncio.ensure_future(ask(b"given up", 30 if end == "cancelled" else 0.1))
+            async with self.facing(handler) as (transport, url):
+                kept = asyncio.ensure_future(_body(transport, post(url, body=b"kept"), how))
+                limit = 30 if end == "cancelled" else 0.1
+                given_up = asyncio.ensure_future(_body(transport, post(url, body=b"given up"), how, limit=limit))
                 expect({await arrived.get(), await arrived.get()}, {b"kept", b"given up"}, "what the server got")
                 if end == "cancelled":
                     given_up.cancel()
@@ -144,7 +130,6 @@ class LifeChecks(Checks):
                 expect(await asyncio.wait_for(gone.get(), 5), b"given up", "the connection that was closed")
                 answer.set()
                 expect(await kept, b"ok", "the answer to the other request")
-                await transport.aclose()
 
         self.run(main())
 
@@ -158,9 +143,9 @@ class LifeChecks(Checks):
                 await connection.closed()
                 gone.set()
 
-            async with serve(deaf) as peer:
-                url = peer.url.replace("http", scheme)
-                task = asyncio.ensure_future(self.made().send(post(url, body=b""), timeout=60))
+            async with self.facing(deaf) as (transport, url):
+                request = post(url.replace("http", scheme), body=b"")
+                task = asyncio.ensure_future(transport.send(request, timeout=60))
                 await arrived.wait()
                 task.cancel()
                 (outcome,) = await asyncio.gather(task, return_exceptions=True)
@@ -175,29 +160,16 @@ class LifeChecks(Checks):
             pytest.skip("this system does not say which descriptors are open")
 
         async def main() -> None:
-            async def silent(connection: Connection) -> None:
-                await connection.request()
-                await connection.closed()
-
-            transport = self.made()
-
-            async def ask() -> None:
-                if how == "whole":
-                    await transport.send(post(peer.url), timeout=60)
-                else:
-                    async with transport.stream(post(peer.url), timeout=60) as response:
-                        await response.read()
-
             async def give_up(count: int) -> None:
                 before = descriptors() or 0
-                tasks = [asyncio.ensure_future(ask()) for _ in range(count)]
+                tasks = [asyncio.ensure_future(_body(transport, post(url), how)) for _ in range(count)]
                 while (descriptors() or 0) < before + count:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-            async with serve(silent) as peer:
+            async with self.facing(after_request(then="silence")) as (transport, url):
                 await give_up(1)  # what a transport opens for itself, it keeps
                 await asyncio.sleep(0.1)
                 before = descriptors() or 0
@@ -208,7 +180,6 @@ class LifeChecks(Checks):
                         break
                     await asyncio.sleep(0.01)
                 expect(max((descriptors() or 0) - before, 0), 0, "descriptors that 80 cancelled requests left")
-                await transport.aclose()
 
         self.run(main())
 
@@ -262,46 +233,6 @@ class LifeChecks(Checks):
 
         expect(self.run(main()), (b"paid", 1), "the answer, and how often its task was cancelled")
 
-    def test_connections_end_with_their_event_loop_and_with_their_transport(self) -> None:
-        """aclose() need not be called: a loop that ends and a transport that is dropped close their connections."""
-        closed: list[Connection] = []
-
-        async def handler(connection: Connection) -> None:
-            try:
-                await _patient(connection)
-            finally:
-                closed.append(connection)
-
-        async def dropped() -> None:
-            async with serve(handler) as peer:
-                await self.made().send(post(peer.url), timeout=60)
-                gc.collect()
-                while not closed:  # noqa: ASYNC110
-                    await asyncio.sleep(0)
-
-        self.run(dropped())
-        transport, ready = self.made(), threading.Event()
-        url: list[str] = []
-        ends: list[Callable[[], object]] = []
-
-        async def server() -> None:
-            loop, done = asyncio.get_running_loop(), asyncio.Event()
-            async with serve(handler) as peer:
-                url.append(peer.url)
-                ends.append(lambda: loop.call_soon_threadsafe(done.set))
-                ready.set()
-                await done.wait()
-                while len(closed) < 2:  # noqa: ASYNC110
-                    await asyncio.sleep(0)
-
-        def client() -> None:
-            ready.wait(_SECONDS)
-            self.run(transport.send(post(url[0]), timeout=60))
-            ends[0]()
-
-        self.in_threads([lambda: self.run(server()), client])
-        expect(len(closed), 2, "the number of connections that were closed")
-
     def test_aclose_fails_the_requests_in_flight(self) -> None:
         async def main() -> None:
             arrived = asyncio.Event()
@@ -311,9 +242,8 @@ class LifeChecks(Checks):
                 arrived.set()
                 await connection.closed()
 
-            transport = self.made()
-            async with serve(handler) as peer:
-                task = asyncio.ensure_future(transport.send(post(peer.url), timeout=60))
+            async with self.facing(handler) as (transport, url):
+                task = asyncio.ensure_future(transport.send(post(url), timeout=60))
                 await arrived.wait()
                 await transport.aclose()
                 with caught(TransportError) as errors:
@@ -323,16 +253,10 @@ class LifeChecks(Checks):
         self.run(main())
 
     def test_many_requests_at_once_each_get_their_own_answer(self) -> None:
-        async def echo(connection: Connection) -> None:
-            while True:
-                await connection.reply((await connection.request()).body)
-
         async def main() -> None:
-            transport = self.made()
-            async with serve(echo) as peer:
+            async with self.facing(replying(None)) as (transport, url):
                 bodies = [b"%d" % number for number in range(300)]
-                answers = await asyncio.gather(*(transport.send(post(peer.url, body=b), timeout=60) for b in bodies))
-                await transport.aclose()
+                answers = await asyncio.gather(*(transport.send(post(url, body=b), timeout=60) for b in bodies))
             expect([answer.body for answer in answers], bodies, "300 answers")
 
         self.run(main())
@@ -346,97 +270,19 @@ class LifeChecks(Checks):
                 connections += 1
                 while True:
                     await connection.request()
-                    await connection.write(_STREAM + chunk(b"one") + chunk(b""))
+                    await connection.write(CHUNKED + chunk(b"one") + chunk(b""))
 
-            transport = self.made()
-            async with serve(handler) as peer:
+            async with self.facing(handler) as (transport, url):
                 for _ in range(3):
-                    async with transport.stream(post(peer.url), timeout=60) as response:
-                        expect(await response.read(), b"one", "a stream")
-                await transport.aclose()
+                    expect(await _body(transport, post(url), "streamed"), b"one", "a stream")
             return connections
 
         expect(self.run(main()), 1, "the number of connections for three streams in a row")
 
-    def test_one_transport_serves_event_loops_one_after_the_other(self) -> None:
-        transport = self.made()
 
-        async def main() -> bytes:
-            async with serve(_patient) as peer:
-                return (await transport.send(post(peer.url), timeout=60)).body
-
-        expect([self.run(main()) for _ in range(3)], [b"ok"] * 3, "answers in three loops")
-
-    def test_one_transport_serves_event_loops_in_several_threads(self) -> None:
-        transport, bodies = self.made(), []
-
-        async def main() -> None:
-            async with serve(_patient) as peer:
-                for _ in range(20):
-                    bodies.append((await transport.send(post(peer.url), timeout=60)).body)
-
-        self.in_threads([lambda: self.run(main()) for _ in range(4)])
-        expect(bodies, [b"ok"] * 80, "answers in four loops at once")
-
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-    def test_a_forked_child_has_connections_of_its_own_and_leaves_its_parents_alone(self) -> None:
-        """The child uses its parent's transport while a thread of the parent goes on using it, on one connection."""
-        transport = self.made()
-        url: list[str] = []
-        served: list[Connection] = []
-        ready, forked = threading.Event(), threading.Event()
-
-        async def handler(connection: Connection) -> None:
-            served.append(connection)
-            await _patient(connection)
-
-        async def ask(count: int) -> list[bytes]:
-            return [(await transport.send(post(url[0]), timeout=30)).body for _ in range(count)]
-
-        async def parent() -> list[bytes]:
-            async with serve(handler) as peer:
-                url.append(peer.url)
-                found = await ask(2)
-                ready.set()
-                while not forked.is_set():  # noqa: ASYNC110
-                    await asyncio.sleep(0.001)
-                found += await ask(2)
-                await transport.aclose()
-            return found
-
-        def child() -> None:
-            ready.wait(_SECONDS)
-            try:
-                expect(_in_child(lambda: self.run(ask(2))), repr([b"ok"] * 2), "what the forked child got")
-            finally:
-                forked.set()
-
-        answers: list[bytes] = []
-        self.in_threads([lambda: answers.extend(self.run(parent())), child])
-        expect(answers, [b"ok"] * 4, "the parent's answers, before the fork and after it")
-        expect(len(served), 2, "the number of connections: one of the parent's, one of the child's")
-
-
-def _in_child(work: Callable[[], object]) -> str:
-    """What a forked child says of its work."""
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later, about the threads
-        child = os.fork()
-    if not child:
-        try:
-            try:
-                said = repr(work())
-            except BaseException as error:  # noqa: BLE001 - told to the parent
-                said = repr(error)
-            os.write(writing, said.encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    try:
-        ready, _, _ = select.select([reading], [], [], _SECONDS)
-        return os.read(reading, 10_000).decode() if ready else "it hangs"
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        os.close(reading)
+async def _body(transport: Transport, request: HttpRequest, how: str, *, limit: float = 60) -> bytes:
+    """The body of an answer, asked for "whole" or "streamed"."""
+    if how == "whole":
+        return (await transport.send(request, timeout=limit)).body
+    async with transport.stream(request, timeout=limit) as response:
+        return await response.read()

@@ -1,14 +1,27 @@
 """Checks of streamed answers: pieces as they arrive, silence and drops on the way, and the connection afterwards."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from lm_deluge.errors import ConnectError, ConnectionDropped, RequestTimeout, TransportError
 from lm_deluge.testing._expect import expect
-from lm_deluge.testing._transport_checks import OK, Checks, assert_no_secret, caught, chunk, post
-from lm_deluge.testing._transport_peer import Connection, serve
+from lm_deluge.testing._transport_checks import (
+    OK,
+    Checks,
+    after_request,
+    assert_no_secret,
+    caught,
+    chunk,
+    post,
+    replying,
+)
+from lm_deluge.testing._transport_peer import Connection, Handler
+from lm_deluge.transport import StreamedResponse
 
 __all__ = ["StreamChecks"]
 
@@ -31,7 +44,7 @@ class StreamChecks(Checks):
                     await connection.write(chunk(b"data: %d\n\n" % number))
                 await connection.write(chunk(b""))
 
-            async with serve(handler) as peer, self.made().stream(post(peer.url), timeout=60) as response:
+            async with self._streamed(handler) as response:
                 expect(response.status, 200, "the status of a stream")
                 expect(response.headers["content-type"], "text/event-stream", "a header of a stream")
                 taken.set()
@@ -44,12 +57,10 @@ class StreamChecks(Checks):
         expect(self.run(main()), [b"data: %d\n\n" % number for number in range(5)], "the pieces of a stream")
 
     def test_the_error_body_of_a_refused_stream_can_be_read(self) -> None:
-        async def handler(connection: Connection) -> None:
-            await connection.request()
-            await connection.reply(b'{"error":"overloaded"}', status="529 Overloaded")
+        handler = replying(b'{"error":"overloaded"}', status="529 Overloaded")
 
         async def main() -> tuple[int, bytes]:
-            async with serve(handler) as peer, self.made().stream(post(peer.url), timeout=60) as response:
+            async with self._streamed(handler) as response:
                 return response.status, await response.read()
 
         expect(self.run(main()), (529, b'{"error":"overloaded"}'), "status and body of a stream that was refused")
@@ -75,19 +86,11 @@ class StreamChecks(Checks):
 
         async def main() -> tuple[list[bytes], TransportError]:
             got: list[bytes] = []
-
-            async def handler(connection: Connection) -> None:
-                await connection.request()
-                for data in written:
-                    await connection.write(data)
-                if then == "silence":
-                    await connection.closed()
-
-            async with serve(handler) as peer:
-                with caught(TransportError) as errors:
-                    async with self.made(max_body_bytes=4000).stream(post(peer.url), timeout=limit) as response:
-                        async for piece in response.chunks:
-                            got.append(piece)
+            handler = after_request(*written, then=then)
+            with caught(TransportError) as errors:
+                async with self._streamed(handler, limit=limit, max_body_bytes=4000) as response:
+                    async for piece in response.chunks:
+                        got.append(piece)
             return got, errors[0]
 
         got, error = self.run(main())
@@ -97,17 +100,13 @@ class StreamChecks(Checks):
             expect(got, [b"one"] if len(written) > 1 else [], "what came before the failure")
 
     def test_an_answer_that_cannot_be_read_is_refused_at_its_head(self) -> None:
-        async def handler(connection: Connection) -> None:
-            await connection.request()
-            await connection.write(OK + b"transfer-encoding: identity\r\n\r\nok")
-            await connection.closed()
+        handler = after_request(OK + b"transfer-encoding: identity\r\n\r\nok", then="silence")
 
         async def main() -> TransportError:
-            async with serve(handler) as peer:
-                with caught(TransportError) as errors:
-                    async with self.made().stream(post(peer.url), timeout=60) as response:
-                        await response.read()
-                return errors[0]
+            with caught(TransportError) as errors:
+                async with self._streamed(handler) as response:
+                    await response.read()
+            return errors[0]
 
         expect(type(self.run(main())), TransportError, "the exception")
 
@@ -126,7 +125,7 @@ class StreamChecks(Checks):
                     longest, last = max(longest, time.monotonic() - last), time.monotonic()
                 await connection.write(chunk(b""))
 
-            async with serve(handler) as peer, self.made().stream(post(peer.url), timeout=limit) as response:
+            async with self._streamed(handler, limit=limit) as response:
                 return await response.read()
 
         for limit in (0.2, 2, 20):
@@ -151,8 +150,8 @@ class StreamChecks(Checks):
                 await connection.closed()
                 gone.set()
 
-            async with serve(handler) as peer:
-                async with self.made().stream(post(peer.url), timeout=60) as response:
+            async with self.facing(handler) as (transport, url):
+                async with transport.stream(post(url), timeout=60) as response:
                     expect(await anext(aiter(response.chunks)), b"one", "the first piece")
                 await asyncio.wait_for(gone.wait(), 60)
 
@@ -173,8 +172,7 @@ class StreamChecks(Checks):
                     await connection.write(chunk(bytes(100_000)))
                     sent += 100_000
 
-            transport = self.made(max_body_bytes=10**12)
-            async with serve(handler) as peer, transport.stream(post(peer.url), timeout=60) as response:
+            async with self._streamed(handler, max_body_bytes=10**12) as response:
                 await anext(aiter(response.chunks))
                 before = -1
                 while before != sent and sent < 30_000_000:
@@ -192,3 +190,14 @@ class StreamChecks(Checks):
         with caught(ConnectError) as errors:
             self.run(main())
         self.says(errors[0], "refused")
+
+    @contextlib.asynccontextmanager
+    async def _streamed(
+        self, handler: Handler, *, limit: float = 60, **settings: Any
+    ) -> AsyncIterator[StreamedResponse]:
+        """The answer of a peer that plays ``handler``, streamed."""
+        async with (
+            self.facing(handler, **settings) as (transport, url),
+            transport.stream(post(url), timeout=limit) as response,
+        ):
+            yield response

@@ -7,13 +7,14 @@ require("pytest", extra="testing", purpose="TransportConformance")
 from lm_deluge.testing._transport_answers import AnswerChecks  # noqa: E402 - after the message that says what is missing
 from lm_deluge.testing._transport_failures import FailureChecks  # noqa: E402
 from lm_deluge.testing._transport_lives import LifeChecks  # noqa: E402
+from lm_deluge.testing._transport_loops import LoopChecks  # noqa: E402
 from lm_deluge.testing._transport_networks import NetworkChecks  # noqa: E402
 from lm_deluge.testing._transport_streams import StreamChecks  # noqa: E402
 
 __all__ = ["TransportConformance"]
 
 
-class TransportConformance(AnswerChecks, StreamChecks, FailureChecks, LifeChecks, NetworkChecks):
+class TransportConformance(AnswerChecks, StreamChecks, FailureChecks, LifeChecks, LoopChecks, NetworkChecks):
     """Everything that ``lm_deluge.transport.Transport`` promises, as tests. Subclass it in a test module::
 
         from lm_deluge.testing import TransportConformance
