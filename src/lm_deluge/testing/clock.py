@@ -7,7 +7,7 @@ import threading
 
 from lm_deluge._locks import renewed
 
-__all__ = ["FakeClock"]
+__all__ = ["FakeClock", "wake"]
 
 
 class FakeClock:
@@ -72,7 +72,7 @@ class FakeClock:
                 due.append(heapq.heappop(self._sleepers))
         for _, _, loop, future in due:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_wake, future)
+                loop.call_soon_threadsafe(wake, future)
 
     def advance_to_next(self) -> bool:
         """Move time on to when the next sleeper wakes. Returns whether there is one."""
@@ -94,6 +94,7 @@ class FakeClock:
                 raise TimeoutError(f"{len(self._sleepers)} of {count} sleepers after {timeout} s")
 
 
-def _wake(future: asyncio.Future[None]) -> None:
+def wake(future: asyncio.Future[None]) -> None:
+    """Let the one go on that waits, if it waits still."""
     if not future.done():
         future.set_result(None)

@@ -6,69 +6,57 @@ from typing import Protocol
 from lm_deluge.testing.answers import Finished
 from lm_deluge.testing.bill import Served
 from lm_deluge.testing.decoding import Rejection
+from lm_deluge.testing.stats import Limits
 from lm_deluge.testing.values import CacheOutcome, ParsedRequest
 
-__all__ = ["Endpoint", "Exchange", "RateLimits"]
+__all__ = ["Endpoint", "Exchange"]
 
 
-class RateLimits(Protocol):
-    """The account's limits, as far as headers tell them."""
+class Exchange:
+    """One accepted request and the answer to it. By itself it generates nothing; a model's call says more.
 
-    @property
-    def requests_used(self) -> int:
-        """Requests taken from the current window."""
-        ...
+    Args:
+        request: what was asked.
+        urls: URLs the provider would download before it answers.
+    """
 
-    @property
-    def reset_rfc3339(self) -> bytes:
-        """When the limits are full again."""
-        ...
-
-
-class Exchange(Protocol):
-    """One accepted request and the answer to it."""
-
-    @property
-    def request(self) -> ParsedRequest: ...
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """URLs the provider would download before it answers."""
-        ...
+    def __init__(self, request: ParsedRequest, urls: tuple[str, ...]) -> None:
+        self.request = request
+        self.urls = urls
 
     @property
     def choices(self) -> int:
         """How many answers are wanted; 0 when nothing is generated."""
-        ...
+        return 0
 
     @property
     def thinks(self) -> bool:
         """Whether the model thinks before it answers."""
-        ...
+        return False
 
     @property
     def served(self) -> Served:
         """How it is served, as far as that decides the price."""
-        ...
+        return ()
 
     def digest(self) -> bytes:
         """What the model reads, as a digest: the same whether streamed or not, cached or not."""
-        ...
+        return b""
 
     def look_up(self, now: float) -> CacheOutcome:
         """Read the prompt cache for a request that starts now."""
-        ...
+        return CacheOutcome()
 
     def publish(self) -> None:
         """Make this request's cache writes readable: its answer begins."""
-        ...
 
     def body(self, answers: Sequence[Finished]) -> bytes:
         """The body of a plain answer."""
-        ...
+        raise NotImplementedError
 
     def events(self, answers: Sequence[Finished]) -> list[bytes]:
         """The server-sent events of a streamed answer, each with its final blank line."""
-        ...
+        return []
 
 
 class Endpoint(Protocol):
@@ -115,7 +103,7 @@ class Endpoint(Protocol):
         """An error in the middle of a stream."""
         ...
 
-    def headers(self, request_id: str, limits: RateLimits) -> list[tuple[bytes, bytes]]:
+    def headers(self, request_id: str, limits: Limits) -> list[tuple[bytes, bytes]]:
         """Headers of every answer: the request's id and the rate limits."""
         ...
 

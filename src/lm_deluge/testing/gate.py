@@ -5,6 +5,7 @@ import threading
 from collections import deque
 
 from lm_deluge._locks import renewed
+from lm_deluge.testing.clock import wake
 
 __all__ = ["Gate"]
 
@@ -84,10 +85,5 @@ class Gate:
         if not self._held:
             return False
         loop, future = self._held.popleft()
-        loop.call_soon_threadsafe(_set, future)
+        loop.call_soon_threadsafe(wake, future)
         return True
-
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -6,16 +6,19 @@ constant. Nothing is added for the structure around blocks, except one token for
 
 __all__ = [
     "BYTES_PER_TOKEN",
+    "DELTA_CHARACTERS",
     "IMAGE_TOKENS",
     "PDF_TOKENS",
     "count_tokens",
     "cut",
+    "in_pieces",
     "token_bytes",
 ]
 
 BYTES_PER_TOKEN = 4
 IMAGE_TOKENS = 1_600
 PDF_TOKENS = 1_500
+DELTA_CHARACTERS = 24
 
 
 def count_tokens(text: str) -> int:
@@ -35,6 +38,11 @@ def cut(text: str, tokens: int) -> str:
     if count_tokens(text) <= tokens:
         return text
     return _encode(text)[: max(0, tokens) * BYTES_PER_TOKEN].decode("utf-8", "ignore")
+
+
+def in_pieces(text: str) -> list[str]:
+    """The text as a stream's deltas carry it: some tokens at a time."""
+    return [text[start : start + DELTA_CHARACTERS] for start in range(0, len(text), DELTA_CHARACTERS)]
 
 
 def _encode(text: str) -> bytes:

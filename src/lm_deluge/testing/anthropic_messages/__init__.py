@@ -14,7 +14,8 @@ from lm_deluge.testing.anthropic_messages.prompt import Position, content_digest
 from lm_deluge.testing.anthropic_messages.signatures import sign
 from lm_deluge.testing.bill import Served
 from lm_deluge.testing.decoding import Rejection, ShapeProblem, decode
-from lm_deluge.testing.exchange import RateLimits
+from lm_deluge.testing.exchange import Exchange
+from lm_deluge.testing.stats import Limits
 from lm_deluge.testing.values import CacheOutcome, ParsedRequest
 
 __all__ = ["CountTokensEndpoint", "MessagesEndpoint"]
@@ -52,7 +53,7 @@ class _Endpoint:
     def error_event(self, rejection: Rejection, request_id: str) -> bytes:
         return b"event: error\ndata: %b\n\n" % errors.error_body(rejection, request_id)
 
-    def headers(self, request_id: str, limits: RateLimits) -> list[tuple[bytes, bytes]]:
+    def headers(self, request_id: str, limits: Limits) -> list[tuple[bytes, bytes]]:
         headers = [(b"request-id", request_id.encode())]
         for kind, limit in _LIMITS.items():
             used = limits.requests_used * (1 if kind == b"requests" else 1_000)
@@ -132,35 +133,18 @@ class _Checked(msgspec.Struct, frozen=True):
     betas: frozenset[str]
 
 
-class _Count:
+class _Count(Exchange):
     """Token counting: an answer that is known at once."""
 
-    choices = 0
-    thinks = False
-    served: Served = ()
-
     def __init__(self, checked: _Checked, request: ParsedRequest) -> None:
-        self.request = request
-        self.urls = checked.urls
+        super().__init__(request, checked.urls)
         self._tokens = sum(position.tokens for position in checked.sequence)
-
-    def digest(self) -> bytes:
-        return b""
-
-    def look_up(self, now: float) -> CacheOutcome:
-        return CacheOutcome()
-
-    def publish(self) -> None:
-        """Counting writes nothing."""
 
     def body(self, answers: Sequence[Finished]) -> bytes:
         return msgspec.json.encode({"input_tokens": self._tokens})
 
-    def events(self, answers: Sequence[Finished]) -> list[bytes]:
-        return []
 
-
-class _Generation:
+class _Generation(Exchange):
     """One accepted generation."""
 
     def __init__(
@@ -172,8 +156,7 @@ class _Generation:
         credential: str,
         identity: str,
     ) -> None:
-        self.request = request
-        self.urls = checked.urls
+        super().__init__(request, checked.urls)
         self._checked = checked
         self._cache = cache
         self._fingerprints = fingerprints

@@ -19,24 +19,6 @@ __all__ = [
 
 _DATE = re.compile(r"-\d{8}$")
 
-_MINIMUM = {
-    "haiku-5-5": 512,
-    "opus-5-5": 512,
-    "sonnet-5-5": 512,
-    "opus-5": 512,
-    "fable-5": 512,
-    "fable-5-1": 512,
-    "fable-5-2": 512,
-    "mythos-5": 512,
-    "mythos-5-1": 512,
-    "mythos-5-2": 512,
-    "opus-4-7": 2_048,
-    "opus-4-6": 4_096,
-    "opus-4-5": 4_096,
-    "haiku-4-5": 4_096,
-}
-_USUAL_MINIMUM = 1_024
-
 _FABLE_MYTHOS = frozenset({"fable-5", "fable-5-1", "fable-5-2", "mythos-5", "mythos-5-1", "mythos-5-2"})
 _FIFTH = _FABLE_MYTHOS | {"opus-5", "opus-5-5", "sonnet-5", "sonnet-5-5", "haiku-5-5"}
 _ADAPTIVE_ONLY = _FIFTH | {"opus-4-7", "opus-4-8"}
@@ -46,6 +28,14 @@ _BOUND_THINKING = frozenset({"fable-5-1", "fable-5-2", "mythos-5-2", "opus-5-5",
 _NO_ADAPTIVE = frozenset({"haiku-4-5", "sonnet-4-5", "opus-4-5"})
 _NO_BETWEEN_TOOLS = _FABLE_MYTHOS | {"opus-5-5"}
 _NO_DISABLED = _NO_BETWEEN_TOOLS | {"sonnet-5-5"}
+_MINIMUM = {
+    **dict.fromkeys(_FIFTH - {"sonnet-5"}, 512),
+    "opus-4-7": 2_048,
+    "opus-4-6": 4_096,
+    "opus-4-5": 4_096,
+    "haiku-4-5": 4_096,
+}
+_USUAL_MINIMUM = 1_024
 
 
 def _short(model: str) -> str:

@@ -4,6 +4,7 @@ Token counts, breakpoints and prefix digests are all statements about this seque
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -58,7 +59,7 @@ def positions(request: shapes.CountTokensRequest, tools: list[shapes.Tool | shap
     for index, block in enumerate(_blocks(request.system)):
         result.append(Position("system", "system", -1, ("system", index), block))
     for number, message in enumerate(request.messages):
-        role = _role(message)
+        role = str(message.__struct_config__.tag)
         for index, each in enumerate(_blocks(message.content)):
             result.append(Position("messages", role, number, ("messages", number, "content", index), each))
     return result
@@ -86,12 +87,6 @@ def content_digest(sequence: list[Position]) -> bytes:
     return chain.digest()
 
 
-def _role(message: shapes.Message) -> str:
-    if isinstance(message, shapes.UserMessage):
-        return "user"
-    return "assistant" if isinstance(message, shapes.AssistantMessage) else "system"
-
-
 def _blocks(content: str | list[Any]) -> list[Any]:
     """A string stands for one text block."""
     if isinstance(content, str):
@@ -108,15 +103,19 @@ def _tokens(block: Any) -> int:
         case shapes.Document():
             return _document_tokens(block)
         case shapes.SearchResult(title=title, source=source, content=content):
-            return count_tokens(title) + count_tokens(source) + sum(_tokens(each) for each in content)
+            return count_tokens(title) + count_tokens(source) + _content_tokens(content)
         case shapes.ToolUse(name=name, input=arguments):
             return count_tokens(name) + count_tokens(msgspec.json.encode(arguments).decode())
         case shapes.ToolResult(content=content):
-            return count_tokens(content) if isinstance(content, str) else sum(_tokens(each) for each in content)
+            return _content_tokens(content)
         case shapes.Thinking(thinking=thinking):
             return count_tokens(thinking)
         case _:
             return count_tokens(msgspec.json.encode(_without_breakpoints(msgspec.to_builtins(block))).decode())
+
+
+def _content_tokens(content: str | Sequence[Any]) -> int:
+    return count_tokens(content) if isinstance(content, str) else sum(map(_tokens, content))
 
 
 def _document_tokens(block: shapes.Document) -> int:
@@ -125,8 +124,7 @@ def _document_tokens(block: shapes.Document) -> int:
         case shapes.PlainText(data=data):
             return around + count_tokens(data)
         case shapes.ContentSource(content=content):
-            inner = count_tokens(content) if isinstance(content, str) else sum(_tokens(each) for each in content)
-            return around + inner
+            return around + _content_tokens(content)
         case _:
             return around + PDF_TOKENS
 

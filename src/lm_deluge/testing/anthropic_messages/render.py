@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from lm_deluge.testing.answers import Finished
+from lm_deluge.testing.tokens import in_pieces
 from lm_deluge.testing.values import CacheOutcome
 
 __all__ = ["SERVICE_TIER", "message", "message_events", "message_id"]
@@ -19,7 +20,6 @@ _STOP_REASONS = {
     "content_filter": "refusal",
     "pause": "pause_turn",
 }
-_DELTA_CHARACTERS = 24
 
 
 def message_id(identity: str) -> str:
@@ -125,19 +125,15 @@ def _pieces(block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]
     """A block as it starts, and the deltas that complete it."""
     match block["type"]:
         case "thinking":
-            deltas = [{"type": "thinking_delta", "thinking": part} for part in _split(block["thinking"])]
+            deltas = [{"type": "thinking_delta", "thinking": part} for part in in_pieces(block["thinking"])]
             deltas.append({"type": "signature_delta", "signature": block["signature"]})
             return {"type": "thinking", "thinking": "", "signature": ""}, deltas
         case "tool_use":
             text = msgspec.json.encode(block["input"]).decode() if block["input"] else ""
-            parts = ["", *_split(text)]
+            parts = ["", *in_pieces(text)]
             return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in parts]
         case _:
-            return {**block, "text": ""}, [{"type": "text_delta", "text": part} for part in _split(block["text"])]
-
-
-def _split(text: str) -> list[str]:
-    return [text[start : start + _DELTA_CHARACTERS] for start in range(0, len(text), _DELTA_CHARACTERS)]
+            return {**block, "text": ""}, [{"type": "text_delta", "text": part} for part in in_pieces(block["text"])]
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

@@ -9,10 +9,11 @@ import msgspec
 from lm_deluge.testing.answers import Finished
 from lm_deluge.testing.bill import Served
 from lm_deluge.testing.decoding import Rejection, ShapeProblem, decode
-from lm_deluge.testing.exchange import RateLimits
+from lm_deluge.testing.exchange import Exchange
 from lm_deluge.testing.openai_chat import errors, models, render, rules, shapes
 from lm_deluge.testing.openai_chat.cache import Lookup, PromptCache
 from lm_deluge.testing.openai_chat.prompt import pieces
+from lm_deluge.testing.stats import Limits
 from lm_deluge.testing.values import CacheOutcome, ParsedRequest
 
 __all__ = ["ChatCompletionsEndpoint"]
@@ -72,7 +73,7 @@ class ChatCompletionsEndpoint:
     def error_event(self, rejection: Rejection, request_id: str) -> bytes:
         return b"data: %b\n\n" % errors.error_body(rejection)
 
-    def headers(self, request_id: str, limits: RateLimits) -> list[tuple[bytes, bytes]]:
+    def headers(self, request_id: str, limits: Limits) -> list[tuple[bytes, bytes]]:
         left = max(0, _REQUESTS - limits.requests_used)
         return [
             (b"x-request-id", request_id.encode()),
@@ -90,7 +91,7 @@ class ChatCompletionsEndpoint:
 _decoder = msgspec.json.Decoder(shapes.ChatRequest)
 
 
-class _Completion:
+class _Completion(Exchange):
     """One accepted request."""
 
     def __init__(
@@ -103,8 +104,7 @@ class _Completion:
         identity: str,
         created: int,
     ) -> None:
-        self.request = _parsed(shape, body)
-        self.urls = urls
+        super().__init__(_parsed(shape, body), urls)
         self._shape = shape
         self._cache = cache
         self._credential = credential

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from lm_deluge.testing.answers import Finished
-from lm_deluge.testing.tokens import token_bytes
+from lm_deluge.testing.tokens import DELTA_CHARACTERS, in_pieces, token_bytes
 from lm_deluge.testing.values import CacheOutcome
 
 __all__ = ["DONE", "completion", "completion_events"]
@@ -22,7 +22,6 @@ _FINISH_REASONS = {
     "content_filter": "content_filter",
     "pause": "stop",
 }
-_DELTA_CHARACTERS = 24
 
 
 def completion(
@@ -72,7 +71,7 @@ def completion_events(whole: dict[str, Any], *, include_usage: bool, obfuscate: 
         for part in _deltas(choice):
             chunk = {**frame, "choices": [{"index": choice["index"], **part}]}
             if obfuscate:
-                chunk["obfuscation"] = "x" * (_DELTA_CHARACTERS - len(part["delta"].get("content") or ""))
+                chunk["obfuscation"] = "x" * (DELTA_CHARACTERS - len(part["delta"].get("content") or ""))
             events.append(_event(chunk))
     if include_usage:
         events.append(_event({**frame, "choices": [], "usage": whole["usage"]}))
@@ -157,14 +156,14 @@ def _deltas(choice: dict[str, Any]) -> list[dict[str, Any]]:
         for text, tokens in _logprob_groups(message["content"] or "", choice["logprobs"]["content"]):
             add({"content": text}, {"content": tokens, "refusal": None})
     else:
-        for text in _split(message["content"] or ""):
+        for text in in_pieces(message["content"] or ""):
             add({"content": text})
-    for text in _split(message["refusal"] or ""):
+    for text in in_pieces(message["refusal"] or ""):
         add({"refusal": text})
     for number, call in enumerate(message.get("tool_calls", ())):
         head = {**call, "function": {"name": call["function"]["name"], "arguments": ""}}
         add({"tool_calls": [{"index": number, **head}]})
-        for text in _split(call["function"]["arguments"]):
+        for text in in_pieces(call["function"]["arguments"]):
             add({"tool_calls": [{"index": number, "function": {"arguments": text}}]})
     parts.append({"delta": {}, "logprobs": None, "finish_reason": choice["finish_reason"]})
     return parts
@@ -186,10 +185,6 @@ def _logprob_groups(text: str, tokens: list[dict[str, Any]]) -> list[tuple[str, 
     if waiting:
         groups.append((data.decode("utf-8", "replace"), waiting))
     return groups
-
-
-def _split(text: str) -> list[str]:
-    return [text[start : start + _DELTA_CHARACTERS] for start in range(0, len(text), _DELTA_CHARACTERS)]
 
 
 def _event(data: dict[str, Any]) -> bytes:
