@@ -207,6 +207,7 @@ class FailureChecks(Checks):
             ("api.example.com/v1?key=SECRET", {}, "https://"),
             ("ftp://api.example.com/?key=SECRET", {}, "api.example.com"),
             ("http://[broken?key=SECRET", {}, "https://"),
+            ("http://[broken?key=SECRET", {"x.y": "SECRET"}, "https://"),
             ("http://127.0.0.1:1", {"x-api-key": "SECRET\n"}, "'x-api-key'.*control character"),
             ("http://127.0.0.1:1", {"authorization": "Bearer SECRET\r\nx: y"}, "'authorization'.*control character"),
             ("http://127.0.0.1:1", {"bad name": "SECRET"}, "'bad name' is not a header name"),

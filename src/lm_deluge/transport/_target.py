@@ -7,8 +7,8 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from lm_deluge._version import __version__
-from lm_deluge.transport._words import refused_request
-from lm_deluge.wire import HttpRequest
+from lm_deluge.errors import ConfigError
+from lm_deluge.wire import HttpRequest, host_of
 
 __all__ = ["OURS", "Origin", "Target", "checked_target", "encode", "ended", "target_of"]
 
@@ -79,16 +79,21 @@ def checked_target(request: HttpRequest) -> Target:
     """Where a request goes that can be sent.
 
     Raises:
-        ConfigError: its URL cannot be requested, or a name or a value cannot stand in a header.
+        ConfigError: its URL cannot be requested, or a name or a value cannot stand in a header. No value is quoted.
     """
+    for name, value in request.headers.items():
+        if not _is_name(name):
+            raise ConfigError(f"{name!r} is not a header name. Correct the extra headers given.")
+        if _UNSENDABLE.search(value):
+            raise ConfigError(
+                f"The header {name!r} for {host_of(request)} holds a line break or another control character. An API "
+                "key copied with its line end is the usual cause."
+            )
     try:
-        target = target_of(request.url)
+        return target_of(request.url)
     except ValueError:
-        target = None
-    headers = request.headers.items()
-    if target is None or not all(_is_name(name) and not _UNSENDABLE.search(value) for name, value in headers):
-        raise refused_request(request)  # outside the handler: the original may quote a value
-    return target
+        pass  # it may quote the URL, and with it a key
+    raise ConfigError(f"The URL of {host_of(request)} cannot be requested. A base URL starts with https:// or http://.")
 
 
 def _basic(user: str, password: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What the transports say when something goes wrong: one place, and no text of a request in any message.
+"""What the transports say when an exchange fails: one place, and no text of a request in any message.
 
 A URL can hold a key in its query, and headers hold one always. So a message names the host and port, and nothing else
 of a request.
@@ -9,14 +9,12 @@ import os
 import socket
 import ssl
 
-from lm_deluge.errors import ConfigError, ConnectError, ConnectionDropped, RequestTimeout, TransportError
-from lm_deluge.wire import HttpRequest, host_of
+from lm_deluge.errors import ConnectError, ConnectionDropped, RequestTimeout, TransportError
 
 __all__ = [
     "dropped",
     "no_connection",
     "not_http",
-    "refused_request",
     "silent",
     "too_large",
     "transport_closed",
@@ -67,21 +65,6 @@ def too_large(host: str, limit: int) -> TransportError:
 def transport_closed(host: str) -> TransportError:
     """``aclose()`` while a request was in flight."""
     return TransportError(f"The transport was closed while a request to {host} was in flight. Send it again.")
-
-
-def refused_request(request: HttpRequest) -> ConfigError:
-    """Why a request could not even be built: its URL, or the header that HTTP does not allow (by name alone)."""
-    for name, value in request.headers.items():
-        if not (name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
-            return ConfigError(f"{name!r} is not a header name. Correct the extra headers given.")
-        if any((character < " " and character != "\t") or character == "\x7f" for character in value):
-            return ConfigError(
-                f"The header {name!r} for {host_of(request)} holds a line break or another control character. An API "
-                "key copied with its line end is the usual cause."
-            )
-    return ConfigError(
-        f"The URL of {host_of(request)} cannot be requested. A base URL starts with https:// or http://."
-    )
 
 
 def _reason(error: BaseException) -> str:
