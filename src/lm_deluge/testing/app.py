@@ -153,6 +153,7 @@ class EmulatorApp:
 
     def note(self, status: int, call: "_Call") -> None:
         """Count and record a request. Called just before its answer is sent, so that who has the answer finds it."""
+        call.status = status
         self.stats.statuses[status] = self.stats.statuses.get(status, 0) + 1
         if self._record:
             self.records.append(call.recorded(status))
@@ -325,7 +326,16 @@ class _Call:
             answers.append(finished(answer, request, thinks=exchange.thinks))
         exchange.publish()
         if self._endpoint.generates and self._outcome is not None:
-            self._charge = _charge(exchange, self._outcome, sum(each.output_tokens for each in answers))
+            self._charge = Charge(
+                provider=request.provider,
+                model=request.model,
+                served=exchange.served,
+                uncached=self._outcome.uncached,
+                read=self._outcome.read,
+                write_5m=self._outcome.write_5m,
+                write_1h=self._outcome.write_1h,
+                output=sum(each.output_tokens for each in answers),
+            )
             self._app.charge(self._charge)
         return (exchange.events(answers), b"") if request.stream else ([], exchange.body(answers))
 
@@ -335,16 +345,12 @@ class _Call:
         body = self._endpoint.error(rejection, self._request_id)
         await self._reply(rejection.status, [_JSON, *headers, *rejection.headers], body)
 
-    def _noted(self, status: int) -> None:
-        self.status = status
-        self._app.note(status, self)
-
     async def _reply(self, status: int, headers: Headers, body: bytes) -> None:
-        self._noted(status)
+        self._app.note(status, self)
         await _send(self._send, status, headers, body)
 
     async def _begin(self, status: int, headers: Headers) -> None:
-        self._noted(status)
+        self._app.note(status, self)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _stream(self, headers: Headers, events: list[bytes]) -> None:
@@ -355,26 +361,9 @@ class _Call:
 
     async def _disconnect(self, *, abort: bool) -> None:
         transport = self._scope.get("extensions", {}).get(CONNECTION)
-        if transport is None:  # another server than ours: an unfinished answer is the nearest thing
-            return
-        if abort:
-            transport.abort()
-        else:
-            transport.close()
-        await self._left()
-
-
-def _charge(exchange: Exchange, outcome: CacheOutcome, output: int) -> Charge:
-    return Charge(
-        provider=exchange.request.provider,
-        model=exchange.request.model,
-        served=exchange.served,
-        uncached=outcome.uncached,
-        read=outcome.read,
-        write_5m=outcome.write_5m,
-        write_1h=outcome.write_1h,
-        output=output,
-    )
+        if transport is not None:  # otherwise another server than ours: an unfinished answer is the nearest thing
+            (transport.abort if abort else transport.close)()
+            await self._left()
 
 
 async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -11,6 +11,7 @@ from lm_deluge.testing.openai_chat import models, shapes
 __all__ = ["check", "named_choice", "tool_name"]
 
 _NEUTRAL = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+_NAMED = ("properties", "$defs", "definitions")  # keywords under which schemas have names
 _NOT_AN_OBJECT = "(), schema must be a JSON Schema of 'type: \"object\"'"
 
 
@@ -40,12 +41,7 @@ def _check_model(request: shapes.ChatRequest) -> None:
     reasoning = models.is_reasoning(request.model)
     if request.max_tokens is not None:
         if reasoning:
-            raise Rejection(
-                "Unsupported parameter: 'max_tokens' is not supported with this model. "
-                "Use 'max_completion_tokens' instead.",
-                param="max_tokens",
-                code="unsupported_parameter",
-            )
+            raise _unsupported("max_tokens", " Use 'max_completion_tokens' instead.")
         if request.max_completion_tokens is not None:
             raise Rejection(
                 "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
@@ -64,11 +60,7 @@ def _check_model(request: shapes.ChatRequest) -> None:
                 )
     for name in ("reasoning_effort", "verbosity"):
         if getattr(request, name) is not None and models.is_classic(request.model):
-            raise Rejection(
-                f"Unsupported parameter: '{name}' is not supported with this model.",
-                param=name,
-                code="unsupported_parameter",
-            )
+            raise _unsupported(name)
 
 
 def _check_logprobs(request: shapes.ChatRequest) -> None:
@@ -191,16 +183,12 @@ def _strict_problem(schema: Any, context: tuple[str, ...]) -> str | None:
                 f"properties. Missing '{missing[0]}'"
             )
     children: list[tuple[tuple[str, ...], Any]] = [
-        (("properties", name), each)
-        for kind in ("properties", "$defs", "definitions")
-        for name, each in (schema.get(kind) or {}).items()
+        *((("properties", name), each) for kind in _NAMED for name, each in (schema.get(kind) or {}).items()),
+        (("items",), schema.get("items")),
+        *((("anyOf", str(index)), each) for index, each in enumerate(schema.get("anyOf") or ())),
     ]
-    children += [(("items",), schema.get("items"))]
-    children += [((kind, str(index)), each) for kind in ("anyOf",) for index, each in enumerate(schema.get(kind) or ())]
-    for step, child in children:
-        if (problem := _strict_problem(child, context + step)) is not None:
-            return problem
-    return None
+    problems = (_strict_problem(child, context + step) for step, child in children)
+    return next((problem for problem in problems if problem is not None), None)
 
 
 def _check_caching(request: shapes.ChatRequest) -> None:
@@ -215,14 +203,14 @@ def _check_caching(request: shapes.ChatRequest) -> None:
     if not (models.is_classic(request.model) or models.is_reasoning(request.model)):
         return
     if request.prompt_cache_options is not UNSET:
-        name = "prompt_cache_options"
-    elif any(getattr(part, "prompt_cache_breakpoint", None) is not None for _, _, part in _parts(request)):
-        name = "prompt_cache_breakpoint"
-    else:
-        return
-    raise Rejection(
-        f"Unsupported parameter: '{name}' is not supported with this model.", param=name, code="unsupported_parameter"
-    )
+        raise _unsupported("prompt_cache_options")
+    if any(getattr(part, "prompt_cache_breakpoint", None) is not None for _, _, part in _parts(request)):
+        raise _unsupported("prompt_cache_breakpoint")
+
+
+def _unsupported(name: str, instead: str = "") -> Rejection:
+    message = f"Unsupported parameter: '{name}' is not supported with this model.{instead}"
+    return Rejection(message, param=name, code="unsupported_parameter")
 
 
 def _parts(request: shapes.ChatRequest) -> list[tuple[int, int, Any]]:
