@@ -48,30 +48,24 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answer": "values",
-    "AnswerToolCall": "values",
-    "Bill": "bill",
-    "CacheOutcome": "values",
-    "Charge": "bill",
-    "Emulator": "emulator",
-    "FakeClock": "clock",
-    "Fault": "faults",
-    "Gate": "gate",
-    "ParsedRequest": "values",
-    "RecordedRequest": "values",
-    "Responder": "values",
-    "Stats": "stats",
-    "StoreConformance": "stores",
-    "TransportConformance": "transports",
-    "count_tokens": "tokens",
-    "gsm8k": "dataset",
-    "serve": "emulator",
+    "bill": ("Bill", "Charge"),
+    "clock": ("FakeClock",),
+    "dataset": ("gsm8k",),
+    "emulator": ("Emulator", "serve"),
+    "faults": ("Fault",),
+    "gate": ("Gate",),
+    "stats": ("Stats",),
+    "stores": ("StoreConformance",),
+    "tokens": ("count_tokens",),
+    "transports": ("TransportConformance",),
+    "values": ("Answer", "AnswerToolCall", "CacheOutcome", "ParsedRequest", "RecordedRequest", "Responder"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

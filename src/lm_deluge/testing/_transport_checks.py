@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import traceback
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
@@ -102,10 +103,12 @@ class Checks:
         return asyncio.new_event_loop()
 
     @contextlib.asynccontextmanager
-    async def facing(self, handler: Handler, **settings: Any) -> AsyncIterator[tuple[Transport, str]]:
+    async def facing(
+        self, handler: Handler, *, tls: ssl.SSLContext | None = None, **settings: Any
+    ) -> AsyncIterator[tuple[Transport, str]]:
         """A transport, and the URL of a peer that plays ``handler``. Both end with the block."""
         transport = self.made(**settings)
-        async with serve(handler) as peer:
+        async with serve(handler, tls=tls) as peer:
             try:
                 yield transport, peer.url
             finally:

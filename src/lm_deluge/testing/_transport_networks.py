@@ -10,7 +10,7 @@ import pytest
 
 from lm_deluge.errors import ConnectError
 from lm_deluge.testing._expect import expect
-from lm_deluge.testing._transport_checks import Checks, caught, post
+from lm_deluge.testing._transport_checks import Checks, caught, post, replying
 from lm_deluge.testing._transport_peer import CERTIFICATES, Connection, Handler, Received, serve, server_tls
 
 __all__ = ["NetworkChecks"]
@@ -21,9 +21,7 @@ _REFUSING = "http://user:SECRET@{proxy}"
 _ABSENT = "http://user:SECRET@127.0.0.1:1"
 
 
-async def _server(connection: Connection) -> None:
-    await connection.request()
-    await connection.reply(b"direct")
+_server = replying(b"direct")
 
 
 def _proxy(seen: list[Received], *, refuse: bool) -> Handler:
@@ -91,9 +89,9 @@ class NetworkChecks(Checks):
             await connection.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
 
         async def main() -> None:
-            async with serve(plain) as peer:
+            async with self.facing(plain) as (transport, url):
                 with caught(ConnectError):
-                    await self.made().send(post(f"https://127.0.0.1:{peer.port}"), timeout=60)
+                    await transport.send(post(url.replace("http:", "https:")), timeout=60)
 
         self.run(main())
 
@@ -154,12 +152,8 @@ class NetworkChecks(Checks):
         """The answer of a server with TLS."""
 
         async def main() -> bytes:
-            transport = self.made(**settings)
-            async with serve(_server, tls=server_tls()) as peer:
-                try:
-                    return (await transport.send(post(f"https://{host}:{peer.port}"), timeout=60)).body
-                finally:
-                    await transport.aclose()
+            async with self.facing(_server, tls=server_tls(), **settings) as (transport, url):
+                return (await transport.send(post(url.replace("localhost", host)), timeout=60)).body
 
         return self.run(main())
 
@@ -176,17 +170,14 @@ class NetworkChecks(Checks):
         self.needs(*(["trust_env"] if environ else []), *settings)
 
         async def main() -> bytes:
-            async with serve(_proxy(seen, refuse=refuse)) as proxy, serve(_server, tls=tls) as peer:
+            async with serve(_proxy(seen, refuse=refuse)) as proxy:
                 here = f"127.0.0.1:{proxy.port}"
+                if "proxy" in settings:
+                    settings["proxy"] = settings["proxy"].replace("{proxy}", here)
                 with pytest.MonkeyPatch.context() as patch:
                     for name, value in (environ or {}).items():
                         patch.setenv(name, value.replace("{proxy}", here))
-                    if "proxy" in settings:
-                        settings["proxy"] = settings["proxy"].replace("{proxy}", here)
-                    transport = self.made(**settings)
-                    try:
-                        return (await transport.send(post(peer.url), timeout=60)).body
-                    finally:
-                        await transport.aclose()
+                    async with self.facing(_server, tls=tls, **settings) as (transport, url):
+                        return (await transport.send(post(url), timeout=60)).body
 
         return self.run(main())

@@ -15,7 +15,7 @@ from lm_deluge.testing.decoding import Rejection
 __all__ = ["NO_SAMPLING_VERSION", "check_generation", "check_prompt"]
 
 NO_SAMPLING_VERSION = "2026-10-21"
-_MAX_MARKS = 4
+_MAX_BREAKPOINTS = 4
 _MAX_STRICT_TOOLS = 20
 _MAX_OPTIONAL_PARAMETERS = 24
 _MAX_UNION_PARAMETERS = 16
@@ -225,8 +225,8 @@ def _check_breakpoints(request: shapes.CountTokensRequest, tools: Tools, sequenc
             raise Rejection("cache_control: the last block already has cache_control with a different ttl")
         if not own:
             found.append((("cache_control",), automatic.ttl))
-    if len(found) > _MAX_MARKS:
-        raise Rejection(f"A maximum of {_MAX_MARKS} blocks with cache_control may be provided. Found {len(found)}.")
+    if len(found) > _MAX_BREAKPOINTS:
+        raise Rejection(f"A maximum of {_MAX_BREAKPOINTS} blocks with cache_control may be provided. Found {len(found)}.")
     short = False
     for path, ttl in found:
         if ttl == "1h" and short:

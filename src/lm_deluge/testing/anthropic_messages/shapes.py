@@ -11,29 +11,6 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from lm_deluge.testing.decoding import ShapeProblem, decode
 
-__all__ = [
-    "AssistantMessage",
-    "Block",
-    "CacheControl",
-    "CountTokensRequest",
-    "Document",
-    "Image",
-    "Message",
-    "MessagesRequest",
-    "OtherBlock",
-    "RedactedThinking",
-    "SearchResult",
-    "ServerTool",
-    "SystemMessage",
-    "Text",
-    "Thinking",
-    "Tool",
-    "ToolResult",
-    "ToolUse",
-    "UserMessage",
-    "decode_tool",
-]
-
 NonEmpty: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 

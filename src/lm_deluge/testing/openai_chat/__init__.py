@@ -45,11 +45,8 @@ class ChatCompletionsEndpoint:
     def credential(self, headers: Mapping[str, str]) -> str:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Rejection(
-                "You didn't provide an API key. Provide it in an Authorization header using Bearer auth.",
-                status=401,
-                code="missing_api_key",
-            )
+            message = "You didn't provide an API key. Provide it in an Authorization header using Bearer auth."
+            raise Rejection(message, status=401, code="missing_api_key")
         return token.strip()
 
     def accept(self, headers: Mapping[str, str], body: bytes, *, credential: str, identity: str) -> "_Completion":

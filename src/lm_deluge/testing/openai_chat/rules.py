@@ -43,11 +43,8 @@ def _check_model(request: shapes.ChatRequest) -> None:
         if reasoning:
             raise _unsupported("max_tokens", " Use 'max_completion_tokens' instead.")
         if request.max_completion_tokens is not None:
-            raise Rejection(
-                "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
-                param="max_tokens",
-                code="invalid_parameter_combination",
-            )
+            message = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
+            raise Rejection(message, param="max_tokens", code="invalid_parameter_combination")
     if not models.takes_sampling(request.model, request.reasoning_effort):
         for name, neutral in _NEUTRAL.items():
             value = getattr(request, name)
@@ -194,11 +191,8 @@ def _strict_problem(schema: Any, context: tuple[str, ...]) -> str | None:
 def _check_caching(request: shapes.ChatRequest) -> None:
     if models.has_explicit_caching(request.model):
         if request.prompt_cache_retention == "in_memory":
-            raise Rejection(
-                "Unsupported value: 'prompt_cache_retention' does not support 'in_memory' with this model.",
-                param="prompt_cache_retention",
-                code="unsupported_value",
-            )
+            message = "Unsupported value: 'prompt_cache_retention' does not support 'in_memory' with this model."
+            raise Rejection(message, param="prompt_cache_retention", code="unsupported_value")
         return
     if not (models.is_classic(request.model) or models.is_reasoning(request.model)):
         return
@@ -229,13 +223,10 @@ def _all_text(request: shapes.ChatRequest) -> str:
 
 def _check_parts(request: shapes.ChatRequest) -> tuple[str, ...]:
     urls = []
-    for number, message in enumerate(request.messages):
-        if isinstance(message.content, list) and not message.content:
-            raise Rejection(
-                f"Invalid 'messages[{number}].content': empty array. Expected an array with minimum length 1.",
-                param=f"messages[{number}].content",
-                code="empty_array",
-            )
+    for number, turn in enumerate(request.messages):
+        if turn.content == []:
+            message = f"Invalid 'messages[{number}].content': empty array. Expected an array with minimum length 1."
+            raise Rejection(message, param=f"messages[{number}].content", code="empty_array")
     for number, index, part in _parts(request):
         place = f"messages[{number}].content[{index}]"
         if isinstance(part, shapes.ImageUrl):
@@ -243,11 +234,8 @@ def _check_parts(request: shapes.ChatRequest) -> tuple[str, ...]:
             if url.startswith("data:"):
                 _check_image(url, f"{place}.image_url.url")
             elif (problem := url_problem(url)) is not None:
-                raise Rejection(
-                    f"Failed to download image from {url}: {problem}.",
-                    param=f"{place}.image_url.url",
-                    code="invalid_image_url",
-                )
+                message = f"Failed to download image from {url}: {problem}."
+                raise Rejection(message, param=f"{place}.image_url.url", code="invalid_image_url")
             else:
                 urls.append(url)
         elif isinstance(part, shapes.File):
@@ -265,11 +253,8 @@ def _data_url(url: str) -> tuple[str, bytes | None]:
 def _check_image(url: str, param: str) -> None:
     declared, data = _data_url(url)
     if data is None:
-        raise Rejection(
-            "Invalid base64 image_url. Expected a URL of the form 'data:<media type>;base64,<data>'.",
-            param=param,
-            code="invalid_base64",
-        )
+        message = "Invalid base64 image_url. Expected a URL of the form 'data:<media type>;base64,<data>'."
+        raise Rejection(message, param=param, code="invalid_base64")
     actual = sniff(data)
     if declared not in IMAGE_TYPES or actual not in IMAGE_TYPES:
         raise Rejection(
@@ -290,17 +275,11 @@ def _check_file(file: Any, param: str) -> None:
     if file.file_data is None:
         return
     if not file.filename:
-        raise Rejection(
-            f"Missing required parameter: '{param}.filename'.",
-            param=f"{param}.filename",
-            code="missing_required_parameter",
-        )
+        message = f"Missing required parameter: '{param}.filename'."
+        raise Rejection(message, param=f"{param}.filename", code="missing_required_parameter")
     declared, data = _data_url(file.file_data)
     if not file.file_data.startswith("data:") or data is None:
-        raise Rejection(
-            "Invalid file data. Expected a URL of the form 'data:<media type>;base64,<data>'.",
-            param=f"{param}.file_data",
-            code="invalid_value",
-        )
+        message = "Invalid file data. Expected a URL of the form 'data:<media type>;base64,<data>'."
+        raise Rejection(message, param=f"{param}.file_data", code="invalid_value")
     if declared == "application/pdf" and sniff(data) != "application/pdf":
         raise Rejection("The file is not a valid PDF.", param=f"{param}.file_data", code="invalid_value")

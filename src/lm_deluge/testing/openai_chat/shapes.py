@@ -7,30 +7,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-__all__ = [
-    "AllowedToolChoice",
-    "Assistant",
-    "ChatRequest",
-    "CustomTool",
-    "CustomToolChoice",
-    "Developer",
-    "File",
-    "FunctionMessage",
-    "FunctionTool",
-    "FunctionToolChoice",
-    "ImageUrl",
-    "InputAudio",
-    "JsonObjectFormat",
-    "JsonSchemaFormat",
-    "Message",
-    "Part",
-    "Refusal",
-    "System",
-    "Text",
-    "ToolMessage",
-    "User",
-]
-
 Name: TypeAlias = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 
