@@ -8,7 +8,7 @@ import pytest
 
 from lm_deluge.errors import TransportError
 from lm_deluge.testing._expect import expect
-from lm_deluge.testing._transport_checks import CHUNKED, OK, Checks, after_request, chunk, post, replying
+from lm_deluge.testing._transport_checks import CHUNKED, OK, Checks, after_request, chunk, in_loop, post, replying
 from lm_deluge.testing._transport_peer import Connection, Received, serve
 from lm_deluge.wire import HttpRequest
 
@@ -39,15 +39,13 @@ class AnswerChecks(Checks):
         expect(request.headers.get("x-api-key"), "SECRET-header", "a header of a request")
         expect("cookie" in request.headers, False, "whether a cookie was sent")
 
-    def test_a_get_has_no_body(self) -> None:
+    @in_loop
+    async def test_a_get_has_no_body(self) -> None:
         received: list[Received] = []
 
-        async def main() -> bytes:
-            async with self.facing(replying(seen=received)) as (transport, url):
-                request = HttpRequest(method="GET", url=url + "/models", headers={})
-                return (await transport.send(request, timeout=60)).body
-
-        expect(self.run(main()), b"ok", "the answer to a GET")
+        async with self.facing(replying(seen=received)) as (transport, url):
+            request = HttpRequest(method="GET", url=url + "/models", headers={})
+            expect((await transport.send(request, timeout=60)).body, b"ok", "the answer to a GET")
         expect(received[0].line, "GET /models HTTP/1.1", "the request line")
         expect("content-length" in received[0].headers, False, "whether a GET without a body has a length")
 
@@ -117,16 +115,14 @@ class AnswerChecks(Checks):
         expect(answer.headers["location"].startswith("http://127.0.0.1:"), True, "whether its location came along")
         expect(len(visited), 0, "the number of requests to the other host")
 
-    def test_cookies_are_not_kept(self) -> None:
+    @in_loop
+    async def test_cookies_are_not_kept(self) -> None:
         received: list[Received] = []
         handler = replying(seen=received, headers="set-cookie: session=1; Path=/\r\n")
 
-        async def main() -> None:
-            async with self.facing(handler) as (transport, url):
-                for _ in range(2):
-                    await transport.send(post(url), timeout=60)
-
-        self.run(main())
+        async with self.facing(handler) as (transport, url):
+            for _ in range(2):
+                await transport.send(post(url), timeout=60)
         expect(len(received), 2, "the number of requests")
         expect("cookie" in received[1].headers, False, "whether a cookie went back")
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import ssl
 import traceback
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -24,6 +25,7 @@ __all__ = [
     "caught",
     "chunk",
     "descriptors",
+    "in_loop",
     "post",
     "replying",
 ]
@@ -134,6 +136,16 @@ class Checks:
                 return errors[0]
 
         return self.run(main())
+
+
+def in_loop(check: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A check that runs in a loop of its own."""
+
+    @functools.wraps(check)
+    def run(self: Checks, *arguments: Any, **named: Any) -> None:
+        self.run(check(self, *arguments, **named))
+
+    return run
 
 
 E = TypeVar("E", bound=BaseException)

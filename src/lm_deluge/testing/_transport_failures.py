@@ -9,7 +9,17 @@ import pytest
 
 from lm_deluge.errors import ConfigError, ConnectError, ConnectionDropped, RequestTimeout, TransportError
 from lm_deluge.testing._expect import expect
-from lm_deluge.testing._transport_checks import CHUNKED, OK, Checks, after_request, caught, chunk, post, replying
+from lm_deluge.testing._transport_checks import (
+    CHUNKED,
+    OK,
+    Checks,
+    after_request,
+    caught,
+    chunk,
+    in_loop,
+    post,
+    replying,
+)
 from lm_deluge.testing._transport_peer import Connection, Handler
 from lm_deluge.wire import HttpRequest
 
@@ -163,14 +173,12 @@ class FailureChecks(Checks):
             self.run(self._send(post("http://no-such-host.invalid")))
         self.says(errors[0], r"no-such-host\.invalid.*host name")
 
-    def test_a_handshake_that_never_ends_is_a_failure_to_connect(self) -> None:
-        async def main() -> ConnectError:
-            async with self.facing(Connection.closed, connect_timeout=0.1) as (transport, url):
-                with caught(ConnectError) as errors:
-                    await transport.send(post(url.replace("http:", "https:")), timeout=60)
-                return errors[0]
-
-        self.says(self.run(main()), "timed out")
+    @in_loop
+    async def test_a_handshake_that_never_ends_is_a_failure_to_connect(self) -> None:
+        async with self.facing(Connection.closed, connect_timeout=0.1) as (transport, url):
+            with caught(ConnectError) as errors:
+                await transport.send(post(url.replace("http:", "https:")), timeout=60)
+            self.says(errors[0], "timed out")
 
     @pytest.mark.parametrize("framing", ["content-length", "chunked", "gzip"])
     def test_a_body_above_the_limit_is_not_read_on(self, framing: str) -> None:

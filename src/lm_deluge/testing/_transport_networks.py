@@ -10,7 +10,7 @@ import pytest
 
 from lm_deluge.errors import ConnectError
 from lm_deluge.testing._expect import expect
-from lm_deluge.testing._transport_checks import Checks, caught, post, replying
+from lm_deluge.testing._transport_checks import Checks, caught, in_loop, post, replying
 from lm_deluge.testing._transport_peer import CERTIFICATES, Connection, Handler, Received, serve, server_tls
 
 __all__ = ["NetworkChecks"]
@@ -84,16 +84,14 @@ class NetworkChecks(Checks):
             self._fetch_safely(host="127.0.0.1", ca_file=_CA)
         self.says(errors[0], r"127\.0\.0\.1:\d+.*certificate is for another host")
 
-    def test_a_port_that_speaks_no_tls(self) -> None:
+    @in_loop
+    async def test_a_port_that_speaks_no_tls(self) -> None:
         async def plain(connection: Connection) -> None:
             await connection.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
 
-        async def main() -> None:
-            async with self.facing(plain) as (transport, url):
-                with caught(ConnectError):
-                    await transport.send(post(url.replace("http:", "https:")), timeout=60)
-
-        self.run(main())
+        async with self.facing(plain) as (transport, url):
+            with caught(ConnectError):
+                await transport.send(post(url.replace("http:", "https:")), timeout=60)
 
     @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
     def test_plain_http_goes_through_the_proxy_of_the_environment(self, name: str) -> None:

@@ -17,6 +17,7 @@ from lm_deluge.testing._transport_checks import (
     assert_no_secret,
     caught,
     chunk,
+    in_loop,
     post,
     replying,
 )
@@ -31,39 +32,36 @@ _HEAD = OK + b"content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n
 class StreamChecks(Checks):
     """``stream``."""
 
-    def test_each_chunk_is_handed_over_before_the_next_is_sent(self) -> None:
-        async def main() -> list[bytes]:
-            taken = asyncio.Event()
+    @in_loop
+    async def test_each_chunk_is_handed_over_before_the_next_is_sent(self) -> None:
+        taken = asyncio.Event()
 
-            async def handler(connection: Connection) -> None:
-                await connection.request()
-                await connection.write(_HEAD)
-                for number in range(5):
-                    await taken.wait()  # nothing goes out before the reader has what went before
-                    taken.clear()
-                    await connection.write(chunk(b"data: %d\n\n" % number))
-                await connection.write(chunk(b""))
+        async def handler(connection: Connection) -> None:
+            await connection.request()
+            await connection.write(_HEAD)
+            for number in range(5):
+                await taken.wait()  # nothing goes out before the reader has what went before
+                taken.clear()
+                await connection.write(chunk(b"data: %d\n\n" % number))
+            await connection.write(chunk(b""))
 
-            async with self._streamed(handler) as response:
-                expect(response.status, 200, "the status of a stream")
-                expect(response.headers["content-type"], "text/event-stream", "a header of a stream")
+        async with self._streamed(handler) as response:
+            expect(response.status, 200, "the status of a stream")
+            expect(response.headers["content-type"], "text/event-stream", "a header of a stream")
+            taken.set()
+            pieces = []
+            async for piece in response.chunks:
+                pieces.append(piece)
                 taken.set()
-                pieces = []
-                async for piece in response.chunks:
-                    pieces.append(piece)
-                    taken.set()
-                return pieces
+            expect(pieces, [b"data: %d\n\n" % number for number in range(5)], "the pieces of a stream")
 
-        expect(self.run(main()), [b"data: %d\n\n" % number for number in range(5)], "the pieces of a stream")
-
-    def test_the_error_body_of_a_refused_stream_can_be_read(self) -> None:
+    @in_loop
+    async def test_the_error_body_of_a_refused_stream_can_be_read(self) -> None:
         handler = replying(b'{"error":"overloaded"}', status="529 Overloaded")
 
-        async def main() -> tuple[int, bytes]:
-            async with self._streamed(handler) as response:
-                return response.status, await response.read()
-
-        expect(self.run(main()), (529, b'{"error":"overloaded"}'), "status and body of a stream that was refused")
+        async with self._streamed(handler) as response:
+            found = (response.status, await response.read())
+            expect(found, (529, b'{"error":"overloaded"}'), "status and body of a stream that was refused")
 
     @pytest.mark.parametrize(
         ("written", "then", "kind"),
@@ -99,16 +97,14 @@ class StreamChecks(Checks):
         if self.keeps_pieces or got:
             expect(got, [b"one"] if len(written) > 1 else [], "what came before the failure")
 
-    def test_an_answer_that_cannot_be_read_is_refused_at_its_head(self) -> None:
+    @in_loop
+    async def test_an_answer_that_cannot_be_read_is_refused_at_its_head(self) -> None:
         handler = after_request(OK + b"transfer-encoding: identity\r\n\r\nok", then="silence")
 
-        async def main() -> TransportError:
-            with caught(TransportError) as errors:
-                async with self._streamed(handler) as response:
-                    await response.read()
-            return errors[0]
-
-        expect(type(self.run(main())), TransportError, "the exception")
+        with caught(TransportError) as errors:
+            async with self._streamed(handler) as response:
+                await response.read()
+        expect(type(errors[0]), TransportError, "the exception")
 
     def test_the_limit_is_for_each_silence_and_not_for_the_whole_stream(self) -> None:
         longest = 0.0
@@ -140,47 +136,43 @@ class StreamChecks(Checks):
             return
         pytest.skip("this machine is too busy")
 
-    def test_leaving_early_closes_the_connection(self) -> None:
-        async def main() -> None:
-            gone = asyncio.Event()
+    @in_loop
+    async def test_leaving_early_closes_the_connection(self) -> None:
+        gone = asyncio.Event()
 
-            async def handler(connection: Connection) -> None:
-                await connection.request()
-                await connection.write(_HEAD + chunk(b"one"))
-                await connection.closed()
-                gone.set()
+        async def handler(connection: Connection) -> None:
+            await connection.request()
+            await connection.write(_HEAD + chunk(b"one"))
+            await connection.closed()
+            gone.set()
 
-            async with self.facing(handler) as (transport, url):
-                async with transport.stream(post(url), timeout=60) as response:
-                    expect(await anext(aiter(response.chunks)), b"one", "the first piece")
-                await asyncio.wait_for(gone.wait(), 60)
+        async with self.facing(handler) as (transport, url):
+            async with transport.stream(post(url), timeout=60) as response:
+                expect(await anext(aiter(response.chunks)), b"one", "the first piece")
+            await asyncio.wait_for(gone.wait(), 60)
 
-        self.run(main())
-
-    def test_a_slow_reader_holds_the_sender_back(self) -> None:
+    @in_loop
+    async def test_a_slow_reader_holds_the_sender_back(self) -> None:
         """What the reader has not asked for stays on the other side, not in memory."""
         self.needs("max_body_bytes")
 
-        async def main() -> int:
-            sent = 0
+        sent = 0
 
-            async def handler(connection: Connection) -> None:
-                nonlocal sent
-                await connection.request()
-                await connection.write(_HEAD)
-                while True:
-                    await connection.write(chunk(bytes(100_000)))
-                    sent += 100_000
+        async def handler(connection: Connection) -> None:
+            nonlocal sent
+            await connection.request()
+            await connection.write(_HEAD)
+            while True:
+                await connection.write(chunk(bytes(100_000)))
+                sent += 100_000
 
-            async with self._streamed(handler, max_body_bytes=10**12) as response:
-                await anext(aiter(response.chunks))
-                before = -1
-                while before != sent and sent < 30_000_000:
-                    before = sent
-                    await asyncio.sleep(0.05)  # what is held back does not come however long one waits
-                return sent
-
-        expect(self.run(main()) < 30_000_000, True, "whether a sender without a reader is held back")
+        async with self._streamed(handler, max_body_bytes=10**12) as response:
+            await anext(aiter(response.chunks))
+            before = -1
+            while before != sent and sent < 30_000_000:
+                before = sent
+                await asyncio.sleep(0.05)  # what is held back does not come however long one waits
+            expect(sent < 30_000_000, True, "whether a sender without a reader is held back")
 
     def test_a_stream_without_a_connection(self) -> None:
         async def main() -> None:

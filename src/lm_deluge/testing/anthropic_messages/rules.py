@@ -226,7 +226,9 @@ def _check_breakpoints(request: shapes.CountTokensRequest, tools: Tools, sequenc
         if not own:
             found.append((("cache_control",), automatic.ttl))
     if len(found) > _MAX_BREAKPOINTS:
-        raise Rejection(f"A maximum of {_MAX_BREAKPOINTS} blocks with cache_control may be provided. Found {len(found)}.")
+        raise Rejection(
+            f"A maximum of {_MAX_BREAKPOINTS} blocks with cache_control may be provided. Found {len(found)}."
+        )
     short = False
     for path, ttl in found:
         if ttl == "1h" and short:
