@@ -6,9 +6,9 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -55,11 +55,15 @@ class Checks:
             store.close()
 
     @contextlib.contextmanager
-    def capable(self, path: Path, capability: type[T]) -> Iterator[tuple[Store, T]]:
-        """A store, twice: as what every store is, and as what it can do besides. Skips the check if it cannot."""
+    def capable(self, path: Path, capability: Callable[..., T]) -> Iterator[tuple[Store, T]]:
+        """A store, twice: as what every store is, and as what it can do besides. Skips the check if it cannot.
+
+        The capability is one of the protocols, which type checkers do not take for a ``type[T]``.
+        """
+        protocol = cast("type[T]", capability)
         with self.opened(path) as store:
-            if not isinstance(store, capability):
-                pytest.skip(f"{type(store).__name__} is no {capability.__name__}")
+            if not isinstance(store, protocol):
+                pytest.skip(f"{type(store).__name__} is no {protocol.__name__}")
             yield store, store
 
     @property

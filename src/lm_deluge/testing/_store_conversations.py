@@ -11,9 +11,7 @@ from lm_deluge.testing._store_checks import NOW, Checks, entry, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
 
-    from lm_deluge.cache.stores import Store
 
 __all__ = ["ConversationChecks"]
 
@@ -23,11 +21,8 @@ _MANY = 700  # more than databases like in one statement
 class ConversationChecks(Checks):
     """Several answers to one conversation."""
 
-    def _finding(self, path: Path) -> "AbstractContextManager[tuple[Store, ConversationStore]]":
-        return self.capable(path, ConversationStore)  # type: ignore[type-abstract]
-
     def test_answers_to_a_conversation_stand_side_by_side(self, tmp_path: Path) -> None:
-        with self._finding(tmp_path) as (store, finder):
+        with self.capable(tmp_path, ConversationStore) as (store, finder):
             expect(finder.find_many([], []), [], "a search for no conversations")
             expect(finder.find_many([key_of("a")], [[]]), [[]], "a search in an empty store")
             store.put_many([_answer("a", 1), _answer("a", 2), _answer("b", 3)])
@@ -40,7 +35,7 @@ class ConversationChecks(Checks):
             expect(_values(finder, "a", "b"), [set(), {b"3"}], "the answers after another was quarantined")
 
     def test_the_preferred_ones_come_first_and_then_the_newest(self, tmp_path: Path) -> None:
-        with self._finding(tmp_path) as (store, finder):
+        with self.capable(tmp_path, ConversationStore) as (store, finder):
             times = {1: 30.0, 2: 10.0, 3: 50.0, 4: 20.0, 5: 40.0}
             store.put_many([_answer("a", number, created=NOW + time) for number, time in times.items()])
             wanted: list[tuple[Sequence[int], list[int]]] = [
@@ -55,7 +50,7 @@ class ConversationChecks(Checks):
                 )
 
     def test_an_answer_under_the_conversation_alone_is_found(self, tmp_path: Path) -> None:
-        with self._finding(tmp_path) as (store, finder):
+        with self.capable(tmp_path, ConversationStore) as (store, finder):
             store.put_many([entry(key_of("a"), b"old")])
             expect(finder.find_many([key_of("a")], [[]]), [[(key_of("a"), b"old")]], "an entry with a key of 32 bytes")
             store.put_many([_answer("a", 1, created=NOW + 1)])
@@ -63,7 +58,7 @@ class ConversationChecks(Checks):
             expect([key for key, _ in found], [_key("a", 1), key_of("a")], "both, that of 48 bytes preferred")
 
     def test_only_a_few_answers_are_given(self, tmp_path: Path) -> None:
-        with self._finding(tmp_path) as (store, finder):
+        with self.capable(tmp_path, ConversationStore) as (store, finder):
             store.put_many([_answer("a", number, created=NOW + number) for number in range(40)])
             (found,) = finder.find_many([key_of("a")], [[_key("a", 35)]])
             order = [35, 39, 38, 37, 36, 34, 33, 32]
@@ -72,7 +67,7 @@ class ConversationChecks(Checks):
     def test_neighboring_conversations_are_told_apart(self, tmp_path: Path) -> None:
         starts = [bytes(32), bytes(31) + b"\x01", b"\x7f" * 32, b"\xff" * 31 + b"\xfe", b"\xff" * 32]
         ends = [bytes(16), bytes(15) + b"\x01", b"\xff" * 16]
-        with self._finding(tmp_path) as (store, finder):
+        with self.capable(tmp_path, ConversationStore) as (store, finder):
             store.put_many([entry(start + end, b"%d" % at) for at, start in enumerate(starts) for end in ends])
             found = finder.find_many(starts, [[]] * len(starts))
             for at, (start, some) in enumerate(zip(starts, found, strict=True)):
@@ -80,7 +75,7 @@ class ConversationChecks(Checks):
                 expect({value for _, value in some}, {b"%d" % at}, f"the values under {start!r}")
 
     def test_many_conversations_at_once(self, tmp_path: Path) -> None:
-        with self._finding(tmp_path) as (store, finder):
+        with self.capable(tmp_path, ConversationStore) as (store, finder):
             store.put_many([_answer(name, name) for name in range(_MANY) if name % 3])
             asked = [*reversed(range(_MANY)), 1, 1]
             found = finder.find_many([key_of(name) for name in asked], [[_key(name, name)] for name in asked])

@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from lm_deluge.cache.stores import LeaseStore, ScanStore, Store
+from lm_deluge.cache.stores import LeaseStore, ScanStore
 from lm_deluge.testing._expect import expect, in_threads
 from lm_deluge.testing._store_checks import NOW, Checks, entry, key_of
 
@@ -19,13 +18,9 @@ _PATIENCE = 10.0
 class LeaseChecks(Checks):
     """One holder at a time, and none for ever."""
 
-    def leasing(self, path: Path) -> AbstractContextManager[tuple[Store, LeaseStore]]:
-        """As ``capable``."""
-        return self.capable(path, LeaseStore)  # type: ignore[type-abstract]
-
     def test_a_lease_has_one_holder(self, tmp_path: Path) -> None:
         a, b, c = map(key_of, "abc")
-        with self.leasing(tmp_path) as (_, store):
+        with self.capable(tmp_path, LeaseStore) as (_, store):
             expect(store.acquire([a, b], b"one", now=NOW, seconds=_LONG), [True, True], "leases that are free")
             expect(store.acquire([c, a, b], b"two", now=NOW, seconds=_LONG), [True, False, False], "leases of another")
             expect(store.acquire([a], b"one", now=NOW + 1, seconds=_LONG), [True], "a lease that is one's own already")
@@ -33,7 +28,7 @@ class LeaseChecks(Checks):
 
     def test_a_lease_is_given_back_by_its_holder_alone(self, tmp_path: Path) -> None:
         key = key_of("a")
-        with self.leasing(tmp_path) as (_, store):
+        with self.capable(tmp_path, LeaseStore) as (_, store):
             store.acquire([key], b"one", now=NOW, seconds=_LONG)
             store.release([key, key_of("none")], b"two")
             expect(
@@ -48,7 +43,7 @@ class LeaseChecks(Checks):
 
     def test_a_lease_runs_out(self, tmp_path: Path) -> None:
         key = key_of("a")
-        with self.leasing(tmp_path) as (_, store):
+        with self.capable(tmp_path, LeaseStore) as (_, store):
             seconds = self._short()
             store.acquire([key], b"dead", now=NOW, seconds=seconds)
             expect(self._acquire_later(store, [key], b"alive", seconds), [True], "a lease whose holder is silent")
@@ -61,7 +56,7 @@ class LeaseChecks(Checks):
 
     def test_a_lease_that_is_renewed_lasts(self, tmp_path: Path) -> None:
         a, b = map(key_of, "ab")
-        with self.leasing(tmp_path) as (_, store):
+        with self.capable(tmp_path, LeaseStore) as (_, store):
             seconds = self._short()
             store.acquire([a, b], b"one", now=NOW, seconds=seconds)
             expect(store.renew([key_of("none")], b"one", now=NOW, seconds=_LONG), [False], "renewing what one has not")
@@ -74,7 +69,7 @@ class LeaseChecks(Checks):
 
     def test_leases_are_no_entries(self, tmp_path: Path) -> None:
         key = key_of("a")
-        with self.leasing(tmp_path) as (store, leases):
+        with self.capable(tmp_path, LeaseStore) as (store, leases):
             leases.acquire([key], b"one", now=NOW, seconds=_LONG)
             expect(store.get_many([key]), [None], "a lookup of a key that has a lease and no entry")
             if isinstance(store, ScanStore):
@@ -85,7 +80,7 @@ class LeaseChecks(Checks):
             expect(store.get_many([key]), [b"value"], "an entry after its lease was released")
 
     def test_of_many_threads_one_gets_the_lease(self, tmp_path: Path) -> None:
-        with self.leasing(tmp_path) as (_, store):
+        with self.capable(tmp_path, LeaseStore) as (_, store):
             for round_ in range(5):
                 key = key_of(round_)
                 holders = [f"holder {number}".encode() for number in range(6)]
@@ -98,7 +93,7 @@ class LeaseChecks(Checks):
 
     def test_the_lease_of_a_killed_process(self, tmp_path: Path) -> None:
         key = key_of("a")
-        with self.leasing(tmp_path) as (_, store):
+        with self.capable(tmp_path, LeaseStore) as (_, store):
             seconds = 3 * self._short()
             child = self.start_child(tmp_path, "lease", key.hex(), NOW, seconds)
             with child:

@@ -1,6 +1,5 @@
 """Checks of stores that say what they hold, keep below a size, or keep the accounts of runs."""
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -38,13 +37,9 @@ _NAMES = {blob_name(blob.data): blob.data for blob in (_LEAF, _OTHER, _NODE, _NE
 class ScanChecks(Checks):
     """Scanning, blobs, and what was quarantined."""
 
-    def scanning(self, path: Path) -> AbstractContextManager[tuple[Store, ScanStore]]:
-        """As ``capable``."""
-        return self.capable(path, ScanStore)  # type: ignore[type-abstract]
-
     def test_whole_entries(self, tmp_path: Path) -> None:
         wanted = [entry("a", b"1"), entry("b", b"2", namespace="other", blobs=[_LEAF]), _bare("c")]
-        with self.scanning(tmp_path) as (store, scanned):
+        with self.capable(tmp_path, ScanStore) as (store, scanned):
             expect(list(scanned.scan()), [], "a scan of an empty store")
             store.put_many(wanted)
             found = scanned.read([key_of("b"), key_of("none"), key_of("a"), key_of("c")])
@@ -54,7 +49,7 @@ class ScanChecks(Checks):
             expect(scan, {one.key: _as_stored(one) for one in wanted}, "a scan of three entries")
 
     def test_scans_in_pieces(self, tmp_path: Path) -> None:
-        with self.scanning(tmp_path) as (store, scanned):
+        with self.capable(tmp_path, ScanStore) as (store, scanned):
             for start in range(0, 100, 10):
                 names = range(start, start + 10)
                 store.put_many(
@@ -71,7 +66,7 @@ class ScanChecks(Checks):
             expect(list(scanned.scan(namespace="none")), [], "a scan of a namespace that is not there")
 
     def test_changes_during_a_scan(self, tmp_path: Path) -> None:
-        with self.scanning(tmp_path) as (store, scanned):
+        with self.capable(tmp_path, ScanStore) as (store, scanned):
             store.put_many([entry(name) for name in range(40)])
             found = []
             for number, stored in enumerate(scanned.scan(batch=4)):
@@ -83,7 +78,7 @@ class ScanChecks(Checks):
             expect(len(set(found)), len(found), "the number of different entries in a scan while others were stored")
 
     def test_blobs_are_shared(self, tmp_path: Path) -> None:
-        with self.scanning(tmp_path) as (store, scanned):
+        with self.capable(tmp_path, ScanStore) as (store, scanned):
             large = Blob(bytes(range(256)) * 4096)
             store.put_many([entry("a", blobs=[_NODE, _LEAF]), entry("b", blobs=[_NODE, _LEAF])])
             store.put_many([entry("c", blobs=[_LEAF]), entry("d", blobs=[large])])
@@ -127,7 +122,7 @@ class ScanChecks(Checks):
         run()
 
     def test_deleting_many(self, tmp_path: Path) -> None:
-        with self.scanning(tmp_path) as (store, scanned):
+        with self.capable(tmp_path, ScanStore) as (store, scanned):
             store.put_many([entry(name) for name in range(1200)])
             gone = [key_of(name) for name in range(1000)]
             expect(scanned.delete_many([*gone, key_of("none"), gone[0]]), 1000, "how many entries were deleted")
@@ -138,7 +133,7 @@ class ScanChecks(Checks):
             )
 
     def test_what_was_quarantined_is_kept(self, tmp_path: Path) -> None:
-        with self.scanning(tmp_path) as (store, scanned):
+        with self.capable(tmp_path, ScanStore) as (store, scanned):
             store.put_many([entry("a", b"1", blobs=[_LEAF]), entry("b", b"2")])
             store.quarantine(key_of("a"), b"1", "a reason")
             store.quarantine(key_of("b"), b"2", "another")
@@ -154,7 +149,7 @@ class ScanChecks(Checks):
             expect((usage["entries"], usage["quarantined"]), (0, 3), "how many entries there are, and in quarantine")
 
     def test_what_was_quarantined_can_be_removed(self, tmp_path: Path) -> None:
-        with self.scanning(tmp_path) as (store, scanned):
+        with self.capable(tmp_path, ScanStore) as (store, scanned):
             store.put_many([entry("a", b"1", blobs=[_LEAF]), entry("b", b"2", blobs=[_OTHER]), entry("c", b"3")])
             for name, value in (("a", b"1"), ("b", b"2"), ("c", b"3")):
                 store.quarantine(key_of(name), value, "a reason")
@@ -174,7 +169,7 @@ class ScanChecks(Checks):
             expect(list(scanned.verify()), [], "what is wrong with a healthy store")
 
     def test_usage(self, tmp_path: Path) -> None:
-        with self.scanning(tmp_path) as (store, scanned):
+        with self.capable(tmp_path, ScanStore) as (store, scanned):
             expect(scanned.usage()["entries"], 0, "how many entries an empty store has")
             store.put_many([entry(name, bytes(range(256)) * 40, blobs=[_LEAF]) for name in range(20)])
             usage = scanned.usage()
@@ -183,11 +178,11 @@ class ScanChecks(Checks):
             expect(usage["bytes"] > 10_000, True, "whether bytes counts 200 kB of values")
 
     def test_facts_last(self, tmp_path: Path) -> None:
-        with self.scanning(tmp_path) as (store, _):
+        with self.capable(tmp_path, ScanStore) as (store, _):
             store.put_many([entry("a", b"1", blobs=[_LEAF])])
         if not self.reopens:
             pytest.skip("reopens is False: what this store holds ends with it")
-        with self.scanning(tmp_path) as (_, scanned):
+        with self.capable(tmp_path, ScanStore) as (_, scanned):
             found = [_without_use(stored) for stored in scanned.scan()]
             expect(found, [_as_stored(entry("a", b"1"))], "a scan of what an earlier opening stored")
             expect(
@@ -198,12 +193,8 @@ class ScanChecks(Checks):
 class BoundChecks(Checks):
     """Keeping below a size."""
 
-    def bounding(self, path: Path) -> AbstractContextManager[tuple[Store, BoundedStore]]:
-        """As ``capable``."""
-        return self.capable(path, BoundedStore)  # type: ignore[type-abstract]
-
     def test_the_least_recently_used_go_first(self, tmp_path: Path) -> None:
-        with self.bounding(tmp_path) as (store, bounded):
+        with self.capable(tmp_path, BoundedStore) as (store, bounded):
             bounded.limit(_LIMIT)
             self._fill(store, range(200))
             expect(len(self._left(store, range(200))), 200, "how many entries are left that fit below the limit")
@@ -220,7 +211,7 @@ class BoundChecks(Checks):
             )
 
     def test_it_keeps_below_the_limit(self, tmp_path: Path) -> None:
-        with self.bounding(tmp_path) as (store, bounded):
+        with self.capable(tmp_path, BoundedStore) as (store, bounded):
             bounded.limit(_LIMIT)
             self._fill(store, range(1000))
             left = self._left(store, range(1000))
@@ -230,7 +221,7 @@ class BoundChecks(Checks):
             expect(len(left) * _SIZE > _LIMIT / 4, True, f"whether {len(left)} of {_SIZE} bytes make use of {_LIMIT}")
 
     def test_a_limit_on_what_is_there_already(self, tmp_path: Path) -> None:
-        with self.bounding(tmp_path) as (store, bounded):
+        with self.capable(tmp_path, BoundedStore) as (store, bounded):
             self._fill(store, range(1000))
             bounded.limit(_LIMIT)
             self._fill(store, range(1000, 1010))
@@ -255,15 +246,11 @@ class BoundChecks(Checks):
 class JournalChecks(Checks):
     """Accounts of runs."""
 
-    def keeping_accounts(self, path: Path) -> AbstractContextManager[tuple[Store, JournalStore]]:
-        """As ``capable``."""
-        return self.capable(path, JournalStore)  # type: ignore[type-abstract]
-
     def test_runs(self, tmp_path: Path) -> None:
         report = RunReport(prompts=3, hits=1, calls=2, usage=Usage(input_tokens=5), cost=0.125, seconds=1.5)
         first = Run(id=2**62 + 1, started=NOW, name="näme", tags=("a", "b"), models=("m",))
         second = Run(id=7, started=NOW + 5, report=report)
-        with self.keeping_accounts(tmp_path) as (_, journal):
+        with self.capable(tmp_path, JournalStore) as (_, journal):
             expect(list(journal.runs()), [], "the runs of an empty store")
             journal.record_run(first)
             journal.record_run(second)
@@ -272,7 +259,7 @@ class JournalChecks(Checks):
             journal.record_run(finished)
             expect(list(journal.runs()), [second, finished], "runs after one was replaced")
         if self.reopens:
-            with self.keeping_accounts(tmp_path) as (_, journal):
+            with self.capable(tmp_path, JournalStore) as (_, journal):
                 expect(list(journal.runs()), [second, finished], "runs that an earlier opening stored")
 
 
