@@ -14,21 +14,14 @@ if TYPE_CHECKING:
     from lm_deluge.tool import Tool
     from lm_deluge.usage import Usage
 
-_WHERE = {
-    "APIResponse": "response",
-    "Conversation": "prompt",
-    "File": "prompt",
-    "Image": "prompt",
-    "LLMClient": "client",
-    "Message": "prompt",
-    "PromptCache": "prompt_cache",
-    "SamplingParams": "config",
-    "Text": "prompt",
-    "Thinking": "prompt",
-    "Tool": "tool",
-    "ToolCall": "prompt",
-    "ToolResult": "prompt",
-    "Usage": "usage",
+_HOMES = {
+    "client": ("LLMClient",),
+    "config": ("SamplingParams",),
+    "prompt": ("Conversation", "File", "Image", "Message", "Text", "Thinking", "ToolCall", "ToolResult"),
+    "prompt_cache": ("PromptCache",),
+    "response": ("APIResponse",),
+    "tool": ("Tool",),
+    "usage": ("Usage",),
 }
 
 __all__ = [
@@ -52,11 +45,12 @@ __all__ = [
 
 def __getattr__(name: str) -> "Any":
     # Each name is imported on first use, so importing the package is quick.
-    if name not in _WHERE:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    value = getattr(importlib.import_module(f"lm_deluge.{_WHERE[name]}"), name)
+    value = getattr(importlib.import_module(f"lm_deluge.{home}"), name)
     globals()[name] = value
     return value
 

@@ -157,7 +157,7 @@ class BasicChecks(Checks):
             raise AssertionError(f"{name} after close raised nothing; a CacheError was expected")
 
     def test_reopening(self, tmp_path: Path) -> None:
-        self._needs(reopens=True)
+        self.needs_reopening()
         for round_ in range(3):
             with self.opened(tmp_path) as store:
                 for before in range(round_):
@@ -171,7 +171,8 @@ class BasicChecks(Checks):
             expect(store.get_many([key_of("0-0"), key_of("0-1")]), [None, None], "what an earlier opening took away")
 
     def test_two_open_at_once(self, tmp_path: Path) -> None:
-        self._needs(shares=True)
+        if not self.shares:
+            pytest.skip("shares is False: this store is open once at a time")
         with self.opened(tmp_path) as one, self.opened(tmp_path) as two:
             one.put_many([entry("a", b"1")])
             expect(two.get_many([key_of("a")]), [b"1"], "what the other one stored")
@@ -219,12 +220,6 @@ class BasicChecks(Checks):
             paths = self.directories(tmp_path)
 
         run_state_machine_as_test(Machine, settings=self.settings)
-
-    def _needs(self, *, reopens: bool = False, shares: bool = False) -> None:
-        if reopens and not self.reopens:
-            pytest.skip("reopens is False: what this store holds ends with it")
-        if shares and not self.shares:
-            pytest.skip("shares is False: this store is open once at a time")
 
 
 _keys = st.sampled_from(_LOOK_ALIKE[:5])

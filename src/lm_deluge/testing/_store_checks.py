@@ -66,6 +66,11 @@ class Checks:
                 pytest.skip(f"{type(store).__name__} is no {protocol.__name__}")
             yield store, store
 
+    def needs_reopening(self) -> None:
+        """Skip the check if data end with their store."""
+        if not self.reopens:
+            pytest.skip("reopens is False: what this store holds ends with it")
+
     @property
     def settings(self) -> settings:
         """For Hypothesis: no time limit, for a disk may be slow, and the same examples in each run."""

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,19 +104,17 @@ class ScanChecks(Checks):
         @self.settings
         @given(st.lists(actions, max_size=8))
         def run(sequence: list[list[tuple[str, tuple[Blob, ...]]] | set[str]]) -> None:
-            with self.opened(next(directories)) as store:
-                if not isinstance(store, ScanStore):
-                    pytest.skip(f"{type(store).__name__} is no ScanStore")
+            with self.capable(next(directories), ScanStore) as (store, scanned):
                 model: dict[str, tuple[Blob, ...]] = {}
                 for action in sequence:
-                    _apply(action, store, store, model)
+                    _apply(action, store, scanned, model)
                     needed = {blob_name(blob.data) for chain in model.values() for blob in chain}
-                    found = store.read_blobs(list(_NAMES))
+                    found = scanned.read_blobs(list(_NAMES))
                     expect(needed - set(found), set(), "blobs that entries need and that are gone")
                     expect({name for name in found if found[name] != _NAMES[name]}, set(), "blobs that changed")
                     if self.reclaims_blobs:
                         expect(set(found) - needed, set(), "blobs that are not referred to and are still there")
-                expect(list(store.verify()), [], "what is wrong with a healthy store")
+                expect(list(scanned.verify()), [], "what is wrong with a healthy store")
 
         run()
 
@@ -180,8 +177,7 @@ class ScanChecks(Checks):
     def test_facts_last(self, tmp_path: Path) -> None:
         with self.capable(tmp_path, ScanStore) as (store, _):
             store.put_many([entry("a", b"1", blobs=[_LEAF])])
-        if not self.reopens:
-            pytest.skip("reopens is False: what this store holds ends with it")
+        self.needs_reopening()
         with self.capable(tmp_path, ScanStore) as (_, scanned):
             found = [_without_use(stored) for stored in scanned.scan()]
             expect(found, [_as_stored(entry("a", b"1"))], "a scan of what an earlier opening stored")

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["IMAGE_TYPES", "UrlProblem", "decode_base64", "fetch_loopback", "sniff", "url_problem"]
+__all__ = ["IMAGE_TYPES", "decode_base64", "fetch_loopback", "sniff", "url_problem"]
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
@@ -19,8 +19,6 @@ _MAGIC = (
 )
 _FETCH_SECONDS = 2.0
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
-
-UrlProblem = str
 
 
 def decode_base64(data: str) -> bytes | None:
@@ -40,7 +38,7 @@ def sniff(data: bytes) -> str | None:
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
 
 
-def url_problem(url: str) -> UrlProblem | None:
+def url_problem(url: str) -> str | None:
     """What can be told about a URL without a network: its scheme, its host, and hosts that cannot exist (RFC 2606)."""
     try:
         parts = urlsplit(url)
@@ -67,7 +65,7 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-async def fetch_loopback(url: str) -> UrlProblem | None:
+async def fetch_loopback(url: str) -> str | None:
     """Download a loopback URL as a provider would. URLs elsewhere are taken on trust: nothing leaves the machine.
 
     Returns:
@@ -76,7 +74,7 @@ async def fetch_loopback(url: str) -> UrlProblem | None:
     return await asyncio.to_thread(_get, url) if is_loopback(url) else None
 
 
-def _get(url: str) -> UrlProblem | None:
+def _get(url: str) -> str | None:
     import http.client
 
     parts = urlsplit(url)

@@ -6,9 +6,9 @@ import msgspec
 
 from lm_deluge.testing.decoding import Path, Rejection, ShapeProblem
 
-__all__ = ["dotted", "error_body", "error_type", "rejection"]
+__all__ = ["dotted", "error_body", "rejection"]
 
-_TYPES = {
+_TYPES = {  # by Anthropic's errors page
     400: "invalid_request_error",
     401: "authentication_error",
     402: "billing_error",
@@ -32,14 +32,10 @@ _NOUNS = {
 }
 
 
-def error_type(status: int) -> str:
-    """The error type that belongs to a status, by Anthropic's errors page."""
-    return _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-
-
 def error_body(rejection: Rejection, request_id: str) -> bytes:
     """The JSON body of an error answer, and the data of an ``error`` event."""
-    error: dict[str, Any] = {"type": rejection.type or error_type(rejection.status), "message": rejection.message}
+    kind = _TYPES.get(rejection.status, "api_error" if rejection.status >= 500 else "invalid_request_error")
+    error: dict[str, Any] = {"type": rejection.type or kind, "message": rejection.message}
     if rejection.code is not None:
         error["details"] = {"error_code": rejection.code}
     return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})

@@ -4,7 +4,7 @@ import msgspec
 
 from lm_deluge.testing.decoding import Path, Rejection, ShapeProblem
 
-__all__ = ["bracketed", "error_body", "rejection"]
+__all__ = ["error_body", "rejection"]
 
 _TYPES = {
     401: "invalid_request_error",
@@ -38,7 +38,7 @@ def error_body(rejection: Rejection) -> bytes:
     return msgspec.json.encode({"error": error})
 
 
-def bracketed(path: Path) -> str:
+def _bracketed(path: Path) -> str:
     """A place in a body as OpenAI writes it: ``messages[0].content[1].text``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")
@@ -46,7 +46,7 @@ def bracketed(path: Path) -> str:
 
 def rejection(problem: ShapeProblem) -> Rejection:
     """OpenAI's 400 for a body of the wrong shape."""
-    place = bracketed(problem.path)
+    place = _bracketed(problem.path)
     match problem.kind:
         case "syntax":
             return Rejection(f"We could not parse the JSON body of your request: {problem.got}")
