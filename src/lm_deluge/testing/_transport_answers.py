@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-from typing import Any
 
 import pytest
 
@@ -101,16 +100,14 @@ class AnswerChecks(Checks):
         expect((answer.status, answer.body), (200, b"one"), "the answer after an interim one")
 
     @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"])
-    def test_a_redirect_is_returned_and_no_credential_goes_to_the_other_host(self, status: str) -> None:
+    @in_loop
+    async def test_a_redirect_is_returned_and_no_credential_goes_to_the_other_host(self, status: str) -> None:
         visited: list[Received] = []
 
-        async def main() -> Any:
-            async with serve(replying(seen=visited)) as other:
-                handler = replying(status=status, headers=f"location: {other.url}/\r\n")
-                async with self.facing(handler) as (transport, url):
-                    return await transport.send(post(url), timeout=60)
-
-        answer = self.run(main())
+        async with serve(replying(seen=visited)) as other:
+            handler = replying(status=status, headers=f"location: {other.url}/\r\n")
+            async with self.facing(handler) as (transport, url):
+                answer = await transport.send(post(url), timeout=60)
         expect(answer.status, int(status[:3]), "the status of a redirect")
         expect(answer.headers["location"].startswith("http://127.0.0.1:"), True, "whether its location came along")
         expect(len(visited), 0, "the number of requests to the other host")

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import zlib
-from typing import Any
 
 import pytest
 
@@ -164,14 +163,11 @@ class FailureChecks(Checks):
     def test_a_refused_connection(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-        with caught(ConnectError) as errors:
-            self.run(self._send(post(f"http://127.0.0.1:{port}")))
-        self.says(errors[0], f"127.0.0.1:{port}.*refused")
+        self.run(self._fails(ConnectError, post(f"http://127.0.0.1:{port}"), f"127.0.0.1:{port}.*refused"))
 
     def test_an_unknown_host(self) -> None:
-        with caught(ConnectError) as errors:
-            self.run(self._send(post("http://no-such-host.invalid")))
-        self.says(errors[0], r"no-such-host\.invalid.*host name")
+        request = post("http://no-such-host.invalid")
+        self.run(self._fails(ConnectError, request, r"no-such-host\.invalid.*host name"))
 
     @in_loop
     async def test_a_handshake_that_never_ends_is_a_failure_to_connect(self) -> None:
@@ -224,15 +220,13 @@ class FailureChecks(Checks):
     )
     def test_what_cannot_be_sent_is_named_without_its_value(self, url: str, headers: dict[str, str], said: str) -> None:
         request = HttpRequest(method="POST", url=url, headers=headers, body=b"SECRET")
-        with caught(ConfigError) as errors:
-            self.run(self._send(request))
-        self.says(errors[0], said)
+        self.run(self._fails(ConfigError, request, said))
 
     @pytest.mark.parametrize("limit", [0, -1, float("nan")])
     def test_a_time_limit_without_meaning_is_refused(self, limit: float) -> None:
-        with caught(ConfigError) as errors:
-            self.run(self._send(post("http://127.0.0.1:1"), limit=limit))
-        self.says(errors[0], "time limit")
+        self.run(self._fails(ConfigError, post("http://127.0.0.1:1"), "time limit", limit=limit))
 
-    async def _send(self, request: HttpRequest, *, limit: float = 60) -> Any:
-        return await self.made().send(request, timeout=limit)
+    async def _fails(self, kind: type[Exception], request: HttpRequest, said: str, *, limit: float = 60) -> None:
+        with caught(kind) as errors:
+            await self.made().send(request, timeout=limit)
+        self.says(errors[0], said)

@@ -75,25 +75,19 @@ class StreamChecks(Checks):
             ([_HEAD, chunk(b"one") + chunk(b"x" * 5000)], "silence", TransportError),
         ],
     )
-    def test_what_goes_wrong_on_the_way_is_named(
+    @in_loop
+    async def test_what_goes_wrong_on_the_way_is_named(
         self, written: list[bytes], then: str, kind: type[TransportError]
     ) -> None:
         # What is to come has to come within the limit, also on a busy machine; where nothing is to come, it is short.
         limit = 60 if kind is not RequestTimeout else 1 if len(written) > 1 else 0.1
-        self.needs("max_body_bytes")
-
-        async def main() -> tuple[list[bytes], TransportError]:
-            got: list[bytes] = []
-            handler = after_request(*written, then=then)
-            with caught(TransportError) as errors:
-                async with self._streamed(handler, limit=limit, max_body_bytes=4000) as response:
-                    async for piece in response.chunks:
-                        got.append(piece)
-            return got, errors[0]
-
-        got, error = self.run(main())
-        expect(type(error), kind, "the exception")
-        expect(error.__cause__, None, "its cause, which could repeat what was sent")
+        got: list[bytes] = []
+        with caught(TransportError) as errors:
+            async with self._streamed(after_request(*written, then=then), limit=limit, max_body_bytes=4000) as response:
+                async for piece in response.chunks:
+                    got.append(piece)
+        expect(type(errors[0]), kind, "the exception")
+        expect(errors[0].__cause__, None, "its cause, which could repeat what was sent")
         if self.keeps_pieces or got:
             expect(got, [b"one"] if len(written) > 1 else [], "what came before the failure")
 
@@ -174,13 +168,11 @@ class StreamChecks(Checks):
                 await asyncio.sleep(0.05)  # what is held back does not come however long one waits
             expect(sent < 30_000_000, True, "whether a sender without a reader is held back")
 
-    def test_a_stream_without_a_connection(self) -> None:
-        async def main() -> None:
+    @in_loop
+    async def test_a_stream_without_a_connection(self) -> None:
+        with caught(ConnectError) as errors:
             async with self.made().stream(post("http://127.0.0.1:1"), timeout=60):
                 raise AssertionError("nothing listens there")
-
-        with caught(ConnectError) as errors:
-            self.run(main())
         self.says(errors[0], "refused")
 
     @contextlib.asynccontextmanager
