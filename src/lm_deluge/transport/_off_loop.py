@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
-import threading
+import errno
+import os
 from collections.abc import Callable
 from typing import TypeVar
+
+from lm_deluge._threads import start_daemon
 
 __all__ = ["off_loop"]
 
@@ -12,7 +15,10 @@ T = TypeVar("T")
 
 
 def off_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> "asyncio.Future[T]":
-    """The result of ``work()``, done in a daemon thread, which does not hold up the end of the process."""
+    """The result of ``work()``, done in a daemon thread, which does not hold up the end of the process.
+
+    An ``OSError`` if there can be no other thread now.
+    """
     future: asyncio.Future[T] = loop.create_future()
 
     def settle(result: T | None, error: BaseException | None) -> None:
@@ -33,5 +39,8 @@ def off_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> "asyncio
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name="lm_deluge connect", daemon=True).start()
+    try:
+        start_daemon("lm_deluge connect", run)
+    except RuntimeError:  # there are too many threads, or the interpreter ends
+        settle(None, BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
     return future

@@ -62,13 +62,14 @@ class LoopContext:
 
         Raises:
             ConfigError: as :meth:`Trust.context`. The next call tries again.
+            OSError: as :func:`off_loop`. The next call tries again.
         """
         if self._context is None:
             self._context = off_loop(self._loop, self._trust.context)
         try:
             return await asyncio.shield(self._context)
-        except ConfigError:
-            self._context = None  # it may have been corrected by the next request
+        except (ConfigError, OSError):
+            self._context = None  # it may be possible by the next request
             raise
 
 
