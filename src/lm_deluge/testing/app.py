@@ -284,7 +284,7 @@ class _Call:
         events, body = self._render(exchange)
         kind = "cut_body" if fault.kind == "truncated_stream" and not events else fault.kind
         headers = self._answer_headers(_SSE if events else [_JSON])
-        whole = b"".join(events) if events else body
+        whole, begun = b"".join(events) if events else body, events[: max(1, len(events) // 2)]
         match kind:
             case "drop":
                 await self._begin(200, headers if events else [*headers, (b"content-length", b"%d" % len(whole))])
@@ -295,10 +295,10 @@ class _Call:
                 broken = b"event: message_start\ndata: {not json\n\n" if events else b"<html>not json</html>"
                 await self._reply(200, headers, broken)
             case "truncated_stream":
-                await self._stream(headers, events[: max(1, len(events) // 2)])
+                await self._stream(headers, begun)
             case "error_mid_stream":
                 error = self._endpoint.error_event(as_rejection(fault, exchange.request.provider), self._request_id)
-                await self._stream(headers, [*events[: max(1, len(events) // 2)], error])
+                await self._stream(headers, [*begun, error])
             case _:
                 await self._reply(200, headers, whole[: len(whole) // 2])
 

@@ -1,7 +1,6 @@
 """The provider emulator as users hold it: a server in a background thread, and ``serve`` for the command line."""
 
 from collections.abc import Callable, Collection, Iterable
-from types import TracebackType
 
 from lm_deluge._clock import Clock
 from lm_deluge.errors import ConfigError
@@ -89,9 +88,7 @@ class Emulator:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> None:
