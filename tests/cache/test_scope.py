@@ -263,6 +263,21 @@ def test_in_an_overlay_the_own_file_comes_first(tmp_path: Path) -> None:
         assert base.get(prompt("p"), MINI) == answer("base mini")
 
 
+def test_in_an_overlay_the_base_has_what_the_own_file_has_only_too_old_or_of_another_model(tmp_path: Path) -> None:
+    clock = Time()
+    with SqliteCache(tmp_path / "own.db", clock=clock) as cache:
+        cache.put(prompt("p"), answer("own mini"), MINI)
+    clock.now += 1000
+    with SqliteCache(tmp_path / "base.db", clock=clock) as base:
+        base.put(prompt("p"), answer("base full"), FULL)
+    with SqliteCache(tmp_path / "own.db", base=tmp_path / "base.db", clock=clock) as cache:
+        young = RunCache(cache.core, RunContext(parameters=(MINI,), max_age=500))
+        several = RunCache(cache.core, RunContext(parameters=(FULL, MINI)))
+        for run in (young, several):
+            (found,) = asyncio.run(run.get_many([Prompt(prompt("p"))]))
+            assert found.response == answer("base full")
+
+
 # A server that drops what has expired
 
 

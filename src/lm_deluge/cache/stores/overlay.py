@@ -60,21 +60,14 @@ class OverlayStore:
         self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
     ) -> list[list[tuple[bytes, bytes]]]:
         """As the protocol says, but that what is in the own file comes before what is in the base."""
-        found = self._own.find_many(conversations, own)
-        # What the own file has under a key of the caller is not looked for in the base, which may be damaged.
-        wanting = [
-            position
-            for position, (some, preferred) in enumerate(zip(found, own, strict=True))
-            if not some or (preferred and some[0][0] not in preferred)
-        ]
-        if not wanting:
-            return found
-        below = self._base.find_many([conversations[position] for position in wanting], [own[each] for each in wanting])
+        above = self._own.find_many(conversations, own)
+        # Also where the own file has something: that may be too old, or of a model that is not the caller's first.
+        below = self._base.find_many(conversations, own)
         hidden = self._own.hidden([key for some in below for key, _ in some])
-        for position, others in zip(wanting, below, strict=True):
-            kept = [one for one in others if one[0] not in hidden]
-            found[position] = _over(found[position], kept, own[position])
-        return found
+        return [
+            _over(some, [one for one in others if one[0] not in hidden], preferred)
+            for some, others, preferred in zip(above, below, own, strict=True)
+        ]
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         # Rejecting an answer is not meant to bring back an older one of the base.
