@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lm_deluge import Conversation, LLMClient
-from lm_deluge.cache import DistributedDictCache, MemoryCache, SqliteCache
+from lm_deluge.cache import DistributedDictCache, MemoryCache, RedisCache, SqliteCache
 from lm_deluge.cache.stores.mapping import MappingStore
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.cache.stores.sqlite import file as _sqlite_file
@@ -27,6 +27,7 @@ from lm_deluge.schedule.prefixes import Prefix, PrefixScheduler
 from lm_deluge.testing._expect import in_child as forked
 
 from ..cache.helpers import answer, prompt
+from ..cache.redis_server import RedisServer
 
 SOURCE = Path(__file__).parents[2] / "src" / "lm_deluge"
 SECONDS = 30.0
@@ -246,6 +247,24 @@ def test_children_that_are_forked_while_threads_use_the_client_have_their_answer
             over.set()
             for thread in threads:
                 thread.join()
+
+
+def test_a_child_has_connections_of_its_own_to_a_redis_server() -> None:
+    pytest.importorskip("redis")
+    with RedisServer() as server, RedisCache(server.url) as cache:
+        cache.put(prompt("known"), answer("fine"))
+        client: Any = cache.backend._client  # type: ignore[attr-defined]
+
+        def in_child() -> list[object]:
+            said = [getattr(cache.get(prompt("known")), "completion", None)]
+            cache.put(prompt("more"), answer("of the child"))
+            cache.close()
+            return said
+
+        with held(client._client.connection_pool._lock):
+            assert forked(in_child) == "['fine']"
+            assert forked(cache.close) == "None"
+        assert [cache.get(prompt(each)) for each in ("known", "more")] == [answer("fine"), answer("of the child")]
 
 
 def test_a_fork_does_not_wait_for_a_file_that_another_program_has_locked(tmp_path: Path) -> None:

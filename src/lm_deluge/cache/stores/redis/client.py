@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lm_deluge._optional import require
+from lm_deluge._per_process import PerProcess
 from lm_deluge._threads import made_progress
 from lm_deluge.cache.stores.redis.address import Address
 from lm_deluge.cache.stores.redis.limits import exchange
@@ -64,15 +65,25 @@ class RedisClient:
         try:
             own = {"connection_class": connection_class(address.scheme), "protocol": 2, "retry": retry}
             options: dict[str, Any] = parse_url(address.url)  # type: ignore[no-untyped-call]
-            pool = redis.ConnectionPool(**{**address.credentials, **options, **own})
-            self._client = redis.Redis(connection_pool=pool)
-            self._client.response_callbacks.clear()  # they do not check replies
-            pool.make_connection()  # checks the options without connecting
+
+            def connected() -> Any:
+                client = redis.Redis(connection_pool=redis.ConnectionPool(**{**address.credentials, **options, **own}))
+                client.response_callbacks.clear()  # they do not check replies
+                return client
+
+            # A pool takes its own lock in a forked child, where a thread that is not there may hold it for ever.
+            self._clients = PerProcess(connected)
+            self._client.connection_pool.make_connection()  # checks the options without connecting
         except (redis.RedisError, TypeError, ValueError):
             raise address.wrong_form() from None  # the error could quote the password
 
     def close(self) -> None:
-        self._client.close()
+        if self._clients.is_own:
+            self._client.close()
+
+    @property
+    def _client(self) -> Any:
+        return self._clients.get()
 
     @staticmethod
     def needs_no_password(error: CacheError) -> bool:
