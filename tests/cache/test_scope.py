@@ -14,11 +14,12 @@ import pytest
 
 from lm_deluge.cache import DistributedDictCache, MemoryCache, ResponseCache, SqliteCache
 from lm_deluge.cache.admin.archive import export, load, rekey
+from lm_deluge.cache.assembly import entry_of
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.for_run import RunCache
 from lm_deluge.cache.found import Prompt, RunContext
-from lm_deluge.cache.record import unpack_request
+from lm_deluge.cache.record import PackedParameters, pack_request, unpack_request
 from lm_deluge.cache.stores import ConversationStore
 from lm_deluge.cache.stores.memory import MemoryStore
 from lm_deluge.cache.stores.overlay import OverlayStore
@@ -358,6 +359,32 @@ def test_an_old_answer_to_a_conversation_is_served_to_the_same_request(old: Sqli
     assert cache.get(LONG.user("only mini"), WARM) is None
     assert cache.get(prompt("direct"), MINI) is None
     assert cache.get(prompt("sealed"), SEALED) is None  # of headers, nothing tells that they are the same
+
+
+@pytest.mark.parametrize(
+    "other", [{"endpoint": "http://localhost:8000/v1"}, {"extra_headers": {"anthropic-beta": "ab" * 32}}]
+)
+def test_an_old_answer_of_another_place_is_none_to_the_same_request(
+    other: dict[str, object],
+) -> None:
+    there = msgspec.structs.replace(MINI, **other)
+    store = MemoryStore()
+    entry = entry_of(
+        conversation_key("default", prompt("p").digest),
+        answer("there"),
+        pack_request(prompt("p"), PackedParameters.of(there, "conversation")),
+        namespace="default",
+        created=1.0,
+        fingerprint=there.fingerprint,
+    )
+    store.put_many([entry])
+    cache = ResponseCache(store, scope="request")
+    assert cache.get(prompt("p"), MINI) is None
+    assert not cache.explain(prompt("p"), [MINI]).hit
+    assert text(ResponseCache(store).get(prompt("p"), MINI)) == "there"
+    rekey(store)
+    assert cache.get(prompt("p"), MINI) is None
+    assert text(cache.get(prompt("p"), there)) == "there"
 
 
 def test_an_old_answer_to_the_same_request_goes_before_newer_ones_to_others(old: SqliteStore) -> None:

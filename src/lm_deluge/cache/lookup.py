@@ -11,7 +11,7 @@ from typing import Any
 from lm_deluge.cache.codec import UNKNOWN, Decoded
 from lm_deluge.cache.core import Context, Core
 from lm_deluge.cache.found import Asked, Found
-from lm_deluge.cache.scope import Candidates, candidates, fingerprints
+from lm_deluge.cache.scope import Candidates, candidates, fingerprints, to_the_same_request
 from lm_deluge.canonical import entry_key
 from lm_deluge.request import Parameters
 
@@ -124,7 +124,10 @@ class Lookup:
             own = [[entry_key(one, context.digest) for context in contexts] for one in conversations]
         self._wait_for_writes(own if self._by_request else [conversations, *own])
         scope, own_fingerprints = self._core.scope, self._own_in_old_keys
-        return candidates(store, conversations, own, scope=scope, own_fingerprints=own_fingerprints)
+        best = candidates(store, conversations, own, scope=scope, own_fingerprints=own_fingerprints)
+        if not self._by_request:
+            return best
+        return to_the_same_request(best, self._core.backend, {context.digest for context in contexts})
 
     def _best(self, candidates: Candidates, oldest: float | None, *, damage: str | None = None) -> Found:
         for key, value in candidates:

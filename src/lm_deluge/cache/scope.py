@@ -1,16 +1,18 @@
 """How one looks: which of the answers to a conversation a scope allows, and which of them is the best."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, cast, get_args
 
 from lm_deluge.cache.codec import fingerprint_of
-from lm_deluge.cache.record import Scope
+from lm_deluge.cache.entry import Stored
+from lm_deluge.cache.record import Scope, unpack_request
+from lm_deluge.cache.stores import ScanStore
 from lm_deluge.canonical import conversation_of
-from lm_deluge.errors import ConfigError
+from lm_deluge.errors import ConfigError, DamagedEntryError
 from lm_deluge.request import Parameters
 
-__all__ = ["VARIABLE", "Candidates", "candidates", "fingerprints", "scope_of"]
+__all__ = ["VARIABLE", "Candidates", "candidates", "fingerprints", "scope_of", "to_the_same_request"]
 
 VARIABLE = "LM_DELUGE_CACHE_SCOPE"
 """The environment variable that says how to look where no argument does."""
@@ -95,3 +97,34 @@ def _allowed(
 def fingerprints(parameters: Iterable[Parameters]) -> frozenset[bytes]:
     """Fingerprints that tell what an answer is an answer to. They leave out headers, so there are none with these."""
     return frozenset(one.fingerprint for one in parameters if not one.extra_headers)
+
+
+def to_the_same_request(
+    found: Sequence[Candidates], store: object, digests: Collection[bytes | None]
+) -> list[Candidates]:
+    """Without answers under old keys that went to another place or with other headers. Blocks.
+
+    A fingerprint says nothing of those; the stored request does.
+
+    Args:
+        found: what ``candidates`` gave for each prompt.
+        store: where the entries are.
+        digests: of the parameters that are asked for.
+    """
+    old = list({key for some in found for key, _ in some if conversation_of(key) == key})
+    if not old:
+        return list(found)
+    same: set[bytes] = set()
+    if isinstance(store, ScanStore):
+        stored = filter(None, store.read(old))
+        same = {one.key for one in stored if _asked_of(one, store) in digests}
+    return [[one for one in some if conversation_of(one[0]) != one[0] or one[0] in same] for some in found]
+
+
+def _asked_of(stored: Stored, store: ScanStore) -> bytes:
+    """The digest of what was asked beside the conversation; empty if the stored request does not say all of it."""
+    try:
+        parameters = unpack_request(stored.request, store.read_blobs).parameters if stored.request else None
+    except DamagedEntryError:
+        return b""
+    return parameters.digest if parameters is not None and parameters.is_whole else b""

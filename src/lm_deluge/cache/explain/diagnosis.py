@@ -17,7 +17,7 @@ from lm_deluge.cache.explain.differences import Difference, differences, escaped
 from lm_deluge.cache.explain.explanation import Explanation, Near, Reason
 from lm_deluge.cache.explain.search import Candidate, Searcher
 from lm_deluge.cache.record import Scope, StoredRequest, unpack_request
-from lm_deluge.cache.scope import candidates, fingerprints
+from lm_deluge.cache.scope import candidates, fingerprints, to_the_same_request
 from lm_deluge.cache.stores import ConversationStore, ScanStore, Store
 from lm_deluge.canonical import conversation_key, conversation_of, entry_key, parameters_of
 from lm_deluge.errors import ConfigError, DamagedEntryError, PromptError
@@ -171,9 +171,12 @@ class _Explaining:
         if finder is None:
             return zip(self._keys, self._store.get_many(self._keys), strict=True)
         own_fingerprints = fingerprints(wanted.parameters)
-        return candidates(
+        best = candidates(
             finder, [wanted.conversation_key], [wanted.own], scope=wanted.scope, own_fingerprints=own_fingerprints
-        )[0]
+        )
+        if wanted.scope == "conversation":
+            return best[0]
+        return to_the_same_request(best, self._store, {one.digest for one in wanted.parameters})[0]
 
     def _because(
         self, reason: Reason, because: str, *, entry: Near | None = None, nearest: tuple[Near, ...] = ()
