@@ -304,6 +304,46 @@ def test_in_redis_others_are_found_as_long_as_they_last(redis_url: str) -> None:
         assert len(left) == 2  # of "p" and "q"
 
 
+def seeded(number: int) -> Parameters:
+    return msgspec.structs.replace(MINI, params={"seed": number})
+
+
+def test_in_redis_more_answers_than_are_noted_are_deleted_and_rejected_like_few(redis_url: str) -> None:
+    from lm_deluge.cache.stores.redis import RedisStore
+
+    with closing(RedisStore(redis_url)) as store:
+        both = Both(store)
+        for name in ("deleted", "rejected", "other"):
+            for number in range(12):
+                both.by_conversation.put(prompt(name), answer(number), seeded(number))
+        assert both.by_conversation.delete(prompt("deleted"))
+        assert not both.by_conversation.delete(prompt("deleted"))
+        assert [both.by_request.get(prompt("deleted"), seeded(number)) for number in range(12)] == [None] * 12
+        for number in range(11, -1, -1):
+            found = both.by_conversation.get(prompt("rejected"), MINI)
+            assert found == answer(number)
+            entry = both.by_conversation.key(prompt("rejected"), seeded(number)).hex()
+            assert both.by_conversation.reject(msgspec.structs.replace(found, entry=entry))
+        assert both.by_conversation.get(prompt("rejected"), MINI) is None
+        assert both.by_conversation.get(prompt("other"), MINI) == answer(11)
+
+
+def test_in_redis_the_newest_is_found_whatever_was_stored_after_it(redis_url: str) -> None:
+    from lm_deluge.cache.stores.redis import RedisStore
+
+    with closing(RedisStore(redis_url)) as store:
+        both = Both(store)
+        both.clock.now += 1000
+        both.by_conversation.put(prompt("p"), answer("newest"), FULL)
+        both.clock.now -= 1000
+        for number in range(12):
+            both.by_conversation.put(prompt("p"), answer(number), seeded(number))
+        assert both.by_conversation.get(prompt("p"), MINI) == answer("newest")
+        (found,) = store.find_many([conversation_key("default", prompt("p").digest)], [[]])
+        expected = [FULL, *(seeded(number) for number in range(11, 4, -1))]
+        assert [key for key, _ in found] == [both.by_conversation.key(prompt("p"), one) for one in expected]
+
+
 # How to look where nothing is said
 
 

@@ -1,7 +1,8 @@
 """The latest entries of a conversation in a Redis server, where keys are in no order.
 
 They are noted in one string, the latest first: for each when it was stored, a double of 8 bytes, and its key of 48.
-Notes of entries that are gone do no harm, and are pushed out by later ones.
+Notes of entries that are gone do no harm, and are pushed out by later ones. If all that were noted are gone, there may
+be others, which are searched for among all keys, and then noted.
 """
 
 import struct
@@ -9,7 +10,7 @@ import struct
 from lm_deluge.cache.stores._candidates import MOST
 from lm_deluge.canonical import KEY_SIZES
 
-__all__ = ["NOTE", "note", "noted"]
+__all__ = ["NOTE", "NOTE_AGAIN", "note", "noted"]
 
 _NOTE = struct.Struct(f"<d{max(KEY_SIZES)}s")
 
@@ -19,15 +20,21 @@ local size, most = {_NOTE.size}, {MOST}
 for i, place in ipairs(KEYS) do
     local fresh, last = ARGV[2 * i - 1], ARGV[2 * i]
     local before = redis.call('TYPE', place)['ok'] == 'string' and redis.call('GET', place) or ''
-    local notes = {{fresh}}
+    local notes, created = {{}}, struct.unpack('<d', fresh)
     for at = 1, #before, size do
         local one = before:sub(at, at + size - 1)
-        if #notes < most and #one == size and one:sub(9) ~= fresh:sub(9) then
+        if #one == size and one:sub(9) ~= fresh:sub(9) then
+            if created and not (struct.unpack('<d', one) > created) then
+                notes[#notes + 1], created = fresh, nil
+            end
             notes[#notes + 1] = one
         end
     end
+    if created then
+        notes[#notes + 1] = fresh
+    end
     local left = before == '' and -2 or redis.call('PTTL', place)
-    redis.call('SET', place, table.concat(notes))
+    redis.call('SET', place, table.concat(notes, '', 1, math.min(#notes, most)))
     if last ~= '' and left ~= -1 then
         redis.call('PEXPIREAT', place, last)
         if left > redis.call('PTTL', place) then
@@ -39,6 +46,19 @@ return #KEYS
 """
 """A script that notes entries. It takes the names, and for each a note, and when the entry expires in milliseconds, or
 nothing."""
+
+NOTE_AGAIN = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+    return 0
+end
+if ARGV[2] == '' then
+    redis.call('DEL', KEYS[1])
+else
+    redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+end
+return 1
+"""
+"""A script that replaces notes, if they are still what they were. It takes the name, the old notes and the new ones."""
 
 
 def note(key: bytes, created: float) -> bytes:

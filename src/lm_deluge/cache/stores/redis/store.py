@@ -22,11 +22,11 @@ from typing import ClassVar
 from lm_deluge.cache._batched import batched
 from lm_deluge.cache.entry import Blob, Entry, Quarantined, Stored
 from lm_deluge.cache.runs import Run
-from lm_deluge.cache.stores._candidates import in_order
+from lm_deluge.cache.stores._candidates import MOST, in_order
 from lm_deluge.cache.stores.redis.address import Address
 from lm_deluge.cache.stores.redis.client import Command, RedisClient
 from lm_deluge.cache.stores.redis.limits import exchange
-from lm_deluge.cache.stores.redis.newest import NOTE, note, noted
+from lm_deluge.cache.stores.redis.newest import NOTE, NOTE_AGAIN, note, noted
 from lm_deluge.cache.stores.redis.scripts import ACQUIRE, QUARANTINE, RELEASE, RENEW
 from lm_deluge.cache.stores.redis.values import ABOUT, QUARANTINED, RUN, About, decode, encode, pack_blob, unpack_blob
 from lm_deluge.canonical import KEY_SIZES, conversation_of
@@ -128,6 +128,35 @@ class RedisStore:
             there = {key: value for key in (*keys, *created) if (value := values[key]) is not None}
             order = in_order(preferred, {key: created.get(key, 0.0) for key in there})
             given.append([(key, there[key]) for key in order])
+        gone = {
+            conversation: notes
+            for conversation, notes, created, some in zip(conversations, found, latest, given, strict=False)
+            if notes is not None and len(created) == MOST and not some
+        }
+        if gone:
+            others_of = self._search(gone)
+            given = [some or others_of.get(one, []) for one, some in zip(conversations, given, strict=True)]
+        return given
+
+    def _search(self, gone: Mapping[bytes, bytes]) -> dict[bytes, list[tuple[bytes, bytes]]]:
+        """The entries of conversations of which all that were noted are gone: found among all keys, and noted again.
+
+        Args:
+            gone: the notes, by conversation.
+        """
+        keys_of: dict[bytes, dict[bytes, float]] = {conversation: {} for conversation in gone}
+        beginning = next(iter(gone)) if len(gone) == 1 else b""
+        for keys in self._scan(b"value", KEYS_AT_ONCE, beginning):
+            wanted = [key for key in keys if conversation_of(key) in gone and conversation_of(key) != key]
+            for key, about in self._about(wanted).items():
+                keys_of[conversation_of(key)][key] = about.facts.created
+        given: dict[bytes, list[tuple[bytes, bytes]]] = {}
+        for conversation, created in keys_of.items():
+            order = in_order([], created)
+            notes = b"".join(note(key, created[key]) for key in order)
+            self._used.run(NOTE_AGAIN, [self._name(b"newest", conversation)], [gone[conversation], notes])
+            values = zip(order, self._get(b"value", order), strict=True)
+            given[conversation] = [(key, value) for key, value in values if value is not None]
         return given
 
     def put_many(self, entries: Sequence[Entry]) -> None:
@@ -336,10 +365,10 @@ class RedisStore:
         # Facts are for people; an entry is given without them if they do not decode.
         return {key: decode(ABOUT, packed) or About() for key, packed in found}
 
-    def _scan(self, kind: bytes, size: int) -> Iterator[list[bytes]]:
-        """Keys of a kind, in pieces. Some may come twice."""
+    def _scan(self, kind: bytes, size: int, beginning: bytes = b"") -> Iterator[list[bytes]]:
+        """Keys of a kind that begin in some way, in pieces. Some may come twice."""
         start = self._name(kind, b"")
-        for names in self._used.scan(_literally(start) + b"*", size):
+        for names in self._used.scan(_literally(start + beginning) + b"*", size):
             # Another prefix may begin with ours. Names under it are longer.
             yield [name[len(start) :] for name in names if len(name) - len(start) in KEY_SIZES]
 
