@@ -84,6 +84,18 @@ def test_help_fits_into_80_columns(command: str) -> None:
     assert "…" not in done.stdout
 
 
+@pytest.mark.parametrize("columns", ["0", "", "00"])
+def test_no_columns_are_not_taken_at_their_word(columns: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lm_deluge", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": PACKAGE, "COLUMNS": columns},
+        check=True,
+    )
+    assert "Usage: deluge" in done.stdout
+
+
 def test_version(deluge: Deluge) -> None:
     assert deluge("--version").stdout == f"lm_deluge {__version__}\n"
 

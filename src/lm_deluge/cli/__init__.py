@@ -3,6 +3,7 @@
 What cannot be done is an error of the library, which ``main`` tells: functions do not list those that come from below.
 """
 
+import os
 import sys
 import warnings
 from typing import Any, NoReturn
@@ -18,6 +19,10 @@ def main() -> NoReturn:
     The exit code is 0 when all went well, 1 when some prompts ended in errors or a cache is damaged, 2 when the command
     could not be carried out, 130 after Ctrl-C, and 143 where a run was told to end by SIGTERM.
     """
+    # As a terminal without a size says it. It would be taken at its word, and nothing would be printed.
+    if not os.environ.get("COLUMNS", "unset").strip("0 "):
+        del os.environ["COLUMNS"]
+
     from lm_deluge.cli.app import app
     from lm_deluge.cli.usage import UsageError, told
 
@@ -55,8 +60,6 @@ def _describe(error: Exception) -> str:
 
 def _leave_closed_pipe() -> NoReturn:
     """End quietly when the reader of standard output has gone, as after ``| head``."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter flushes into the closed pipe
     sys.exit(1)
 
