@@ -1,20 +1,25 @@
 """Telling listeners what happens, without letting a broken one do harm."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from lm_deluge.events import Event, Listener
+from lm_deluge.events import Event, Listener, RunFinished, RunReport
 
 __all__ = ["to_all"]
 
 _log = logging.getLogger("lm_deluge")
 
 
-def to_all(listeners: Sequence[Listener]) -> Listener:
-    """A listener that passes each event on to all of these; one that raises is logged and left out from then on."""
+def to_all(listeners: Sequence[Listener], on_report: Callable[[RunReport], None]) -> Listener:
+    """A listener that passes each event on to all of these; one that raises is logged and left out from then on.
+
+    The report at the end goes to ``on_report`` first, which does not raise.
+    """
     live = list(listeners)
 
     def emit(event: Event) -> None:
+        if isinstance(event, RunFinished):
+            on_report(event.report)
         for listen in live[:]:
             try:
                 listen(event)

@@ -55,7 +55,7 @@ class Runs:
         source = prompts if isinstance(prompts, AsyncIterable) else as_prompts(prompts)
         shown = listener(self._progress) if show_progress else None
         listeners: tuple[Listener, ...] = self._listeners if shown is None else (*self._listeners, shown)
-        run = Run(self._state.engine(), source, options, emit=to_all(listeners), on_report=self._keep)
+        run = Run(self._state.engine(), source, options, emit=to_all(listeners, self._keep))
         if shown is not None:
             run.at_end(shown.close)
         return run
@@ -77,8 +77,7 @@ class Runs:
             self._state.engine(),
             [prompt],
             options,
-            emit=to_all(self._listeners),
-            on_report=self._add,
+            emit=to_all(self._listeners, self._add),
             first_id=id,
             account=self._state.account(options.run_name, options.tags),
         )

@@ -13,13 +13,9 @@ from lm_deluge._clock import Clock
 from lm_deluge._secrets import Secrets
 from lm_deluge._threads import in_thread
 from lm_deluge.engine.item import Item
-from lm_deluge.engine.local_cache import LocalCache
-from lm_deluge.engine.report import Counters
 from lm_deluge.engine.settings import held_back_by, share_of, too_large
 from lm_deluge.engine.settle import BREATHER, Settler
-from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import Target, Targets
-from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import (
     ClosedError,
     ConnectError,
@@ -28,7 +24,7 @@ from lm_deluge.errors import (
     RequestTimeout,
     TransportError,
 )
-from lm_deluge.events import CoolDown, Event, RetryScheduled
+from lm_deluge.events import CoolDown, RetryScheduled
 from lm_deluge.models import Model
 from lm_deluge.prompt_cache import CachePlan
 from lm_deluge.providers import Failure, StreamReader, as_whole, parse
@@ -58,25 +54,20 @@ class Attempts:
 
     def __init__(
         self,
-        state: EngineState,
-        local: LocalCache,
-        targets: Targets,
         settler: Settler,
+        targets: Targets,
         *,
-        counters: Counters,
-        warnings: Warnings,
-        emit: Callable[[Event], None],
         on_rest: Callable[[int], None],
         on_wait: Callable[[int], None],
     ) -> None:
+        state = settler.state
         self._state = state
         self._settings = state.settings
-        self._local = local
+        self._local = settler.local
         self._targets = targets
         self._settler = settler
-        self._counters = counters
-        self._warnings = warnings
-        self._emit = emit
+        self._reporter = settler.reporter
+        self._counters = settler.counters
         self._on_rest = on_rest
         self._on_wait = on_wait
         self._secrets = settler.secrets
@@ -141,7 +132,7 @@ class Attempts:
                     )
                 return self._settler.failed(item, outcome.message + times, model=model, status=outcome.status or None)
             self._counters.retries += 1
-            self._emit(RetryScheduled(attempt, delay, outcome.message))
+            self._reporter.emit(RetryScheduled(attempt, delay, outcome.message))
             if outcome.status not in _ASKS_FOR_A_PAUSE:  # else the gate waits, with every call to the model
                 await self._rest(model, delay)
 
@@ -162,7 +153,7 @@ class Attempts:
             lasts=failure.status in _WILL_NOT_CHANGE or (failure.status == 429 and not failure.retryable),
         )
         if seconds is not None:
-            self._emit(CoolDown(model.name, seconds, failure.message))
+            self._reporter.emit(CoolDown(model.name, seconds, failure.message))
 
     async def _rest(self, model: Model, seconds: float) -> None:
         """Wait before another attempt, but no longer than the model is asked at all."""
@@ -210,11 +201,11 @@ class Attempts:
         """A hit, or why there is no answer. None if the answer has arrived, which ``item`` then has."""
         limits, clock = self._state.limits, self._state.clock
         if ticket.queued > _LONG_WAIT and (what := held_back_by(limits, tokens, now=clock.monotonic())):
-            self._warnings.warn("held back", what, LimitWarning)
+            self._reporter.warnings.warn("held back", what, LimitWarning)
         if self._local.may_know_by_now(item):
             hit = await self._local.look_again(item)
             if hit is not None:
-                self._settler.hit(hit)
+                self._local.served(hit)
                 return hit
         # Others wait for its beginning, which does not show in an answer that comes as a whole.
         streams = may_stream and ticket.may_be_awaited
@@ -252,7 +243,7 @@ class Attempts:
         reply = failure if failure is not None else parse(target.model, received[0], now=now, secrets=self._secrets)
         if isinstance(reply, Failure):
             if reply.status in _ASKS_FOR_A_PAUSE:
-                self._pause(target.model, reply.retry_after or BREATHER, reply.message)
+                self._settler.pause(target.model, reply.retry_after or BREATHER, reply.message)
             return
         ticket.began(started=started)
         if reply.usage is not None:
@@ -268,9 +259,6 @@ class Attempts:
         if item.has_media:
             return await in_thread(lambda: target.build(item.prompt, plan, stream=stream))
         return target.build(item.prompt, plan, stream=stream)
-
-    def _pause(self, model: Model, seconds: float, reason: str) -> None:
-        self._state.pause(model, seconds, reason, self._emit)
 
 
 def _no_key(model: Model) -> str:

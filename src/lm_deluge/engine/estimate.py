@@ -12,12 +12,11 @@ from lm_deluge.engine import chunks
 from lm_deluge.engine.chunks import prepare
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache, Pending
-from lm_deluge.engine.report import Counters
+from lm_deluge.engine.report import Reporter
 from lm_deluge.engine.settings import RunOptions, Settings, parameters_of, share_of, too_large
 from lm_deluge.engine.simulator import RunPlan, forecast
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import planner_for
-from lm_deluge.engine.warnings import Warnings
 from lm_deluge.models import Rates
 from lm_deluge.prompt import PromptLike
 from lm_deluge.prompt_cache import Estimate, Planner, PromptCache, advise, lifetime_differs, unsupported
@@ -150,16 +149,13 @@ def _can_prefill(settings: Settings, options: RunOptions, items: Sequence[Item])
 
 
 def _local_cache(state: EngineState, options: RunOptions, parameters: Parameters) -> LocalCache:
-    """The local cache as a run of its own would see it, with counters that are not read."""
-    opener = None if options.cache_mode == "bypass" else state.cache
-    context = RunContext(parameters=(parameters,), max_age=options.max_age, samples=options.samples)
+    """The local cache as a run of its own would see it, with a reporter that is not read."""
     return LocalCache(
-        None if opener is None else opener(context),
+        state.opener(options.cache_mode),
+        RunContext(parameters=(parameters,), max_age=options.max_age, samples=options.samples),
         Pending(),
         mode=options.cache_mode,
-        models=[model.name for model in state.settings.models],
-        counters=Counters(),
-        warnings=Warnings(),
+        reporter=Reporter(),
         clock=state.clock,
     )
 

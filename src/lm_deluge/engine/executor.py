@@ -8,7 +8,7 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from lm_deluge._loops import a_loop_runs_here
@@ -16,15 +16,14 @@ from lm_deluge.engine.attempt import Attempts
 from lm_deluge.engine.chunks import Outbox
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache
-from lm_deluge.engine.report import Counters
+from lm_deluge.engine.report import Reporter
 from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.settle import Settler
 from lm_deluge.engine.single_flight import Flights, SingleFlight
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import Targets
-from lm_deluge.engine.warnings import Warnings, why_missed
+from lm_deluge.engine.warnings import why_missed
 from lm_deluge.errors import LimitWarning, LMDelugeError, PromptCacheWarning, UnavailableError
-from lm_deluge.events import Event
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Window
@@ -96,7 +95,6 @@ class Interactive:
     Workers take the items: as many as calls may be in flight, and a few more for those that wait for a retry.
 
     Args:
-        emit: called with each event.
         parameters: what is asked beside the prompts, by the name of the model; empty where neither cache needs it.
     """
 
@@ -104,34 +102,21 @@ class Interactive:
         self,
         state: EngineState,
         options: RunOptions,
+        parameters: Mapping[str, Parameters],
+        *,
         local: LocalCache,
         outbox: Outbox,
-        *,
-        counters: Counters,
-        warnings: Warnings,
-        emit: Callable[[Event], None],
-        parameters: Mapping[str, Parameters],
+        reporter: Reporter,
     ) -> None:
         self._state = state
         self._options = options
         self._local = local
         self._outbox = outbox
-        self._counters = counters
-        self._warnings = warnings
+        self._counters = reporter.counters
+        self._warnings = reporter.warnings
         self._targets = Targets(state, options, parameters)
-        self._secrets = state.secrets()
-        self._settler = Settler(state, local, counters, warnings, secrets=self._secrets, emit=emit)
-        self._attempts = Attempts(
-            state,
-            local,
-            self._targets,
-            self._settler,
-            counters=counters,
-            warnings=warnings,
-            emit=emit,
-            on_rest=self._on_rest,
-            on_wait=self._on_wait,
-        )
+        self._settler = Settler(state, local, reporter)
+        self._attempts = Attempts(self._settler, self._targets, on_rest=self._on_rest, on_wait=self._on_wait)
         self._single_flight = self._make_single_flight(parameters) if state.settings.single_flight else None
         self._most = state.settings.max_concurrent
         self._items: deque[Item] = deque()
@@ -269,10 +254,10 @@ class Interactive:
         if not self._logged:
             self._logged = True
             # As text, without what an exception of a user's transport may repeat.
-            trace = self._secrets.hide("".join(traceback.format_exception(error)))
+            trace = self._settler.secrets.hide("".join(traceback.format_exception(error)))
             _log.error("prompt %d failed; further failures of this run are not logged\n%s", item.id, trace)
         said = f": {error}" if str(error) else ", which says nothing more"
-        return self._settler.failed(item, self._secrets.hide(f"Unexpected {type(error).__name__}{said}"))
+        return self._settler.failed(item, self._settler.secrets.hide(f"Unexpected {type(error).__name__}{said}"))
 
     def _make_single_flight(self, parameters: Mapping[str, Parameters]) -> SingleFlight:
         # Without a cache, the prompt alone does not say what is asked; and a run that refreshes must not get what was
@@ -288,7 +273,5 @@ class Interactive:
             self._local,
             salt=salt + repr(self._options.max_age).encode(),
             on_wait=self._on_wait,
-            on_hit=self._settler.hit,
-            rng=self._state.rng,
             patience=max(_LEAST_PATIENCE, 2 * settings.retry.max_attempts * settings.request_timeout),
         )

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from lm_deluge._clock import Clock
 from lm_deluge.cache.admission import policy
-from lm_deluge.cache.found import EngineCache, Found
+from lm_deluge.cache.found import Found, RunContext
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.runs import Run
+from lm_deluge.cache.user import Opener
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.item import Item
-from lm_deluge.engine.report import Counters
+from lm_deluge.engine.report import Reporter
 from lm_deluge.engine.settings import CacheMode
-from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import CacheWarning
 from lm_deluge.request import Parameters
 from lm_deluge.response import APIResponse
@@ -65,27 +65,32 @@ class Pending:
 class LocalCache:
     """A run's view of the cache, if there is one, in the mode of the run.
 
+    Args:
+        opener: opens the cache; None if the run has none.
+        context: the run, as the cache has to know it.
+        pending: those of the client on this event loop.
+
     Attributes:
         mode: ``"use"``, ``"refresh"``, ``"bypass"`` or ``"offline"``.
     """
 
     def __init__(
         self,
-        cache: EngineCache | None,
+        opener: Opener | None,
+        context: RunContext,
         pending: Pending,
         *,
         mode: CacheMode,
-        models: Sequence[str],
-        counters: Counters,
-        warnings: Warnings,
+        reporter: Reporter,
         clock: Clock,
     ) -> None:
         self.mode = mode
-        self._cache = None if mode == "bypass" else cache
+        self._cache = None if opener is None else opener(context)
         self._pending = pending
-        self._models = frozenset(models)
-        self._counters = counters
-        self._warnings = warnings
+        self._models = frozenset(parameters.model for parameters in context.parameters)
+        self._reporter = reporter
+        self._counters = reporter.counters
+        self._warnings = reporter.warnings
         self._clock = clock
         # Answers that were bought since the run began are as fresh as those that it would buy.
         self._since = self._cache.time() if self._cache is not None and mode == "refresh" else None
@@ -133,6 +138,10 @@ class LocalCache:
             await answered.over()
         (response,) = await self._look_up([item])
         return response
+
+    def served(self, *hits: APIResponse) -> None:
+        """Count hits, and tell."""
+        self._reporter.hits(hits, store=self.location)
 
     def submit(
         self, item: Item, response: APIResponse, parameters: Parameters | None, *, is_first: bool

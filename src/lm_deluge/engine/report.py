@@ -1,4 +1,4 @@
-"""Counting what a run does and costs, and its account: what the local cache keeps of that."""
+"""Counting and telling what a run does and costs, and its account: what the local cache keeps of that."""
 
 import functools
 import itertools
@@ -15,12 +15,13 @@ from lm_deluge._locks import renewed
 from lm_deluge._per_process import PerProcess
 from lm_deluge.cache.runs import Run
 from lm_deluge.cache.writer import Write
-from lm_deluge.events import RunReport, count_word
+from lm_deluge.engine.warnings import Warnings
+from lm_deluge.events import AnswerReceived, HitsServed, Listener, RunReport, count_word
 from lm_deluge.prompt_cache.write_audit import WriteAudit, WriteLog
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 
-__all__ = ["Account", "Accounts", "Counters", "Tokens"]
+__all__ = ["Account", "Accounts", "Counters", "Reporter", "Tokens"]
 
 _MOST_ACCOUNTS = 1_024  # of runs that span calls, in one client
 
@@ -166,6 +167,30 @@ class Counters:
             longest_wait_for_prefix=self._longest_wait,
             seconds=seconds,
         )
+
+
+class Reporter:
+    """What a run says of itself: its counters, its warnings, and events.
+
+    Args:
+        emit: called with each event.
+        writes: as for ``Counters``.
+    """
+
+    def __init__(self, emit: Listener = lambda _: None, writes: WriteAudit | None = None) -> None:
+        self.emit = emit
+        self.counters = Counters(writes)
+        self.warnings = Warnings()
+
+    def hits(self, responses: Sequence[APIResponse], *, store: str) -> None:
+        """Count local hits, and tell."""
+        self.emit(HitsServed(len(responses), self.counters.add_hits(responses, store=store)))
+
+    def failed(self, response: APIResponse) -> APIResponse:
+        """Count an error response, and tell. Returns it."""
+        self.counters.add_answer(response)
+        self.emit(AnswerReceived(None, None, response.error_message))
+        return response
 
 
 class Account:

@@ -20,12 +20,11 @@ from lm_deluge.engine.chunks import Outbox, chunked, prepare
 from lm_deluge.engine.executor import Executor, Interactive
 from lm_deluge.engine.item import Item, error_response
 from lm_deluge.engine.local_cache import LocalCache
-from lm_deluge.engine.report import Account, Counters
+from lm_deluge.engine.report import Account, Reporter
 from lm_deluge.engine.settings import RunOptions, parameters_of
 from lm_deluge.engine.state import EngineState
-from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import CacheMissError
-from lm_deluge.events import AnswerReceived, Event, RunFinished, RunReport, RunStarted
+from lm_deluge.events import Event, RunFinished, RunReport, RunStarted
 from lm_deluge.prompt import Conversation, PromptLike
 from lm_deluge.prompt_cache.write_audit import WriteAudit
 from lm_deluge.response import APIResponse
@@ -47,8 +46,7 @@ class Run:
 
     Args:
         prompts: any iterable; it is read as fast as its prompts can be worked on.
-        emit: called with each event.
-        on_report: called with the report when the run ends, however it ends.
+        emit: called with each event; the last one has the report, however the run ends.
         first_id: ``id`` of the first response.
         account: of the run that this is a call of; a run of its own by default.
     """
@@ -60,32 +58,27 @@ class Run:
         options: RunOptions,
         *,
         emit: Callable[[Event], None],
-        on_report: Callable[[RunReport], None],
         first_id: int = 0,
         account: Account | None = None,
     ) -> None:
         self._total = len(prompts) * options.samples if isinstance(prompts, Sized) else None
         self._source = chunked(prompts)
         self._tell = emit
-        self._on_report = on_report
         self._ending = contextlib.ExitStack()
         self._state = state
         self._outbox = Outbox()
-        self._emit = self._guarded(emit)
-        self._counters = Counters(
-            WriteAudit(
-                state.write_log,
-                goes_on=options.prompt_cache is None or options.prompt_cache.goes_on,
-                tools=options.tools,
-            )
+        writes = WriteAudit(
+            state.write_log,
+            goes_on=options.prompt_cache is None or options.prompt_cache.goes_on,
+            tools=options.tools,
         )
-        self._warnings = Warnings()
+        self._reporter = Reporter(self._guarded(emit), writes)
         self._started = state.clock.monotonic()
         self._ended: float | None = None
         self._next_id = first_id
         self._options = options
         models = [model.name for model in state.settings.models]
-        opener = None if options.cache_mode == "bypass" else state.cache
+        opener = state.opener(options.cache_mode)
         # Worked out once, and only for those who need it: the local cache, and the plans for the provider's.
         needed = opener is not None or options.prompt_cache is not None
         parameters = parameters_of(state.settings, options) if needed else {}
@@ -101,23 +94,10 @@ class Run:
             run=account.id,
         )
         self._local = LocalCache(
-            None if opener is None else opener(context),
-            state.pending,
-            mode=options.cache_mode,
-            models=models,
-            counters=self._counters,
-            warnings=self._warnings,
-            clock=state.clock,
+            opener, context, state.pending, mode=options.cache_mode, reporter=self._reporter, clock=state.clock
         )
         self._executor: Executor = Interactive(
-            state,
-            options,
-            self._local,
-            self._outbox,
-            counters=self._counters,
-            warnings=self._warnings,
-            emit=self._emit,
-            parameters=parameters,
+            state, options, parameters, local=self._local, outbox=self._outbox, reporter=self._reporter
         )
         self._model = models[0]
         self._feeder: asyncio.Task[None] | None = None
@@ -137,7 +117,7 @@ class Run:
     def report(self) -> RunReport:
         """What happened so far."""
         now = self._state.clock.monotonic() if self._ended is None else self._ended
-        return self._counters.report(seconds=now - self._started)
+        return self._reporter.counters.report(seconds=now - self._started)
 
     def at_end(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called when the run is over, after its last event. To be said before it begins."""
@@ -156,7 +136,7 @@ class Run:
         except BaseException:
             self._ending.close()
             raise
-        self._warnings.sending = True
+        self._reporter.warnings.sending = True
         if self._is_alone:
             self._state.limits.begin(self._state.clock.monotonic())
         if self._local.keeps:
@@ -189,7 +169,7 @@ class Run:
                 await asyncio.gather(self._feeder, return_exceptions=True)
             await self._executor.finish()
             recorded = self._close_account(is_over=True)
-            if recorded is not None and (self._is_alone or self._counters.calls):
+            if recorded is not None and (self._is_alone or self._reporter.counters.calls):
                 # It is written in any case. Those who look at once should find it. But a writer that is held up
                 # does not hold up the run, and a single prompt that was a hit does not wait for a disk.
                 with contextlib.suppress(TimeoutError):
@@ -199,9 +179,7 @@ class Run:
             self._ending.close()
 
     def _finished(self) -> None:
-        report = self.report()
-        self._on_report(report)
-        self._tell(RunFinished(report))
+        self._tell(RunFinished(self.report()))
 
     def _stop(self) -> None:
         """Ask nothing more. What has arrived is settled all the same."""
@@ -248,7 +226,7 @@ class Run:
             found = await self._local.look_up(items)
             hits = [response for response in found if response is not None]
             if hits:
-                self._state.count_hits(self._counters, hits, self._emit, store=self._local.location)
+                self._local.served(*hits)
                 self._outbox.add(*hits)
             if self._options.prompt_cache is not None and self._local.mode != "offline":
                 await self._executor.learn(
@@ -300,7 +278,4 @@ class Run:
         return self._failed(item.id, message, item.sample)
 
     def _failed(self, id: int, message: str, sample: int) -> APIResponse:
-        response = error_response(id, message, model=self._model, sample=sample)
-        self._counters.add_answer(response)
-        self._emit(AnswerReceived(None, None, message))
-        return response
+        return self._reporter.failed(error_response(id, message, model=self._model, sample=sample))

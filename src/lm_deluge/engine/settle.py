@@ -14,17 +14,15 @@ import msgspec
 
 from lm_deluge import _overdue as overdue
 from lm_deluge._json import LARGE
-from lm_deluge._secrets import Secrets
 from lm_deluge._threads import in_thread
 from lm_deluge.cache.writer import Write
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.local_cache import LocalCache
-from lm_deluge.engine.report import Counters
+from lm_deluge.engine.report import Reporter
 from lm_deluge.engine.state import EngineState
 from lm_deluge.engine.target import Target
-from lm_deluge.engine.warnings import Warnings
 from lm_deluge.errors import ModelWarning
-from lm_deluge.events import AnswerReceived, Event
+from lm_deluge.events import AnswerReceived, CoolDown
 from lm_deluge.models import Model, Rates
 from lm_deluge.prompt_cache import CachePlan
 from lm_deluge.providers import Failure, Reply, parse, wire_format
@@ -47,27 +45,16 @@ _UNREAD = Failure(status=0, message="not read yet", retryable=False)
 class Settler:
     """How one run settles.
 
-    Args:
+    Attributes:
         secrets: what is sent and must not be repeated.
-        emit: called with each event.
     """
 
-    def __init__(
-        self,
-        state: EngineState,
-        local: LocalCache,
-        counters: Counters,
-        warnings: Warnings,
-        *,
-        secrets: Secrets,
-        emit: Callable[[Event], None],
-    ) -> None:
+    def __init__(self, state: EngineState, local: LocalCache, reporter: Reporter) -> None:
         self.state = state
         self.local = local
-        self.counters = counters
-        self.secrets = secrets
-        self._warnings = warnings
-        self._emit = emit
+        self.reporter = reporter
+        self.counters = reporter.counters
+        self.secrets = state.secrets()
         self._unstored: dict[Write, None] = {}
 
     def arrived(self, item: Item, target: Target, plan: CachePlan, received: HttpResponse, tokens: int) -> None:
@@ -98,7 +85,7 @@ class Settler:
         refilled = wire_format(model).pause(arrival.received.headers, now=self.state.clock.time())
         if refilled:
             # The headers tell when the limit will be full again; some of it is there much sooner.
-            self.state.pause(model, min(refilled, BREATHER), "its rate limit is used up", self._emit)
+            self.pause(model, min(refilled, BREATHER), "its rate limit is used up")
         if isinstance(reply, Failure):
             return reply
         look_up = self.state.look_up_rates(model)
@@ -111,7 +98,7 @@ class Settler:
         answer = await arrival.stored()
         if (reason := target.learn_from(reply, item.prompt, arrival.plan)) is not None:
             self.counters.add_miss_reason(self.secrets.hide(reason))
-        self._emit(AnswerReceived(answer.cost, usage))
+        self.reporter.emit(AnswerReceived(answer.cost, usage))
         return answer
 
     async def _settle(self, arrival: "Arrival") -> None:
@@ -124,16 +111,15 @@ class Settler:
             finally:
                 arrival.settle()
 
-    def hit(self, response: APIResponse) -> None:
-        """Count a hit that was found just before its call, and tell."""
-        self.state.count_hits(self.counters, [response], self._emit, store=self.local.location)
+    def pause(self, model: Model, seconds: float, reason: str) -> None:
+        """Let no call to a model start for a time, and tell if that is news."""
+        if self.state.limits.pause(model.name, seconds, self.state.clock.monotonic()):
+            self.reporter.emit(CoolDown(model.name, seconds, reason))
 
     def failed(self, item: Item, message: str, *, model: Model | None = None, status: int | None = None) -> APIResponse:
         """Count an item that has no answer, and tell. Returns its response."""
-        response = item.error(message, model=(model or self.state.settings.models[0]).name, status=status)
-        self.counters.add_answer(response)
-        self._emit(AnswerReceived(None, None, message))
-        return response
+        name = (model or self.state.settings.models[0]).name
+        return self.reporter.failed(item.error(message, model=name, status=status))
 
     async def charge(self, model: Model, usage: Usage, tier: str | None, *, was_wanted: bool) -> Rates | None:
         """Put what was paid without an answer on the account. Returns the prices.
@@ -165,7 +151,7 @@ class Settler:
         if rates is None and model.service.price_provider is not None:
             at = "" if standard is None else f" in service tier {tier!r}"
             remedy = "Check the name, or upgrade" if standard is None else "Upgrade"
-            self._warnings.warn(
+            self.reporter.warnings.warn(
                 ("price", model.name, tier),
                 f"No price is known for {model.name!r}{at}; the cost of such answers is None. "
                 f"{remedy} the price list with: pip install -U genai-prices",

@@ -112,8 +112,6 @@ class SingleFlight:
         local: the cache.
         salt: what else must agree, beside the answer's key, for prompts of several runs to share a call.
         on_wait: called with 1 when a prompt starts to wait for another's answer, and with -1 when that is over.
-        on_hit: called with each answer that cost nothing.
-        rng: spreads the looks of those who wait.
         patience: seconds after which a prompt that waits for another's answer asks by itself.
     """
 
@@ -125,8 +123,6 @@ class SingleFlight:
         *,
         salt: bytes,
         on_wait: Callable[[int], None],
-        on_hit: Callable[[APIResponse], None],
-        rng: random.Random,
         patience: float,
     ) -> None:
         self._patience = patience
@@ -136,8 +132,6 @@ class SingleFlight:
         self._local = local
         self._salt = salt
         self._on_wait = on_wait
-        self._on_hit = on_hit
-        self._rng = rng
 
     async def answer(self, item: Item, ask: Callable[[Item], Awaitable[APIResponse]]) -> APIResponse:
         """The answer that another prompt got, or that ``ask`` gives."""
@@ -234,7 +228,7 @@ class SingleFlight:
                     self._on_wait(1)
                 if time.monotonic() > until:
                     return "tired"
-                await asyncio.sleep(wait * self._rng.uniform(0.75, 1.25))
+                await asyncio.sleep(wait * random.uniform(0.75, 1.25))
                 wait = min(2 * wait, _LONGEST_WAIT)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - without leases, calls are not shared
             raise_if_cancelled(error)
@@ -247,7 +241,7 @@ class SingleFlight:
         return "waited" if waiting else "free"
 
     def _hit(self, response: APIResponse) -> APIResponse:
-        self._on_hit(response)
+        self._local.served(response)
         return response
 
 

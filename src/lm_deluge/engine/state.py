@@ -6,7 +6,6 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,16 +16,14 @@ from lm_deluge._threads import Threads
 from lm_deluge.cache.leases import LeaseKeeper
 from lm_deluge.cache.user import Opener
 from lm_deluge.engine.local_cache import LocalCache, Pending
-from lm_deluge.engine.report import Account, Accounts, Counters
-from lm_deluge.engine.settings import Settings
+from lm_deluge.engine.report import Account, Accounts
+from lm_deluge.engine.settings import CacheMode, Settings
 from lm_deluge.engine.single_flight import Flights
 from lm_deluge.engine.warnings import Advisor
 from lm_deluge.errors import ClosedError
-from lm_deluge.events import CoolDown, Event, HitsServed
 from lm_deluge.models import Model, Rates, credential, rates_for
 from lm_deluge.prompt_cache import PrefixIndexes, RoutingKeys
 from lm_deluge.prompt_cache.write_audit import WriteLog
-from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Choice, Gate, Limits, Pace, PrefixScheduler, Ticket
 from lm_deluge.transport import Transport
 
@@ -156,7 +153,6 @@ class EngineState:
     def __init__(self, client: ClientState, rng: random.Random) -> None:
         caching = client.caching
         self.settings = client.settings
-        self.cache = client.cache
         self.limits = client.limits
         self.transport = client.transport
         self.lifetime = client.lifetime
@@ -175,6 +171,7 @@ class EngineState:
             self.limits, caching.prefixes, max_concurrent=self.settings.max_concurrent, clock=self.clock, rng=rng
         )
         self.pace = Pace()
+        self._cache = client.cache
         self._choice = client.choice
         self._rates: dict[str, Future[Rates | None]] = {}
 
@@ -216,6 +213,10 @@ class EngineState:
             if not says_what_is_asked(name) and name.lower() not in shown
         }
 
+    def opener(self, mode: CacheMode) -> Opener | None:
+        """What opens the local cache for a run in a mode; None if the run has none."""
+        return None if mode == "bypass" else self._cache
+
     def keeper(self, local: LocalCache) -> LeaseKeeper | None:
         """The leases that this client holds on this event loop."""
         if self._keeper is None:
@@ -226,19 +227,6 @@ class EngineState:
         """The client is closed: runs ask nothing more. From any thread."""
         for run in list(self.runs):
             run.refuse()
-
-    def pause(self, model: Model, seconds: float, reason: str, emit: Callable[[Event], None]) -> None:
-        """Let no call to a model start for a time, and tell if that is news."""
-        if self.limits.pause(model.name, seconds, self.clock.monotonic()):
-            emit(CoolDown(model.name, seconds, reason))
-
-    @staticmethod
-    def count_hits(
-        counters: Counters, hits: Sequence[APIResponse], emit: Callable[[Event], None], *, store: str
-    ) -> None:
-        """Put local hits on the books."""
-        if hits:
-            emit(HitsServed(len(hits), counters.add_hits(hits, store=store)))
 
 
 def _rates_or_none(model: Model) -> Rates | None:
