@@ -103,7 +103,10 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
             return NotImplemented
         summed: dict[str, Any] = {}
         for name in self.__struct_fields__:
-            ours, theirs = getattr(self, name), getattr(other, name)
+            theirs = getattr(other, name)
+            if not theirs:
+                continue  # most of what a single prompt can do, it has not done
+            ours = getattr(self, name)
             if name == "longest_wait_for_prefix":
                 summed[name] = max(ours, theirs)
             elif isinstance(ours, dict):
@@ -112,7 +115,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
                     count_word(summed[name], word, number)
             else:
                 summed[name] = ours + theirs
-        return RunReport(**summed)
+        return msgspec.structs.replace(self, **summed)
 
 
 def count_word(counts: dict[str, int], word: str, number: int = 1) -> None:

@@ -52,27 +52,27 @@ class _AtHand(Generic[T]):
     def __init__(self, items: Iterable[T]) -> None:
         self._items = items
         self._iterator: Iterator[T] | None = None
+        self._is_over = False
 
     async def take(self) -> list[T]:
+        """The next items, until there are many or reading has taken a while: a generator may do work of its own."""
+        if self._is_over:
+            return []
         if self._iterator is None:
             self._iterator = iter(self._items)
         else:
             await asyncio.sleep(0)  # the rest of what the loop runs goes on between two chunks
-        return _read(self._iterator)
+        chunk: list[T] = []
+        began = time.monotonic()
+        for item in self._iterator:
+            chunk.append(item)
+            if len(chunk) >= MOST or time.monotonic() - began > _SECONDS:
+                return chunk
+        self._is_over = True
+        return chunk
 
     async def close(self) -> None:
         return
-
-
-def _read(iterator: Iterator[T]) -> list[T]:
-    """The next items, until there are many of them or reading has taken a while: a generator may do work of its own."""
-    chunk: list[T] = []
-    began = time.monotonic()
-    for item in iterator:
-        chunk.append(item)
-        if len(chunk) >= MOST or time.monotonic() - began > _SECONDS:
-            break
-    return chunk
 
 
 class _Awaited(Generic[T]):
@@ -192,8 +192,9 @@ class Outbox:
         """
         while True:
             await self._filled.wait()
-            # All that becomes ready in this pass of the event loop comes along, so the caller is woken once.
-            await asyncio.sleep(0)
+            if not self._closed:
+                # All that becomes ready in this pass of the event loop comes along, so the caller is woken once.
+                await asyncio.sleep(0)
             if not self._closed:
                 self._filled.clear()
             if self._ready or self._closed or self._failure is not None:

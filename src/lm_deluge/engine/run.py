@@ -213,9 +213,10 @@ class Run:
             self._outbox.close()
 
     async def _take_in(self, prompts: Sequence[PromptLike]) -> None:
-        for items in self._items(await prepare(prompts)):
+        for number, items in enumerate(self._items(await prepare(prompts))):
+            if number:
+                await asyncio.sleep(0)  # between many samples of one chunk the event loop goes on
             await self._look_up(items)
-            await asyncio.sleep(0)  # between many samples of one chunk the event loop goes on
 
     async def _look_up(self, items: Sequence[Item]) -> None:
         # All of them count as waiting before they are looked up, so an answer that is stored meanwhile is noticed.

@@ -88,11 +88,11 @@ class Settler:
             self.pause(model, min(refilled, BREATHER), "its rate limit is used up")
         if isinstance(reply, Failure):
             return reply
-        look_up = self.state.look_up_rates(model)
-        standard = look_up.result() if look_up.done() else await self._standard_rates(model)
-        rates = self._in_tier(model, standard, reply.service_tier)
-        arrival.price(standard)
-        usage = reply.usage
+        if not arrival.is_priced:
+            arrival.price(await self._standard_rates(model))
+        rates, usage = arrival.rates, reply.usage
+        if rates is None:
+            self._warn_of_price(model, reply.service_tier)
         if rates is not None and usage is not None and (usage.cache_read_tokens or usage.cache_write_tokens):
             self.counters.writes.add(arrival.plan.prefixes, usage, rates, started=item.sent, prompt=item.prompt)
         answer = await arrival.stored()
@@ -130,8 +130,10 @@ class Settler:
             tier: at which tier.
             was_wanted: whether an answer was asked for, so that it would have been paid without prompt caching too.
         """
-        rates = self._in_tier(model, await self._standard_rates(model), tier)
+        standard = await self._standard_rates(model)
+        rates = None if standard is None else standard.for_tier(tier)
         if rates is None:
+            self._warn_of_price(model, tier)
             self.counters.add_unanswered(usage, cost=None, uncached_cost=None)
         else:
             uncached = rates.uncached_cost(usage) if was_wanted else 0.0
@@ -140,24 +142,27 @@ class Settler:
 
     async def _standard_rates(self, model: Model) -> Rates | None:
         """The prices of a model, or None, once they are known."""
+        look_up = self.state.look_up_rates(model)
+        if look_up.done():
+            return look_up.result()
         known = await self.state.rates(model)
         if not self.state.pace.step():  # all that waited go on in this moment
             await self.state.pace.turn()
         return known
 
-    def _in_tier(self, model: Model, standard: Rates | None, tier: str | None) -> Rates | None:
-        """A model's prices in the tier that its answer was processed in. If they are not known, that is said once."""
-        rates = None if standard is None else standard.for_tier(tier)
-        if rates is None and model.service.price_provider is not None:
-            at = "" if standard is None else f" in service tier {tier!r}"
-            remedy = "Check the name, or upgrade" if standard is None else "Upgrade"
-            self.reporter.warnings.warn(
-                ("price", model.name, tier),
-                f"No price is known for {model.name!r}{at}; the cost of such answers is None. "
-                f"{remedy} the price list with: pip install -U genai-prices",
-                ModelWarning,
-            )
-        return rates
+    def _warn_of_price(self, model: Model, tier: str | None) -> None:
+        """Say that a model's prices, or those of a tier, are not known, which has been looked up."""
+        if model.service.price_provider is None:
+            return
+        is_known = self.state.look_up_rates(model).result() is not None
+        at = f" in service tier {tier!r}" if is_known else ""
+        remedy = "Upgrade" if is_known else "Check the name, or upgrade"
+        self.reporter.warnings.warn(
+            ("price", model.name, tier),
+            f"No price is known for {model.name!r}{at}; the cost of such answers is None. "
+            f"{remedy} the price list with: pip install -U genai-prices",
+            ModelWarning,
+        )
 
     def store(self, arrival: "Arrival", response: APIResponse, *, is_first: bool) -> Write | None:
         """Hand a response to the cache."""
@@ -184,6 +189,7 @@ class Arrival:
         response: the response that was made of it; None until then, and if it is a failure.
         write: on its way into the cache; None if it is not to be stored.
         is_priced: whether its cost is in ``response``, as far as it is known at all.
+        rates: the prices by which that is so; None if they are not known.
     """
 
     __slots__ = (
@@ -196,6 +202,7 @@ class Arrival:
         "is_settled",
         "item",
         "plan",
+        "rates",
         "reply",
         "response",
         "target",
@@ -213,6 +220,7 @@ class Arrival:
         self.response: APIResponse | None = None
         self.write: Write | None = None
         self.is_priced = False
+        self.rates: Rates | None = None
         self._settler = settler
         self._received = received
         self._tokens = tokens
@@ -261,7 +269,7 @@ class Arrival:
             self._settler.state.look_up_rates(self.target.model).add_done_callback(self._on_rates)
 
     def _on_rates(self, found: "Future[Rates | None]") -> None:
-        self.price(None if found.exception() is not None else found.result())
+        self.price(found.result())
 
     def price(self, rates: Rates | None) -> None:
         """Its model's prices are known now. From any thread."""
@@ -304,7 +312,7 @@ class Arrival:
             state.limits.settle(self._tokens, reply.usage.total_tokens)
         self.response = self.item.answer(model.name, reply, self._received)
         look_up = state.look_up_rates(model)
-        if look_up.done() and look_up.exception() is None:
+        if look_up.done():
             self._price(reply, look_up.result())
         self.write = settler.store(self, self.response, is_first=True)
         settler.counters.add_answer(self.response, provider=model.service.name)
@@ -314,7 +322,7 @@ class Arrival:
         if self.response is None:
             return
         cost = uncached = None
-        rates = None if rates is None else rates.for_tier(reply.service_tier)
+        rates = self.rates = None if rates is None else rates.for_tier(reply.service_tier)
         if rates is not None and reply.usage is not None:
             cost = uncached = rates.cost(reply.usage)
             if reply.usage.cache_read_tokens or reply.usage.cache_write_tokens:

@@ -232,6 +232,6 @@ class EngineState:
 def _rates_or_none(model: Model) -> Rates | None:
     try:
         return rates_for(model)
-    except Exception:  # noqa: BLE001 - an answer without a price is still an answer; its cost is None, and that is warned of
+    except BaseException:  # noqa: BLE001 - an answer without a price is still an answer; its cost is None, and that is warned of
         _log.exception("the prices of %s could not be looked up", model.name)
         return None

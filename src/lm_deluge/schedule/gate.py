@@ -41,6 +41,7 @@ class Gate:
         rng: random.Random,
     ) -> None:
         self._clock = clock
+        self.now = clock.monotonic  # the time that the scheduler goes by
         self._loop = asyncio.get_running_loop()
         self.scheduler = Scheduler(
             limits,
@@ -71,10 +72,6 @@ class Gate:
             await self.until_ready(ticket)
         finally:
             self.leave(ticket)
-
-    def now(self) -> float:
-        """The time that the scheduler goes by."""
-        return self._clock.monotonic()
 
     async def until_ready(self, ticket: Ticket) -> None:
         """Return when a ticket may go."""
@@ -158,8 +155,9 @@ class Admission:
         self._attempt = attempt
 
     async def __aenter__(self) -> Self:
-        self._ticket = self._gate.scheduler.enter(self._attempt, self._gate.now())
-        await self._until_ready()
+        self._ticket = ticket = self._gate.scheduler.enter(self._attempt, self._gate.now())
+        if ticket.stage is not Stage.READY:
+            await self._until_ready()
         return self
 
     async def __aexit__(

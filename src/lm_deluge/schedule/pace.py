@@ -15,9 +15,10 @@ _SECONDS = 0.004  # or fewer, if they take longer: another thread may hold the i
 
 
 class Pace:
-    """Counts the steps of one event loop's current pass."""
+    """Counts the steps of one event loop's current pass. To be made on it."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._taken = 0
         self._began = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -28,7 +29,7 @@ class Pace:
             return False
         if not self._taken:
             self._began = time.monotonic()
-            asyncio.get_running_loop().call_soon(self._next_pass)
+            self._loop.call_soon(self._next_pass)
         elif time.monotonic() - self._began > _SECONDS:
             self._taken = _STEPS
             return False
@@ -39,7 +40,7 @@ class Pace:
         """Take a step of a later pass, and return in it."""
         if self.step():
             return  # a pass has begun since the caller asked
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(turn)
         await turn
 
@@ -52,4 +53,4 @@ class Pace:
                 turn.set_result(None)
                 self._taken += 1
         if self._taken:
-            asyncio.get_running_loop().call_soon(self._next_pass)
+            self._loop.call_soon(self._next_pass)
