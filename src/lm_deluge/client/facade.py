@@ -292,7 +292,7 @@ class LLMClient:
     ) -> int:
         """Start one prompt and return its task id, for ``wait_for`` and its like. Needs a running event loop."""
         settled = self._options("start_nowait", options)
-        self._state.lifetime.check()
+        self._state.check_open()
         return self._tasks.start(lambda task_id: self._runs.one(prompt, settled, task_id))
 
     async def wait_for(self, task_id: int) -> APIResponse:

@@ -4,7 +4,7 @@ One attempt is one HTTP exchange: whole, or in pieces where others wait for its 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -15,7 +15,7 @@ from lm_deluge._threads import in_thread
 from lm_deluge.engine.item import Item
 from lm_deluge.engine.settings import held_back_by, share_of, too_large
 from lm_deluge.engine.settle import BREATHER, Settler
-from lm_deluge.engine.target import Target, Targets
+from lm_deluge.engine.target import Target
 from lm_deluge.errors import (
     ClosedError,
     ConnectError,
@@ -48,6 +48,7 @@ class Attempts:
     """Gets the items of one run their answers from a provider, in as many attempts as that takes.
 
     Args:
+        targets: by the name of the model.
         on_rest: called with 1 when an item starts to wait for another attempt, and with -1 when it goes on.
         on_wait: the same for an item that waits for another to write its prefix.
     """
@@ -55,7 +56,7 @@ class Attempts:
     def __init__(
         self,
         settler: Settler,
-        targets: Targets,
+        targets: Mapping[str, Target],
         *,
         on_rest: Callable[[int], None],
         on_wait: Callable[[int], None],
@@ -85,7 +86,7 @@ class Attempts:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
-        self._state.lifetime.check()
+        self._state.client.check_open()
         if self._local.is_closed:
             raise ClosedError(
                 f"The cache {self._local.location} is closed, so this prompt was not asked: its answer could not have "
@@ -106,7 +107,7 @@ class Attempts:
         plans: dict[str, CachePlan] = {}  # by model; a retry goes where the first attempt went
         while True:
             model = self._state.pick_model()
-            target = self._targets[model]
+            target = self._targets[model.name]
             if target.credential is None and model.service.key_required:
                 return self._settler.failed(item, _no_key(model), model=model)
             plan = plans.get(model.name)

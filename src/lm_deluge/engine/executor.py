@@ -21,7 +21,7 @@ from lm_deluge.engine.settings import RunOptions
 from lm_deluge.engine.settle import Settler
 from lm_deluge.engine.single_flight import Flights, SingleFlight
 from lm_deluge.engine.state import EngineState
-from lm_deluge.engine.target import Targets
+from lm_deluge.engine.target import Target
 from lm_deluge.engine.warnings import why_missed
 from lm_deluge.errors import LimitWarning, LMDelugeError, PromptCacheWarning, UnavailableError
 from lm_deluge.request import Parameters
@@ -114,7 +114,9 @@ class Interactive:
         self._outbox = outbox
         self._counters = reporter.counters
         self._warnings = reporter.warnings
-        self._targets = Targets(state, options, parameters)
+        self._targets = {
+            model.name: Target(state, options, model, parameters.get(model.name)) for model in state.settings.models
+        }
         self._settler = Settler(state, local, reporter)
         self._attempts = Attempts(self._settler, self._targets, on_rest=self._on_rest, on_wait=self._on_wait)
         self._single_flight = self._make_single_flight(parameters) if state.settings.single_flight else None
@@ -128,7 +130,7 @@ class Interactive:
         self._logged = False
 
     def begin(self) -> None:
-        for target in self._targets:
+        for target in self._targets.values():
             target.warn(self._warnings)
 
     async def learn(self, items: Sequence[Item]) -> None:
@@ -137,7 +139,8 @@ class Interactive:
         for item in asked:
             if not self._state.pace.step():
                 await self._state.pace.turn()
-            self._targets.learn([item.prompt])
+            for target in self._targets.values():
+                target.learn(item.prompt)
 
     def add(self, item: Item) -> None:
         self._items.append(item)
@@ -175,7 +178,7 @@ class Interactive:
     async def finish(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._settler.all_stored()
-        for target in self._targets:
+        for target in self._targets.values():
             target.advise(self._warnings)
         cache = self._options.prompt_cache
         if cache is not None and not cache.goes_on and self._counters.has_reads:
@@ -234,7 +237,7 @@ class Interactive:
             self._outbox.fail(error)  # it ends the run, out of whose caller it comes
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                closed = self._state.lifetime.closed
+                closed = self._state.client.closed
                 if self._closing or closed is None:
                     raise
                 task.uncancel()

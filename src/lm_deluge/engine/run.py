@@ -68,7 +68,7 @@ class Run:
         self._state = state
         self._outbox = Outbox()
         writes = WriteAudit(
-            state.write_log,
+            state.caching.write_log,
             goes_on=options.prompt_cache is None or options.prompt_cache.goes_on,
             tools=options.tools,
         )
@@ -124,7 +124,7 @@ class Run:
         self._ending.callback(callback)
 
     async def __aenter__(self) -> Self:
-        self._state.lifetime.check()
+        self._state.client.check_open()
         if overdue.waits_elsewhere():
             await in_thread(overdue.flush)  # so that what other loops have received is found
         self._ending.enter_context(deferred(self))

@@ -30,7 +30,7 @@ from lm_deluge.transport import Transport
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["ClientState", "EngineState", "Lifetime", "ProviderCaching"]
+__all__ = ["ClientState", "EngineState"]
 
 _log = logging.getLogger("lm_deluge")
 
@@ -57,26 +57,6 @@ class ProviderCaching:
         self.told: set[str] = set()  # addresses that a key is sent to and that were warned of
 
 
-class Lifetime:
-    """Whether a client is still in use. Shared by its runs, in all threads.
-
-    Attributes:
-        closed: why nothing is asked any more; None as long as it is.
-    """
-
-    def __init__(self) -> None:
-        self.closed: str | None = None
-
-    def check(self) -> None:
-        """Raise if the client is closed.
-
-        Raises:
-            ClosedError: it is.
-        """
-        if self.closed is not None:
-            raise ClosedError(self.closed)
-
-
 class ClientState:
     """What the runs of one client share on all event loops, in all threads.
 
@@ -88,8 +68,8 @@ class ClientState:
         transport: what sends HTTP.
         clock: what tells the time and waits.
         caching: what is known of the providers' prompt caches.
-        lifetime: whether the client is still in use.
         accounts: of the runs that span calls.
+        closed: why nothing is asked any more; None as long as the client is in use.
     """
 
     def __init__(
@@ -109,8 +89,8 @@ class ClientState:
         self.transport = transport
         self.clock = clock
         self.caching = ProviderCaching()
-        self.lifetime = Lifetime()
         self.accounts = Accounts()
+        self.closed: str | None = None
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, EngineState] = weakref.WeakKeyDictionary()
         self._lock = renewed(threading.Lock())
 
@@ -137,9 +117,19 @@ class ClientState:
 
     def close(self, reason: str) -> None:
         """Nothing more is asked: a new run is refused for this reason, and runs that go on ask nothing more."""
-        self.lifetime.closed = reason
+        self.closed = reason
         for engine in self.engines():
-            engine.refuse()
+            for run in list(engine.runs):
+                run.refuse()
+
+    def check_open(self) -> None:
+        """Raise if nothing may be asked any more.
+
+        Raises:
+            ClosedError: the client is closed.
+        """
+        if self.closed is not None:
+            raise ClosedError(self.closed)
 
 
 class EngineState:
@@ -151,28 +141,21 @@ class EngineState:
     """
 
     def __init__(self, client: ClientState, rng: random.Random) -> None:
-        caching = client.caching
+        self.client = client
         self.settings = client.settings
         self.limits = client.limits
         self.transport = client.transport
-        self.lifetime = client.lifetime
         self.clock = client.clock
         self.rng = rng
         self.runs: weakref.WeakSet[Closable] = weakref.WeakSet()
         self.pending = Pending()
         self.flights = Flights()
-        self.routing_keys = caching.routing_keys
-        self.advisor = caching.advisor
-        self.write_log = caching.write_log
-        self.indexes = caching.indexes
-        self.told = caching.told
+        self.caching = client.caching
         self._keeper: LeaseKeeper | None = None
         self.gate = Gate(
-            self.limits, caching.prefixes, max_concurrent=self.settings.max_concurrent, clock=self.clock, rng=rng
+            self.limits, self.caching.prefixes, max_concurrent=self.settings.max_concurrent, clock=self.clock, rng=rng
         )
         self.pace = Pace()
-        self._cache = client.cache
-        self._choice = client.choice
         self._rates: dict[str, Future[Rates | None]] = {}
 
     def pick_model(self) -> Model:
@@ -180,7 +163,7 @@ class EngineState:
         if len(self.settings.models) == 1:
             return self.settings.models[0]
         now = self.clock.monotonic()
-        return self._choice.pick(self.rng, is_paused=lambda model: self.limits.paused_for(model.name, now) > 0)
+        return self.client.choice.pick(self.rng, is_paused=lambda model: self.limits.paused_for(model.name, now) > 0)
 
     def look_up_rates(self, model: Model) -> "Future[Rates | None]":
         """Find a model's prices, or None. That takes a quarter of a second, once, while a thread waits for it."""
@@ -215,18 +198,13 @@ class EngineState:
 
     def opener(self, mode: CacheMode) -> Opener | None:
         """What opens the local cache for a run in a mode; None if the run has none."""
-        return None if mode == "bypass" else self._cache
+        return None if mode == "bypass" else self.client.cache
 
     def keeper(self, local: LocalCache) -> LeaseKeeper | None:
         """The leases that this client holds on this event loop."""
         if self._keeper is None:
             self._keeper = local.new_keeper()
         return self._keeper
-
-    def refuse(self) -> None:
-        """The client is closed: runs ask nothing more. From any thread."""
-        for run in list(self.runs):
-            run.refuse()
 
 
 def _rates_or_none(model: Model) -> Rates | None:

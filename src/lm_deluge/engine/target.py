@@ -1,6 +1,5 @@
 """What is the same for all calls of a run to one model, worked out once, and what is worth saying about it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -27,7 +26,7 @@ from lm_deluge.providers import Reply, build, wire_format
 from lm_deluge.request import Parameters, Request
 from lm_deluge.wire import HttpRequest
 
-__all__ = ["Target", "Targets", "planner_for"]
+__all__ = ["Target", "planner_for"]
 
 _NO_PLAN = CachePlan()
 
@@ -53,25 +52,25 @@ class Target:
         self._planner: Planner | None = None
         if parameters is not None:
             self._planner = planner_for(
-                state.settings, options, options.prompt_cache, model, parameters, indexes=state.indexes
+                state.settings, options, options.prompt_cache, model, parameters, indexes=state.caching.indexes
             )
 
     def __repr__(self) -> str:
         return f"Target({self.model.name})"
 
-    def learn(self, prompts: Iterable[Conversation]) -> None:
-        """See prompts that will be asked, so that what they share is known before the first of them is."""
+    def learn(self, prompt: Conversation) -> None:
+        """See a prompt that will be asked, so that what it shares with others is known before the first of them is."""
         if self._planner is not None:
-            self._planner.learn(prompts)
+            self._planner.learn([prompt])
 
     def plan(self, prompt: Conversation, *, now: float) -> CachePlan:
         """What the request for a prompt says about the provider's cache, at ``now`` on the monotonic clock."""
         if self._planner is None:
             return _NO_PLAN
         plan = self._planner.plan(prompt)
-        self._state.advisor.see(self.model, self._planner.cache, self._options.tools, prompt, plan)
+        self._state.caching.advisor.see(self.model, self._planner.cache, self._options.tools, prompt, plan)
         rate = self._state.limits.calls_per_minute(prompt.count_tokens())
-        return self._state.routing_keys.spread(plan, self.model.caching.key_limit, now, rate=rate)
+        return self._state.caching.routing_keys.spread(plan, self.model.caching.key_limit, now, rate=rate)
 
     def prefixes(self, plan: CachePlan) -> tuple[Prefix, ...]:
         """The prefixes that requests wait for until the first of them has written it."""
@@ -115,7 +114,7 @@ class Target:
     def _answer_before(self, prompt: Conversation, plan: CachePlan) -> str | None:
         if self._planner is None or not self._planner.cache.diagnostics:
             return None
-        return self._state.advisor.answer_before(self.model, self._planner.cache, prompt, plan)
+        return self._state.caching.advisor.answer_before(self.model, self._planner.cache, prompt, plan)
 
     def warn(self, warnings: Warnings) -> None:
         """Say what is known before the first request: what none will hold, and what is wrong with what is asked."""
@@ -132,12 +131,12 @@ class Target:
         if cache is not None:
             today = datetime.fromtimestamp(self._state.clock.time(), UTC).date()
             found = [unsupported(cache, model)] if self._planner is None else advise_ahead(cache, model, today=today)
-            self._state.advisor.say(warnings, model, found)
+            self._state.caching.advisor.say(warnings, model, found)
 
     def _warn_of_address(self, warnings: Warnings) -> None:
         """Say that a credential goes where others may read it, once for each client and address."""
         address, settings = self.model.base_url, self._settings
-        told = self._state.told
+        told = self._state.caching.told
         if address in told or not (self.credential or self._state.secret_headers):
             return
         parts = urlsplit(address)
@@ -167,12 +166,14 @@ class Target:
         if self._planner is None:
             return None
         is_read = reply.usage is not None and reply.usage.has_cache_hit
-        self._state.advisor.answered(self.model, self._planner.cache, prompt, plan, reply.response_id, is_read=is_read)
+        self._state.caching.advisor.answered(
+            self.model, self._planner.cache, prompt, plan, reply.response_id, is_read=is_read
+        )
         return None if is_read else reply.cache_miss_reason
 
     def advise(self, warnings: Warnings) -> None:
         """Say what is wrong with how prompts are cached, which providers never do."""
-        planner, advisor = self._planner, self._state.advisor
+        planner, advisor = self._planner, self._state.caching.advisor
         found = [nothing_read(self._options.prompt_cache, self.model, self._used.total(), self._answers)]
         if planner is not None:
             found += advisor.look(self.model, planner.cache, answers=self._answers, reserved=planner.reserved)
@@ -199,23 +200,3 @@ def planner_for(
         reserved=int("cache_control" in settings.extra_body),
         indexes=indexes,
     )
-
-
-class Targets:
-    """The targets of one run, by the name of the model."""
-
-    def __init__(self, state: EngineState, options: RunOptions, parameters: Mapping[str, Parameters]) -> None:
-        self._targets = {
-            model.name: Target(state, options, model, parameters.get(model.name)) for model in state.settings.models
-        }
-
-    def __getitem__(self, model: Model) -> Target:
-        return self._targets[model.name]
-
-    def __iter__(self) -> Iterator[Target]:
-        return iter(self._targets.values())
-
-    def learn(self, prompts: Sequence[Conversation]) -> None:
-        """See prompts that will be asked."""
-        for target in self:
-            target.learn(prompts)
