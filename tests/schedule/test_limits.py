@@ -100,6 +100,13 @@ def test_backoff_doubles_with_jitter_and_ends():
     assert policy.delay(4, retryable=True, retry_after=None, rng=rng) is None
 
 
+def test_backoff_has_no_end_however_often_it_fails():
+    policy = RetryPolicy(max_attempts=10_000)
+    delay = policy.delay(2_000, retryable=True, retry_after=None, rng=random.Random(7))
+    assert delay is not None
+    assert 15.0 <= delay <= 30.0
+
+
 def test_the_providers_own_wait_is_kept_and_an_absurd_one_is_not_waited_for():
     policy, rng = RetryPolicy(max_attempts=5), random.Random(1)
     assert policy.delay(1, retryable=True, retry_after=17.0, rng=rng) == 17.0

@@ -22,6 +22,8 @@ and makes the pause no longer.
 
 import random
 
+from lm_deluge.schedule.retry import backoff
+
 __all__ = ["Health"]
 
 _MANY = 16  # failures in a row: not bad luck any more
@@ -36,14 +38,10 @@ class Health:
 
     Args:
         give_up_after: seconds without an answer after which nothing but probes is asked; None for never.
-        base: seconds; the first pause is between half of it and all of it, and the range doubles with each.
-        longest: seconds; no pause of ours is longer.
     """
 
-    def __init__(self, *, give_up_after: float | None, base: float = 1.0, longest: float = 30.0) -> None:
+    def __init__(self, *, give_up_after: float | None) -> None:
         self._give_up_after = float("inf") if give_up_after is None else give_up_after
-        self._base = base
-        self._longest = longest
         self.is_well = True
         self.failures = 0
         self.reason = ""
@@ -108,8 +106,7 @@ class Health:
             return asked
         self._pauses += 1
         self._paused_at = now
-        span = min(self._longest, self._base * 2 ** min(self._pauses - 1, 30))
-        return max(asked or 0.0, rng.uniform(span / 2, span))
+        return max(asked or 0.0, backoff(self._pauses, rng))
 
     def wait(self, now: float) -> float:
         """Seconds after which to ask again whether a call may start, not counting pauses; 0 if it may."""

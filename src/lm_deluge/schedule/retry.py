@@ -4,7 +4,20 @@ import random
 
 import msgspec
 
-__all__ = ["RetryPolicy"]
+__all__ = ["RetryPolicy", "backoff"]
+
+
+def backoff(number: int, rng: random.Random, *, base: float = 1.0, longest: float = 30.0) -> float:
+    """Seconds of the wait with a number, from 1: exponential, with jitter.
+
+    Args:
+        number: which wait it is.
+        rng: jitter.
+        base: the first wait is between half of it and all of it, and the range doubles each time.
+        longest: no wait is longer.
+    """
+    span = min(longest, base * 2.0 ** min(number - 1, 30))
+    return rng.uniform(span / 2, span)
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,12 +47,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not retryable or attempt >= self.max_attempts or self.asks_too_much(retry_after):
             return None
-        span = min(self.longest, self.base * 2 ** (attempt - 1))
-        backoff = rng.uniform(span / 2, span)
-        if retry_after is None:
-            return backoff
         # Not sooner than our own backoff: a clock that is off makes a date of the past, which asks for no wait at all.
-        return max(retry_after, backoff)
+        return max(retry_after or 0.0, backoff(attempt, rng, base=self.base, longest=self.longest))
 
     def asks_too_much(self, retry_after: float | None) -> bool:
         """Whether a provider asks for more than is waited for it."""
