@@ -1,20 +1,22 @@
 """The runs of one client: how each begins, and what all of them did."""
 
+import logging
 import threading
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import get_args
 
 from lm_deluge._locks import renewed
-from lm_deluge.client.listening import to_all
 from lm_deluge.engine import ClientState, Run, RunOptions
 from lm_deluge.errors import ConfigError
-from lm_deluge.events import Listener, RunReport
+from lm_deluge.events import Event, Listener, RunFinished, RunReport
 from lm_deluge.progress import ProgressStyle, listener
 from lm_deluge.prompt import PromptLike, as_prompts
 from lm_deluge.response import APIResponse
 
 __all__ = ["Prompts", "Runs"]
+
+_log = logging.getLogger("lm_deluge")
 
 Prompts = PromptLike | Iterable[PromptLike]
 
@@ -55,7 +57,7 @@ class Runs:
         source = prompts if isinstance(prompts, AsyncIterable) else as_prompts(prompts)
         shown = listener(self._progress) if show_progress else None
         listeners: tuple[Listener, ...] = self._listeners if shown is None else (*self._listeners, shown)
-        run = Run(self._state.engine(), source, options, emit=to_all(listeners, self._keep))
+        run = Run(self._state.engine(), source, options, emit=_to_all(listeners, self._keep))
         if shown is not None:
             run.at_end(shown.close)
         return run
@@ -77,7 +79,7 @@ class Runs:
             self._state.engine(),
             [prompt],
             options,
-            emit=to_all(self._listeners, self._add),
+            emit=_to_all(self._listeners, self._add),
             first_id=id,
             account=self._state.account(options.run_name, options.tags),
         )
@@ -94,3 +96,25 @@ class Runs:
     def _add(self, report: RunReport) -> None:
         with self._lock:
             self._total += report
+
+
+def _to_all(listeners: Sequence[Listener], on_report: Callable[[RunReport], None]) -> Listener:
+    """A listener that passes each event on to all of these; one that raises is logged and left out from then on.
+
+    The report at the end goes to ``on_report`` first, which does not raise.
+    """
+    live = list(listeners)
+
+    def emit(event: Event) -> None:
+        if isinstance(event, RunFinished):
+            on_report(event.report)
+        for listen in live[:]:
+            try:
+                listen(event)
+            except (KeyboardInterrupt, SystemExit):
+                raise  # it ends the run, out of whose caller it comes
+            except BaseException:  # noqa: BLE001 - a broken display must not cost answers that are paid for
+                live.remove(listen)
+                _log.exception("a listener raised on %s and is not called any more in this run", type(event).__name__)
+
+    return emit

@@ -27,7 +27,7 @@ from lm_deluge.errors import (
 from lm_deluge.events import CoolDown, RetryScheduled
 from lm_deluge.models import Model
 from lm_deluge.prompt_cache import CachePlan
-from lm_deluge.providers import Failure, StreamReader, as_whole, parse
+from lm_deluge.providers import Failure, Reply, StreamReader, as_whole, parse
 from lm_deluge.response import APIResponse
 from lm_deluge.schedule import Admission, Attempt
 from lm_deluge.text import duration
@@ -237,11 +237,10 @@ class Attempts:
         started = self._state.clock.monotonic()
         ticket.sent()
         self._counters.calls += 1
-        received: list[HttpResponse] = []
-        failure = await self._sender.send(target.model, request, Unheard(), received.append, stream=False)
+        reply: HttpResponse | Reply | Failure = await self._sender.whole(target.model, request)
         ticket.done()
-        now = self._state.clock.time()
-        reply = failure if failure is not None else parse(target.model, received[0], now=now, secrets=self._secrets)
+        if isinstance(reply, HttpResponse):
+            reply = parse(target.model, reply, now=self._state.clock.time(), secrets=self._secrets)
         if isinstance(reply, Failure):
             if reply.status in _ASKS_FOR_A_PAUSE:
                 self._settler.pause(target.model, reply.retry_after or BREATHER, reply.message)
@@ -267,21 +266,8 @@ def _no_key(model: Model) -> str:
     return f"There is no API key for {model.name!r}. Set {names}, or pass api_key= to LLMClient."
 
 
-class Unheard:
-    """In the place of the ticket of a request whose beginning says nothing."""
-
-    def sent(self) -> None:
-        """It goes out."""
-
-    def began(self, *, started: float) -> None:
-        """Its answer has begun."""
-
-    def failed(self) -> None:
-        """It has no answer."""
-
-
 class Sender:
-    """Sends requests and tells their tickets how that went.
+    """Sends requests, and tells their tickets how that went.
 
     Args:
         timeout: seconds for one call, from connecting to the last byte.
@@ -298,7 +284,7 @@ class Sender:
         self,
         model: Model,
         request: HttpRequest,
-        ticket: Admission | Unheard,
+        ticket: Admission,
         arrived: Callable[[HttpResponse], None],
         *,
         stream: bool,
@@ -314,22 +300,16 @@ class Sender:
         """
         started = self._clock.monotonic()
         ticket.sent()
-        try:
-            if stream:
+        if stream:
+            try:
                 return await self._stream(model, request, ticket, arrived, started)
-            response = await self._transport.send(request, timeout=self._timeout)
-        except TransportError as error:
-            ticket.failed()
-            return Failure(
-                status=0, message=self._secrets.hide(str(error)), retryable=isinstance(error, _WORTH_ANOTHER_TRY)
-            )
-        if response.status == HTTPStatus.OK:
-            body = as_whole(model, response.body, secrets=self._secrets)
-            if isinstance(body, Failure):
+            except TransportError as error:
                 ticket.failed()
-                return body
-            if body is not response.body:
-                response = msgspec.structs.replace(response, body=body)
+                return self._no_answer(error)
+        response = await self.whole(model, request)
+        if isinstance(response, Failure):
+            ticket.failed()
+            return response
         arrived(response)
         if response.status == HTTPStatus.OK and response.body.lstrip()[:1] == b"{":
             ticket.began(started=started)
@@ -337,11 +317,28 @@ class Sender:
             ticket.failed()  # the page of a proxy is no answer, even with status 200
         return None
 
+    async def whole(self, model: Model, request: HttpRequest) -> HttpResponse | Failure:
+        """The provider's response, of any status, to a request that asks for no stream; or why there is none."""
+        try:
+            response = await self._transport.send(request, timeout=self._timeout)
+        except TransportError as error:
+            return self._no_answer(error)
+        if response.status != HTTPStatus.OK:
+            return response
+        body = as_whole(model, response.body, secrets=self._secrets)
+        if isinstance(body, Failure):
+            return body
+        return response if body is response.body else msgspec.structs.replace(response, body=body)
+
+    def _no_answer(self, error: TransportError) -> Failure:
+        message, retryable = self._secrets.hide(str(error)), isinstance(error, _WORTH_ANOTHER_TRY)
+        return Failure(status=0, message=message, retryable=retryable)
+
     async def _stream(
         self,
         model: Model,
         request: HttpRequest,
-        ticket: Admission | Unheard,
+        ticket: Admission,
         arrived: Callable[[HttpResponse], None],
         started: float,
     ) -> Failure | None:

@@ -161,7 +161,7 @@ def _local_cache(state: EngineState, options: RunOptions, parameters: Parameters
 
 
 def _first_of_each(items: Sequence[Item], known: set[bytes]) -> Iterator[Item]:
-    """Jobs without those that another has asked: identical prompts share one call."""
+    """Items without those that another has asked: identical prompts share one call."""
     for item in items:
         if item.digest not in known:
             known.add(item.digest)

@@ -8,7 +8,6 @@ stores the answer and gives its lease back.
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,9 +28,6 @@ from lm_deluge.providers import Failure, Reply, parse, wire_format
 from lm_deluge.response import APIResponse
 from lm_deluge.usage import Usage
 from lm_deluge.wire import HttpResponse
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 __all__ = ["Arrival", "Settler"]
 
@@ -185,6 +181,7 @@ class Arrival:
 
     Attributes:
         item: whose answer it is.
+        received: what came.
         reply: what it says, once it is settled.
         response: the response that was made of it; None until then, and if it is a failure.
         write: on its way into the cache; None if it is not to be stored.
@@ -195,7 +192,6 @@ class Arrival:
     __slots__ = (
         "_is_settling",
         "_lock",
-        "_received",
         "_settler",
         "_tokens",
         "is_priced",
@@ -203,6 +199,7 @@ class Arrival:
         "item",
         "plan",
         "rates",
+        "received",
         "reply",
         "response",
         "target",
@@ -222,7 +219,7 @@ class Arrival:
         self.is_priced = False
         self.rates: Rates | None = None
         self._settler = settler
-        self._received = received
+        self.received = received
         self._tokens = tokens
         self._is_settling = False
         self._lock = threading.RLock()  # not renewed: an answer is settled by the process that it came to
@@ -230,46 +227,31 @@ class Arrival:
     @property
     def is_large(self) -> bool:
         """Whether reading it is work for a thread."""
-        return len(self._received.body) > LARGE
-
-    @property
-    def received(self) -> HttpResponse:
-        """What came."""
-        return self._received
+        return len(self.received.body) > LARGE
 
     def settle(self) -> None:
         """Do what has to be done, unless it is done. From any thread."""
         with self._lock:
-            self._settle_once()
-        self._ask_for_price()
+            if self.is_settled or self._is_settling:  # by an ``admit`` of the user's that comes back here
+                return
+            self._is_settling = True
+            try:
+                self.reply = self._settle()
+                self.is_settled = True
+            finally:
+                self._is_settling = False
+        if self.response is not None and not self.is_priced:
+            # Its price comes in another thread, which calls this even if the run has ended.
+            look_up = self._settler.state.look_up_rates(self.target.model)
+            look_up.add_done_callback(lambda found: self.price(found.result()))
 
     def settle_if_idle(self) -> None:
         """``settle``, unless another thread is in the middle of it, which may wait for the caller."""
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
-            self._settle_once()
-        finally:
-            self._lock.release()
-        self._ask_for_price()
-
-    def _settle_once(self) -> None:
-        if self.is_settled or self._is_settling:  # by an ``admit`` of the user's that comes back here
-            return
-        self._is_settling = True
-        try:
-            self.reply = self._settle()
-            self.is_settled = True
-        finally:
-            self._is_settling = False
-
-    def _ask_for_price(self) -> None:
-        if self.response is not None and not self.is_priced:
-            # Its price comes in another thread, which calls this even if the run has ended.
-            self._settler.state.look_up_rates(self.target.model).add_done_callback(self._on_rates)
-
-    def _on_rates(self, found: "Future[Rates | None]") -> None:
-        self.price(found.result())
+        if self._lock.acquire(blocking=False):
+            try:
+                self.settle()
+            finally:
+                self._lock.release()
 
     def price(self, rates: Rates | None) -> None:
         """Its model's prices are known now. From any thread."""
@@ -304,13 +286,13 @@ class Arrival:
     def _settle(self) -> Reply | Failure:
         settler, model = self._settler, self.target.model
         state = settler.state
-        reply = parse(model, self._received, now=state.clock.time(), secrets=settler.secrets)
+        reply = parse(model, self.received, now=state.clock.time(), secrets=settler.secrets)
         if isinstance(reply, Failure):
             return reply
         state.limits.answered(model.name)
         if reply.usage is not None:
             state.limits.settle(self._tokens, reply.usage.total_tokens)
-        self.response = self.item.answer(model.name, reply, self._received)
+        self.response = self.item.answer(model.name, reply, self.received)
         look_up = state.look_up_rates(model)
         if look_up.done():
             self._price(reply, look_up.result())
