@@ -14,7 +14,7 @@ from lm_deluge.errors import ConfigError
 from lm_deluge.prompt_cache import Pattern, PromptCache, as_prompt_cache
 from lm_deluge.tool import Tool
 
-__all__ = ["RunArguments", "at_least_one", "from_mapping", "read_yaml", "run_options"]
+__all__ = ["RunArguments", "at_least_one", "checked_headers", "from_mapping", "read_yaml", "run_options"]
 
 T = TypeVar("T")
 
@@ -110,10 +110,10 @@ def run_options(function: str, *, has_cache: bool, **given: Unpack[RunArguments]
     for name in given:
         if name not in RunArguments.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-    tools = given.get("tools") or ()
+    tools = _tools(given.get("tools") or ())
     return RunOptions(
-        tools=_tools(tools),
-        tool_choice=_tool_choice(given.get("tool_choice"), _tools(tools)),
+        tools=tools,
+        tool_choice=_tool_choice(given.get("tool_choice"), tools),
         output_schema=given.get("output_schema"),
         prompt_cache=as_prompt_cache(given.get("cache")),
         cache_mode=_cache_mode(given.get("cache_mode"), has_cache=has_cache),

@@ -29,7 +29,7 @@ class Arrived(Protocol):
         ...
 
 
-class Item:
+class Item(msgspec.Struct, eq=False):
     """One answer that is wanted. Its responses are made here: a hit, an answer or an error.
 
     Attributes:
@@ -46,32 +46,22 @@ class Item:
         admitted: whether its answer was good enough to be served again.
     """
 
-    __slots__ = (
-        "admitted",
-        "arrival",
-        "digest",
-        "has_media",
-        "id",
-        "is_sent",
-        "looked_up",
-        "prompt",
-        "sample",
-        "sent",
-        "waited",
-    )
+    id: int
+    prompt: Conversation
+    looked_up: float
+    sample: int = 0
+    digest: bytes = b""
+    has_media: bool = False
+    sent: float = 0.0
+    waited: bool = False
+    arrival: Arrived | None = None
+    is_sent: bool = False
+    admitted: bool = False
 
-    def __init__(self, id: int, prompt: Conversation, looked_up: float, *, sample: int = 0) -> None:
-        self.id = id
-        self.sample = sample
-        self.prompt = prompt
-        self.digest = sampled(prompt.digest, sample)
-        self.has_media = prompt.has_media
-        self.looked_up = looked_up
-        self.sent = looked_up
-        self.waited = False
-        self.arrival: Arrived | None = None
-        self.is_sent = False
-        self.admitted = False
+    def __post_init__(self) -> None:
+        self.digest = sampled(self.prompt.digest, self.sample)
+        self.has_media = self.prompt.has_media
+        self.sent = self.looked_up
 
     def hit(self, stored: APIResponse, *, entry: bytes | None = None) -> APIResponse:
         """A stored response as the answer to this item: free, and equal to the original in all else."""

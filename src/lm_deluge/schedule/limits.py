@@ -62,21 +62,13 @@ class Limits:
             if not value >= 1:
                 raise ConfigError(f"{name} is {value!r}, which lets nothing through; at least 1 is needed.")
         self._lock = renewed(threading.Lock())
+        self.requests_per_minute = requests_per_minute
+        self.tokens_per_minute = tokens_per_minute
         self._requests = _Bucket(requests_per_minute)
         self._tokens = _Bucket(tokens_per_minute)
         self._paused_until: dict[str, float] = {}
         self._give_up_after = give_up_after
         self._health: dict[str, Health] = {}
-
-    @property
-    def requests_per_minute(self) -> float:
-        """What the bucket holds when it is full."""
-        return self._requests.capacity
-
-    @property
-    def tokens_per_minute(self) -> float:
-        """What the bucket holds when it is full."""
-        return self._tokens.capacity
 
     def calls_per_minute(self, tokens: float) -> float:
         """How many calls of so many tokens can start in a minute at most."""

@@ -44,21 +44,18 @@ class PrefixTicket(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     until: float = 0.0
 
 
-class _Group(Generic[W]):
+class _Group(msgspec.Struct, Generic[W], eq=False):
     """What is known of one prefix. Leaders go in rounds: one fails when its last leader has ended and none began."""
 
-    __slots__ = ("deadline", "failures", "leaders", "lives", "returning", "started", "unsent", "waiting", "warm_until")
-
-    def __init__(self) -> None:
-        self.warm_until = float("-inf")
-        self.lives = 0.0  # seconds after each use, as was asked by the one that wrote it
-        self.leaders = 0  # in flight
-        self.unsent = 0  # of those
-        self.started = 0  # leaders of this round so far; none if none is in flight
-        self.failures = 0  # rounds in a row, those that took too long included
-        self.deadline = 0.0  # when the leader that was sent last has taken too long
-        self.waiting: dict[W, None] = {}
-        self.returning: dict[W, None] = {}  # were woken and have not asked again
+    warm_until: float = float("-inf")
+    lives: float = 0.0  # seconds after each use, as was asked by the one that wrote it
+    leaders: int = 0  # in flight
+    unsent: int = 0  # of those
+    started: int = 0  # leaders of this round so far; none if none is in flight
+    failures: int = 0  # rounds in a row, those that took too long included
+    deadline: float = 0.0  # when the leader that was sent last has taken too long
+    waiting: dict[W, None] = {}
+    returning: dict[W, None] = {}  # were woken and have not asked again
 
     @property
     def is_idle(self) -> bool:

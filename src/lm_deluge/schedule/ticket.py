@@ -82,7 +82,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     on_wait: Callable[[int, float | None], None] | None = None
 
 
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """An attempt on its way. The scheduler alone changes it.
 
     Attributes:
@@ -98,35 +98,20 @@ class Ticket:
         waiter: what the driver keeps beside it.
     """
 
-    __slots__ = (
-        "attempt",
-        "has_slot",
-        "is_prefill",
-        "is_prefilled",
-        "is_woken",
-        "prefix",
-        "problem",
-        "queued",
-        "retry_at",
-        "scheduler",
-        "since",
-        "stage",
-        "until",
-        "waiter",
-    )
-
-    def __init__(self, scheduler: "Scheduler", attempt: Attempt) -> None:
-        self.scheduler = scheduler
-        self.attempt = attempt
-        self.stage = Stage.NEW
-        self.prefix: PrefixTicket | None = None
-        self.problem: LMDelugeError | None = None
-        self.is_prefill = self.is_prefilled = self.is_woken = self.has_slot = False
-        self.queued = 0.0
-        self.since = 0.0  # when it entered the stage that is timed: follower, slot, rest
-        self.until: float | None = None
-        self.retry_at = 0.0
-        self.waiter: object = None
+    scheduler: "Scheduler"
+    attempt: Attempt
+    stage: Stage = Stage.NEW
+    prefix: "PrefixTicket | None" = None
+    is_prefill: bool = False
+    is_prefilled: bool = False
+    problem: "LMDelugeError | None" = None
+    has_slot: bool = False
+    queued: float = 0.0
+    since: float = 0.0  # when it entered the stage that is timed: follower, slot, rest
+    is_woken: bool = False
+    until: float | None = None
+    retry_at: float = 0.0
+    waiter: object = None
 
     @property
     def group(self) -> bytes | None:
