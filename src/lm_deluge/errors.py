@@ -22,7 +22,7 @@
 
     LMDelugeWarning            (UserWarning)
     ├── CacheWarning                         the cache did less than asked: a damaged row, a failing store
-    ├── LimitWarning                         default limits hold a run back, or a provider refuses it
+    ├── LimitWarning                         default limits hold a run back, or a provider is given up
     ├── PromptCacheWarning                   the provider's prompt cache cannot do what was asked
     ├── ModelWarning                         a parameter was left out, or a price is not known
     └── CredentialWarning                    a credential goes where others may read it
@@ -149,7 +149,7 @@ class PromptCacheWarning(LMDelugeWarning):
 
 
 class LimitWarning(LMDelugeWarning):
-    """The client's default limits hold a run back; they were not set by you."""
+    """Default limits, which were not set by you, hold a run back; or a provider is not asked any more."""
 
 
 class ModelWarning(LMDelugeWarning):

@@ -167,7 +167,7 @@ class RetryScheduled(msgspec.Struct, frozen=True):
 
 
 class CoolDown(msgspec.Struct, frozen=True):
-    """A provider asked for a pause: no call to this model starts for ``seconds``."""
+    """No call to this model starts for ``seconds``: its provider asks for that, or has failed many times."""
 
     model: str
     seconds: float

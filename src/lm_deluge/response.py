@@ -18,7 +18,7 @@ class APIResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """The result of one prompt. Exactly one for each prompt, in the order of the prompts.
 
     Attributes:
-        id: position of the prompt in the batch, or the task id of ``start_nowait``.
+        id: position of the prompt in the run, or the task id of ``start_nowait``.
         model_internal: the model as the user named it.
         model_external: the model that answered, as the provider names it; None for an error.
         content: the model's message; None for an error.

@@ -158,11 +158,8 @@ class Attempts:
 
     async def _rest(self, model: Model, seconds: float) -> None:
         """Wait before another attempt, but no longer than the model is asked at all."""
-
-        def on_wait(change: int, _: float | None) -> None:
-            self._on_rest(change)
-
-        await self._state.gate.rest(Attempt(model=model.name, tokens=0, on_wait=on_wait), seconds)
+        resting = Attempt(model=model.name, tokens=0, on_wait=lambda change, _: self._on_rest(change))
+        await self._state.gate.rest(resting, seconds)
 
     def _tokens(self, item: Item) -> int | str:
         """About how many tokens a call takes from the budget, or why it never can."""

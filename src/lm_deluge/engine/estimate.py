@@ -48,35 +48,50 @@ async def estimate(
     """
     (model,) = state.settings.models
     parameters = parameters_of(state.settings, options)[model.name]
-    local = _local_cache(state, options, parameters)
-    result = Estimate(model=model.name, output_tokens=output_tokens)
+    # As a run of its own would see it, with a reporter that is not read.
+    local = LocalCache(
+        state.opener(options.cache_mode),
+        RunContext(parameters=(parameters,), max_age=options.max_age, samples=options.samples),
+        Pending(),
+        mode=options.cache_mode,
+        reporter=Reporter(),
+        clock=state.clock,
+    )
     misses: list[Item] = []
     known: set[bytes] = set()
-    number = 0
+    number = hits = unusable = 0
+    problem: str | None = None
     iterator = iter(prompts)
     while chunk := list(islice(iterator, chunks.MOST)):
         items: list[Item] = []
         for prepared in await prepare(chunk):
             if isinstance(prepared, str):
-                unusable = result.unusable + options.samples
-                result = msgspec.structs.replace(result, unusable=unusable, problem=result.problem or prepared)
+                unusable += options.samples
+                problem = problem or prepared
             else:
                 items += [Item(number, prepared, 0.0, sample=sample) for sample in range(options.samples)]
             number += 1
         missed = [item for item, hit in zip(items, await local.look_up(items), strict=True) if hit is None]
         if state.settings.single_flight:
             missed = list(_first_of_each(missed, known))
-        result = msgspec.structs.replace(result, hits=result.hits + len(items) - len(missed))
+        hits += len(items) - len(missed)
         if options.cache_mode == "offline":  # then no provider is asked
             continue
         for item in missed:
-            problem = too_large(item.prompt.count_tokens(), state.limits.tokens_per_minute)
-            if problem is None:
+            too_many = too_large(item.prompt.count_tokens(), state.limits.tokens_per_minute)
+            if too_many is None:
                 misses.append(item)
             else:
-                unusable = result.unusable + 1
-                result = msgspec.structs.replace(result, unusable=unusable, problem=result.problem or problem)
-    result = msgspec.structs.replace(result, prompts=number * options.samples)
+                unusable += 1
+                problem = problem or too_many
+    result = Estimate(
+        model=model.name,
+        prompts=number * options.samples,
+        hits=hits,
+        unusable=unusable,
+        problem=problem,
+        output_tokens=output_tokens,
+    )
     rates = await state.rates(model)
     return await in_thread(lambda: _forecasts(result, state, options, parameters, misses, caches, rates))
 
@@ -145,18 +160,6 @@ def _can_prefill(settings: Settings, options: RunOptions, items: Sequence[Item])
             tool_choice=options.tool_choice,
             output_schema=options.output_schema,
         )
-    )
-
-
-def _local_cache(state: EngineState, options: RunOptions, parameters: Parameters) -> LocalCache:
-    """The local cache as a run of its own would see it, with a reporter that is not read."""
-    return LocalCache(
-        state.opener(options.cache_mode),
-        RunContext(parameters=(parameters,), max_age=options.max_age, samples=options.samples),
-        Pending(),
-        mode=options.cache_mode,
-        reporter=Reporter(),
-        clock=state.clock,
     )
 
 

@@ -212,7 +212,6 @@ class Account:
         self._open: dict[int, RunReport] = {}
         self._over: RunReport | None = None
         self._spans = False
-        self._is_known = False
 
     @property
     def id(self) -> int:
@@ -222,12 +221,11 @@ class Account:
     def begin(self, keep: Keep) -> int:
         """A part begins. Returns its number."""
         with self._lock:
-            if not self._is_known:
-                # At the beginning, so that the entries of a run that is killed can still be told by its name and tags.
-                self._is_known = True
-                keep(self._run)
             part = next(self._parts)
             self._spans = part > 0
+            if not self._spans:
+                # At the beginning, so that the entries of a run that is killed can still be told by its name and tags.
+                keep(self._run)
             return part
 
     def update(self, part: int, report: RunReport, keep: Keep, *, is_over: bool) -> Write | None:

@@ -56,20 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for one run.
-
-    Attributes:
-        tools: tools that the model may call.
-        tool_choice: ``"auto"``, ``"none"``, ``"required"`` or a tool's name.
-        output_schema: a JSON schema that answers have to follow.
-        prompt_cache: how the provider should cache.
-        cache_mode: how the local cache is used.
-        max_age: seconds; older entries of the local cache are misses.
-        on_miss: what a miss is when ``cache_mode`` is ``"offline"``.
-        samples: independent answers for each prompt.
-        run_name: what the run is called in the cache's accounts.
-        tags: for finding the run and its entries again.
-    """
+    """What holds for one run. The client's ``RunArguments`` has each value; ``prompt_cache`` is ``cache`` there."""
 
     tools: Sequence[Tool] = ()
     tool_choice: str | None = None
