@@ -71,7 +71,7 @@ class Gate:
         try:
             await self.until_ready(ticket)
         finally:
-            self.leave(ticket)
+            self.scheduler.leave(ticket, self.now())
 
     async def until_ready(self, ticket: Ticket) -> None:
         """Return when a ticket may go."""
@@ -101,10 +101,6 @@ class Gate:
             await self._woken(ticket)
         finally:
             self._followers.discard(ticket)
-
-    def leave(self, ticket: Ticket) -> None:
-        """A ticket is over."""
-        self.scheduler.leave(ticket, self.now())
 
     @property
     def is_abandoned(self) -> bool:
@@ -148,14 +144,16 @@ class Admission:
     What is not told ends with the block: then the slot is free, and a request whose answer has not begun is cancelled.
     """
 
-    __slots__ = ("_attempt", "_gate", "_ticket")
+    __slots__ = ("_attempt", "_gate", "_now", "_scheduler", "_ticket")
 
     def __init__(self, gate: Gate, attempt: Attempt) -> None:
         self._gate = gate
+        self._scheduler = gate.scheduler
+        self._now = gate.now
         self._attempt = attempt
 
     async def __aenter__(self) -> Self:
-        self._ticket = ticket = self._gate.scheduler.enter(self._attempt, self._gate.now())
+        self._ticket = ticket = self._scheduler.enter(self._attempt, self._now())
         if ticket.stage is not Stage.READY:
             await self._until_ready()
         return self
@@ -163,13 +161,13 @@ class Admission:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._gate.leave(self._ticket)
+        self._scheduler.leave(self._ticket, self._now())
 
     async def _until_ready(self) -> None:
         try:
             await self._gate.until_ready(self._ticket)
         except BaseException:
-            self._gate.leave(self._ticket)
+            self._scheduler.leave(self._ticket, self._now())
             raise
 
     @property
@@ -185,23 +183,23 @@ class Admission:
     @property
     def may_be_awaited(self) -> bool:
         """Whether others wait for the answer to begin, or may come to."""
-        return self._gate.scheduler.may_be_awaited(self._ticket)
+        return self._scheduler.may_be_awaited(self._ticket)
 
     def sent(self) -> None:
         """The request goes out."""
-        self._gate.scheduler.sent(self._ticket, self._gate.now())
+        self._scheduler.sent(self._ticket, self._now())
 
     def began(self, *, started: float) -> None:
         """The answer has begun to the request that was sent at ``started``, on the monotonic clock."""
-        self._gate.scheduler.began(self._ticket, started=started, now=self._gate.now())
+        self._scheduler.began(self._ticket, started=started, now=self._now())
 
     def failed(self) -> None:
         """The request has ended without an answer."""
-        self._gate.scheduler.failed(self._ticket)
+        self._scheduler.failed(self._ticket)
 
     def done(self) -> None:
         """The exchange is over, and its slot is free."""
-        self._gate.scheduler.done(self._ticket, self._gate.now())
+        self._scheduler.done(self._ticket, self._now())
 
     async def resume(self) -> None:
         """Return when the attempt itself may be sent, after its prefill.
@@ -209,5 +207,5 @@ class Admission:
         Raises:
             UnavailableError: meanwhile the model has not answered for too long.
         """
-        self._gate.scheduler.resume(self._ticket, self._gate.now())
+        self._scheduler.resume(self._ticket, self._now())
         await self._until_ready()
