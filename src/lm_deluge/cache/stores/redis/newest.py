@@ -6,11 +6,15 @@ be others, which are searched for among all keys, and then noted.
 """
 
 import struct
+from collections.abc import Callable, Sequence
 
+from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.stores._candidates import MOST
-from lm_deluge.canonical import KEY_SIZES
+from lm_deluge.cache.stores.redis.client import Command
+from lm_deluge.cache.stores.redis.values import milliseconds
+from lm_deluge.canonical import KEY_SIZES, conversation_of
 
-__all__ = ["NOTE", "NOTE_AGAIN", "note", "noted"]
+__all__ = ["NOTE_AGAIN", "note", "note_commands", "noted"]
 
 _NOTE = struct.Struct(f"<d{max(KEY_SIZES)}s")
 
@@ -59,6 +63,18 @@ end
 return 1
 """
 """A script that replaces notes, if they are still what they were. It takes the name, the old notes and the new ones."""
+
+
+def note_commands(entries: Sequence[Entry], name: Callable[[bytes], bytes]) -> list[Command]:
+    """What notes entries among the latest of their conversations, whose notes have a name each."""
+    new = [entry for entry in entries if conversation_of(entry.key) != entry.key]
+    if not new:
+        return []
+    arguments: list[object] = []
+    for entry in new:
+        end = "" if entry.expires is None else milliseconds(entry.expires)
+        arguments += (note(entry.key, entry.facts.created), end)
+    return [("EVAL", NOTE, len(new), *(name(conversation_of(entry.key)) for entry in new), *arguments)]
 
 
 def note(key: bytes, created: float) -> bytes:

@@ -26,9 +26,20 @@ from lm_deluge.cache.stores._candidates import MOST, in_order
 from lm_deluge.cache.stores.redis.address import Address
 from lm_deluge.cache.stores.redis.client import Command, RedisClient
 from lm_deluge.cache.stores.redis.limits import exchange
-from lm_deluge.cache.stores.redis.newest import NOTE, NOTE_AGAIN, note, noted
+from lm_deluge.cache.stores.redis.newest import NOTE_AGAIN, note, note_commands, noted
 from lm_deluge.cache.stores.redis.scripts import ACQUIRE, QUARANTINE, RELEASE, RENEW
-from lm_deluge.cache.stores.redis.values import ABOUT, QUARANTINED, RUN, About, decode, encode, pack_blob, unpack_blob
+from lm_deluge.cache.stores.redis.values import (
+    ABOUT,
+    QUARANTINED,
+    RUN,
+    About,
+    decode,
+    encode,
+    milliseconds,
+    pack_blob,
+    unpack_blob,
+    until,
+)
 from lm_deluge.canonical import KEY_SIZES, conversation_of
 from lm_deluge.errors import CacheError, CacheFileError, CacheVersionError
 
@@ -41,7 +52,6 @@ _BYTES_AT_ONCE = 8 * 1024 * 1024
 _PARTS = (b"value", b"request", b"facts")  # of an entry
 _SOON_MS = 60_000  # a blob with less time left is sent again: it could expire before its entry arrives
 _FOR_EVER = -1  # PTTL of a key that does not expire
-_LAST_MS = 2**62
 
 
 class RedisStore:
@@ -146,7 +156,7 @@ class RedisStore:
         """
         keys_of: dict[bytes, dict[bytes, float]] = {conversation: {} for conversation in gone}
         beginning = next(iter(gone)) if len(gone) == 1 else b""
-        for keys in self._scan(b"value", KEYS_AT_ONCE, beginning):
+        for keys in self._scan(b"value", _AT_ONCE, beginning):
             wanted = [key for key in keys if conversation_of(key) in gone and conversation_of(key) != key]
             for key, about in self._about(wanted).items():
                 keys_of[conversation_of(key)][key] = about.facts.created
@@ -165,8 +175,8 @@ class RedisStore:
             for entry in some:
                 facts = encode(About(entry.namespace, entry.facts, entry.refers, entry.expires))
                 for kind, content in zip(_PARTS, (entry.value, entry.request, facts), strict=True):
-                    commands.append(("SET", self._name(kind, entry.key), content, *_until(entry.expires)))
-            commands += self._note_commands(some)
+                    commands.append(("SET", self._name(kind, entry.key), content, *until(entry.expires)))
+            commands += note_commands(some, lambda key: self._name(b"newest", key))
             self._used.all_or_none(commands)
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
@@ -334,24 +344,12 @@ class RedisStore:
             (blob, expires), place = blobs[name], self._name(b"blob", name)
             if left < _SOON_MS:
                 packed = pack_blob(blob)
-                commands.append(("SET", place, packed, "NX", *_until(expires)))
+                commands.append(("SET", place, packed, "NX", *until(expires)))
             if expires is None:
                 commands.append(("PERSIST", place))
             else:
-                commands.append(("PEXPIREAT", place, _milliseconds(expires), "GT"))
+                commands.append(("PEXPIREAT", place, milliseconds(expires), "GT"))
         return commands
-
-    def _note_commands(self, entries: Sequence[Entry]) -> list[Command]:
-        """What notes entries among the latest of their conversations."""
-        noted = [entry for entry in entries if conversation_of(entry.key) != entry.key]
-        if not noted:
-            return []
-        names = [self._name(b"newest", conversation_of(entry.key)) for entry in noted]
-        arguments: list[object] = []
-        for entry in noted:
-            end = "" if entry.expires is None else _milliseconds(entry.expires)
-            arguments += (note(entry.key, entry.facts.created), end)
-        return [("EVAL", NOTE, len(names), *names, *arguments)]
 
     def _left(self, names: Sequence[bytes]) -> list[int | None]:
         """How many milliseconds each blob has left: None for no end, less than 0 if it is not there."""
@@ -404,14 +402,6 @@ def _pieces(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         size += entry.size
     if some:
         yield some
-
-
-def _until(expires: float | None) -> tuple[object, ...]:
-    return () if expires is None else ("PXAT", _milliseconds(expires))
-
-
-def _milliseconds(expires: float) -> int:
-    return round(min(max(expires * 1000, 1), _LAST_MS))
 
 
 def _literally(name: bytes) -> bytes:

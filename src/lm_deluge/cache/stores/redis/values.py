@@ -9,9 +9,21 @@ from lm_deluge.cache.entry import Blob, Facts, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.errors import DamagedEntryError
 
-__all__ = ["ABOUT", "QUARANTINED", "RUN", "About", "decode", "encode", "pack_blob", "unpack_blob"]
+__all__ = [
+    "ABOUT",
+    "QUARANTINED",
+    "RUN",
+    "About",
+    "decode",
+    "encode",
+    "milliseconds",
+    "pack_blob",
+    "unpack_blob",
+    "until",
+]
 
 T = TypeVar("T")
+_LAST_MS = 2**62
 
 
 class About(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
@@ -64,3 +76,13 @@ def decode(decoder: "msgspec.msgpack.Decoder[T]", packed: bytes | None) -> T | N
         return None if packed is None else decoder.decode(packed)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+
+
+def until(expires: float | None) -> tuple[object, ...]:
+    """The options of SET for an entry that expires at a time, in seconds since the Unix epoch."""
+    return () if expires is None else ("PXAT", milliseconds(expires))
+
+
+def milliseconds(expires: float) -> int:
+    """A time as Redis takes it."""
+    return round(min(max(expires * 1000, 1), _LAST_MS))
