@@ -9,9 +9,6 @@ code is delivered at once, and so is every further one where the loop stands sti
 SIGTERM, which usually raises ``SystemExit``.
 """
 
-# ``signal`` looks each handler that it returns up in an enum. For asyncio's own it fails, after it has written out the
-# main task for the message: a tenth of the time of a single prompt that is a hit.
-import _signal  # type: ignore[import-not-found]
 import asyncio
 import functools
 import inspect
@@ -178,7 +175,7 @@ def _install(signum: int) -> _Deferral | None:
     if threading.current_thread() is not threading.main_thread():
         return None  # Python calls handlers in the main thread alone
     loop = asyncio.get_running_loop()
-    present: Any = _signal.getsignal(signum)
+    present: Any = signal.getsignal(signum)
     if isinstance(present, _Deferral):
         if present.loop is loop:
             return present
@@ -186,14 +183,14 @@ def _install(signum: int) -> _Deferral | None:
     if not callable(present):  # ignored, or handled by something that is not Python
         return None
     deferral = _Deferral(signum, loop, present)
-    _signal.signal(signum, deferral)
+    signal.signal(signum, deferral)
     return deferral
 
 
 def _uninstall(deferral: _Deferral) -> None:
-    is_in_place = _signal.getsignal(deferral.signum) is deferral
+    is_in_place = signal.getsignal(deferral.signum) is deferral
     if is_in_place and threading.current_thread() is threading.main_thread():
-        _signal.signal(deferral.signum, _still_wanted(deferral.previous))
+        signal.signal(deferral.signum, _still_wanted(deferral.previous))
 
 
 def _still_wanted(handler: Handler) -> Handler:
