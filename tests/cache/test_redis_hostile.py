@@ -199,7 +199,7 @@ def test_what_is_more_than_is_read_at_once_is_read_in_parts(redis_url: str, monk
 
 
 def test_many_entries_are_stored_in_pieces(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lm_deluge.cache.stores.redis.store._BYTES_AT_ONCE", 1_000)
+    monkeypatch.setattr("lm_deluge.cache.stores.redis.limits._BYTES_AT_ONCE", 1_000)
     with contextlib.closing(RedisStore(redis_url)) as store:
         store.put_many([entry(number, b"v" * 300) for number in range(20)])
         assert store.get_many([key_of(number) for number in range(20)]) == [b"v" * 300] * 20

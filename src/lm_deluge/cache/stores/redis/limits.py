@@ -6,11 +6,17 @@ budget, from the first byte sent to the last one read; ``wire`` keeps them.
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 
-__all__ = ["Exchange", "current_exchange", "exchange"]
+from lm_deluge.cache.entry import Entry
 
+__all__ = ["AT_ONCE", "Exchange", "current_exchange", "exchange", "pieces"]
+
+AT_ONCE = 500
+"""Keys or entries in one exchange at most."""
+
+_BYTES_AT_ONCE = 8 * 1024 * 1024
 _SECONDS = 10.0
 _BYTES = 256 * 1024 * 1024
 _ELEMENTS = 1_000_000
@@ -57,3 +63,17 @@ def exchange() -> Iterator[None]:
 def current_exchange() -> Exchange:
     """The limits of the current exchange."""
     return _current.get() or Exchange(time.monotonic() + _SECONDS)
+
+
+def pieces(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Entries in pieces that can be sent in the time of one exchange."""
+    some: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if some and (size + entry.size > _BYTES_AT_ONCE or len(some) == AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(entry)
+        size += entry.size
+    if some:
+        yield some

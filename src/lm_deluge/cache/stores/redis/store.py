@@ -25,7 +25,7 @@ from lm_deluge.cache.runs import Run
 from lm_deluge.cache.stores._candidates import MOST, in_order
 from lm_deluge.cache.stores.redis.address import Address
 from lm_deluge.cache.stores.redis.client import Command, RedisClient
-from lm_deluge.cache.stores.redis.limits import exchange
+from lm_deluge.cache.stores.redis.limits import AT_ONCE, exchange, pieces
 from lm_deluge.cache.stores.redis.newest import NOTE_AGAIN, note, note_commands, noted
 from lm_deluge.cache.stores.redis.scripts import ACQUIRE, QUARANTINE, RELEASE, RENEW
 from lm_deluge.cache.stores.redis.values import (
@@ -47,8 +47,6 @@ __all__ = ["RedisStore"]
 
 _FORMAT = 1
 # A server runs one command at a time, so none may take long; and an exchange has an end.
-_AT_ONCE = 500  # keys
-_BYTES_AT_ONCE = 8 * 1024 * 1024
 _PARTS = (b"value", b"request", b"facts")  # of an entry
 _SOON_MS = 60_000  # a blob with less time left is sent again: it could expire before its entry arrives
 _FOR_EVER = -1  # PTTL of a key that does not expire
@@ -156,7 +154,7 @@ class RedisStore:
         """
         keys_of: dict[bytes, dict[bytes, float]] = {conversation: {} for conversation in gone}
         beginning = next(iter(gone)) if len(gone) == 1 else b""
-        for keys in self._scan(b"value", _AT_ONCE, beginning):
+        for keys in self._scan(b"value", AT_ONCE, beginning):
             wanted = [key for key in keys if conversation_of(key) in gone and conversation_of(key) != key]
             for key, about in self._about(wanted).items():
                 keys_of[conversation_of(key)][key] = about.facts.created
@@ -170,7 +168,7 @@ class RedisStore:
         return given
 
     def put_many(self, entries: Sequence[Entry]) -> None:
-        for some in _pieces(entries):
+        for some in pieces(entries):
             commands = self._blob_commands(some)
             for entry in some:
                 facts = encode(About(entry.namespace, entry.facts, entry.refers, entry.expires))
@@ -233,33 +231,33 @@ class RedisStore:
     def delete_many(self, keys: Sequence[bytes]) -> int:
         """Remove entries; how many there were. Their blobs stay."""
         deleted = 0
-        for some in batched(keys, _AT_ONCE):
+        for some in batched(keys, AT_ONCE):
             commands: list[Command] = [("DEL", *[self._name(kind, key) for key in some]) for kind in _PARTS]
             gone = self._used.all_or_none(commands)[0]
             deleted += gone if isinstance(gone, int) else 0
         return deleted
 
     def quarantined(self) -> Iterator[Quarantined]:
-        for packed in self._used.list_pieces(self._prefix + b"aside", _AT_ONCE):
+        for packed in self._used.list_pieces(self._prefix + b"aside", AT_ONCE):
             yield from filter(None, (decode(QUARANTINED, one) for one in packed))
 
     def delete_quarantined(self, keys: Sequence[bytes]) -> int:
         """Remove what was quarantined under some keys; how much there was. Its blobs stay."""
         unwanted, name = set(keys), self._prefix + b"aside"
         removals: list[Command] = []
-        for packed in self._used.list_pieces(name, _AT_ONCE):
+        for packed in self._used.list_pieces(name, AT_ONCE):
             for one in packed:
                 quarantined = decode(QUARANTINED, one)
                 if quarantined is not None and quarantined.key in unwanted:
                     removals.append(("LREM", name, 1, one))  # by its bytes, because positions change
-        return sum(sum(self._used.numbers(some)) for some in batched(removals, _AT_ONCE))
+        return sum(sum(self._used.numbers(some)) for some in batched(removals, AT_ONCE))
 
     def usage(self) -> Mapping[str, int]:
         """As the protocol says; ``bytes`` are those of values, requests, facts and blobs in the server's memory."""
         count = dict.fromkeys((*_PARTS, b"blob"), 0)
         size = 0
         for kind in count:
-            for keys in self._scan(kind, _AT_ONCE):
+            for keys in self._scan(kind, AT_ONCE):
                 count[kind] += len(keys)
                 size += sum(self._used.numbers([("STRLEN", self._name(kind, key)) for key in keys]))
         quarantined = self._used.list_length(self._prefix + b"aside")
@@ -273,14 +271,14 @@ class RedisStore:
 
     def verify(self) -> Iterator[str]:
         needed: set[bytes] = set()
-        for keys in self._scan(b"facts", _AT_ONCE):
+        for keys in self._scan(b"facts", AT_ONCE):
             for key, packed in zip(keys, self._get(b"facts", keys), strict=True):
                 about = decode(ABOUT, packed)
                 if about is not None:
                     needed.update(about.refers)
                 elif packed is not None:
                     yield f"the facts of {key.hex()[:16]}… do not decode"
-        for names in self._scan(b"blob", _AT_ONCE):
+        for names in self._scan(b"blob", AT_ONCE):
             for name, packed in zip(names, self._get(b"blob", names), strict=True):
                 blob = unpack_blob(packed)
                 if blob is not None and hashlib.sha256(blob.data).digest() == name:
@@ -307,13 +305,13 @@ class RedisStore:
         return self._on_leases(RENEW, keys, holder, seconds)
 
     def release(self, keys: Sequence[bytes], holder: bytes) -> None:
-        for some in batched(keys, _AT_ONCE):
+        for some in batched(keys, AT_ONCE):
             self._used.run(RELEASE, [self._name(b"lease", key) for key in some], [holder])
 
     def _on_leases(self, script: str, keys: Sequence[bytes], holder: bytes, seconds: float) -> list[bool]:
         done: list[bool] = []
         arguments = [holder, max(1, round(seconds * 1000))]
-        for some in batched(keys, _AT_ONCE):
+        for some in batched(keys, AT_ONCE):
             done.extend(self._used.flags(script, [self._name(b"lease", key) for key in some], arguments))
         return done
 
@@ -354,7 +352,7 @@ class RedisStore:
     def _left(self, names: Sequence[bytes]) -> list[int | None]:
         """How many milliseconds each blob has left: None for no end, less than 0 if it is not there."""
         left: list[int] = []
-        for some in batched(names, _AT_ONCE):
+        for some in batched(names, AT_ONCE):
             left.extend(self._used.numbers([("PTTL", self._name(b"blob", name)) for name in some]))
         return [None if one == _FOR_EVER else one for one in left]
 
@@ -375,7 +373,7 @@ class RedisStore:
 
     def _get_named(self, names: Sequence[bytes]) -> list[bytes | None]:
         found: list[bytes | None] = []
-        for some in batched(names, _AT_ONCE):
+        for some in batched(names, AT_ONCE):
             with exchange():
                 found.extend(self._used.get_many(some))
         return found
@@ -388,20 +386,6 @@ class RedisStore:
         if self._closed:
             raise CacheError(f"The cache in {self.location} is closed. Make a new one to go on.")
         return self._client
-
-
-def _pieces(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Entries in pieces that can be sent in the time of one exchange."""
-    some: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if some and (size + entry.size > _BYTES_AT_ONCE or len(some) == _AT_ONCE):
-            yield some
-            some, size = [], 0
-        some.append(entry)
-        size += entry.size
-    if some:
-        yield some
 
 
 def _literally(name: bytes) -> bytes:
