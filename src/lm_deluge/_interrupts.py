@@ -166,6 +166,9 @@ def put_off() -> Iterator[None]:
         yield
     finally:
         for number, handler in handlers.items():
+            while isinstance(handler, _Deferral) and not handler.count:  # its runs have ended meanwhile
+                handler = _still_wanted(handler.previous)
+            handlers[number] = handler
             signal.signal(number, handler)
         for number, _ in pending:
             handlers[number](number, None)
