@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,33 @@ def test_a_lease_that_comes_for_a_cancelled_waiter_is_given_back():
             await asyncio.sleep(0.01)
 
     asyncio.run(main())
+
+
+def test_a_client_that_is_closed_has_not_failed_for_others(emulator, make_client, tmp_path):
+    """Its call in flight ends in an error, and one of those who waited for it asks, not all of them."""
+    clients = [make_client(cache=SqliteCache(tmp_path / "c.db"), single_flight=True) for _ in range(4)]
+    gate = emulator.hold()
+
+    def ask(client):
+        return pool.submit(client.process_prompts_sync, ["q"], show_progress=False)
+
+    def wait_for_calls(count):
+        until = time.monotonic() + 30
+        while emulator.calls < count and time.monotonic() < until:
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(4) as pool:
+        first = ask(clients[0])
+        wait_for_calls(1)
+        others = [ask(client) for client in clients[1:]]
+        time.sleep(0.2)
+        clients[0].close()
+        assert first.result()[0].is_error
+        wait_for_calls(2)
+        time.sleep(1.5)  # others look again after half a second
+        gate.open()
+        assert not any(other.result()[0].is_error for other in others)
+    assert emulator.calls == 2
 
 
 @pytest.mark.parametrize("passes", range(8))

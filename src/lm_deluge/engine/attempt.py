@@ -116,6 +116,8 @@ class Attempts:
             outcome = await self._attempt(item, target, plan, tokens, may_stream=may_stream)
             if isinstance(outcome, APIResponse):
                 return outcome
+            if self._state.client.closed is not None:
+                raise ClosedError(outcome.message)  # which says nothing of the provider, to others who wait for it
             attempt += 1
             # No answer, or none that can be read: where the stream was at fault, a whole answer may come instead.
             may_stream = may_stream and outcome.status not in (0, HTTPStatus.OK)
