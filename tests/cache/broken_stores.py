@@ -1,6 +1,7 @@
 """Stores that are each wrong in one way, so that the conformance suite can show that it sees it."""
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,6 +62,20 @@ class EndsValuesAtZero(MemoryStore):
 class CutsLargeValues(MemoryStore):
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [value and value[: 512 * 1024] for value in super().get_many(keys)]
+
+
+class StoresWhatWasChanged(MemoryStore):
+    def put_if_unchanged(self, entries: Sequence[Entry], found: Sequence[bytes | None]) -> list[bool]:
+        self.put_many(entries)
+        return [True] * len(entries)
+
+
+class LooksBeforeItStores(MemoryStore):
+    def put_if_unchanged(self, entries: Sequence[Entry], found: Sequence[bytes | None]) -> list[bool]:
+        same = [now == value for now, value in zip(self.get_many([one.key for one in entries]), found, strict=True)]
+        time.sleep(0.01)
+        self.put_many([entry for entry, is_same in zip(entries, same, strict=True) if is_same])
+        return same
 
 
 class DeletesNothing(MemoryStore):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from lm_deluge.cache.stores import ConditionalStore, ScanStore
 from lm_deluge.errors import CacheError
 from lm_deluge.testing._expect import expect, in_threads
 from lm_deluge.testing._store_checks import Checks, entry, key_of
@@ -135,6 +136,37 @@ class BasicChecks(Checks):
             expect(store.quarantine(key_of("b"), b"bad", "test"), False, "quarantining twice")
             store.put_many([entry("b", b"better")])
             expect(store.get_many([key_of("b")]), [b"better"], "an entry stored again after it was quarantined")
+
+    def test_what_others_stored_since_a_lookup_stays(self, tmp_path: Path) -> None:
+        with self.capable(tmp_path, ConditionalStore) as (store, conditional):
+            expect(conditional.put_if_unchanged([], []), [], "storing nothing if unchanged")
+            store.put_many([entry("a", b"1"), entry("b", b"2")])
+            given = [entry("a", b"3"), entry("b", b"4"), entry("c", b"5"), entry("d", b"6")]
+            done = conditional.put_if_unchanged(given, [b"1", b"1", None, b"1"])
+            expect(done, [True, False, True, False], "of four entries, those that were stored because nothing changed")
+            found = store.get_many([one.key for one in given])
+            expect(found, [b"3", b"2", b"5", None], "four entries, two of them stored because nothing changed")
+            expect(conditional.put_if_unchanged(given[2:3], [None]), [False], "storing what is there already")
+            store.delete(key_of("a"))
+            expect(conditional.put_if_unchanged(given[:1], [b"3"]), [False], "storing over what was deleted meanwhile")
+            given = [entry(name, b"n") for name in range(_MANY)]
+            expect(conditional.put_if_unchanged(given, [None] * _MANY), [True] * _MANY, "many stored if unchanged")
+            if isinstance(store, ScanStore):
+                (whole,) = store.read([given[0].key])
+                expect(whole, given[0].as_stored(), "an entry that was stored because nothing changed, read whole")
+
+    def test_of_many_threads_one_stores_if_unchanged(self, tmp_path: Path) -> None:
+        with self.capable(tmp_path, ConditionalStore) as (store, conditional):
+            before: bytes | None = None
+            for round_ in range(10):
+                tries = [entry("a", b"%d of round %d" % (thread, round_)) for thread in range(6)]
+                done = in_threads(
+                    [lambda one=one, old=before: conditional.put_if_unchanged([one], [old]) for one in tries]  # type: ignore[misc]
+                )
+                winners = [one.value for one, stored in zip(tries, done, strict=True) if stored == [True]]
+                expect(len(winners), 1, "how many of six threads stored an entry if it was unchanged")
+                expect(store.get_many([key_of("a")]), winners, "what is there after one of six threads stored it")
+                before = winners[0]
 
     def test_closing(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)

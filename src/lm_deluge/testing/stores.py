@@ -24,8 +24,8 @@ class StoreConformance(BasicChecks, ConversationChecks, LeaseChecks, ScanChecks,
                 return MyStore(path / "data")
 
     ``make`` opens a store over the data of a directory. What a store can do besides storing is seen from its methods:
-    the checks of ``ConversationStore``, ``LeaseStore``, ``ScanStore``, ``BoundedStore`` and ``JournalStore`` run for
-    those that are one and are skipped for others.
+    the checks of ``ConditionalStore``, ``ConversationStore``, ``LeaseStore``, ``ScanStore``, ``BoundedStore`` and
+    ``JournalStore`` run for those that are one and are skipped for others.
 
     ``opening(path)`` may return Python code that opens the same data in another process and binds ``store``, such as
     ``f"from my_package import MyStore; store = MyStore({str(path / 'data')!r})"``. Without it the store is tested in

@@ -16,6 +16,7 @@ from lm_deluge.cache.runs import Run
 __all__ = [
     "AwaitableStore",
     "BoundedStore",
+    "ConditionalStore",
     "ConversationStore",
     "JournalStore",
     "LeaseStore",
@@ -76,6 +77,25 @@ class Store(Protocol):
     @property
     def location(self) -> str:
         """Where the entries are, for messages: a path, for example. Never holds a credential."""
+        ...
+
+
+@runtime_checkable
+class ConditionalStore(Protocol):
+    """A store that can store an entry only if its key has not changed since it was looked up."""
+
+    def put_if_unchanged(self, entries: Sequence[Entry], found: Sequence[bytes | None]) -> list[bool]:
+        """``put_many`` of the entries under whose keys is still what was found there; for each, whether it was stored.
+
+        Comparison and storing are one step: no other program's write comes between them.
+
+        Args:
+            entries: with different keys.
+            found: what ``get_many`` gave for each of their keys.
+
+        Raises:
+            CacheFileError: as in ``put_many``.
+        """
         ...
 
 

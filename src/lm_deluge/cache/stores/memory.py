@@ -5,6 +5,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from typing import ClassVar
 
 import msgspec
@@ -65,17 +66,25 @@ class MemoryStore:
         return {key: self._entries[key].stored.facts.created for key in keys}
 
     def put_many(self, entries: Sequence[Entry]) -> None:
-        with self._turn.get():
-            values = self._opened()
-            for entry in entries:
-                self._blobs.hold(entry.refers, entry.blobs)
-                self._drop(entry.key)
-                stored = entry.as_stored()
-                self._entries[entry.key] = _Kept(stored, entry.refers)
-                self._bytes += stored.size
-                self._conversations.setdefault(conversation_of(entry.key), set()).add(entry.key)
-                values[entry.key] = entry.value
-            self._shrink()
+        with self._used() as values:
+            self._put(values, entries)
+
+    def put_if_unchanged(self, entries: Sequence[Entry], found: Sequence[bytes | None]) -> list[bool]:
+        with self._used() as values:
+            same = [values.get(entry.key) == value for entry, value in zip(entries, found, strict=True)]
+            self._put(values, compress(entries, same))
+            return same
+
+    def _put(self, values: dict[bytes, bytes], entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self._blobs.hold(entry.refers, entry.blobs)
+            self._drop(entry.key)
+            stored = entry.as_stored()
+            self._entries[entry.key] = _Kept(stored, entry.refers)
+            self._bytes += stored.size
+            self._conversations.setdefault(conversation_of(entry.key), set()).add(entry.key)
+            values[entry.key] = entry.value
+        self._shrink()
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         with self._turn.get():

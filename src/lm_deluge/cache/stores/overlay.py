@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
-from lm_deluge.cache.entry import Quarantined, Stored
+from lm_deluge.cache.entry import Entry, Quarantined, Stored
 from lm_deluge.cache.stores._candidates import MOST
 from lm_deluge.cache.stores.sqlite import SqliteStore
 from lm_deluge.errors import ConfigError
@@ -68,6 +68,14 @@ class OverlayStore:
             _over(some, [one for one in others if one[0] not in hidden], preferred)
             for some, others, preferred in zip(above, below, own, strict=True)
         ]
+
+    def put_if_unchanged(self, entries: Sequence[Entry], found: Sequence[bytes | None]) -> list[bool]:
+        keys = [entry.key for entry in entries]
+        own, shown = self._own.get_many(keys), self.get_many(keys)
+        # Where an entry of the base was found, there is none in the own file.
+        of_base = [mine is None and now == value for mine, now, value in zip(own, shown, found, strict=True)]
+        wanted = [None if is_there else value for is_there, value in zip(of_base, found, strict=True)]
+        return self._own.put_if_unchanged(entries, wanted)
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         # Rejecting an answer is not meant to bring back an older one of the base.

@@ -18,8 +18,8 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -174,14 +174,13 @@ class LevelDBStore:
 
     def put_many(self, entries: Sequence[Entry]) -> None:
         with self._written() as (db, batch):
-            links = Links(db, batch)
-            for entry in {entry.key: entry for entry in entries}.values():
-                about = About(entry.namespace, entry.facts, entry.expires)
-                batch.put(ENTRY + entry.key, entry.value)
-                batch.put(REQUEST + entry.key, entry.request)
-                batch.put(FACTS + entry.key, encode(about))
-                links.replace(entry.key, entry.refers, entry.blobs)
-            links.remove_orphans()
+            self._put(db, batch, entries)
+
+    def put_if_unchanged(self, entries: Sequence[Entry], found: Sequence[bytes | None]) -> list[bool]:
+        with self._written() as (db, batch):
+            same = [self._reader.value(entry.key) == value for entry, value in zip(entries, found, strict=True)]
+            self._put(db, batch, compress(entries, same))
+            return same
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         with self._written() as (db, batch):
@@ -315,6 +314,16 @@ class LevelDBStore:
         yield from sorted(found, key=lambda run: run.started, reverse=True)
 
     # Reading and writing
+
+    def _put(self, db: Any, batch: Any, entries: Iterable[Entry]) -> None:
+        links = Links(db, batch)
+        for entry in {entry.key: entry for entry in entries}.values():
+            about = About(entry.namespace, entry.facts, entry.expires)
+            batch.put(ENTRY + entry.key, entry.value)
+            batch.put(REQUEST + entry.key, entry.request)
+            batch.put(FACTS + entry.key, encode(about))
+            links.replace(entry.key, entry.refers, entry.blobs)
+        links.remove_orphans()
 
     def _remove(self, key: bytes, batch: Any, links: Links) -> None:
         for prefix in (ENTRY, REQUEST, FACTS):

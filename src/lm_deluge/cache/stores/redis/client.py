@@ -162,7 +162,11 @@ class RedisClient:
 
     def flags(self, script: str, names: Sequence[bytes], arguments: Sequence[object]) -> list[bool]:
         """The result of a script that says yes or no for each name."""
-        return [self._number(one) != 0 for one in self._list(self.run(script, names, arguments), len(names))]
+        return self.flags_in(self.run(script, names, arguments), len(names))
+
+    def flags_in(self, reply: Any, count: int) -> list[bool]:
+        """The reply of a script that says yes or no, checked."""
+        return [self._number(one) != 0 for one in self._list(reply, count)]
 
     def all_or_none(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands in one step: all of them or none."""

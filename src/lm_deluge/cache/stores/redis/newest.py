@@ -14,15 +14,14 @@ from lm_deluge.cache.stores.redis.client import Command
 from lm_deluge.cache.stores.redis.values import milliseconds
 from lm_deluge.canonical import KEY_SIZES, conversation_of
 
-__all__ = ["NOTE_AGAIN", "note", "note_commands", "noted"]
+__all__ = ["NOTE_AGAIN", "NOTE_ONE", "note", "note_commands", "noted"]
 
 _NOTE = struct.Struct(f"<d{max(KEY_SIZES)}s")
 
 # Notes last as long as the entry that lasts longest.
-NOTE = f"""
+NOTE_ONE = f"""
 local size, most = {_NOTE.size}, {MOST}
-for i, place in ipairs(KEYS) do
-    local fresh, last = ARGV[2 * i - 1], ARGV[2 * i]
+local function note(place, fresh, last)
     local before = redis.call('TYPE', place)['ok'] == 'string' and redis.call('GET', place) or ''
     local notes, created = {{}}, struct.unpack('<d', fresh)
     for at = 1, #before, size do
@@ -46,8 +45,18 @@ for i, place in ipairs(KEYS) do
         end
     end
 end
+"""
+"""What notes an entry, for scripts."""
+
+NOTE = (
+    NOTE_ONE
+    + """
+for i, place in ipairs(KEYS) do
+    note(place, ARGV[2 * i - 1], ARGV[2 * i])
+end
 return #KEYS
 """
+)
 """A script that notes entries. It takes the names, and for each a note, and when the entry expires in milliseconds, or
 nothing."""
 

@@ -28,8 +28,10 @@ from lm_deluge.cache.stores.redis.client import Command, RedisClient
 from lm_deluge.cache.stores.redis.limits import AT_ONCE, exchange, pieces
 from lm_deluge.cache.stores.redis.newest import NOTE_AGAIN, note, note_commands, noted
 from lm_deluge.cache.stores.redis.scripts import ACQUIRE, QUARANTINE, RELEASE, RENEW
+from lm_deluge.cache.stores.redis.unchanged import put_command
 from lm_deluge.cache.stores.redis.values import (
     ABOUT,
+    PARTS,
     QUARANTINED,
     RUN,
     About,
@@ -37,6 +39,7 @@ from lm_deluge.cache.stores.redis.values import (
     encode,
     milliseconds,
     pack_blob,
+    parts,
     unpack_blob,
     until,
 )
@@ -46,8 +49,6 @@ from lm_deluge.errors import CacheError, CacheFileError, CacheVersionError
 __all__ = ["RedisStore"]
 
 _FORMAT = 1
-# A server runs one command at a time, so none may take long; and an exchange has an end.
-_PARTS = (b"value", b"request", b"facts")  # of an entry
 _SOON_MS = 60_000  # a blob with less time left is sent again: it could expire before its entry arrives
 _FOR_EVER = -1  # PTTL of a key that does not expire
 
@@ -171,20 +172,25 @@ class RedisStore:
         for some in pieces(entries):
             commands = self._blob_commands(some)
             for entry in some:
-                facts = encode(About(entry.namespace, entry.facts, entry.refers, entry.expires))
-                for kind, content in zip(_PARTS, (entry.value, entry.request, facts), strict=True):
+                for kind, content in zip(PARTS, parts(entry), strict=True):
                     commands.append(("SET", self._name(kind, entry.key), content, *until(entry.expires)))
-            commands += note_commands(some, lambda key: self._name(b"newest", key))
-            self._used.all_or_none(commands)
+            notes = note_commands(some, lambda key: self._name(b"newest", key))
+            self._used.all_or_none([*commands, *notes])
+
+    def put_if_unchanged(self, entries: Sequence[Entry], found: Sequence[bytes | None]) -> list[bool]:
+        stored: list[bool] = []
+        for some in pieces(entries):
+            commands = [*self._blob_commands(some), put_command(some, found[len(stored) :], self._name)]
+            stored += self._used.flags_in(self._used.all_or_none(commands)[-1], len(some))
+        return stored
 
     def quarantine(self, key: bytes, value: object, reason: str) -> bool:
         if not isinstance(value, bytes):
             return False
-        names = [self._name(kind, key) for kind in _PARTS]
+        names = [self._name(kind, key) for kind in PARTS]
         (request,) = self._used.get_many(names[1:2])
         quarantined = Quarantined(key=key, when=time.time(), reason=reason, value=value, request=request or b"")
-        moved = self._used.run(QUARANTINE, [*names, self._prefix + b"aside"], [value, encode(quarantined)])
-        return bool(moved == 1)
+        return bool(self._used.run(QUARANTINE, [*names, self._prefix + b"aside"], [value, encode(quarantined)]) == 1)
 
     def delete(self, key: bytes) -> bool:
         return self.delete_many([key]) > 0
@@ -232,7 +238,7 @@ class RedisStore:
         """Remove entries; how many there were. Their blobs stay."""
         deleted = 0
         for some in batched(keys, AT_ONCE):
-            commands: list[Command] = [("DEL", *[self._name(kind, key) for key in some]) for kind in _PARTS]
+            commands: list[Command] = [("DEL", *[self._name(kind, key) for key in some]) for kind in PARTS]
             gone = self._used.all_or_none(commands)[0]
             deleted += gone if isinstance(gone, int) else 0
         return deleted
@@ -254,7 +260,7 @@ class RedisStore:
 
     def usage(self) -> Mapping[str, int]:
         """As the protocol says; ``bytes`` are those of values, requests, facts and blobs in the server's memory."""
-        count = dict.fromkeys((*_PARTS, b"blob"), 0)
+        count = dict.fromkeys((*PARTS, b"blob"), 0)
         size = 0
         for kind in count:
             for keys in self._scan(kind, AT_ONCE):

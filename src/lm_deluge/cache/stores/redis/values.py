@@ -5,12 +5,13 @@ from typing import TypeVar
 import msgspec
 
 from lm_deluge.cache.codec import compress, decompress
-from lm_deluge.cache.entry import Blob, Facts, Quarantined, Stored
+from lm_deluge.cache.entry import Blob, Entry, Facts, Quarantined, Stored
 from lm_deluge.cache.runs import Run
 from lm_deluge.errors import DamagedEntryError
 
 __all__ = [
     "ABOUT",
+    "PARTS",
     "QUARANTINED",
     "RUN",
     "About",
@@ -18,9 +19,13 @@ __all__ = [
     "encode",
     "milliseconds",
     "pack_blob",
+    "parts",
     "unpack_blob",
     "until",
 ]
+
+PARTS = (b"value", b"request", b"facts")
+"""The kinds of names that an entry has."""
 
 T = TypeVar("T")
 _LAST_MS = 2**62
@@ -54,6 +59,11 @@ ABOUT = msgspec.msgpack.Decoder(About)
 _packed_decoder = msgspec.msgpack.Decoder(_Packed)
 QUARANTINED = msgspec.msgpack.Decoder(Quarantined)
 RUN = msgspec.msgpack.Decoder(Run)
+
+
+def parts(entry: Entry) -> tuple[bytes, bytes, bytes]:
+    """What is kept of an entry under its names, in the order of ``PARTS``."""
+    return entry.value, entry.request, encode(About(entry.namespace, entry.facts, entry.refers, entry.expires))
 
 
 def pack_blob(blob: Blob) -> bytes:

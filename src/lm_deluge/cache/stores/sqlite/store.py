@@ -89,10 +89,7 @@ class SqliteStore:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         with self._database.reading() as reader:
-            found, unreadable = select_by_key(reader, "SELECT key, response FROM entries WHERE key IN", keys)
-        values: dict[bytes, Any] = dict(found)
-        values.update(dict.fromkeys(unreadable, _UNREADABLE))
-        return [values.get(key) for key in keys]
+            return _values(reader, keys)
 
     def find_many(
         self, conversations: Sequence[bytes], own: Sequence[Sequence[bytes]]
@@ -101,17 +98,29 @@ class SqliteStore:
             return find(reader, conversations, own)
 
     def put_many(self, entries: Sequence[Entry]) -> None:
-        last = {entry.key: entry for entry in entries}
-        blobs = {digest: blob for entry in last.values() for digest, blob in entry.blobs.items()}
+        self._put({entry.key: entry for entry in entries})
+
+    def put_if_unchanged(self, entries: Sequence[Entry], found: Sequence[bytes | None]) -> list[bool]:
+        wanted = {entry.key: entry for entry in entries}
+        self._put(wanted, dict(zip(wanted, found, strict=True)))
+        return [entry.key in wanted for entry in entries]
+
+    def _put(self, wanted: dict[bytes, Entry], found: Mapping[bytes, bytes | None] | None = None) -> None:
+        """Store entries. With ``found``, those under whose keys is something else by now are taken out instead."""
+        blobs = {digest: blob for entry in wanted.values() for digest, blob in entry.blobs.items()}
         packed = self._packed(blobs)
         with self._database.transaction() as writer:
-            rows.put(writer, last.values(), packed)
+            if found is not None:
+                for key, value in zip(found, _values(writer, list(found)), strict=True):
+                    if value != found[key]:
+                        del wanted[key]
+            rows.put(writer, wanted.values(), packed)
         if len(self._seen) > _SEEN_HELD:
             self._seen.clear()
         self._seen.update(blobs)
         self._touches.write_some()
         if self._max_bytes is not None:
-            self._keep_below(self._max_bytes, list(last))
+            self._keep_below(self._max_bytes, list(wanted))
 
     def quarantine(self, key: bytes, value: object, reason: str, *, hide: bool = False) -> bool:
         """As the protocol says; with ``hide``, an entry of a base under the same key is not served any more either."""
@@ -325,3 +334,10 @@ class SqliteStore:
         self._touches.write()
         evict(self._database.transaction, max_bytes, new)
         shrink(self._database.transaction)
+
+
+def _values(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[bytes | None]:
+    found, unreadable = select_by_key(connection, "SELECT key, response FROM entries WHERE key IN", keys)
+    values: dict[bytes, Any] = dict(found)
+    values.update(dict.fromkeys(unreadable, _UNREADABLE))
+    return [values.get(key) for key in keys]
