@@ -131,10 +131,10 @@ def test_options_without_meaning_are_refused() -> None:
 
 def test_what_was_stored_stays_when_the_store_fails() -> None:
     class Full(MemoryStore):
-        def put_many(self, entries: Any) -> None:
+        def put_if_unchanged(self, entries: Any, found: Any) -> list[bool]:
             if len(self) >= 256:
                 raise CacheError("the disk is full")
-            super().put_many(entries)
+            return super().put_if_unchanged(entries, found)
 
     lines = bundle(filled(*(entry(prompt(n), answer(n)) for n in range(600))))
     store = Full()

@@ -163,7 +163,7 @@ def test_what_cannot_be_moved_is_left_and_counted(monkeypatch: pytest.MonkeyPatc
     assert "damaged" in str(report)
 
 
-@pytest.mark.parametrize("method", ["put_many", "delete_many"])
+@pytest.mark.parametrize("method", ["put_if_unchanged", "delete_many"])
 @pytest.mark.parametrize("calls", [1, 2, 3])
 def test_an_interruption_loses_nothing_and_doing_it_again_finishes(
     method: str, calls: int, monkeypatch: pytest.MonkeyPatch

@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import compress
 from typing import Any, Literal, get_args
 
 import msgspec
 
 from lm_deluge._printable import shown
+from lm_deluge.cache.admin.puts import put_unchanged
 from lm_deluge.cache.admin.reports import Cut, Left, shortened
-from lm_deluge.cache.codec import Decoded, try_decode
+from lm_deluge.cache.codec import try_decode
 from lm_deluge.cache.entry import Entry
 from lm_deluge.cache.stores import Store
 from lm_deluge.errors import ConfigError
@@ -95,31 +97,46 @@ class Incoming:
             CacheError: the store cannot be asked or written.
         """
         waiting, self._waiting, self._bytes = self._waiting, {}, 0
-        if not waiting:
-            return
-        wanted: list[Entry] = []
-        try:
+        cut: Cut | None = None
+        while waiting:  # again those under whose keys another program has stored something meanwhile
+            wanted: list[_Wanted] = []
             there = self._store.get_many(list(waiting))
-            for (key, (entry, response)), value in zip(waiting.items(), there, strict=True):
-                if self._is_wanted(key, entry, response, value):
-                    wanted.append(entry)
-        finally:
+            try:
+                for (entry, response), value in zip(waiting.values(), there, strict=True):
+                    if (one := self._wanted(entry, response, value)) is not None:
+                        wanted.append(one)
+            except Cut as error:
+                cut = error
+            entries = [one.entry for one in wanted]
+            stored = [True] * len(wanted)
             if wanted and not self._dry_run:
-                self._store.put_many(wanted)
+                stored = put_unchanged(self._store, entries, [one.found for one in wanted])
+            for one in compress(wanted, stored):
+                self._note(one)
+            waiting = {
+                one.key: waiting[one.key] for one, is_stored in zip(entries, stored, strict=True) if not is_stored
+            }
+        if cut is not None:
+            raise cut
 
     def counts(self) -> dict[str, Any]:
         """What came of them, for a report: ``added``, ``identical``, ``conflicts``, ``replaced``, ``dry_run`` and
         ``first_conflicts``."""
         return {**self._counts, "dry_run": self._dry_run, "first_conflicts": tuple(self._first_conflicts)}
 
-    def _is_wanted(self, key: bytes, entry: Entry, response: APIResponse, value: object) -> bool:
-        stored = self._decoded(key, value)
+    def _wanted(self, entry: Entry, response: APIResponse, value: bytes | None) -> "_Wanted | None":
+        """The entry if it is to be stored; else it is counted."""
+        key = entry.key
+        stored = try_decode(key, value)
+        if isinstance(stored, str):
+            # A lookup would be a miss, so the new entry takes its place. The damaged bytes are kept.
+            is_gone = not self._dry_run and self._store.quarantine(key, value, stored)
+            return _Wanted(entry, None if is_gone else value)
         if stored is None:
-            self._counts["added"] += 1
-            return True
+            return _Wanted(entry, value)
         if _pack.encode(stored.response) == _pack.encode(response):
             self._counts["identical"] += 1
-            return False
+            return None
         conflict = Conflict(
             key=key.hex(),
             stored_model=stored.response.model,
@@ -129,20 +146,28 @@ class Incoming:
         )
         if self._on_conflict == "fail":
             raise Cut(f"another answer is stored under the same key: {conflict}")
-        self._counts["conflicts"] += 1
-        if len(self._first_conflicts) < Left.MOST:
-            self._first_conflicts.append(conflict)
-        self._counts["replaced"] += self._on_conflict == "replace"
-        return self._on_conflict == "replace"
-
-    def _decoded(self, key: bytes, value: object) -> Decoded | None:
-        found = try_decode(key, value)
-        if not isinstance(found, str):
-            return found
-        # A lookup would be a miss, so the new entry takes its place. The damaged bytes are kept.
-        if not self._dry_run:
-            self._store.quarantine(key, value, found)
+        wanted = _Wanted(entry, value, conflict)
+        if self._on_conflict == "replace":
+            return wanted
+        self._note(wanted)
         return None
+
+    def _note(self, one: "_Wanted") -> None:
+        if one.conflict is None:
+            self._counts["added"] += 1
+            return
+        self._counts["conflicts"] += 1
+        self._counts["replaced"] += self._on_conflict == "replace"
+        if len(self._first_conflicts) < Left.MOST:
+            self._first_conflicts.append(one.conflict)
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """An entry, what was found under its key, and the conflict if that is another answer."""
+
+    entry: Entry
+    found: bytes | None
+    conflict: Conflict | None = None
 
 
 def told(report: Any) -> str:

@@ -1,7 +1,8 @@
 """New keys for old entries: after a change of the key scheme, or in another namespace, no answer is paid for twice."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import compress
 
 import msgspec
 
@@ -9,6 +10,7 @@ from lm_deluge._printable import shown
 from lm_deluge.cache._batched import batched
 from lm_deluge.cache.admin.archive._recent import remembering
 from lm_deluge.cache.admin.filters import Filter, entries, scannable
+from lm_deluge.cache.admin.puts import put_unchanged
 from lm_deluge.cache.admin.reports import Left, LeftOut, check_namespace, shortened
 from lm_deluge.cache.assembly import entry_of
 from lm_deluge.cache.codec import Decoded, decode, try_decode
@@ -179,43 +181,64 @@ class _Rekey:
         )
 
     def _move(self, moves: Sequence[_Move]) -> None:
-        held = self._held([move.entry.key for move in moves])
-        new: dict[bytes, Entry] = {}
-        old: set[bytes] = set()
-        losers: list[tuple[_Held, str]] = []
-        for move in moves:
-            key, mine = move.entry.key, _Held(move.stored.key, move.stored.value, move.found)
-            self._counts["moved"] += 1
-            rival = held.get(key)
-            if rival is not None and rival.found.response != move.found.response:
-                self._counts["conflicts"] += 1
-                if rival.found.created >= move.entry.facts.created:
-                    losers.append((mine, _reason(key, rival)))
-                    continue
-                losers.append((rival, _reason(key, mine)))
-                old.discard(rival.key)
-                rival = None
-            if rival is None:
-                held[key] = mine
-                new[key] = move.entry
-            old.add(mine.key)
-        if self._dry_run:
-            return
-        for loser, reason in losers:
-            self._store.quarantine(loser.key, loser.value, reason)
-        self._store.put_many(list(new.values()))
-        self._scan.delete_many(list(old))
+        planned: dict[bytes, _Held] = {}  # what a dry run would have stored
+        # The newest first: the others lose to it, and are quarantined as they are.
+        moves = sorted(moves, key=lambda move: move.entry.facts.created, reverse=True)
+        while moves:
+            # One for each new key. The next one then finds what was stored there, by this one or by another program.
+            first = {move.entry.key: move for move in reversed(moves)}
+            stored = self._move_different(first, planned)
+            moves = [move for move in moves if first[move.entry.key] is not move or move.entry.key not in stored]
 
-    def _held(self, keys: Sequence[bytes]) -> dict[bytes, _Held]:
-        """What is under the new keys already."""
+    def _move_different(self, moves: Mapping[bytes, _Move], planned: dict[bytes, _Held]) -> set[bytes]:
+        """Move entries to different keys; those that need not be tried again."""
+        there, held = self._held(list(moves))
+        held |= planned
+        new: dict[bytes, Entry] = {}
+        old: dict[bytes, bytes] = {}
+        done: set[bytes] = set()
+        for key, move in moves.items():
+            mine, rival = _Held(move.stored.key, move.stored.value, move.found), held.get(key)
+            if rival is not None and rival.found.response != move.found.response:
+                if rival.found.created >= move.entry.facts.created:
+                    self._quarantine(mine, _reason(key, rival))
+                    done.add(key)
+                    continue
+                if self._quarantine(rival, _reason(key, mine)):
+                    there[key] = None
+                rival = None
+            old[key] = mine.key
+            if rival is not None:
+                done.add(key)
+            elif self._dry_run:
+                planned[key] = mine
+                done.add(key)
+            else:
+                new[key] = move.entry
+        stored = put_unchanged(self._store, list(new.values()), [there[key] for key in new])
+        done.update(compress(new, stored))
+        self._counts["moved"] += len(done)
+        if not self._dry_run:
+            self._scan.delete_many([old[key] for key in done if key in old])
+        return done
+
+    def _quarantine(self, loser: _Held, reason: str) -> bool:
+        """Quarantine the older one of two answers; whether it was still there."""
+        is_done = self._dry_run or self._store.quarantine(loser.key, loser.value, reason)
+        self._counts["conflicts"] += is_done
+        return is_done
+
+    def _held(self, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes | None], dict[bytes, _Held]]:
+        """What is under the new keys already: as it was found, and what can be decoded."""
+        there = dict(zip(keys, self._store.get_many(keys), strict=True))
         held: dict[bytes, _Held] = {}
-        for key, value in zip(keys, self._store.get_many(keys), strict=True):
+        for key, value in there.items():
             found = try_decode(key, value)
             if value is not None and isinstance(found, Decoded):
                 held[key] = _Held(key, value, found)
-            elif isinstance(found, str) and not self._dry_run:
-                self._store.quarantine(key, value, found)
-        return held
+            elif isinstance(found, str) and not self._dry_run and self._store.quarantine(key, value, found):
+                there[key] = None
+        return there, held
 
 
 def _reason(key: bytes, winner: _Held) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from lm_deluge.cache.admin.filters import scannable
+from lm_deluge.cache.admin.puts import put_unchanged
 from lm_deluge.cache.codec import Decoded, decode
 from lm_deluge.cache.entry import Entry, Quarantined
 from lm_deluge.cache.facts import facts_of
@@ -42,7 +43,8 @@ def restore(store: Store, key: bytes) -> bool:
             found = decode(key, quarantined.value)
         except DamagedEntryError:
             continue
-        store.put_many([_entry(whole, quarantined, found)])
+        if put_unchanged(store, [_entry(whole, quarantined, found)], [None]) != [True]:
+            return False
         if len(kept) == 1:
             whole.delete_quarantined([key])
         return True

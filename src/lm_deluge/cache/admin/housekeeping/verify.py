@@ -7,6 +7,7 @@ import msgspec
 
 from lm_deluge.cache._batched import batched
 from lm_deluge.cache.admin.filters import scannable
+from lm_deluge.cache.admin.puts import put_unchanged
 from lm_deluge.cache.codec import decode
 from lm_deluge.cache.entry import Entry, Stored
 from lm_deluge.cache.facts import corrected, mistaken
@@ -174,7 +175,7 @@ class _Check:
         for keys in batched(self._to_mend, _AT_ONCE):
             found = self._scan.read(keys)  # again, because others may have stored better ones meanwhile
             mended = [entry for stored in found if stored is not None and (entry := self._mended(stored)) is not None]
-            self._store.put_many(mended)
+            put_unchanged(self._store, mended, [entry.value for entry in mended])
             if isinstance(self._store, BoundedStore):
                 for stored in found:
                     if stored is not None and stored.used is not None:
