@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from lm_deluge.cli import options
-from lm_deluge.cli.values import parse_duration, parse_size
+from lm_deluge.cli.values import parse_duration, parse_seconds, parse_size
 
 __all__ = ["run"]
 
@@ -125,7 +125,13 @@ def run(
     ] = None,
     request_timeout: Annotated[
         float | None,
-        options.option("SECONDS", "Seconds for one call, to the last byte.", panel=options.LIMITS, show_default="30"),
+        options.option(
+            "SECONDS",
+            "Seconds for one call, to the last byte.",
+            panel=options.LIMITS,
+            show_default="30",
+            parser=parse_seconds,
+        ),
     ] = None,
     give_up_after: Annotated[
         float | None,
@@ -134,6 +140,7 @@ def run(
             "Seconds without any answer from a model after which the rows that are left get an error at once.",
             panel=options.LIMITS,
             show_default="300",
+            parser=parse_seconds,
         ),
     ] = None,
     run_name: Annotated[

@@ -4,7 +4,7 @@ import re
 
 import typer
 
-__all__ = ["parse_duration", "parse_size"]
+__all__ = ["parse_duration", "parse_seconds", "parse_size"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhdw])", re.IGNORECASE)
@@ -18,6 +18,17 @@ def parse_duration(text: str) -> float:
     seconds = 0.0 if found is None else float(found[1]) * _SECONDS[found[2].lower()]
     if not seconds:
         raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 15m, 12h, 30d or 2w.")
+    return seconds
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds in a plain number above 0; ``inf`` is one."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise typer.BadParameter(f"{text!r} is not a number of seconds above 0.")
     return seconds
 
 
