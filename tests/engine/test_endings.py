@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import pytest
@@ -89,6 +90,39 @@ def test_after_a_run_that_was_left_the_next_one_waits_for_no_lease(emulator, mak
     began = time.monotonic()
     client.process_prompts_sync(prompts, show_progress=False)
     assert time.monotonic() - began < 60  # a lease that nobody gave back would last for two minutes
+
+
+def test_the_lease_of_an_answer_that_has_come_outlasts_its_loop(emulator, make_client, tmp_path, monkeypatch):
+    """Until it is stored. Who had the lease before would ask again."""
+    monkeypatch.setitem(LeaseKeeper.__init__.__kwdefaults__, "seconds", 0.3)
+    cache, writes = SqliteCache(tmp_path / "c.db"), threading.Event()
+    put_many = cache.backend.put_many
+
+    def put_when_told(entries):
+        writes.wait(30)
+        put_many(entries)
+
+    monkeypatch.setattr(cache.backend, "put_many", put_when_told)
+    client = make_client(cache=cache, single_flight=True)
+    arrived = watch(client)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(client.process_prompts_async(["q"], show_progress=False))
+
+    async def until_it_comes():
+        while not arrived:
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(until_it_comes())
+    time.sleep(1)  # three lives of a lease that is not renewed, with a loop that does not run
+    other = make_client(cache=SqliteCache(tmp_path / "c.db"), single_flight=True)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(other.process_prompts_sync, ["q"], show_progress=False)
+        time.sleep(1)
+        writes.set()
+        assert asked.result()[0].local_cache_hit
+    assert emulator.calls == 1
+    loop.run_until_complete(task)
+    loop.close()
 
 
 def test_tasks_that_nobody_waits_for_are_stored(emulator, make_client, tmp_path):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from lm_deluge import _overdue as overdue
 from lm_deluge._exit import at_exit
 from lm_deluge._per_process import PerProcess
 from lm_deluge._threads import carried, start_daemon
@@ -161,7 +162,11 @@ class LeaseKeeper:
                     state.running = False
                     return
                 state.talking = True
-                due = self._due(state) if self._until_renewal(state) <= 0 else []
+                is_due = self._until_renewal(state) <= 0
+            if is_due:
+                overdue.settle_abandoned()  # so that leases of answers that are there are not given back
+            with state.changed:
+                due = self._due(state) if is_due else []
                 wanted, state.wanted = state.wanted, []
                 returned, state.returned = state.returned, []
             if due:

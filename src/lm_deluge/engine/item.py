@@ -18,8 +18,12 @@ class Arrived(Protocol):
     """An answer that has come, as those see it who wait for it.
 
     Attributes:
+        is_settled: whether it was read, and handed to the cache.
         response: what was made of it; None until then, and if it is a failure.
     """
+
+    @property
+    def is_settled(self) -> bool: ...
 
     @property
     def response(self) -> APIResponse | None: ...
@@ -42,6 +46,7 @@ class Item(msgspec.Struct, eq=False):
         sent: when its request was sent, on the same clock.
         waited: whether it has waited for another to write its prefix.
         arrival: its answer, once that has come.
+        on_answer: called once it has a response that was handed to the cache. In any thread.
         is_sent: whether its request is in flight.
         admitted: whether its answer was good enough to be served again.
     """
@@ -55,6 +60,7 @@ class Item(msgspec.Struct, eq=False):
     sent: float = 0.0
     waited: bool = False
     arrival: Arrived | None = None
+    on_answer: Callable[[], None] | None = None
     is_sent: bool = False
     admitted: bool = False
 

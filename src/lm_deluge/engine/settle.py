@@ -298,6 +298,8 @@ class Arrival:
             self._price(reply, look_up.result())
         self.write = settler.store(self, self.response, is_first=True)
         settler.counters.add_answer(self.response, provider=model.service.name)
+        if self.item.on_answer is not None:
+            self.item.on_answer()
         return reply
 
     def _price(self, reply: Reply, rates: Rates | None) -> None:

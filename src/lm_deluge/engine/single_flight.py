@@ -173,6 +173,17 @@ class SingleFlight:
             self._local.waited_too_long(self._patience)
             return await ask(item)
         holds = True
+        keeps = False
+
+        def keep() -> None:
+            # In any thread: the event loop may be over by now. The lease is kept until the answer is stored.
+            nonlocal keeps
+            if holds and item.admitted and item.arrival is not None:
+                keeps = True
+                keeper.answered(key)
+                item.arrival.when_stored(lambda: keeper.release(key))
+
+        item.on_answer = keep
         try:
             # Between the first look and the lease another may have asked, and stored what it got; or its loop has ended
             # before it could.
@@ -190,11 +201,11 @@ class SingleFlight:
                 await self._note_failure(keeper, key)
             return response
         finally:
-            if holds and item.arrival is not None:
-                keeper.answered(key)
-                item.arrival.when_stored(lambda: keeper.release(key))
-            elif holds:
-                keeper.release(key)
+            # An answer that has come and was not settled, because the loop has ended, is settled by a thread.
+            if item.arrival is None or item.arrival.is_settled:
+                item.on_answer = None
+                if holds and not keeps:
+                    keeper.release(key)
             if keeper.trouble is not None:
                 self._local.failed("a lease of single flight could not be renewed", keeper.trouble)
                 keeper.trouble = None
