@@ -199,7 +199,7 @@ def test_the_parameters_of_a_run_are_compared(deluge: Deluge, file: Place, write
     [
         ([], "Give either a file of prompts or --prompt TEXT."),
         (["prompts.jsonl", "-p", "a"], "Give either a file of prompts or --prompt TEXT."),
-        (["-p", "a", "--scope", "request"], "With --scope request, model and parameters matter too"),
+        (["-p", "a", "--scope", "request"], "model and parameters matter too: give --model"),
         (["-p", "a", "--temperature", "1"], "say something together with --model only."),
         (["-p", "a", "-m", "frobnicate"], "The provider of model 'frobnicate' cannot be told"),
         (["absent.jsonl"], "absent.jsonl: No such file or directory"),

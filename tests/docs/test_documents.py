@@ -71,6 +71,12 @@ def test_links_between_documents_lead_somewhere():
             assert not anchor or anchor in anchors(place), f"{path.name} links to {target}#{anchor}"
 
 
+def test_tests_and_benchmarks_that_documents_name_are_there():
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for named in re.findall(r"`((?:tests|benchmarks|docs|\.ci)/[\w/-]+\.\w+)", path.read_text()):
+            assert (ROOT / named).exists(), f"{path.name} names {named}"
+
+
 def test_the_index_has_every_page():
     index = (ROOT / "docs" / "README.md").read_text()
     for path in (ROOT / "docs").rglob("*.md"):

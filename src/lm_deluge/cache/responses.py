@@ -145,7 +145,9 @@ class ResponseCache:
         return deleted > 0
 
     def reject(self, response: APIResponse, *, reason: str = "") -> bool:
-        """Take an answer out of service because it is bad. It is kept for audit, and bought again when asked next.
+        """Take an answer out of service because it is bad. It is kept for audit, and not served again.
+
+        Who asks next gets another answer to the conversation, if there is one and ``scope`` allows it, or buys one.
 
         Args:
             response: as a client returned it, from the provider or from the cache.

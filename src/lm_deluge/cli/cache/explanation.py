@@ -40,7 +40,7 @@ def answer(question: Question) -> None:
     parameters = _parameters(question)
     namespace, scope = question.cache_options.get("cache_key", "default"), question.cache_options["scope"]
     if scope == "request" and not parameters:
-        raise ConfigError("With --scope request, model and parameters matter too: give --model.")
+        raise ConfigError("By request (--scope, LM_DELUGE_CACHE_SCOPE) model and parameters matter too: give --model.")
     hits = misses = unusable = 0
     with closing(open_store(question.cache)) as store:
         searcher = Searcher(store, namespace, question.search)
