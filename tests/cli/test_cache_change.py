@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lm_deluge.cache.entry import short_hex
 from lm_deluge.prompt import Conversation
 
 from .conftest import Deluge
@@ -294,7 +295,7 @@ def test_what_was_quarantined_is_looked_at_restored_and_erased(deluge: Deluge, p
     assert chosen("--cache-key", "other") == [second]
 
     done = deluge.cache("restore", place.name, first[:8])
-    assert (done.returncode, done.stderr) == (0, f"{first[:16]}… is in service again.\n")
+    assert (done.returncode, done.stderr) == (0, f"{short_hex(first)} is in service again.\n")
     assert keys(deluge, place) == {first}
     assert chosen() == [second]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lm_deluge.cache import SqliteCache
+from lm_deluge.cache.entry import short_hex
 from lm_deluge.prompt import Conversation
 from lm_deluge.text import size
 
@@ -77,7 +78,7 @@ def test_conflicts_are_kept_replaced_or_the_end(deluge: Deluge, file: Place, oth
     assert (failed.returncode, answer()) == (1, "ours")
     kept = deluge.cache("import", other.name, "bundle.jsonl")
     assert (kept.returncode, answer()) == (0, "ours")
-    assert key[:16] in kept.stderr
+    assert short_hex(key) in kept.stderr
     deluge.cache("import", other.name, "bundle.jsonl", "--on-conflict", "replace")
     assert answer() == "theirs"
 

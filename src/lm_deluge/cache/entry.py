@@ -9,7 +9,19 @@ import msgspec
 
 from lm_deluge.errors import DamagedEntryError
 
-__all__ = ["Blob", "Entry", "Facts", "Quarantined", "ReadBlobs", "Stored", "blob_of", "blobs_in", "has_id", "short_id"]
+__all__ = [
+    "Blob",
+    "Entry",
+    "Facts",
+    "Quarantined",
+    "ReadBlobs",
+    "Stored",
+    "blob_of",
+    "blobs_in",
+    "has_id",
+    "short_hex",
+    "short_id",
+]
 
 _CONVERSATION_DIGITS = 64  # of a key in hexadecimal; those of the parameters follow
 
@@ -19,9 +31,13 @@ def short_id(key: bytes, digits: int = 8) -> str:
 
     Answers to one conversation have keys that begin alike, so the first digits alone would not tell them apart.
     """
-    whole = key.hex()
-    parameters = whole[_CONVERSATION_DIGITS:]
-    return f"{whole[:digits]}-{parameters[:4]}" if parameters else whole[:digits]
+    return short_hex(key.hex(), digits)
+
+
+def short_hex(key: str, digits: int = 8) -> str:
+    """``short_id`` of a key in hexadecimal."""
+    parameters = key[_CONVERSATION_DIGITS:]
+    return f"{key[:digits]}-{parameters[:4]}" if parameters else key[:digits]
 
 
 def has_id(key: bytes, id: str) -> bool:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import msgspec
 
 from lm_deluge._printable import shown
+from lm_deluge.cache.entry import short_hex
 from lm_deluge.errors import ConfigError
 
 __all__ = ["Cut", "Left", "LeftOut", "check_namespace", "shortened"]
@@ -32,7 +33,7 @@ class Left(msgspec.Struct, frozen=True):
     reason: str
 
     def __str__(self) -> str:
-        return shown(f"{self.what if len(self.what) <= 16 else self.what[:16] + '…'}: {self.reason}", lines=True)
+        return shown(f"{short_hex(self.what) if len(self.what) > 16 else self.what}: {self.reason}", lines=True)
 
 
 class LeftOut(list[Left]):

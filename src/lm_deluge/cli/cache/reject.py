@@ -24,6 +24,7 @@ def reject(
       deluge cache reject my_cache.db 8f3a --reason "wrong unit"
     """
     from lm_deluge.cache.admin.housekeeping import find
+    from lm_deluge.cache.entry import short_id
     from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
     from lm_deluge.cli.terminal import say
@@ -33,11 +34,11 @@ def reject(
     with closing(open_store(store, writing=True)) as opened:
         found = find(opened, options.changeable(key))
         if not opened.quarantine(found.key, found.value, why):
-            raise CacheError(f"The entry {found.key.hex()[:16]}… was replaced or removed just now; look again.")
+            raise CacheError(f"The entry {short_id(found.key)} was replaced or removed just now; look again.")
     if as_json:
         print_json({"key": found.key, "reason": reason})
     else:
-        say(f"{found.key.hex()[:16]}… is out of service; its prompt is a miss from now on.")
+        say(f"{short_id(found.key)} is out of service; its prompt is a miss from now on.")
 
 
 def restore(store: options.StorePlace, key: options.KeyToChange, as_json: AsJson = False) -> None:
@@ -51,6 +52,7 @@ def restore(store: options.StorePlace, key: options.KeyToChange, as_json: AsJson
     """
     from lm_deluge.cache.admin.filters import scannable
     from lm_deluge.cache.admin.housekeeping import restore as put_back
+    from lm_deluge.cache.entry import short_id
     from lm_deluge.cli.cache.quarantine import find_quarantined
     from lm_deluge.cli.output import print_json
     from lm_deluge.cli.stores import open_store
@@ -59,7 +61,7 @@ def restore(store: options.StorePlace, key: options.KeyToChange, as_json: AsJson
 
     with closing(open_store(store, writing=True)) as opened:
         found = find_quarantined(opened, options.changeable(key)).entry.key
-        name = f"{found.hex()[:16]}…"
+        name = short_id(found)
         if not put_back(opened, found):
             if scannable(opened).read([found]) != [None]:
                 raise CacheError(f"Another answer is in service under {name}. Delete or reject that one first.")

@@ -11,7 +11,7 @@ from lm_deluge._printable import shown
 from lm_deluge.cache.admin.puts import put_unchanged
 from lm_deluge.cache.admin.reports import Cut, Left, shortened
 from lm_deluge.cache.codec import try_decode
-from lm_deluge.cache.entry import Entry
+from lm_deluge.cache.entry import Entry, short_hex
 from lm_deluge.cache.stores import Store
 from lm_deluge.errors import ConfigError
 from lm_deluge.response import APIResponse
@@ -46,7 +46,7 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return (
-            f"{shown(self.key[:16])}…: stored is {shown(self.stored_model)} of {moment(self.stored_at)}, "
+            f"{shown(short_hex(self.key))}: stored is {shown(self.stored_model)} of {moment(self.stored_at)}, "
             f"incoming {shown(self.incoming_model)} of {moment(self.incoming_at)}"
         )
 

@@ -14,7 +14,7 @@ from lm_deluge.cache.admin.puts import put_unchanged
 from lm_deluge.cache.admin.reports import Left, LeftOut, check_namespace, shortened
 from lm_deluge.cache.assembly import entry_of
 from lm_deluge.cache.codec import Decoded, decode, try_decode
-from lm_deluge.cache.entry import Entry, Stored
+from lm_deluge.cache.entry import Entry, Stored, short_id
 from lm_deluge.cache.record import StoredRequest, unpack_request
 from lm_deluge.cache.stores import ConversationStore, Store
 from lm_deluge.errors import DamagedEntryError
@@ -243,4 +243,4 @@ class _Rekey:
 
 def _reason(key: bytes, winner: _Held) -> str:
     served = winner.found
-    return f"{key.hex()[:16]}… has a newer answer, of {served.response.model}, {moment(served.created)}"
+    return f"{short_id(key)} has a newer answer, of {served.response.model}, {moment(served.created)}"
