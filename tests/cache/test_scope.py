@@ -473,7 +473,7 @@ def test_an_old_file_is_carried_over(old: SqliteStore) -> None:
     assert all(request.parameters is None or request.parameters.sealed is None for request in requests)
 
 
-@pytest.mark.parametrize("method", ["put_many", "delete_many", "quarantine"])
+@pytest.mark.parametrize("method", ["put_if_unchanged", "delete_many", "quarantine"])
 def test_carrying_over_may_be_interrupted(old: SqliteStore, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     paid = {text(decode(stored.key, stored.value).response) for stored in old.scan()}
 

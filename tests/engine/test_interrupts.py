@@ -121,7 +121,10 @@ def test_an_interrupt_of_a_loop_of_the_programs_own_ends_its_runs(new_loop: Any,
             loop.run_until_complete(task)
         with pytest.raises(asyncio.CancelledError):
             loop.run_until_complete(asyncio.wait_for(task, 10))
-        client.close()
+        # As asyncio.run ends a loop. The transports that this closes have their last callbacks in the next pass.
+        loop.run_until_complete(client.aclose())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(asyncio.sleep(0))
     loop.close()
 
 
