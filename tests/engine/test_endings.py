@@ -122,6 +122,8 @@ def test_the_lease_of_an_answer_that_has_come_outlasts_its_loop(emulator, make_c
         assert asked.result()[0].local_cache_hit
     assert emulator.calls == 1
     loop.run_until_complete(task)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(asyncio.sleep(0))  # the last callbacks of the connections that this closes
     loop.close()
 
 
