@@ -17,7 +17,7 @@ def reject(
 ) -> None:
     """Take a bad answer out of service and keep it for audit.
 
-    Its prompt is a miss from now on. The list command shows such entries
+    It is not served any more. The list command shows such entries
     with --quarantined, and restore puts one back.
 
     Example:
@@ -38,7 +38,7 @@ def reject(
     if as_json:
         print_json({"key": found.key, "reason": reason})
     else:
-        say(f"{short_id(found.key)} is out of service; its prompt is a miss from now on.")
+        say(f"{short_id(found.key)} is out of service, and not served any more.")
 
 
 def restore(store: options.StorePlace, key: options.KeyToChange, as_json: AsJson = False) -> None:
