@@ -200,11 +200,10 @@ with Emulator(latency=0.002) as emulator:
 """
 
 
-# Not in the usual run: about one program in thirty hangs in a child that was forked while a thread of the parent was at
-# work. Why is not known yet.
-@pytest.mark.long
 @pytest.mark.parametrize("leave", [True, False], ids=["ends", "is gone"])
-@pytest.mark.parametrize("transport", ["asyncio", "aiohttp"])
+# aiohttp connects by the loop's own ``sock_connect``, which uvloop does in libuv's threads: see ``transport/_dial.py``. So
+# the child hangs now and then, once in some tens of programs.
+@pytest.mark.parametrize("transport", ["asyncio", pytest.param("aiohttp", marks=pytest.mark.long)])
 def test_a_forked_worker_uses_its_parents_client_while_the_parent_goes_on(transport, leave):
     program = FORKS.replace("TRANSPORT", repr(transport)).replace("LEAVE", repr(leave))
     done = subprocess.run(

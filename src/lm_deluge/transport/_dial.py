@@ -6,7 +6,10 @@ a full executor nor a name server that is silent holds anything else up.
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -142,11 +145,34 @@ class Dialler:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-            await self._loop.sock_connect(sock, where)
+            await _connect(self._loop, sock, where)
         except BaseException:
             sock.close()
             raise
         return sock
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
+    # uvloop's ``sock_connect`` looks the address up once more, in libuv's threads. A child that is forked meanwhile
+    # inherits the count of busy threads without the threads, and its own look-ups may wait for ever.
+    if sys.platform == "win32":  # has no add_writer, and no fork either
+        return await loop.sock_connect(sock, address)
+    error = sock.connect_ex(address)
+    if error in (errno.EINPROGRESS, errno.EINTR):
+        connected: asyncio.Future[None] = loop.create_future()
+
+        def writable() -> None:
+            if not connected.done():
+                connected.set_result(None)
+
+        loop.add_writer(sock, writable)
+        try:
+            await connected
+        finally:
+            loop.remove_writer(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 class _Tunnel(asyncio.Protocol):
