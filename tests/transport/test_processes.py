@@ -201,8 +201,8 @@ with Emulator(latency=0.002) as emulator:
 
 
 @pytest.mark.parametrize("leave", [True, False], ids=["ends", "is gone"])
-# aiohttp connects by the loop's ``sock_connect``, for which uvloop uses threads of libuv (see ``transport/_dial.py``). So the
-# child hangs now and then, once in some tens of programs.
+# aiohttp connects by the loop's ``sock_connect``, for which uvloop uses threads of libuv: see ``transport/_dial.py``.
+# So the child hangs now and then, once in some tens of programs.
 @pytest.mark.parametrize("transport", ["asyncio", pytest.param("aiohttp", marks=pytest.mark.long)])
 def test_a_forked_worker_uses_its_parents_client_while_the_parent_goes_on(transport, leave):
     program = FORKS.replace("TRANSPORT", repr(transport)).replace("LEAVE", repr(leave))
