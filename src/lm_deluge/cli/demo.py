@@ -145,7 +145,7 @@ def _announce(console: "Console", heading: str, run: Callable[[], object]) -> No
         shown = Syntax(code, "python", theme="ansi_dark", background_color="default", padding=(0, 2), word_wrap=True)
         console.print(shown)
     else:
-        print(textwrap.indent(code, "  "))  # without the blanks that would fill each line
+        print(textwrap.indent(code, "  "), flush=True)  # without the blanks that would fill each line
 
 
 @contextmanager
